@@ -1,0 +1,3 @@
+//! The use cases. Sees the domain, the ports and tokio; no adapter, and no library that only an adapter needs.
+
+pub mod ports;

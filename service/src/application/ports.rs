@@ -1,0 +1,312 @@
+//! What the gateway needs from outside, as traits that each ship twice: for real and on memory.
+//!
+//! Methods speak domain types, never keys or channels. Unless a method says otherwise: it returns within a short time-out of its own (an
+//! outage is an error, not a wait), dropping its future is safe and leaves the outcome unknown, and calls may run concurrently.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::domain::{
+    event::{Event, StreamId},
+    gap::Gap,
+    ids::{ChatId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+    session::{Kill, LockOwner, SessionKey, SessionKind},
+};
+
+/// The shared store (Redis) could not do it. What was asked may or may not have happened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or no answer within the time-out. Try again.
+    #[error("the session store is unavailable: {0}")]
+    Unavailable(String),
+    /// It answered with an error. Trying again may not help; its operator has to look.
+    #[error("the session store refused: {0}")]
+    Refused(String),
+}
+
+// ---- session locks ---------------------------------------------------------------------------------------------------------------
+
+/// Outcome of trying to take a session's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquire {
+    /// The lock is ours. Carries the chat that the session had selected before, if that is still remembered.
+    Acquired {
+        /// The chat to restore.
+        saved_chat: Option<ChatId>,
+    },
+    /// Somebody holds it.
+    Held(LockOwner),
+}
+
+/// One lock to renew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRenewal {
+    /// The session.
+    pub key: SessionKey,
+    /// The owner that must be in the lock.
+    pub owner: LockOwner,
+    /// The lock's new time to live.
+    pub ttl: Duration,
+    /// The selected chat, rewritten so that it outlives a store that came back empty.
+    pub chat: Option<ChatId>,
+    /// Time to live of the selected chat.
+    pub chat_ttl: Duration,
+}
+
+/// Outcome of renewing one lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    /// It was ours and lives on.
+    Renewed,
+    /// It was gone (the store came back empty, or we were frozen past the TTL) and is ours again.
+    Restored,
+    /// It is another's; the socket must go.
+    Lost(LockOwner),
+}
+
+/// Exclusive sessions. Every change is compare-and-set or compare-and-delete on the owner: nobody can renew, release or overwrite another's lock.
+#[async_trait]
+pub trait SessionLocks: Send + Sync {
+    /// Takes the lock if nobody holds it. One round trip, the saved chat included.
+    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError>;
+
+    /// Takes the lock if nobody, or just `seen`, holds it. The last resort against an owner that does not let go.
+    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError>;
+
+    /// Lets the locks go that are still held by the given owners; the others are left alone. Returns how many were let go.
+    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError>;
+
+    /// Renews a batch in one pipeline; outcomes in the order given. A missing lock is taken again.
+    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError>;
+
+    /// Remembers the chat that a session selected, for its next connect.
+    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError>;
+}
+
+// ---- routes and membership -------------------------------------------------------------------------------------------------------
+
+/// One change to the routes of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteChange {
+    /// The pod has sockets on this route. Also extends the route's life.
+    Add {
+        /// The route.
+        route: RouteKey,
+        /// Its time to live from now.
+        ttl: Duration,
+    },
+    /// The pod has no socket on this route any more.
+    Remove {
+        /// The route.
+        route: RouteKey,
+    },
+}
+
+/// A value that lives as long as the store's data does: when it is missing or another, routes may be missing too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch(pub String);
+
+/// Answer to a look-up of routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// The epoch as read in the same round trip; `None` if missing.
+    pub epoch: Option<Epoch>,
+    /// For each route asked, in order: the pods with sockets on it.
+    pub pods: Vec<Vec<PodId>>,
+}
+
+/// What a pod learns when it announces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Were this pod's liveness key *and* its membership still there? False the first time, and after it was frozen or pruned.
+    pub was_present: bool,
+    /// The epoch now; one was made if it was missing.
+    pub epoch: Epoch,
+    /// Every pod with a liveness key, this one included.
+    pub pods: Vec<PodRecord>,
+    /// Members without a liveness key: dead, frozen or cut off.
+    pub lapsed: Vec<PodId>,
+}
+
+/// Routes, and which pods are there to have them.
+#[async_trait]
+pub trait Routes: Send + Sync {
+    /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an earlier one. Must not
+    /// be called concurrently with itself. All or an error; after an error each change may or may not have happened.
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError>;
+
+    /// Looks all routes and the epoch up in one round trip. A route whose change was confirmed before is seen.
+    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
+
+    /// Takes a pod without a liveness key out of the given routes; if the key is there at that moment, nothing is changed.
+    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError>;
+
+    /// Renews the pod's liveness key and membership, and reads everybody's.
+    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError>;
+
+    /// Takes a pod out of the members and deletes its liveness key. `only_if_lapsed`: leave it alone if it has a liveness key.
+    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError>;
+}
+
+// ---- kill bus --------------------------------------------------------------------------------------------------------------------
+
+/// What a listener hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KillSignal {
+    /// Somebody wants a session.
+    Kill(Kill),
+    /// Listening was interrupted and goes on: kills may have been missed, so the locks must be checked.
+    Resubscribed,
+}
+
+/// Orders to let a session go, to every pod, at most once.
+#[async_trait]
+pub trait KillBus: Send + Sync {
+    /// Sends to every pod that listens now, this one included.
+    async fn publish(&self, kill: &Kill) -> Result<(), StoreError>;
+
+    /// Starts to listen. The first signal is [`KillSignal::Resubscribed`], once the subscription is in force.
+    async fn listen(&self) -> Box<dyn KillListener>;
+}
+
+/// One subscription to the kill bus.
+#[async_trait]
+pub trait KillListener: Send {
+    /// Waits for the next signal, for ever if need be: it reconnects by itself, without end. Cancel-safe.
+    async fn next(&mut self) -> KillSignal;
+}
+
+// ---- token cache -----------------------------------------------------------------------------------------------------------------
+
+/// Opened tokens, by digest. Entries are opaque, and the caller must not trust them: it proves each by its own MAC.
+#[async_trait]
+pub trait TokenCache: Send + Sync {
+    /// The entry, if it is there. `digest` is the lower-case hex that the contract names.
+    async fn get(&self, kind: SessionKind, digest: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Keeps an entry for `ttl`.
+    async fn put(&self, kind: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError>;
+}
+
+// ---- event source ----------------------------------------------------------------------------------------------------------------
+
+/// By what a pulled event is settled: opaque, meaningful to the source that gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket(pub String);
+
+/// An event as the stream has it: nothing about it is checked yet.
+#[derive(Debug, Clone)]
+pub struct RawEvent {
+    /// Where it was published.
+    pub subject: String,
+    /// Whatever bytes the publisher sent.
+    pub payload: Bytes,
+    /// The stream's identity.
+    pub stream: StreamId,
+    /// Stream sequence.
+    pub seq: u64,
+    /// When it was stored, since the Unix epoch.
+    pub stored_at: Duration,
+    /// How often it has been delivered, this time included.
+    pub deliveries: u64,
+    /// `X-Request-ID` header.
+    pub request_id: Option<String>,
+    /// `traceparent` header.
+    pub traceparent: Option<String>,
+    /// Settles it.
+    pub ticket: Ticket,
+}
+
+/// What becomes of a pulled event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done.
+    Ack,
+    /// Deliver it again, to any pod, after this time.
+    Retry(Duration),
+    /// Never deliver it again.
+    Terminate,
+}
+
+/// The limits of the consumer, as it really is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// An event not settled within this time is delivered again.
+    pub ack_wait: Duration,
+    /// So many events may be unsettled over the whole fleet.
+    pub max_ack_pending: usize,
+}
+
+/// The source could not do it now.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SourceError {
+    /// No connection or no answer; it reconnects by itself.
+    #[error("the event stream is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The durable consumer that all pods share: each event is taken by one pod at a time.
+#[async_trait]
+pub trait EventSource: Send + Sync {
+    /// Waits until at least one event is there and takes up to `max` of what is ready. Only one call at a time. Dropping the future loses nothing:
+    /// what was already fetched comes out of the next call, or is delivered again after the ack wait. An outage is an error after at most a
+    /// few seconds; the next call goes on where the durable stood.
+    async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError>;
+
+    /// Settles events. What does not reach the stream is delivered again after the ack wait.
+    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError>;
+
+    /// Gives back what was fetched and not yet pulled, for a pod that stops.
+    async fn close(&self);
+
+    /// The consumer's limits, as last read from it.
+    fn limits(&self) -> SourceLimits;
+
+    /// Is the connection up?
+    fn is_connected(&self) -> bool;
+}
+
+// ---- peers -----------------------------------------------------------------------------------------------------------------------
+
+/// A call to a peer failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// No connection, or it broke. Nothing or everything may have arrived; sending again is safe.
+    #[error("the peer is unreachable: {0}")]
+    Unreachable(String),
+    /// No answer in time. Sending again is safe.
+    #[error("the peer did not answer in time")]
+    TimedOut,
+    /// It does not accept us, or does not know the call.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+}
+
+/// The other pods. The implementation pools connections; breakers, retries and queues are the caller's.
+#[async_trait]
+pub trait Peers: Send + Sync {
+    /// Hands events over; for each, in order: did some socket there take it, now or before? The caller bounds the time.
+    async fn push(&self, to: &PodRecord, events: &[std::sync::Arc<Event>]) -> Result<Vec<bool>, PeerError>;
+
+    /// Tells the sessions of the peer on `route` (or all of them) that they missed events.
+    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError>;
+
+    /// Is anybody there who answers? Bounded by a short time-out of its own.
+    async fn probe(&self, to: &PodRecord) -> Result<(), PeerError>;
+
+    /// Drops what is kept for a peer that is gone.
+    fn forget(&self, pod: &PodId);
+}
+
+/// What a pod does when a peer calls it; served by the peers' adapter.
+pub trait PeerService: Send + Sync {
+    /// Puts the events in the mailboxes here that should have them. It sees no peers, so nothing can go in circles.
+    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<bool>;
+
+    /// Tells the sessions on `route` (or all) about a gap; returns how many were told.
+    fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize;
+}

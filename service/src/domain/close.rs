@@ -1,0 +1,135 @@
+//! Error codes, and why and with which code a socket is closed.
+
+use serde::{Deserialize, Serialize};
+
+/// The codes of the contract, over HTTP and WebSocket alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// No API key, or a wrong one.
+    InvalidAPIKey,
+    /// A token that is missing, malformed, sealed with another key, expired, or not for this path.
+    InvalidToken,
+    /// The session went to a newer socket.
+    SessionConflict,
+    /// Too many messages.
+    RateLimitExceeded,
+    /// Something the client sent makes no sense.
+    BadRequest,
+    /// The routes of a session could not be registered.
+    SubscriptionFailure,
+    /// A fault of ours.
+    InternalServerError,
+    /// Pod full, draining, or without Redis: try again, here or elsewhere.
+    ServiceUnavailable,
+}
+
+impl ErrorCode {
+    /// The word used in bodies and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidAPIKey => "InvalidAPIKey",
+            Self::InvalidToken => "InvalidToken",
+            Self::SessionConflict => "SessionConflict",
+            Self::RateLimitExceeded => "RateLimitExceeded",
+            Self::BadRequest => "BadRequest",
+            Self::SubscriptionFailure => "SubscriptionFailure",
+            Self::InternalServerError => "InternalServerError",
+            Self::ServiceUnavailable => "ServiceUnavailable",
+        }
+    }
+
+    /// The HTTP status of the contract's table.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::InvalidAPIKey => 401,
+            Self::InvalidToken => 403,
+            Self::SessionConflict => 409,
+            Self::RateLimitExceeded => 429,
+            Self::BadRequest => 400,
+            Self::SubscriptionFailure | Self::InternalServerError => 500,
+            Self::ServiceUnavailable => 503,
+        }
+    }
+}
+
+/// Why a socket ended; the closed set behind the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client said goodbye.
+    ClientClosed,
+    /// The connection broke, or the client spoke no valid WebSocket.
+    ConnectionLost,
+    /// A newer socket has the session.
+    SessionReplaced,
+    /// The token ran out while the socket was open.
+    TokenExpired,
+    /// The client sent more messages a second than allowed.
+    RateLimited,
+    /// The client sent a message over the size limit.
+    MessageTooBig,
+    /// The client broke the WebSocket protocol (RFC 6455 section 7.4.1, 1002 and 1007).
+    ProtocolError,
+    /// Nothing was heard for the pong time-out.
+    PongTimeout,
+    /// The client did not take bytes for the write time-out, or its overflow is full.
+    SlowClient,
+    /// The lock could not be renewed and the policy is `strict`.
+    LockUnconfirmed,
+    /// The pod drains.
+    GoingAway,
+    /// A fault of ours.
+    Internal,
+}
+
+impl CloseReason {
+    /// The close code (RFC 6455 section 7.4 and the contract's table), or `None` where no close frame is due.
+    #[must_use]
+    pub fn code(self) -> Option<u16> {
+        match self {
+            Self::ConnectionLost => None,
+            Self::ClientClosed => Some(1000),
+            Self::GoingAway => Some(1001),
+            Self::ProtocolError => Some(1002),
+            Self::MessageTooBig => Some(1009),
+            Self::Internal => Some(1011),
+            Self::PongTimeout | Self::SlowClient | Self::LockUnconfirmed => Some(1013),
+            Self::SessionReplaced => Some(4402),
+            Self::TokenExpired => Some(4403),
+            Self::RateLimited => Some(4429),
+        }
+    }
+
+    /// The text of the close frame, and the word in metrics and logs. At most 123 bytes fit a control frame.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::ConnectionLost => "connection-lost",
+            Self::SessionReplaced => "session-replaced",
+            Self::TokenExpired => "token-expired",
+            Self::RateLimited => "rate-limited",
+            Self::MessageTooBig => "message-too-big",
+            Self::ProtocolError => "protocol-error",
+            Self::PongTimeout => "pong-timeout",
+            Self::SlowClient => "slow-client",
+            Self::LockUnconfirmed => "lock-unconfirmed",
+            Self::GoingAway => "going-away",
+            Self::Internal => "internal-error",
+        }
+    }
+
+    /// The `error` frame that goes before the close frame, where the client can do something about it.
+    #[must_use]
+    pub fn error(self) -> Option<(ErrorCode, &'static str)> {
+        match self {
+            Self::SessionReplaced => Some((ErrorCode::SessionConflict, "the session is now open elsewhere")),
+            Self::TokenExpired => Some((ErrorCode::InvalidToken, "the token has expired; connect with a new one")),
+            Self::RateLimited => Some((ErrorCode::RateLimitExceeded, "too many messages; slow down and reconnect")),
+            Self::MessageTooBig => Some((ErrorCode::BadRequest, "the message is over the size limit")),
+            Self::LockUnconfirmed => Some((ErrorCode::ServiceUnavailable, "the session can't be kept exclusive now; reconnect")),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! An event of the stream: where it goes, and its untouched bytes.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+
+use super::{
+    ids::{AgentId, ChatId, CompanyId, IdError},
+    route::{RouteKey, Scope},
+};
+
+/// What an event is; the closed set behind every `kind` label and `event_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A chat of the list changed.
+    Chat,
+    /// A message in one chat.
+    Message,
+    /// An agent changed; for admins.
+    Agent,
+}
+
+impl EventKind {
+    /// The word written as `event_type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Message => "message",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// Why a subject names no event of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// The first token is another one.
+    #[error("the subject does not begin with the configured prefix")]
+    Prefix,
+    /// Too few tokens, or a kind that does not exist.
+    #[error("the subject is none of <prefix>.<company>.<agent>.(chats | messages.<chat_id> | agents)")]
+    Shape,
+    /// A token is no id.
+    #[error("the subject has a bad id: {0}")]
+    Id(#[from] IdError),
+}
+
+/// Whom an event is for, as its subject says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `….chats`
+    Chats {
+        /// Tenant.
+        company: CompanyId,
+        /// Desk.
+        agent: AgentId,
+    },
+    /// `….messages.{chat_id}`
+    Messages {
+        /// Tenant.
+        company: CompanyId,
+        /// Desk.
+        agent: AgentId,
+        /// Chat; may have dots.
+        chat: ChatId,
+    },
+    /// `….agents`
+    Agents {
+        /// Tenant.
+        company: CompanyId,
+        /// Desk.
+        agent: AgentId,
+    },
+}
+
+impl Address {
+    /// Reads `{prefix}.{company}.{agent}.(chats | messages.{chat_id} | agents)`. The chat id is the whole tail, dots included.
+    ///
+    /// # Errors
+    /// When the subject has another prefix or shape, or a token that is no id.
+    pub fn parse(prefix: &str, subject: &str) -> Result<Self, SubjectError> {
+        let rest = subject.strip_prefix(prefix).and_then(|r| r.strip_prefix('.')).ok_or(SubjectError::Prefix)?;
+        let mut tokens = rest.splitn(4, '.');
+        let (Some(company), Some(agent), Some(kind)) = (tokens.next(), tokens.next(), tokens.next()) else {
+            return Err(SubjectError::Shape);
+        };
+        let tail = tokens.next();
+        let (company, agent) = (CompanyId::parse(company)?, AgentId::parse(agent)?);
+        match (kind, tail) {
+            ("chats", None) => Ok(Self::Chats { company, agent }),
+            ("agents", None) => Ok(Self::Agents { company, agent }),
+            ("messages", Some(chat)) => Ok(Self::Messages { company, agent, chat: ChatId::parse(chat)? }),
+            _ => Err(SubjectError::Shape),
+        }
+    }
+
+    /// The subject that [`Address::parse`] reads as this address.
+    #[must_use]
+    pub fn subject(&self, prefix: &str) -> String {
+        match self {
+            Self::Chats { company, agent } => format!("{prefix}.{company}.{agent}.chats"),
+            Self::Messages { company, agent, chat } => format!("{prefix}.{company}.{agent}.messages.{chat}"),
+            Self::Agents { company, agent } => format!("{prefix}.{company}.{agent}.agents"),
+        }
+    }
+
+    /// What kind of event goes there.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Chats { .. } => EventKind::Chat,
+            Self::Messages { .. } => EventKind::Message,
+            Self::Agents { .. } => EventKind::Agent,
+        }
+    }
+
+    /// Tenant.
+    #[must_use]
+    pub fn company(&self) -> &CompanyId {
+        match self {
+            Self::Chats { company, .. } | Self::Messages { company, .. } | Self::Agents { company, .. } => company,
+        }
+    }
+
+    /// Desk.
+    #[must_use]
+    pub fn agent(&self) -> &AgentId {
+        match self {
+            Self::Chats { agent, .. } | Self::Messages { agent, .. } | Self::Agents { agent, .. } => agent,
+        }
+    }
+
+    /// The chat of a message event.
+    #[must_use]
+    pub fn chat(&self) -> Option<&ChatId> {
+        match self {
+            Self::Messages { chat, .. } => Some(chat),
+            Self::Chats { .. } | Self::Agents { .. } => None,
+        }
+    }
+
+    /// The routes whose sockets see the event: one, or for an agent event the four scopes that can cover it.
+    #[must_use]
+    pub fn routes(&self) -> Vec<RouteKey> {
+        match self {
+            Self::Chats { company, agent } => {
+                vec![RouteKey::Chats { company: company.clone(), agent: agent.clone() }]
+            }
+            Self::Messages { company, agent, chat } => {
+                vec![RouteKey::Messages { company: company.clone(), agent: agent.clone(), chat: chat.clone() }]
+            }
+            Self::Agents { company, agent } => {
+                let companies = [Scope::Any, Scope::Only(company.clone())];
+                let agents = [Scope::Any, Scope::Only(agent.clone())];
+                companies
+                    .iter()
+                    .flat_map(|c| agents.iter().map(move |a| (c.clone(), a.clone())))
+                    .map(|(company, agent)| RouteKey::Agents { company, agent })
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Why bytes are no event payload. Redelivery cannot mend any of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// A text frame could not carry it.
+    #[error("the payload is not UTF-8")]
+    NotUtf8,
+    /// Broken JSON, or JSON that is no object.
+    #[error("the payload is not one JSON object")]
+    NotAnObject,
+}
+
+/// A publisher's JSON object, checked but never re-encoded: large integers, key order and unknown fields survive.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    text: Bytes,
+    has_event_type: bool,
+}
+
+impl Payload {
+    /// Checks that the bytes are one JSON object; white space around it is cut off, nothing else is changed.
+    ///
+    /// # Errors
+    /// When the bytes are not UTF-8 or not one JSON object.
+    pub fn parse(bytes: &Bytes) -> Result<Self, PayloadError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| PayloadError::NotUtf8)?;
+        let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
+        let mut json = serde_json::Deserializer::from_str(trimmed);
+        let has_event_type = json.deserialize_map(FindEventType).map_err(|_| PayloadError::NotAnObject)?;
+        json.end().map_err(|_| PayloadError::NotAnObject)?;
+        Ok(Self { text: bytes.slice_ref(trimmed.as_bytes()), has_event_type })
+    }
+
+    /// The object's bytes, valid UTF-8, from `{` to `}`.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// Did the publisher set `event_type` at the top level?
+    #[must_use]
+    pub fn has_event_type(&self) -> bool {
+        self.has_event_type
+    }
+}
+
+/// Redacted: payloads are customers' messages and have no place in a log.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.text.len())
+    }
+}
+
+/// Walks the whole object once and says whether `event_type` is among its keys.
+struct FindEventType;
+
+impl<'de> Visitor<'de> for FindEventType {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut found = false;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            found |= key == "event_type";
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(found)
+    }
+}
+
+/// Which stream a sequence belongs to: its creation time, in nanoseconds since the Unix epoch.
+///
+/// A stream that is deleted and made anew counts from 1 again; without this, its events would pass for redeliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(pub i128);
+
+/// One event, addressed and checked.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Whom it is for.
+    pub address: Address,
+    /// The publisher's object.
+    pub payload: Payload,
+    /// The stream it was stored in.
+    pub stream: StreamId,
+    /// Its sequence there: what a client orders and deduplicates by.
+    pub seq: u64,
+    /// When the stream stored it, since the Unix epoch.
+    pub stored_at: Duration,
+    /// `X-Request-ID` of the publisher.
+    pub request_id: Option<String>,
+    /// W3C trace context of the publisher.
+    pub traceparent: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(text: &str) -> Result<Payload, PayloadError> {
+        Payload::parse(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_chat_id_is_the_whole_tail_of_the_subject() {
+        let address = Address::parse("wa", "wa.acme.agent-7.messages.62811@s.whatsapp.net").unwrap();
+        assert_eq!(address.chat().unwrap().as_str(), "62811@s.whatsapp.net");
+        assert_eq!(address.subject("wa"), "wa.acme.agent-7.messages.62811@s.whatsapp.net");
+    }
+
+    #[test]
+    fn subjects_of_another_shape_are_refused() {
+        for subject in [
+            "wa",
+            "wa.a",
+            "wa.a.b",
+            "wa.a.b.c",
+            "wa.a.b.chats.x",
+            "wa.a.b.messages",
+            "wa.a.b.messages.",
+            "wa..b.chats",
+            "wax.a.b.chats",
+            "x.a.b.chats",
+            "wa.*.b.chats",
+        ] {
+            assert!(Address::parse("wa", subject).is_err(), "{subject}");
+        }
+    }
+
+    #[test]
+    fn an_agent_event_is_covered_by_four_scopes() {
+        let routes = Address::parse("wa", "wa.acme.a1.agents").unwrap().routes();
+        assert_eq!(routes.len(), 4);
+    }
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        let text = r#"{"id": 9007199254740993, "z":1,"a":{"event_type":"inner"}}"#;
+        let parsed = payload(&format!(" \n{text}\t")).unwrap();
+        assert_eq!(parsed.bytes().as_ref(), text.as_bytes());
+        assert!(!parsed.has_event_type());
+        assert!(payload(r#"{"event\u005ftype":"x"}"#).unwrap().has_event_type());
+    }
+
+    #[test]
+    fn what_is_not_one_json_object_is_refused() {
+        for text in ["", "[]", "1", "null", "{", "{}{}", "{} x", "{\"a\":}", "\"{}\""] {
+            assert_eq!(payload(text), Err(PayloadError::NotAnObject), "{text:?}");
+        }
+        assert_eq!(Payload::parse(&Bytes::from_static(b"{\"a\":\"\xff\"}")), Err(PayloadError::NotUtf8));
+    }
+
+    #[test]
+    fn deep_nesting_neither_overflows_nor_panics() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let _ = payload(&deep);
+    }
+}

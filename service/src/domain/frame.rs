@@ -1,0 +1,300 @@
+//! The JSON frames of the `json.v1` sub-protocol, both ways.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{close::ErrorCode, event::Event, gap::Gap, ids::ChatId};
+
+/// The name of the sub-protocol, offered when the client asks for it.
+pub const SUBPROTOCOL: &str = "json.v1";
+
+/// The kinds of frame that the server writes; the closed set behind the `type` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FrameKind {
+    /// The session is locked and its routes are registered.
+    Ready,
+    /// An event.
+    Event,
+    /// Something the client sent was refused, or the socket is about to close.
+    Error,
+    /// A chat was selected and its route is registered.
+    ChatSelected,
+    /// Events were lost here.
+    Gap,
+}
+
+impl FrameKind {
+    /// The word in the frame and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Event => "event",
+            Self::Error => "error",
+            Self::ChatSelected => "chat_selected",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+/// An encoded text frame's content: valid UTF-8, shared by every socket that gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    kind: FrameKind,
+    text: Bytes,
+}
+
+#[derive(Serialize)]
+struct Envelope<P> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<P>,
+}
+
+/// The body of an error, over HTTP and in an `error` frame alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ErrorBody {
+    /// What a client branches on.
+    pub code: ErrorCode,
+    /// What a person reads.
+    pub message: String,
+    /// What to do next, or what was wrong exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+impl ErrorBody {
+    /// An error without details.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None }
+    }
+
+    /// Adds the details.
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct GapBody {
+    dropped: Option<u64>,
+    first_seq: Option<u64>,
+    last_seq: Option<u64>,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct ReadyBody<'a> {
+    pod_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_id: Option<&'a ChatId>,
+}
+
+#[derive(Serialize)]
+struct ChatBody<'a> {
+    chat_id: &'a ChatId,
+}
+
+impl Frame {
+    /// What kind of frame this is.
+    #[must_use]
+    pub fn kind(&self) -> FrameKind {
+        self.kind
+    }
+
+    /// The text's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.text
+    }
+
+    fn json<P: Serialize>(kind: FrameKind, payload: Option<P>) -> Self {
+        let text = serde_json::to_vec(&Envelope { r#type: kind.as_str(), payload }).unwrap_or_default();
+        Self { kind, text: text.into() }
+    }
+
+    /// `ready`: names the pod, and the chat that was restored if there is one.
+    #[must_use]
+    pub fn ready(pod_id: &str, restored: Option<&ChatId>) -> Self {
+        Self::json(FrameKind::Ready, Some(ReadyBody { pod_id, chat_id: restored }))
+    }
+
+    /// The answer to a client's `ready`.
+    #[must_use]
+    pub fn ready_echo() -> Self {
+        Self::json(FrameKind::Ready, None::<()>)
+    }
+
+    /// `chat_selected`
+    #[must_use]
+    pub fn chat_selected(chat: &ChatId) -> Self {
+        Self::json(FrameKind::ChatSelected, Some(ChatBody { chat_id: chat }))
+    }
+
+    /// `error`
+    #[must_use]
+    pub fn error(body: &ErrorBody) -> Self {
+        Self::json(FrameKind::Error, Some(body))
+    }
+
+    /// `gap`
+    #[must_use]
+    pub fn gap(gap: &Gap) -> Self {
+        let body = GapBody { dropped: gap.dropped, first_seq: gap.first_seq, last_seq: gap.last_seq, reason: gap.cause.as_str() };
+        Self::json(FrameKind::Gap, Some(body))
+    }
+
+    /// `event`: the publisher's bytes as they are, with `event_type` put before the closing brace where that key is absent.
+    #[must_use]
+    pub fn event(event: &Event) -> Self {
+        let payload = event.payload.bytes();
+        let mut text = BytesMut::with_capacity(payload.len() + 96);
+        text.put_slice(br#"{"type":"event","seq":"#);
+        text.put_slice(event.seq.to_string().as_bytes());
+        text.put_slice(br#","payload":"#);
+        if event.payload.has_event_type() {
+            text.put_slice(payload);
+        } else {
+            let body = &payload[..payload.len() - 1];
+            text.put_slice(body);
+            let empty = body[1..].iter().all(u8::is_ascii_whitespace);
+            text.put_slice(if empty { b"\"event_type\":\"" } else { b",\"event_type\":\"" });
+            text.put_slice(event.address.kind().as_str().as_bytes());
+            text.put_slice(b"\"}");
+        }
+        text.put_u8(b'}');
+        Self { kind: FrameKind::Event, text: text.freeze() }
+    }
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// Asks for the messages of one chat, instead of those of the chat selected before.
+    SelectChat(ChatId),
+    /// Asks for a sign of life; echoed.
+    Ready,
+}
+
+/// Why a client's frame was refused. The socket stays open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientFrameError {
+    /// Not one JSON object with a string `type`.
+    #[error("the message is not a JSON object with a \"type\"")]
+    Malformed,
+    /// A type that nothing is known about.
+    #[error("there is no message of this type; send \"select_chat\" or \"ready\"")]
+    UnknownType,
+    /// `select_chat` without a usable chat id.
+    #[error("select_chat needs a payload with a valid \"chat_id\": {0}")]
+    ChatId(String),
+}
+
+impl ClientFrame {
+    /// Reads a text frame of a client.
+    ///
+    /// # Errors
+    /// When the text is no message of the protocol; the error is what the client is told.
+    pub fn parse(text: &str) -> Result<Self, ClientFrameError> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            r#type: std::borrow::Cow<'a, str>,
+            #[serde(borrow, default)]
+            payload: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct SelectChat {
+            chat_id: String,
+        }
+        if !text.trim_start().starts_with('{') {
+            return Err(ClientFrameError::Malformed);
+        }
+        let message: Message<'_> = serde_json::from_str(text).map_err(|_| ClientFrameError::Malformed)?;
+        match &*message.r#type {
+            "ready" => Ok(Self::Ready),
+            "select_chat" => {
+                let payload = message.payload.map_or("null", RawValue::get);
+                let chat: SelectChat = serde_json::from_str(payload)
+                    .map_err(|_| ClientFrameError::ChatId("it is missing or not a string".into()))?;
+                let chat = ChatId::parse(&chat.chat_id).map_err(|e| ClientFrameError::ChatId(e.to_string()))?;
+                Ok(Self::SelectChat(chat))
+            }
+            _ => Err(ClientFrameError::UnknownType),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{
+        event::{Address, Payload, StreamId},
+        gap::GapCause,
+    };
+
+    fn event(payload: &'static str) -> Event {
+        Event {
+            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
+            payload: Payload::parse(&Bytes::from_static(payload.as_bytes())).unwrap(),
+            stream: StreamId(1),
+            seq: 7,
+            stored_at: Duration::ZERO,
+            request_id: None,
+            traceparent: None,
+        }
+    }
+
+    fn text(frame: &Frame) -> &str {
+        std::str::from_utf8(frame.bytes()).unwrap()
+    }
+
+    #[test]
+    fn event_type_is_added_only_where_it_is_absent() {
+        assert_eq!(
+            text(&Frame::event(&event(r#"{"id":9007199254740993}"#))),
+            r#"{"type":"event","seq":7,"payload":{"id":9007199254740993,"event_type":"chat"}}"#
+        );
+        assert_eq!(text(&Frame::event(&event("{ }"))), r#"{"type":"event","seq":7,"payload":{ "event_type":"chat"}}"#);
+        assert_eq!(
+            text(&Frame::event(&event(r#"{"event_type":"mine"}"#))),
+            r#"{"type":"event","seq":7,"payload":{"event_type":"mine"}}"#
+        );
+    }
+
+    #[test]
+    fn a_gap_of_unknown_size_says_null() {
+        assert_eq!(
+            text(&Frame::gap(&Gap::unknown(GapCause::PodResumed))),
+            r#"{"type":"gap","payload":{"dropped":null,"first_seq":null,"last_seq":null,"reason":"pod_resumed"}}"#
+        );
+    }
+
+    #[test]
+    fn an_error_frame_carries_code_and_message() {
+        let body = ErrorBody::new(ErrorCode::BadRequest, "no");
+        assert_eq!(text(&Frame::error(&body)), r#"{"type":"error","payload":{"code":"BadRequest","message":"no"}}"#);
+    }
+
+    #[test]
+    fn client_frames_are_read_and_others_refused() {
+        let chat = ChatId::parse("c1").unwrap();
+        assert_eq!(ClientFrame::parse(r#"{"type":"select_chat","payload":{"chat_id":"c1"}}"#), Ok(ClientFrame::SelectChat(chat)));
+        assert_eq!(ClientFrame::parse(r#"{"type":"ready","payload":{"x":1}}"#), Ok(ClientFrame::Ready));
+        for bad in ["", "x", "[]", "[\"ready\"]", "{}", r#"{"type":1}"#] {
+            assert_eq!(ClientFrame::parse(bad), Err(ClientFrameError::Malformed), "{bad}");
+        }
+        assert_eq!(ClientFrame::parse(r#"{"type":"nope"}"#), Err(ClientFrameError::UnknownType));
+        for bad in [
+            r#"{"type":"select_chat"}"#,
+            r#"{"type":"select_chat","payload":{"chat_id":"a b"}}"#,
+            r#"{"type":"select_chat","payload":{"chat_id":""}}"#,
+        ] {
+            assert!(matches!(ClientFrame::parse(bad), Err(ClientFrameError::ChatId(_))), "{bad}");
+        }
+    }
+}

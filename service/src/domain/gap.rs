@@ -1,0 +1,75 @@
+//! What a client missed: the range of sequences, as far as it is known.
+
+/// Events that a session should have had and did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// How many; `None` where nobody can know (the pod was frozen while events were routed past it).
+    pub dropped: Option<u64>,
+    /// Lowest sequence lost.
+    pub first_seq: Option<u64>,
+    /// Highest sequence lost.
+    pub last_seq: Option<u64>,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// Why events were lost; the closed set behind the `cause` label and the notice's `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapCause {
+    /// The client did not read, and its mailbox was full.
+    SlowClient,
+    /// The events could not be brought to this pod in time.
+    GivenUp,
+    /// This pod was frozen, or taken for dead, and events were routed past it.
+    PodResumed,
+}
+
+impl GapCause {
+    /// The word in the notice and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowClient => "slow_client",
+            Self::GivenUp => "given_up",
+            Self::PodResumed => "pod_resumed",
+        }
+    }
+}
+
+impl Gap {
+    /// One lost event.
+    #[must_use]
+    pub fn of(seq: u64, cause: GapCause) -> Self {
+        Self { dropped: Some(1), first_seq: Some(seq), last_seq: Some(seq), cause }
+    }
+
+    /// An unknown number of lost events.
+    #[must_use]
+    pub fn unknown(cause: GapCause) -> Self {
+        Self { dropped: None, first_seq: None, last_seq: None, cause }
+    }
+
+    /// Both gaps as one: counts add up, ranges span; an unknown part makes the count unknown. The cause stays that of `self`.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            dropped: self.dropped.zip(other.dropped).map(|(a, b)| a.saturating_add(b)),
+            first_seq: [self.first_seq, other.first_seq].into_iter().flatten().min(),
+            last_seq: self.last_seq.max(other.last_seq),
+            cause: self.cause,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_gaps_count_up_and_span_their_range() {
+        let merged = Gap::of(45, GapCause::SlowClient).merge(Gap::of(41, GapCause::SlowClient));
+        assert_eq!((merged.dropped, merged.first_seq, merged.last_seq), (Some(2), Some(41), Some(45)));
+        let merged = merged.merge(Gap::unknown(GapCause::PodResumed));
+        assert_eq!((merged.dropped, merged.first_seq), (None, Some(41)));
+    }
+}

@@ -1,0 +1,18 @@
+//! What the gateway is about, without how: ids, sessions, routes, events, frames, close codes, claims.
+//!
+//! Everything here is pure. No tokio, no I/O, no clock: whoever needs the time passes it in. A value that exists is valid; text from outside
+//! is parsed at the edge and never travels on as a bare `String`.
+
+pub mod breaker;
+pub mod claims;
+pub mod close;
+pub mod event;
+pub mod frame;
+pub mod gap;
+pub mod ids;
+pub mod peer;
+pub mod rate;
+pub mod route;
+pub mod session;
+pub mod ttl;
+pub mod window;

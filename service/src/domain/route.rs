@@ -1,0 +1,78 @@
+//! Routes: which pods hold sockets that should see an event.
+
+use super::ids::{AgentId, ChatId, CompanyId};
+
+/// One value or all of them: one side of an admin's subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope<T> {
+    /// Every company or agent (`*`).
+    Any,
+    /// This one.
+    Only(T),
+}
+
+impl<T: PartialEq> Scope<T> {
+    /// Does the scope take in the value?
+    pub fn covers(&self, value: &T) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(only) => only == value,
+        }
+    }
+}
+
+impl<T: AsText> Scope<T> {
+    /// The value, or `*`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            Self::Only(only) => only.as_text(),
+        }
+    }
+}
+
+/// Ids that can stand in a [`Scope`].
+pub trait AsText {
+    /// The id as text.
+    fn as_text(&self) -> &str;
+}
+
+impl AsText for CompanyId {
+    fn as_text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsText for AgentId {
+    fn as_text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// A set of sockets, over the fleet, that see the same events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RouteKey {
+    /// Every session of a company and agent.
+    Chats {
+        /// Tenant.
+        company: CompanyId,
+        /// Desk.
+        agent: AgentId,
+    },
+    /// Those of them that selected the chat.
+    Messages {
+        /// Tenant.
+        company: CompanyId,
+        /// Desk.
+        agent: AgentId,
+        /// Chat.
+        chat: ChatId,
+    },
+    /// Admins that subscribed to just this scope.
+    Agents {
+        /// Tenants.
+        company: Scope<CompanyId>,
+        /// Desks.
+        agent: Scope<AgentId>,
+    },
+}

@@ -1,0 +1,7 @@
+//! daisi-ws-service
+pub mod adapters;
+pub mod application;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod metrics;
