@@ -1,0 +1,150 @@
+//! The life of a pod's tasks: who owns them, how they stop, and what a panic does.
+//!
+//! A pod stops in two steps. The *soft* token starts the drain: what is under way is brought to an end. The *hard* token, at the deadline or on
+//! a second signal, ends everything at its next await.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use crate::metrics::Metrics;
+
+/// How long a supervised task that panicked waits before it starts again: long enough not to spin, short against an ack wait.
+const RESTART_DELAY: Duration = Duration::from_millis(200);
+
+/// The two steps of a shutdown.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Drain: finish what is under way, begin nothing.
+    pub soft: CancellationToken,
+    /// Stop at the next await.
+    pub hard: CancellationToken,
+}
+
+/// Owns every task of one pod. Clones share the same tasks.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+    span: tracing::Span,
+}
+
+impl Tasks {
+    /// No tasks yet. `span` goes around each of them.
+    #[must_use]
+    pub fn new(shutdown: Shutdown, metrics: Arc<Metrics>, span: tracing::Span) -> Self {
+        Self { tracker: TaskTracker::new(), shutdown, metrics, span }
+    }
+
+    /// The tokens that the tasks obey.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Runs a task until it ends or the hard token is cancelled. A panic ends this task alone: the panic hook has logged it with its stack.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (hard, metrics) = (self.shutdown.hard.clone(), Arc::clone(&self.metrics));
+        let guarded = async move {
+            tokio::select! {
+                biased;
+                () = hard.cancelled() => {}
+                ended = AssertUnwindSafe(task).catch_unwind() => {
+                    if let Err(panic) = ended {
+                        report_panic(&metrics, name, panic.as_ref());
+                    }
+                }
+            }
+        };
+        self.start(guarded);
+    }
+
+    /// Runs a task that the pod cannot do without: after a panic it is made again and goes on.
+    pub fn supervise<F>(&self, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let metrics = Arc::clone(&self.metrics);
+        self.spawn(name, async move {
+            while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
+                report_panic(&metrics, name, panic.as_ref());
+                tokio::time::sleep(RESTART_DELAY).await;
+            }
+        });
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.tracker.track_future(task.instrument(self.span.clone())));
+    }
+
+    /// Waits until every task has ended. Call it after the soft or hard token is cancelled.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// How many tasks run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.tracker.len()
+    }
+}
+
+fn report_panic(metrics: &Metrics, name: &'static str, panic: &(dyn Any + Send)) {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    metrics.task_panics_total.inc();
+    tracing::error!(task = name, panic = message, "a task panicked; the pod goes on");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn tasks() -> Tasks {
+        Tasks::new(Shutdown::default(), Arc::new(Metrics::new().unwrap()), tracing::Span::none())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panicking_task_takes_no_other_with_it() {
+        let tasks = tasks();
+        tasks.spawn("bad", async { panic!("on purpose") });
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        tasks.spawn("good", async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _ = sender.send(());
+        });
+        receiver.await.unwrap();
+        tasks.ended().await;
+        assert_eq!(tasks.metrics.task_panics_total.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervised_task_starts_again_after_a_panic() {
+        let (tasks, starts) = (tasks(), Arc::new(AtomicUsize::new(0)));
+        let counter = Arc::clone(&starts);
+        tasks.supervise("vital", move || {
+            let start = counter.fetch_add(1, Ordering::SeqCst);
+            async move { assert!(start >= 2, "on purpose") }
+        });
+        tasks.ended().await;
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_hard_token_ends_what_would_not_end() {
+        let tasks = tasks();
+        tasks.spawn("stuck", std::future::pending());
+        tasks.shutdown().hard.cancel();
+        tasks.ended().await;
+    }
+}

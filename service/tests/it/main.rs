@@ -1,0 +1,4 @@
+//! Integration tests, in one binary: contract suites of the ports, fleets in one process, fleets for real.
+
+mod contracts;
+mod support;

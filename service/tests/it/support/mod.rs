@@ -1,0 +1,1 @@
+//! What tests need: servers of their own, on free ports and in temporary folders.
