@@ -1,23 +1,53 @@
-//! From claims to an admitted session.
+//! From claims to an admitted session: lock it, evict the old owner, register its routes. All or nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
-use crate::domain::{claims::Claims, close::ErrorCode, frame::ErrorBody};
+use super::{
+    evict::Evictor,
+    hub::{Hub, Refusal},
+    mailbox::MailboxLimits,
+    ports::{Acquire, KillBus, SessionLocks, StoreError},
+    release::Releaser,
+    route_writer::RouteWriter,
+    session::Session,
+};
+use crate::{
+    config::Config,
+    domain::{
+        claims::Claims,
+        close::ErrorCode,
+        frame::ErrorBody,
+        ids::{ChatId, ConnectionId, PodId},
+        session::{Kill, LockOwner},
+    },
+    metrics::Metrics,
+};
+
+/// First pause between two attempts on a lock that is held; it doubles, up to `redis.session_lock_retry_delay_ms`.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Attempts on a lock before its owner is replaced by compare-and-set.
+const POLITE_ATTEMPTS: u32 = 6;
+/// All attempts; who loses that often is outpaced by other newcomers.
+const MAX_ATTEMPTS: u32 = 12;
+/// A new session is refused when the store does not answer within this time.
+const STORE_PATIENCE: Duration = Duration::from_millis(900);
 
 /// Why a session could not be had. Nothing is left behind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The pod has all the sockets it may have.
-    #[error("this pod is full")]
+    #[error("this pod is full; try again, another pod may have room")]
     Full,
     /// The pod stops.
-    #[error("this pod is draining")]
+    #[error("this pod is draining; try again, another pod will answer")]
     Draining,
     /// The session store is away, so no exclusive session can be had.
-    #[error("the session store is unavailable")]
+    #[error("the session store is unavailable; try again shortly")]
     StoreUnavailable,
     /// Another socket took the session while this one connected.
     #[error("the session went to another connection")]
@@ -46,25 +76,210 @@ impl ConnectError {
     }
 }
 
-/// Gets sessions.
-#[derive(Debug)]
-pub struct Connector {}
-
-/// A session that is locked and routed. Dropping it gives all of that back.
-#[derive(Debug)]
-pub struct Admission {}
-
-impl Connector {
-    /// Locks the session, evicts its old owner, registers its routes.
-    ///
-    /// # Errors
-    /// When the session cannot be had; the error says what the client can do.
-    pub async fn connect(&self, _claims: Claims, _request_id: &str) -> Result<Admission, ConnectError> {
-        Err(ConnectError::Full)
+impl From<StoreError> for ConnectError {
+    fn from(_: StoreError) -> Self {
+        Self::StoreUnavailable
     }
 }
 
+impl From<Refusal> for ConnectError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Self::Full,
+            Refusal::Draining => Self::Draining,
+        }
+    }
+}
+
+/// Gets sessions. Clones share everything.
+#[derive(Clone)]
+pub struct Connector {
+    /// This pod.
+    pub me: PodId,
+    /// Where sessions are entered.
+    pub hub: Arc<Hub>,
+    /// Their locks.
+    pub locks: Arc<dyn SessionLocks>,
+    /// The way to owners on other pods.
+    pub kills: Arc<dyn KillBus>,
+    /// The way to owners on this pod.
+    pub evictor: Evictor,
+    /// Confirms routes.
+    pub writer: Arc<RouteWriter>,
+    /// Gives locks back.
+    pub releaser: Releaser,
+    /// Settings in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// Enters, locks and routes a session. Dropping the future gives everything back.
+    ///
+    /// # Errors
+    /// When the session cannot be had; the error says what the client can do.
+    pub async fn connect(&self, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
+        let started = Instant::now();
+        let config = self.config.borrow().clone();
+        let connection = ConnectionId::from_random(rand::random());
+        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config)));
+        let kind = session.kind().as_str();
+        self.hub.enter(&session, config.app.max_connections)?;
+        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: self.clone() };
+
+        let (saved_chat, took_over) = self.lock(&session, &config).await?;
+        admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
+        session.set_chat(admission.restored.clone());
+        self.route(&session).await?;
+        // A kill may have found the session while it was pending.
+        if session.close_reason().is_some() {
+            return Err(ConnectError::Replaced);
+        }
+        let took = started.elapsed();
+        self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
+        tracing::info!(
+            request.id = request_id,
+            session.kind = kind,
+            took_over,
+            duration_ms = took.as_millis(),
+            "a session is open"
+        );
+        Ok(admission)
+    }
+
+    async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
+        let kind = session.kind().as_str();
+        let (mut pause, mut killed): (Duration, Option<LockOwner>) = (FIRST_PAUSE, None);
+        for attempt in 1..=MAX_ATTEMPTS {
+            if session.close_reason().is_some() {
+                return Err(ConnectError::Replaced);
+            }
+            self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
+            match self.attempt(session, config, killed.as_ref().filter(|_| attempt > POLITE_ATTEMPTS)).await? {
+                Acquire::Acquired { saved_chat } => {
+                    session.set_locked();
+                    self.metrics.session_lock_success_total.with_label_values(&[kind]).inc();
+                    if let (Some(old), true) = (&killed, attempt > POLITE_ATTEMPTS) {
+                        // It did not let go in time: whatever it is doing, it is to stop.
+                        self.kill(session, old).await?;
+                    }
+                    return Ok((saved_chat, killed.is_some()));
+                }
+                Acquire::Held(owner) => {
+                    if killed.is_none() {
+                        self.metrics.session_conflicts_total.with_label_values(&[kind]).inc();
+                    }
+                    if killed.as_ref() != Some(&owner) {
+                        self.kill(session, &owner).await?;
+                        killed = Some(owner);
+                    }
+                    tokio::select! {
+                        _ = session.closed() => return Err(ConnectError::Replaced),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(config.redis.session_lock_retry_delay.max(FIRST_PAUSE));
+                }
+            }
+        }
+        Err(ConnectError::Replaced)
+    }
+
+    /// One attempt: politely, or by compare-and-set on an owner that does not let go.
+    async fn attempt(&self, session: &Session, config: &Config, replace: Option<&LockOwner>) -> Result<Acquire, ConnectError> {
+        let (key, owner, ttl) = (session.key(), session.owner(), config.app.session_ttl);
+        session.set_lock_asked();
+        let attempt = async {
+            match replace {
+                Some(seen) => self.locks.replace(key, seen, owner, ttl).await,
+                None => self.locks.acquire(key, owner, ttl).await,
+            }
+        };
+        match timeout(STORE_PATIENCE, attempt).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) | Err(_) => Err(ConnectError::StoreUnavailable),
+        }
+    }
+
+    /// Asks an owner to let go: directly if it is here, else over the bus.
+    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), ConnectError> {
+        let kill = Kill {
+            key: session.key().clone(),
+            new_pod: self.me.clone(),
+            connection: Some(session.connection().clone()),
+            victim: Some(owner.clone()),
+        };
+        if owner.pod == self.me {
+            self.evictor.obey(&kill);
+            return Ok(());
+        }
+        match timeout(STORE_PATIENCE, self.kills.publish(&kill)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(ConnectError::StoreUnavailable),
+        }
+    }
+
+    /// Joins the session's routes and waits until every pod can see them.
+    async fn route(&self, session: &Session) -> Result<(), ConnectError> {
+        let mut routes = vec![session.claims().base_route()];
+        routes.extend(session.chat().and_then(|chat| session.chat_route(&chat)));
+        for route in &routes {
+            if !self.hub.join(session.connection(), route) {
+                return Err(ConnectError::Replaced);
+            }
+        }
+        match timeout(STORE_PATIENCE, self.writer.confirm(&routes)).await {
+            Ok(confirmed) => Ok(confirmed?),
+            Err(_) => Err(ConnectError::StoreUnavailable),
+        }
+    }
+}
+
+fn mailbox_limits(config: &Config) -> MailboxLimits {
+    MailboxLimits {
+        messages: config.app.websocket_message_buffer_size,
+        bytes: config.app.websocket_buffer_max_bytes,
+        policy: config.app.websocket_backpressure_drop_policy,
+        overflow_timeout: config.app.write_timeout,
+    }
+}
+
+/// A session that is locked and routed. Dropping it, on whatever way out, gives all of that back.
+#[derive(Debug)]
+pub struct Admission {
+    session: Arc<Session>,
+    restored: Option<ChatId>,
+    connector: Connector,
+}
+
 impl Admission {
-    /// Sends `ready` and serves the socket until it ends.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, _socket: WebSocketStream<S>) {}
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The chat that was selected before and is again.
+    #[must_use]
+    pub fn restored_chat(&self) -> Option<&ChatId> {
+        self.restored.as_ref()
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.session.mailbox().close();
+        self.connector.hub.remove(self.session.connection());
+        self.connector.releaser.release(&self.session);
+    }
 }

@@ -1,5 +1,22 @@
 //! The use cases. Sees the domain, the ports and tokio; no adapter, and no library that only an adapter needs.
 
 pub mod connect;
+pub mod connection;
+pub mod deliver;
+pub mod directory;
+pub mod dispatch;
+pub mod drain;
+pub mod evict;
+pub mod forward;
+pub mod hub;
+mod lane;
+pub mod mailbox;
+pub mod membership;
+pub mod outcome;
+pub mod pod;
 pub mod ports;
 pub mod readiness;
+pub mod release;
+pub mod renew;
+pub mod route_writer;
+pub mod session;

@@ -122,10 +122,14 @@ pub struct Lookup {
 /// What a pod learns when it announces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Were this pod's liveness key *and* its membership still there? False the first time, and after it was frozen or pruned.
-    pub was_present: bool,
+    /// Was this pod's liveness key still there? False the first time, and after it could not announce itself for longer than its TTL.
+    pub had_key: bool,
+    /// Was this pod among the members? False the first time, and after another pod [retired](Routes::retire) it as dead.
+    pub was_member: bool,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
+    /// Was the epoch missing, and made by this very call?
+    pub epoch_created: bool,
     /// Every pod with a liveness key, this one included.
     pub pods: Vec<PodRecord>,
     /// Members without a liveness key: dead, frozen or cut off.

@@ -242,6 +242,11 @@ impl<'de> Visitor<'de> for FindEventType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub i128);
 
+impl StreamId {
+    /// Of events that come without a sequence: pushed by a pod of the predecessor.
+    pub const UNKNOWN: Self = Self(-1);
+}
+
 /// One event, addressed and checked.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -259,6 +264,14 @@ pub struct Event {
     pub request_id: Option<String>,
     /// W3C trace context of the publisher.
     pub traceparent: Option<String>,
+}
+
+impl Event {
+    /// Does the event have a place in a stream, by which a redelivery is recognised?
+    #[must_use]
+    pub fn is_sequenced(&self) -> bool {
+        self.stream != StreamId::UNKNOWN
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,222 @@
+//! What this pod knows of the fleet: which pods are there, how far the store's routes can be trusted, and so where an event has to go.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::ports::{Epoch, Lookup, Routes, StoreError};
+use crate::{
+    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    metrics::Metrics,
+};
+
+/// After a failed look-up the store is not asked again for this long: a frozen store must not slow every batch by its time-out.
+const STORE_REST: Duration = Duration::from_secs(1);
+
+/// How long a look-up that met an unknown pod waits for the members to be read anew.
+const REFRESH_WAIT: Duration = Duration::from_millis(500);
+
+/// A pod of the table.
+#[derive(Debug, Clone)]
+struct Peer {
+    record: PodRecord,
+    /// Has no liveness key. It may be dead, frozen, or only cut off from the store; until it is known to be dead it is sent everything, since its
+    /// routes can no longer be trusted to be there.
+    lapsed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    peers: HashMap<PodId, Peer>,
+    epoch: Option<Epoch>,
+    settling_until: Option<Instant>,
+    store_rests_until: Option<Instant>,
+}
+
+/// Where the events of one look-up go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// For each route asked, in order: the other pods.
+    pub peers: Vec<Vec<PodRecord>>,
+    /// Pods found on a route that are not in the table: dead, or newer than the table.
+    pub unknown: Vec<(PodId, RouteKey)>,
+}
+
+/// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`].
+#[derive(Debug)]
+pub struct Directory {
+    me: PodId,
+    table: RwLock<Table>,
+    settle_for: Duration,
+    doubts: Notify,
+    refreshed: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Directory {
+    /// An empty table. `settle_for`: how long, after the store lost data or was away, look-ups mean every live pod.
+    #[must_use]
+    pub fn new(me: PodId, settle_for: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { me, table: RwLock::default(), settle_for, doubts: Notify::new(), refreshed: Notify::new(), metrics }
+    }
+
+    /// This pod.
+    #[must_use]
+    pub fn me(&self) -> &PodId {
+        &self.me
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- peers ----
+
+    /// Takes over who has a liveness key. Peers that have none any more stay, as lapsed. Returns those that are new, or back from being lapsed.
+    pub fn set_alive(&self, pods: &[PodRecord]) -> Vec<PodRecord> {
+        let mut table = self.write();
+        let mut news = Vec::new();
+        for record in pods.iter().filter(|record| record.id != self.me) {
+            let peer = Peer { record: record.clone(), lapsed: false };
+            match table.peers.insert(record.id.clone(), peer) {
+                Some(before) if !before.lapsed && before.record == *record => {}
+                _ => news.push(record.clone()),
+            }
+        }
+        let alive: HashSet<&PodId> = pods.iter().map(|record| &record.id).collect();
+        for peer in table.peers.values_mut() {
+            peer.lapsed = !alive.contains(&peer.record.id);
+        }
+        let lapsed = table.peers.values().filter(|peer| peer.lapsed).count();
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.peers.with_label_values(&["lapsed"]).set(count(lapsed));
+        self.metrics.peers.with_label_values(&["alive"]).set(count(table.peers.len() - lapsed));
+        drop(table);
+        self.refreshed.notify_waiters();
+        news
+    }
+
+    /// The peers without a liveness key.
+    #[must_use]
+    pub fn lapsed(&self) -> Vec<PodRecord> {
+        self.read().peers.values().filter(|peer| peer.lapsed).map(|peer| peer.record.clone()).collect()
+    }
+
+    /// Every peer that is not known to be dead.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PodRecord> {
+        self.read().peers.values().map(|peer| peer.record.clone()).collect()
+    }
+
+    /// A peer, unless it is known to be dead.
+    #[must_use]
+    pub fn peer(&self, pod: &PodId) -> Option<PodRecord> {
+        self.read().peers.get(pod).map(|peer| peer.record.clone())
+    }
+
+    /// How many pods there are, this one included.
+    #[must_use]
+    pub fn fleet_size(&self) -> usize {
+        self.read().peers.len() + 1
+    }
+
+    /// Takes a dead peer out.
+    pub fn remove(&self, pod: &PodId) {
+        self.write().peers.remove(pod);
+    }
+
+    // ---- trust ----
+
+    /// Takes over the epoch. True if it is another than before: the store has lost data, and look-ups are not trusted for a while.
+    pub fn note_epoch(&self, epoch: &Epoch) -> bool {
+        let mut table = self.write();
+        let lost = table.epoch.as_ref().is_some_and(|known| known != epoch);
+        if lost {
+            table.settling_until = Some(Instant::now() + self.settle_for);
+        }
+        table.epoch = Some(epoch.clone());
+        lost
+    }
+
+    /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or a pod that is not in the table.
+    pub async fn doubts(&self) {
+        self.doubts.notified().await;
+    }
+
+    /// Asks for a new reading of the members and waits for it, for a short while.
+    pub async fn refreshed(&self) {
+        let refreshed = self.refreshed.notified();
+        self.doubts.notify_one();
+        let _ = tokio::time::timeout(REFRESH_WAIT, refreshed).await;
+    }
+
+    /// Notes that the store could not be asked: whatever it says when it is back may be old, and is not trusted for a while.
+    pub fn note_store_trouble(&self) {
+        self.write().settling_until = Some(Instant::now() + self.settle_for);
+    }
+
+    /// Are look-ups not to be trusted now?
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        self.read().settling_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    // ---- where events go ----
+
+    /// Finds the peers for each of the routes, in one round trip to the store. Never fails: without a trustworthy answer, all peers are meant.
+    pub async fn targets(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Targets {
+        let rests = self.read().store_rests_until.is_some_and(|until| Instant::now() < until);
+        let answer = if rests {
+            Err(StoreError::Unavailable("resting after a failed look-up".into()))
+        } else {
+            let answer = routes.lookup(keys).await;
+            self.write().store_rests_until = answer.is_err().then(|| Instant::now() + STORE_REST);
+            answer
+        };
+        match answer {
+            Ok(lookup) => {
+                if self.read().epoch != lookup.epoch {
+                    self.note_store_trouble();
+                    self.doubts.notify_one();
+                }
+                let settling = self.is_settling();
+                let outcome = if settling { "settling" } else { "trusted" };
+                self.metrics.route_lookups_total.with_label_values(&[outcome]).inc();
+                self.choose(&lookup, keys, settling)
+            }
+            Err(_) => {
+                self.note_store_trouble();
+                self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
+                Targets { peers: vec![self.peers(); keys.len()], unknown: Vec::new() }
+            }
+        }
+    }
+
+    fn choose(&self, lookup: &Lookup, keys: &[RouteKey], settling: bool) -> Targets {
+        let table = self.read();
+        let mut unknown = Vec::new();
+        let peers = keys
+            .iter()
+            .zip(&lookup.pods)
+            .map(|(key, on_route)| {
+                unknown.extend(
+                    on_route
+                        .iter()
+                        .filter(|pod| **pod != self.me && !table.peers.contains_key(*pod))
+                        .map(|pod| (pod.clone(), key.clone())),
+                );
+                let wanted = |peer: &&Peer| settling || peer.lapsed || on_route.contains(&peer.record.id);
+                table.peers.values().filter(wanted).map(|peer| peer.record.clone()).collect()
+            })
+            .collect();
+        Targets { peers, unknown }
+    }
+}

@@ -1,0 +1,306 @@
+//! From the stream to everybody who should see it: takes events, finds their targets, and settles each by its outcome.
+//!
+//! The loop that takes events waits for the look-up of their routes and for nothing else: not for a socket, and not for a peer.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    deliver::{LocalDelivery, Path},
+    directory::{Directory, Targets},
+    forward::{ForwardLimits, Forwarder},
+    lane::gap_of,
+    outcome::{InFlight, Settled, TargetOutcome},
+    ports::{EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
+    readiness::{Dependency, Readiness},
+};
+use crate::{
+    config::Config,
+    domain::{
+        event::{Address, Event, Payload, PayloadError, SubjectError},
+        ids::PodId,
+        peer::PodRecord,
+        route::RouteKey,
+    },
+    metrics::Metrics,
+};
+
+/// Settlements in one call.
+const MAX_SETTLEMENTS: usize = 512;
+/// Pause after a pull that failed at once.
+const PULL_PAUSE: Duration = Duration::from_millis(200);
+/// How often an outage of the stream is logged again.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Why an event can never be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Poison {
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+/// What dispatching works with.
+#[derive(Clone)]
+pub struct Dispatcher {
+    /// Where events come from.
+    pub source: Arc<dyn EventSource>,
+    /// Where routes are looked up.
+    pub routes: Arc<dyn Routes>,
+    /// Who is there.
+    pub directory: Arc<Directory>,
+    /// The way to this pod's sockets.
+    pub local: LocalDelivery,
+    /// The way to other pods.
+    pub forwarder: Arc<Forwarder>,
+    /// Settings in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Told whether the stream answers.
+    pub readiness: Readiness,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// True once this pod has its place in the fleet.
+    pub joined: watch::Receiver<bool>,
+    /// One permit an event in flight.
+    pub in_flight: Arc<Semaphore>,
+    /// Takes what is to be settled; [`Dispatcher::settle`] reads the other end.
+    pub settled: mpsc::UnboundedSender<Settled>,
+}
+
+/// So many events may be in flight in one pod, whatever the consumer allows.
+pub const MAX_IN_FLIGHT: usize = 16_384;
+
+impl Dispatcher {
+    /// Takes and dispatches events until `stop`, then gives back what was fetched and not begun.
+    pub async fn run(&self, stop: &CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.joined() => {}
+        }
+        let mut complained_at: Option<Instant> = None;
+        loop {
+            let batch = self.config.borrow().app.nats_pull_batch;
+            let pulled = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                pulled = self.pull(batch) => pulled,
+            };
+            match pulled {
+                Ok((raw, permits)) => {
+                    complained_at = None;
+                    self.readiness.observe(Dependency::Nats, true);
+                    self.dispatch(raw, permits).await;
+                }
+                Err(error) => {
+                    if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                        complained_at = Some(Instant::now());
+                        tracing::warn!(%error, "no events can be taken; sockets stay, and the durable consumer will catch up");
+                    }
+                    self.readiness.observe(Dependency::Nats, self.source.is_connected());
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(PULL_PAUSE) => {}
+                    }
+                }
+            }
+        }
+        self.source.close().await;
+    }
+
+    async fn joined(&self) {
+        let _ = self.joined.clone().wait_for(|joined| *joined).await;
+    }
+
+    /// Pulls no more events than may be in flight.
+    async fn pull(&self, batch: usize) -> Result<(Vec<RawEvent>, OwnedSemaphorePermit), SourceError> {
+        let first = Arc::clone(&self.in_flight).acquire_owned().await;
+        let Ok(mut permits) = first else { std::future::pending().await };
+        let more = batch.saturating_sub(1).min(self.in_flight.available_permits());
+        if let Ok(more) = Arc::clone(&self.in_flight).try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+            permits.merge(more);
+        }
+        let raw = self.source.pull(permits.num_permits()).await?;
+        Ok((raw, permits))
+    }
+
+    async fn dispatch(&self, raw: Vec<RawEvent>, mut permits: OwnedSemaphorePermit) {
+        self.apply_limits();
+        let prefix = self.config.borrow().nats.subject_prefix.clone();
+        let mut events = Vec::with_capacity(raw.len());
+        let mut poison = Vec::new();
+        for raw in raw {
+            match parse(&prefix, &raw) {
+                Ok(event) => events.push((Arc::new(event), raw.deliveries, raw.ticket)),
+                Err(why) => {
+                    tracing::warn!(
+                        event.seq = raw.seq, event.bytes = raw.payload.len(), request.id = raw.request_id, %why,
+                        "an event can't be read and is dropped from the stream's deliveries"
+                    );
+                    poison.push((raw.ticket, Settlement::Terminate));
+                }
+            }
+        }
+        if !poison.is_empty() {
+            self.metrics.events_settled_total.with_label_values(&["poison"]).inc_by(poison.len() as u64);
+            let _ = self.source.settle(&poison).await;
+        }
+        if events.is_empty() {
+            return;
+        }
+        let targets = self.find_targets(&events).await;
+        for ((event, deliveries, ticket), peers) in events.into_iter().zip(targets) {
+            self.metrics.messages_received_total.with_label_values(&[event.address.kind().as_str()]).inc();
+            if deliveries > 1 {
+                self.metrics.events_redelivered_total.inc();
+            }
+            if let Some(permit) = permits.split(1) {
+                self.send(&event, deliveries, (ticket, permit), &peers);
+            }
+        }
+    }
+
+    /// The consumer's limits are known late and can change; the share of a pod depends on how many there are.
+    fn apply_limits(&self) {
+        let limits = self.source.limits();
+        let share = self.config.borrow().app.forward_parked_share_percent as usize;
+        let parked = (limits.max_ack_pending * share / 100 / self.directory.fleet_size()).max(1);
+        self.forwarder.set_limits(ForwardLimits { budget: limits.ack_wait / 2, parked });
+    }
+
+    /// For each event, in order, the peers that should have it: one look-up for all of them.
+    async fn find_targets(&self, events: &[(Arc<Event>, u64, Ticket)]) -> Vec<Vec<PodRecord>> {
+        let mut index: HashMap<RouteKey, usize> = HashMap::new();
+        let mut keys: Vec<RouteKey> = Vec::new();
+        let of_event: Vec<Vec<usize>> = events
+            .iter()
+            .map(|(event, ..)| {
+                let routes = event.address.routes().into_iter();
+                let place = |route: RouteKey| {
+                    *index.entry(route).or_insert_with_key(|route| {
+                        keys.push(route.clone());
+                        keys.len() - 1
+                    })
+                };
+                routes.map(place).collect()
+            })
+            .collect();
+        let mut found = self.directory.targets(self.routes.as_ref(), &keys).await;
+        if !found.unknown.is_empty() {
+            found = self.resolve_unknown(found, &keys).await;
+        }
+        of_event
+            .into_iter()
+            .map(|places| {
+                let mut peers: Vec<PodRecord> = Vec::new();
+                for peer in places.into_iter().flat_map(|place| &found.peers[place]) {
+                    if !peers.iter().any(|known| known.id == peer.id) {
+                        peers.push(peer.clone());
+                    }
+                }
+                peers
+            })
+            .collect()
+    }
+
+    /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is still unknown then is pruned.
+    async fn resolve_unknown(&self, found: Targets, keys: &[RouteKey]) -> Targets {
+        self.directory.refreshed().await;
+        let again = self.directory.targets(self.routes.as_ref(), keys).await;
+        let mut dead: HashMap<PodId, Vec<RouteKey>> = HashMap::new();
+        if !self.directory.is_settling() {
+            for (pod, route) in again.unknown.iter().filter(|unknown| found.unknown.contains(unknown)) {
+                dead.entry(pod.clone()).or_default().push(route.clone());
+            }
+        }
+        for (pod, routes) in dead {
+            tracing::debug!(peer.id = %pod, routes = routes.len(), "a dead pod is taken out of routes");
+            let _ = self.routes.prune(&pod, &routes).await;
+        }
+        again
+    }
+
+    fn send(&self, event: &Arc<Event>, deliveries: u64, rest: (Ticket, OwnedSemaphorePermit), peers: &[PodRecord]) {
+        let in_flight = InFlight::new(Arc::clone(event), deliveries, peers.len() + 1, rest, self.settled.clone());
+        for peer in peers {
+            self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
+        }
+        let taken = self.local.deliver_local(event, Path::Local).is_taken();
+        in_flight.target(None).report(if taken { TargetOutcome::Taken } else { TargetOutcome::Nobody });
+        tracing::debug!(
+            event.seq = event.seq, event.kind = event.address.kind().as_str(), request.id = event.request_id,
+            company.id = %event.address.company(), agent.id = %event.address.agent(), peers = peers.len(), taken.here = taken,
+            "an event is dispatched"
+        );
+    }
+
+    /// Settles events as their outcomes come in, until every sender is gone.
+    pub async fn settle(&self, settled: &mut mpsc::UnboundedReceiver<Settled>) {
+        let mut batch = Vec::with_capacity(MAX_SETTLEMENTS);
+        while settled.recv_many(&mut batch, MAX_SETTLEMENTS).await > 0 {
+            let settlements: Vec<(Ticket, Settlement)> =
+                batch.iter().map(|settled| (settled.ticket.clone(), settled.settlement)).collect();
+            for settled in &batch {
+                self.account(settled);
+            }
+            if let Err(error) = self.source.settle(&settlements).await {
+                tracing::debug!(%error, events = settlements.len(), "events could not be settled and will be delivered again");
+            }
+            batch.clear();
+        }
+    }
+
+    fn account(&self, settled: &Settled) {
+        self.show_in_flight();
+        let (outcome, kind) = match settled.settlement {
+            Settlement::Ack => ("acked", settled.event.address.kind().as_str()),
+            Settlement::Retry(_) => ("retried", settled.event.address.kind().as_str()),
+            Settlement::Terminate => ("given_up", settled.event.address.kind().as_str()),
+        };
+        self.metrics.events_settled_total.with_label_values(&[outcome]).inc();
+        if settled.settlement == Settlement::Ack && !settled.taken {
+            self.metrics.events_unclaimed_total.with_label_values(&[kind]).inc();
+        }
+        if settled.settlement != Settlement::Terminate {
+            return;
+        }
+        tracing::warn!(
+            event.seq = settled.event.seq,
+            event.kind = kind,
+            peers = settled.given_up.len(),
+            "an event is given up: a pod that lives could not be reached in time; its sessions will be told of a gap"
+        );
+        for peer in settled.given_up.iter().filter_map(|pod| self.directory.peer(pod)) {
+            self.forwarder.owe_gap(&peer, settled.event.address.routes(), gap_of(&settled.event));
+        }
+    }
+
+    fn show_in_flight(&self) {
+        let in_flight = MAX_IN_FLIGHT.saturating_sub(self.in_flight.available_permits());
+        self.metrics.events_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+    }
+
+    /// Waits until nothing is in flight, at most until the deadline. True if so.
+    pub async fn finished(&self, deadline: Instant) -> bool {
+        let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
+        tokio::time::timeout_at(deadline, self.in_flight.acquire_many(all)).await.is_ok()
+    }
+}
+
+fn parse(prefix: &str, raw: &RawEvent) -> Result<Event, Poison> {
+    Ok(Event {
+        address: Address::parse(prefix, &raw.subject)?,
+        payload: Payload::parse(&raw.payload)?,
+        stream: raw.stream,
+        seq: raw.seq,
+        stored_at: raw.stored_at,
+        request_id: raw.request_id.clone(),
+        traceparent: raw.traceparent.clone(),
+    })
+}

@@ -1,0 +1,541 @@
+//! The registry of this pod's sessions: which sockets see which route.
+//!
+//! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds them from then on.
+//! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use indexmap::{IndexMap, IndexSet};
+use tokio::{sync::Notify, time::Instant};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{
+    mailbox::{Item, Push},
+    session::Session,
+};
+use crate::{
+    domain::{
+        close::CloseReason,
+        event::Event,
+        frame::Frame,
+        gap::Gap,
+        ids::{ConnectionId, PodId},
+        route::RouteKey,
+        session::{Kill, SessionKey},
+        window::SeenWindow,
+    },
+    metrics::Metrics,
+};
+
+/// Why a session was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The pod has all the sockets it may have.
+    Full,
+    /// The pod stops.
+    Draining,
+}
+
+/// What became of an event here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Put in so many mailboxes.
+    To(usize),
+    /// Some socket here took it before: a redelivery.
+    Before,
+    /// No socket here is on its routes.
+    Nobody,
+}
+
+impl Delivered {
+    /// Did a socket here take it, now or before?
+    #[must_use]
+    pub fn is_taken(self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Arc<Session>,
+    routes: Vec<RouteKey>,
+}
+
+#[derive(Debug)]
+struct RouteEntry {
+    sessions: IndexMap<ConnectionId, Arc<Session>>,
+    active_at: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: HashMap<ConnectionId, Entry>,
+    by_key: HashMap<SessionKey, Vec<ConnectionId>>,
+    routes: HashMap<RouteKey, RouteEntry>,
+    /// Routes that began or ceased to be wanted, for the route writer.
+    changed: IndexSet<RouteKey>,
+    seen: SeenWindow,
+    admitting: bool,
+}
+
+/// The sessions of one pod.
+#[derive(Debug)]
+pub struct Hub {
+    inner: Mutex<Inner>,
+    routes_changed: Notify,
+    emptied: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Hub {
+    /// An empty hub that recognises the last `window` events as redeliveries.
+    #[must_use]
+    pub fn new(window: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                entries: HashMap::new(),
+                by_key: HashMap::new(),
+                routes: HashMap::new(),
+                changed: IndexSet::new(),
+                seen: SeenWindow::new(window),
+                admitting: true,
+            }),
+            routes_changed: Notify::new(),
+            emptied: Notify::new(),
+            metrics,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- sessions ----
+
+    /// Enters a pending session: kills find it from now on.
+    ///
+    /// # Errors
+    /// When the pod has `limit` sessions, or drains.
+    pub fn enter(&self, session: &Arc<Session>, limit: usize) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        if !inner.admitting {
+            return Err(Refusal::Draining);
+        }
+        if inner.entries.len() >= limit {
+            return Err(Refusal::Full);
+        }
+        inner.by_key.entry(session.key().clone()).or_default().push(session.connection().clone());
+        inner.entries.insert(session.connection().clone(), Entry { session: Arc::clone(session), routes: Vec::new() });
+        Ok(())
+    }
+
+    /// Takes a session out, with its routes. False if it was out already.
+    pub fn remove(&self, connection: &ConnectionId) -> bool {
+        let (removed, changed, empty) = {
+            let mut inner = self.lock();
+            let removed = inner.remove(connection);
+            (removed.is_some(), !inner.changed.is_empty(), inner.entries.is_empty())
+        };
+        if changed {
+            self.routes_changed.notify_one();
+        }
+        if empty {
+            self.emptied.notify_waiters();
+        }
+        removed
+    }
+
+    /// Closes a session and takes it out at once, so that nothing more is put in its mailbox. `None` if it is not here.
+    pub fn evict(&self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
+        let session = self.lock().entries.get(connection).map(|e| Arc::clone(&e.session))?;
+        session.close(reason);
+        self.remove(connection);
+        Some(session)
+    }
+
+    /// The sockets that a kill is about: the victim if it names one, else (from an old pod) all of that session, unless they are on the new pod.
+    #[must_use]
+    pub fn victims(&self, kill: &Kill, me: &PodId) -> Vec<ConnectionId> {
+        let inner = self.lock();
+        let here = inner.by_key.get(&kill.key).map(Vec::as_slice).unwrap_or_default();
+        match &kill.victim {
+            Some(victim) if victim.pod != *me => Vec::new(),
+            Some(victim) => here.iter().filter(|c| victim.connection.as_ref() == Some(c)).cloned().collect(),
+            None if kill.new_pod == *me => Vec::new(),
+            None => here.to_vec(),
+        }
+    }
+
+    /// Is this socket's session here?
+    #[must_use]
+    pub fn contains(&self, connection: &ConnectionId) -> bool {
+        self.lock().entries.contains_key(connection)
+    }
+
+    /// Every session now. For periodic work only: it costs as much as there are sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.lock().entries.values().map(|e| Arc::clone(&e.session)).collect()
+    }
+
+    /// How many sessions are here, pending ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Is nobody here?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lets nobody in any more.
+    pub fn stop_admitting(&self) {
+        self.lock().admitting = false;
+    }
+
+    /// Waits until nobody is here.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    // ---- routes ----
+
+    /// Puts a session on a route. False if the session is not here any more.
+    pub fn join(&self, connection: &ConnectionId, route: &RouteKey) -> bool {
+        let joined = self.lock().join(connection, route);
+        self.routes_changed.notify_one();
+        joined
+    }
+
+    /// Takes a session off a route.
+    pub fn leave(&self, connection: &ConnectionId, route: &RouteKey) {
+        self.lock().leave(connection, route);
+        self.routes_changed.notify_one();
+    }
+
+    /// Is any session on this route?
+    #[must_use]
+    pub fn wants(&self, route: &RouteKey) -> bool {
+        self.lock().routes.contains_key(route)
+    }
+
+    /// How long no event came over a route; `None` if nobody is on it.
+    #[must_use]
+    pub fn route_idle(&self, route: &RouteKey) -> Option<Duration> {
+        self.lock().routes.get(route).map(|entry| entry.active_at.elapsed())
+    }
+
+    /// Every route that a session is on.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<RouteKey> {
+        self.lock().routes.keys().cloned().collect()
+    }
+
+    /// Waits until some route began or ceased to be wanted. Cancel-safe.
+    pub async fn routes_changed(&self) {
+        self.routes_changed.notified().await;
+    }
+
+    /// Takes the routes that began or ceased to be wanted since the last call.
+    #[must_use]
+    pub fn take_changed(&self) -> IndexSet<RouteKey> {
+        let mut inner = self.lock();
+        self.metrics.routes_wanted.set(i64::try_from(inner.routes.len()).unwrap_or(i64::MAX));
+        std::mem::take(&mut inner.changed)
+    }
+
+    // ---- events ----
+
+    /// Puts an event in the mailbox of every session on its routes, once: a redelivery is recognised.
+    pub fn deliver(&self, event: &Event) -> Delivered {
+        let mut overflowed = Vec::new();
+        let delivered = {
+            let mut inner = self.lock();
+            if event.is_sequenced() && inner.seen.contains(event.stream, event.seq) {
+                self.metrics.events_duplicate_total.inc();
+                return Delivered::Before;
+            }
+            let count = inner.put(event, &self.metrics, &mut overflowed);
+            if count > 0 && event.is_sequenced() {
+                inner.seen.insert(event.stream, event.seq);
+            }
+            count
+        };
+        for connection in overflowed {
+            self.evict(&connection, CloseReason::SlowClient);
+        }
+        if delivered == 0 { Delivered::Nobody } else { Delivered::To(delivered) }
+    }
+
+    /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
+    pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
+        let inner = self.lock();
+        let tell = |session: &Arc<Session>| matches!(session.mailbox().push(Item::Gap(gap)), Push::Taken { .. });
+        let told = match route {
+            Some(route) => inner.routes.get(route).map_or(0, |entry| entry.sessions.values().filter(|s| tell(s)).count()),
+            None => inner.entries.values().filter(|e| tell(&e.session)).count(),
+        };
+        self.metrics.gaps_announced_total.with_label_values(&[gap.cause.as_str()]).inc_by(told as u64);
+        told
+    }
+}
+
+impl Inner {
+    fn remove(&mut self, connection: &ConnectionId) -> Option<Entry> {
+        let entry = self.entries.remove(connection)?;
+        if let Some(connections) = self.by_key.get_mut(entry.session.key()) {
+            connections.retain(|c| c != connection);
+            if connections.is_empty() {
+                self.by_key.remove(entry.session.key());
+            }
+        }
+        for route in &entry.routes {
+            self.leave_route(connection, route);
+        }
+        Some(entry)
+    }
+
+    fn join(&mut self, connection: &ConnectionId, route: &RouteKey) -> bool {
+        let Some(entry) = self.entries.get_mut(connection) else { return false };
+        if !entry.routes.contains(route) {
+            entry.routes.push(route.clone());
+        }
+        let session = Arc::clone(&entry.session);
+        let on_route = self.routes.entry(route.clone()).or_insert_with(|| {
+            self.changed.insert(route.clone());
+            RouteEntry { sessions: IndexMap::new(), active_at: Instant::now() }
+        });
+        on_route.active_at = Instant::now();
+        on_route.sessions.insert(connection.clone(), session);
+        true
+    }
+
+    fn leave(&mut self, connection: &ConnectionId, route: &RouteKey) {
+        if let Some(entry) = self.entries.get_mut(connection) {
+            entry.routes.retain(|r| r != route);
+        }
+        self.leave_route(connection, route);
+    }
+
+    fn leave_route(&mut self, connection: &ConnectionId, route: &RouteKey) {
+        let Some(entry) = self.routes.get_mut(route) else { return };
+        entry.sessions.swap_remove(connection);
+        if entry.sessions.is_empty() {
+            self.routes.remove(route);
+            self.changed.insert(route.clone());
+        }
+    }
+
+    fn put(&mut self, event: &Event, metrics: &Metrics, overflowed: &mut Vec<ConnectionId>) -> usize {
+        let mut text: Option<Utf8Bytes> = None;
+        let mut count = 0;
+        for route in event.address.routes() {
+            let Some(entry) = self.routes.get_mut(&route) else { continue };
+            entry.active_at = Instant::now();
+            for (connection, session) in &entry.sessions {
+                let text =
+                    text.get_or_insert_with(|| Utf8Bytes::try_from(Frame::event(event).bytes().clone()).unwrap_or_default());
+                match session.mailbox().push(Item::Event { seq: event.seq, text: text.clone() }) {
+                    Push::Taken { dropped: 0 } => count += 1,
+                    Push::Taken { dropped } => {
+                        count += 1;
+                        metrics
+                            .websocket_messages_dropped_total
+                            .with_label_values(&["buffer_full", session.kind().as_str()])
+                            .inc_by(dropped as u64);
+                    }
+                    Push::Overflow => {
+                        count += 1;
+                        metrics.websocket_messages_dropped_total.with_label_values(&["overflow", session.kind().as_str()]).inc();
+                        overflowed.push(connection.clone());
+                    }
+                    Push::Closed => {}
+                }
+            }
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        application::mailbox::MailboxLimits,
+        config::DropPolicy,
+        domain::{
+            claims::{AdminClaims, Claims, UserClaims},
+            event::{Address, Payload, StreamId},
+            gap::GapCause,
+            ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
+            session::LockOwner,
+        },
+    };
+
+    fn hub() -> Hub {
+        Hub::new(100, Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {
+        let limits = MailboxLimits {
+            messages: 10,
+            bytes: 10_000,
+            policy: DropPolicy::DropOldest,
+            overflow_timeout: Duration::from_secs(30),
+        };
+        let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::parse(connection).unwrap());
+        let session = Arc::new(Session::new(claims, pod, connection, limits));
+        hub.enter(&session, 100).unwrap();
+        hub.join(session.connection(), &session.claims().base_route());
+        session
+    }
+
+    fn user(company: &str, agent: &str, user: &str) -> Claims {
+        Claims::User(UserClaims {
+            company: CompanyId::parse(company).unwrap(),
+            agent: AgentId::parse(agent).unwrap(),
+            user: UserId::parse(user).unwrap(),
+            expires_at: Duration::from_secs(1),
+        })
+    }
+
+    fn admin(name: &str, company: Option<&str>) -> Claims {
+        let admin = AdminId::parse(name).unwrap();
+        Claims::Admin(AdminClaims::new(admin, company, None, None, Duration::from_secs(1)).unwrap())
+    }
+
+    fn event(subject: &str, seq: u64) -> Event {
+        Event {
+            address: Address::parse("wa", subject).unwrap(),
+            payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
+            stream: StreamId(1),
+            seq,
+            stored_at: Duration::ZERO,
+            request_id: None,
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn events_reach_just_the_sessions_of_their_company_and_agent() {
+        let hub = hub();
+        let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a2", "u"), "2"));
+        let c = enter(&hub, user("other", "a1", "u"), "3");
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::To(1));
+        assert_eq!((a.mailbox().len(), b.mailbox().len(), c.mailbox().len()), (1, 0, 0));
+        assert_eq!(hub.deliver(&event("wa.nobody.a1.chats", 2)), Delivered::Nobody);
+    }
+
+    #[test]
+    fn messages_reach_those_that_selected_the_chat() {
+        let hub = hub();
+        let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
+        let route = a.chat_route(&ChatId::parse("c.1").unwrap()).unwrap();
+        hub.join(a.connection(), &route);
+        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 1)), Delivered::To(1));
+        hub.leave(a.connection(), &route);
+        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 2)), Delivered::Nobody);
+        assert_eq!((a.mailbox().len(), b.mailbox().len()), (1, 0));
+    }
+
+    #[test]
+    fn agent_events_reach_every_admin_whose_scope_covers_them_and_no_user() {
+        let hub = hub();
+        let sees_all = enter(&hub, admin("root", None), "1");
+        let sees_acme = enter(&hub, admin("a", Some("acme")), "2");
+        let sees_other = enter(&hub, admin("b", Some("other")), "3");
+        let operator = enter(&hub, user("acme", "a1", "u"), "4");
+        assert_eq!(hub.deliver(&event("wa.acme.a1.agents", 1)), Delivered::To(2));
+        let lens = [&sees_all, &sees_acme, &sees_other, &operator].map(|s| s.mailbox().len());
+        assert_eq!(lens, [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn g1_a_redelivery_is_shown_to_nobody_again() {
+        let hub = hub();
+        let a = enter(&hub, user("acme", "a1", "u"), "1");
+        hub.deliver(&event("wa.acme.a1.chats", 1));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::Before);
+        assert_eq!(a.mailbox().len(), 1);
+    }
+
+    #[test]
+    fn a_late_exit_of_an_old_socket_leaves_its_successor() {
+        let hub = hub();
+        let (_, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
+        let old = ConnectionId::parse("old").unwrap();
+        assert!(hub.remove(&old) && !hub.remove(&old));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::To(1));
+        assert_eq!(new.mailbox().len(), 1);
+    }
+
+    #[test]
+    fn an_evicted_session_gets_nothing_more() {
+        let hub = hub();
+        let a = enter(&hub, user("acme", "a1", "u"), "1");
+        hub.evict(a.connection(), CloseReason::SessionReplaced);
+        assert_eq!(a.close_reason(), Some(CloseReason::SessionReplaced));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::Nobody);
+    }
+
+    #[test]
+    fn a_kill_names_its_victim_and_spares_the_others() {
+        let hub = hub();
+        let (old, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
+        let me = PodId::parse("pod-a").unwrap();
+        let kill = |victim: Option<LockOwner>, new_pod: &str| {
+            let new_pod = PodId::parse(new_pod).unwrap();
+            hub.victims(&Kill { key: old.key().clone(), new_pod, connection: None, victim }, &me)
+        };
+        assert_eq!(kill(Some(old.owner().clone()), "pod-a"), [old.connection().clone()]);
+        assert_eq!(kill(Some(LockOwner::new(PodId::parse("pod-b").unwrap(), old.connection().clone())), "pod-a"), []);
+        assert_eq!(kill(None, "pod-a"), []);
+        assert_eq!(kill(None, "old-pod"), [old.connection().clone(), new.connection().clone()]);
+    }
+
+    #[test]
+    fn routes_change_when_the_first_comes_and_the_last_goes() {
+        let hub = hub();
+        let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
+        let route = a.claims().base_route();
+        assert_eq!(hub.take_changed().len(), 1);
+        hub.remove(a.connection());
+        assert!(hub.take_changed().is_empty() && hub.wants(&route));
+        hub.remove(b.connection());
+        assert!(hub.take_changed().contains(&route) && !hub.wants(&route));
+    }
+
+    #[test]
+    fn a_full_or_draining_pod_lets_nobody_in() {
+        let hub = hub();
+        let a = enter(&hub, user("acme", "a1", "u"), "1");
+        assert_eq!(hub.enter(&a, 1), Err(Refusal::Full));
+        hub.stop_admitting();
+        assert_eq!(hub.enter(&a, 100), Err(Refusal::Draining));
+    }
+
+    #[test]
+    fn a_gap_is_told_to_those_it_concerns() {
+        let hub = hub();
+        let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("other", "a1", "u"), "2"));
+        assert_eq!(hub.announce(Some(&a.claims().base_route()), Gap::of(3, GapCause::GivenUp)), 1);
+        assert_eq!((a.mailbox().len(), b.mailbox().len()), (1, 0));
+        assert_eq!(hub.announce(None, Gap::unknown(GapCause::PodResumed)), 2);
+    }
+}

@@ -1,0 +1,304 @@
+//! What waits for one socket: bounded, with a named policy for when it is full.
+//!
+//! Two bounds. The one in bytes always holds. The one in messages holds while the socket takes no bytes: a burst that its task has simply not
+//! written yet is no reason to drop. Nothing here waits: whoever dispatches is never held up by a socket.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::{
+    config::DropPolicy,
+    domain::gap::{Gap, GapCause},
+};
+
+/// With `block`, so many times the buffer size may wait before the socket is given up.
+const OVERFLOW_FACTOR: usize = 8;
+
+/// The limits of a mailbox.
+#[derive(Debug, Clone, Copy)]
+pub struct MailboxLimits {
+    /// Messages that may wait while the socket takes no bytes.
+    pub messages: usize,
+    /// Bytes that may wait in any case; one message may be larger.
+    pub bytes: usize,
+    /// What happens past that.
+    pub policy: DropPolicy,
+    /// With `block`: the longest time that the overflow may take to drain.
+    pub overflow_timeout: Duration,
+}
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An encoded event.
+    Event {
+        /// Its stream sequence.
+        seq: u64,
+        /// The frame's text, shared with the other sockets that get it.
+        text: Utf8Bytes,
+    },
+    /// A notice that events were lost here.
+    Gap(Gap),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event { text, .. } => text.len(),
+            Self::Gap(_) => 0,
+        }
+    }
+
+    fn as_gap(&self) -> Gap {
+        match self {
+            Self::Event { seq, .. } => Gap::of(*seq, GapCause::SlowClient),
+            Self::Gap(gap) => *gap,
+        }
+    }
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// It waits; so many older events were dropped for it.
+    Taken {
+        /// Events dropped.
+        dropped: usize,
+    },
+    /// With `block`: it did not fit the overflow, or that did not drain in time. The socket must be closed.
+    Overflow,
+    /// The socket is going; nobody will write it.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Item>,
+    bytes: usize,
+    /// What was dropped from the front, announced before the next item.
+    lost: Option<Gap>,
+    stalled: bool,
+    overflowing_since: Option<Instant>,
+    closed: bool,
+}
+
+/// The queue of one socket. Pushed to by anyone, taken from by the socket's task alone.
+#[derive(Debug)]
+pub struct Mailbox {
+    limits: MailboxLimits,
+    inner: Mutex<Inner>,
+    filled: Notify,
+}
+
+impl Mailbox {
+    /// An empty mailbox. It grows on use; nothing is reserved.
+    #[must_use]
+    pub fn new(limits: MailboxLimits) -> Self {
+        Self { limits, inner: Mutex::default(), filled: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item at the end, and drops from the front what has no room.
+    pub fn push(&self, item: Item) -> Push {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Push::Closed;
+        }
+        if self.limits.policy == DropPolicy::Block && !self.overflow_has_room(&mut inner, item.bytes()) {
+            return Push::Overflow;
+        }
+        inner.bytes += item.bytes();
+        inner.queue.push_back(item);
+        let dropped = match self.limits.policy {
+            DropPolicy::DropOldest => self.drop_excess(&mut inner),
+            DropPolicy::Block => 0,
+        };
+        drop(inner);
+        self.filled.notify_one();
+        Push::Taken { dropped }
+    }
+
+    fn drop_excess(&self, inner: &mut Inner) -> usize {
+        let mut dropped = 0;
+        while inner.queue.len() > 1
+            && (inner.bytes > self.limits.bytes || (inner.stalled && inner.queue.len() > self.limits.messages))
+        {
+            let Some(oldest) = inner.queue.pop_front() else { break };
+            inner.bytes -= oldest.bytes();
+            dropped += usize::from(matches!(oldest, Item::Event { .. }));
+            let gap = oldest.as_gap();
+            inner.lost = Some(inner.lost.map_or(gap, |lost| lost.merge(gap)));
+        }
+        dropped
+    }
+
+    fn overflow_has_room(&self, inner: &mut Inner, more: usize) -> bool {
+        if !inner.stalled || inner.queue.len() < self.limits.messages {
+            inner.overflowing_since = None;
+        } else {
+            let since = *inner.overflowing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.limits.overflow_timeout {
+                return false;
+            }
+        }
+        let full = inner.stalled && inner.queue.len() >= self.limits.messages.saturating_mul(OVERFLOW_FACTOR);
+        !full && (inner.queue.is_empty() || inner.bytes + more <= self.limits.bytes)
+    }
+
+    /// Waits until there is something to take. Cancel-safe.
+    pub async fn ready(&self) {
+        loop {
+            {
+                let inner = self.lock();
+                if !inner.queue.is_empty() || inner.lost.is_some() {
+                    return;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
+    pub fn take(&self, bytes: usize) -> Vec<Item> {
+        let mut inner = self.lock();
+        let mut items = Vec::with_capacity(inner.queue.len() + 1);
+        items.extend(inner.lost.take().map(Item::Gap));
+        let mut taken = 0;
+        while taken < bytes
+            && let Some(item) = inner.queue.pop_front()
+        {
+            taken += item.bytes();
+            items.push(item);
+        }
+        inner.bytes -= taken;
+        if inner.queue.is_empty() {
+            // A burst must not pin its memory for the rest of a long connection.
+            inner.queue = VecDeque::new();
+            inner.overflowing_since = None;
+        }
+        items
+    }
+
+    /// Says whether the socket takes no bytes at the moment, so that the bound in messages holds.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.lock().stalled = stalled;
+    }
+
+    /// Refuses everything from now on. What waits can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// How many items wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Does nothing wait?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(policy: DropPolicy) -> Mailbox {
+        Mailbox::new(MailboxLimits { messages: 3, bytes: 100, policy, overflow_timeout: Duration::from_secs(30) })
+    }
+
+    fn event(seq: u64) -> Item {
+        Item::Event { seq, text: "0123456789".into() }
+    }
+
+    fn seqs(items: &[Item]) -> Vec<u64> {
+        items.iter().filter_map(|i| if let Item::Event { seq, .. } = i { Some(*seq) } else { None }).collect()
+    }
+
+    #[test]
+    fn a_burst_that_was_not_written_yet_is_no_reason_to_drop() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        for seq in 1..=10 {
+            assert_eq!(mailbox.push(event(seq)), Push::Taken { dropped: 0 });
+        }
+        assert_eq!(seqs(&mailbox.take(usize::MAX)).len(), 10);
+    }
+
+    #[test]
+    fn a_stalled_socket_keeps_the_newest_and_gets_a_gap_in_its_place() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        mailbox.set_stalled(true);
+        for seq in 41..=48 {
+            mailbox.push(event(seq));
+        }
+        let items = mailbox.take(usize::MAX);
+        let lost = Gap { dropped: Some(5), first_seq: Some(41), last_seq: Some(45), cause: GapCause::SlowClient };
+        assert_eq!(items[0], Item::Gap(lost));
+        assert_eq!(seqs(&items), [46, 47, 48]);
+    }
+
+    #[test]
+    fn bytes_are_bounded_even_for_a_socket_that_takes_them() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        let dropped: usize =
+            (1..=12).map(|seq| if let Push::Taken { dropped } = mailbox.push(event(seq)) { dropped } else { 0 }).sum();
+        assert_eq!((dropped, mailbox.len()), (2, 10));
+    }
+
+    #[test]
+    fn a_gap_that_is_dropped_lives_on_in_the_gap_before_it() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        mailbox.set_stalled(true);
+        mailbox.push(Item::Gap(Gap { dropped: Some(7), first_seq: Some(1), last_seq: Some(7), cause: GapCause::GivenUp }));
+        for seq in 8..=11 {
+            mailbox.push(event(seq));
+        }
+        let items = mailbox.take(usize::MAX);
+        assert!(matches!(items[0], Item::Gap(Gap { dropped: Some(8), first_seq: Some(1), last_seq: Some(8), .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn block_drops_nothing_and_gives_the_socket_up_when_its_overflow_is_full() {
+        let mailbox = mailbox(DropPolicy::Block);
+        mailbox.set_stalled(true);
+        for seq in 1..=10 {
+            assert_eq!(mailbox.push(event(seq)), Push::Taken { dropped: 0 });
+        }
+        assert_eq!(mailbox.push(event(11)), Push::Overflow);
+        assert_eq!(seqs(&mailbox.take(usize::MAX)), (1..=10).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn block_gives_the_socket_up_when_its_overflow_does_not_drain_in_time() {
+        let mailbox = mailbox(DropPolicy::Block);
+        mailbox.set_stalled(true);
+        for seq in 1..=4 {
+            mailbox.push(event(seq));
+        }
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert_eq!(mailbox.push(event(5)), Push::Taken { dropped: 0 });
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(mailbox.push(event(6)), Push::Overflow);
+    }
+
+    #[test]
+    fn a_closed_mailbox_takes_nothing_more() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        mailbox.push(event(1));
+        mailbox.close();
+        assert_eq!(mailbox.push(event(2)), Push::Closed);
+        assert_eq!(seqs(&mailbox.take(usize::MAX)), [1]);
+    }
+}

@@ -1,0 +1,180 @@
+//! This pod's place in the fleet: announces it, learns who else is there, and decides who is dead.
+//!
+//! A pod is dead only when it has no liveness key *and* does not answer a probe, and not while look-ups are settling. Before anybody routes past
+//! it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can tell its sessions.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::{
+    directory::Directory,
+    forward::Forwarder,
+    hub::Hub,
+    ports::{Announcement, Peers, Routes},
+    readiness::{Dependency, Readiness},
+    route_writer::RouteWriter,
+};
+use crate::domain::{
+    gap::{Gap, GapCause},
+    ids::PodId,
+    peer::PodRecord,
+};
+
+/// Announcements within the life of a liveness key: so many may fail before the key lapses.
+const ANNOUNCEMENTS_PER_TTL: u32 = 5;
+/// Probes in a row that must fail before a lapsed peer counts as dead.
+const FAILED_PROBES: u32 = 2;
+/// Rounds after which a member without a key that nobody here ever knew is retired: its address is unknown, so it cannot be probed.
+const STRANGER_ROUNDS: u32 = 15;
+
+/// What membership works with.
+#[derive(Clone)]
+pub struct Membership {
+    /// This pod, as announced.
+    pub me: PodRecord,
+    /// Life of the liveness key.
+    pub ttl: Duration,
+    /// Where members and keys are kept.
+    pub routes: Arc<dyn Routes>,
+    /// Probes lapsed peers.
+    pub peers: Arc<dyn Peers>,
+    /// The table to keep up to date.
+    pub directory: Arc<Directory>,
+    /// Forgets dead peers.
+    pub forwarder: Arc<Forwarder>,
+    /// Told of a gap when this pod was taken for dead.
+    pub hub: Arc<Hub>,
+    /// Writes all routes again when the store lost them.
+    pub writer: Arc<RouteWriter>,
+    /// Renews all locks at once when the store lost them.
+    pub sweep: Arc<Notify>,
+    /// Told whether the store answers.
+    pub readiness: Readiness,
+    /// True once this pod has its place and may take events.
+    pub joined: Arc<watch::Sender<bool>>,
+}
+
+/// What one round remembers for the next.
+#[derive(Debug, Default)]
+struct Memory {
+    announced_at: Option<Instant>,
+    failed_probes: HashMap<PodId, u32>,
+    strangers: HashMap<PodId, u32>,
+    store_was_away: bool,
+    joined: bool,
+}
+
+impl Membership {
+    /// Announces this pod, several times within the life of its key, until cancelled.
+    pub async fn run(&self) {
+        let period = self.ttl / ANNOUNCEMENTS_PER_TTL;
+        let mut memory = Memory::default();
+        loop {
+            let started = Instant::now();
+            let trusted = self.round(&mut memory).await;
+            if trusted && !memory.joined {
+                memory.joined = true;
+                self.joined.send_replace(true);
+            }
+            let next = started + period;
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                // At most ten announcements a second, whatever the doubts.
+                () = async { tokio::time::sleep(period / 10).await; self.directory.doubts().await } => {}
+            }
+        }
+    }
+
+    /// One announcement and what follows from it. True once this pod may take events.
+    async fn round(&self, memory: &mut Memory) -> bool {
+        let announcement = match self.routes.announce(&self.me, self.ttl).await {
+            Ok(announcement) => announcement,
+            Err(error) => {
+                if !memory.store_was_away {
+                    tracing::warn!(%error, "the session store is away; sockets stay, and events go to every peer");
+                }
+                memory.store_was_away = true;
+                self.readiness.observe(Dependency::Redis, false);
+                self.directory.note_store_trouble();
+                return memory.joined;
+            }
+        };
+        self.readiness.observe(Dependency::Redis, true);
+        let first = memory.announced_at.is_none();
+        let silent_for = memory.announced_at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
+        let store_was_away = std::mem::take(&mut memory.store_was_away);
+        let store_lost_data = self.directory.note_epoch(&announcement.epoch);
+        for peer in self.directory.set_alive(&announcement.pods) {
+            tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
+            memory.failed_probes.remove(&peer.id);
+            self.forwarder.hint(&peer);
+        }
+        if !first && (store_was_away || store_lost_data || !announcement.had_key || !announcement.was_member) {
+            tracing::warn!(
+                store.lost_data = store_lost_data,
+                pod.was_member = announcement.was_member,
+                "registering all routes and locks again"
+            );
+            self.sweep.notify_one();
+            let reasserted = self.writer.reassert().await;
+            // Pruned while others routed past us: with the data still there, that is what a missing membership means. Where the data is gone too,
+            // only our own silence can tell.
+            let was_passed_over = !announcement.was_member && (!store_lost_data || silent_for > self.ttl);
+            if was_passed_over {
+                let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
+                tracing::warn!(
+                    sessions = told,
+                    routes.registered = reasserted.is_ok(),
+                    "this pod was taken for dead; its sessions are told of a gap"
+                );
+            }
+        }
+        self.judge(&announcement, memory).await;
+        // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
+        memory.joined || !first || !announcement.epoch_created
+    }
+
+    /// Probes who has lapsed, and retires who is dead.
+    async fn judge(&self, announcement: &Announcement, memory: &mut Memory) {
+        let lapsed = self.directory.lapsed();
+        let answers = join_all(lapsed.iter().map(|peer| self.peers.probe(peer))).await;
+        let settling = self.directory.is_settling();
+        for (peer, answer) in lapsed.iter().zip(answers) {
+            if answer.is_ok() {
+                memory.failed_probes.remove(&peer.id);
+                continue;
+            }
+            let failed = memory.failed_probes.entry(peer.id.clone()).or_default();
+            *failed += 1;
+            if *failed >= FAILED_PROBES && !settling {
+                self.retire(&peer.id, memory).await;
+            }
+        }
+        let strangers: Vec<&PodId> =
+            announcement.lapsed.iter().filter(|pod| **pod != self.me.id && self.directory.peer(pod).is_none()).collect();
+        memory.strangers.retain(|pod, _| strangers.contains(&pod));
+        for pod in strangers {
+            let rounds = memory.strangers.entry(pod.clone()).or_default();
+            *rounds += 1;
+            if *rounds >= STRANGER_ROUNDS && !settling {
+                let _ = self.routes.retire(pod, true).await;
+            }
+        }
+    }
+
+    async fn retire(&self, pod: &PodId, memory: &mut Memory) {
+        // In this order: while it is a member, it is not routed past.
+        if self.routes.retire(pod, true).await.is_ok() {
+            tracing::warn!(peer.id = %pod, "a peer is dead: no liveness key, and no answer");
+            memory.failed_probes.remove(pod);
+            self.directory.remove(pod);
+            self.forwarder.forget(pod);
+            self.peers.forget(pod);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One pod: all use cases put together over a set of backends, with their tasks. It knows no adapter and no listener.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connect::Connector,
+    deliver::LocalDelivery,
+    directory::Directory,
+    dispatch::{Dispatcher, MAX_IN_FLIGHT},
+    drain::Drain,
+    evict::Evictor,
+    forward::{ForwardLimits, Forwarder},
+    hub::Hub,
+    membership::Membership,
+    ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks},
+    readiness::Readiness,
+    release::{Releaser, releaser},
+    renew::Renewer,
+    route_writer::RouteWriter,
+};
+use crate::{config::Config, domain::peer::PodRecord, lifecycle::Tasks, metrics::Metrics};
+
+/// The redelivery window, as a multiple of max-ack-pending: everything that can still be redelivered is in it.
+const WINDOW_FACTOR: usize = 4;
+/// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.
+const SETTLING_INTERVALS: u32 = 2;
+
+/// What a pod works on; each for real or on memory.
+#[derive(Clone)]
+pub struct Backends {
+    /// Session locks.
+    pub locks: Arc<dyn SessionLocks>,
+    /// Routes and membership.
+    pub routes: Arc<dyn Routes>,
+    /// Kills.
+    pub kills: Arc<dyn KillBus>,
+    /// Events.
+    pub source: Arc<dyn EventSource>,
+    /// Other pods.
+    pub peers: Arc<dyn Peers>,
+}
+
+impl std::fmt::Debug for Backends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backends").finish_non_exhaustive()
+    }
+}
+
+/// A running pod.
+pub struct Pod {
+    connector: Connector,
+    delivery: LocalDelivery,
+    hub: Arc<Hub>,
+    directory: Arc<Directory>,
+    readiness: Readiness,
+    drain: Drain,
+    dispatcher: Dispatcher,
+    stop_pulling: CancellationToken,
+    pulling_stopped: CancellationToken,
+    joined: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pod").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+impl Pod {
+    /// Puts the use cases together and starts their tasks on `tasks`. Nothing listens yet: the pod takes events at once, and sockets through
+    /// [`Pod::connector`].
+    #[must_use]
+    pub fn start(
+        me: PodRecord,
+        config: watch::Receiver<Arc<Config>>,
+        backends: Backends,
+        readiness: Readiness,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let parts = Parts::new(&me, &config, &backends, tasks, metrics);
+        let (joined_sender, joined) = watch::channel(false);
+        let (settled, settled_queue) = mpsc::unbounded_channel();
+        let membership = Membership {
+            me: me.clone(),
+            ttl: config.borrow().app.pod_ttl,
+            routes: Arc::clone(&backends.routes),
+            peers: Arc::clone(&backends.peers),
+            directory: Arc::clone(&parts.directory),
+            forwarder: Arc::clone(&parts.forwarder),
+            hub: Arc::clone(&parts.hub),
+            writer: Arc::clone(&parts.writer),
+            sweep: Arc::clone(&parts.sweep),
+            readiness: readiness.clone(),
+            joined: Arc::new(joined_sender),
+        };
+        let dispatcher = Dispatcher {
+            source: Arc::clone(&backends.source),
+            routes: Arc::clone(&backends.routes),
+            directory: Arc::clone(&parts.directory),
+            local: parts.delivery.clone(),
+            forwarder: Arc::clone(&parts.forwarder),
+            config: config.clone(),
+            readiness: readiness.clone(),
+            metrics: Arc::clone(metrics),
+            joined: joined.clone(),
+            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            settled,
+        };
+        let drain = Drain {
+            hub: Arc::clone(&parts.hub),
+            readiness: readiness.clone(),
+            releaser: parts.releaser.clone(),
+            writer: Arc::clone(&parts.writer),
+            routes: Arc::clone(&backends.routes),
+            me: me.id.clone(),
+        };
+        let pod = Self {
+            connector: parts.connector(&me, &backends, &config, metrics),
+            delivery: parts.delivery.clone(),
+            hub: Arc::clone(&parts.hub),
+            directory: Arc::clone(&parts.directory),
+            readiness,
+            drain,
+            dispatcher,
+            stop_pulling: CancellationToken::new(),
+            pulling_stopped: CancellationToken::new(),
+            joined,
+        };
+        parts.spawn(&me, config, &backends, tasks, metrics);
+        tasks.supervise("membership", move || {
+            let membership = membership.clone();
+            async move { membership.run().await }
+        });
+        pod.spawn_dispatch(settled_queue, tasks);
+        pod
+    }
+
+    fn spawn_dispatch(&self, settled_queue: mpsc::UnboundedReceiver<super::outcome::Settled>, tasks: &Tasks) {
+        let (dispatcher, stop, stopped) = (self.dispatcher.clone(), self.stop_pulling.clone(), self.pulling_stopped.clone());
+        tasks.supervise("dispatch", move || {
+            let (dispatcher, stop, stopped) = (dispatcher.clone(), stop.clone(), stopped.clone());
+            async move {
+                dispatcher.run(&stop).await;
+                stopped.cancel();
+            }
+        });
+        let dispatcher = self.dispatcher.clone();
+        let queue = Arc::new(AsyncMutex::new(settled_queue));
+        tasks.supervise("settle", move || {
+            let (dispatcher, queue) = (dispatcher.clone(), Arc::clone(&queue));
+            async move { dispatcher.settle(&mut *queue.lock().await).await }
+        });
+    }
+
+    /// Gets sessions.
+    #[must_use]
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// What peers may ask of this pod.
+    #[must_use]
+    pub fn peer_service(&self) -> Arc<dyn PeerService> {
+        Arc::new(self.delivery.clone())
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// What this pod knows of the fleet.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Whether it should get connections.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Waits until the pod has its place in the fleet and takes events.
+    pub async fn joined(&self) {
+        let _ = self.joined.clone().wait_for(|joined| *joined).await;
+    }
+
+    /// Empties the pod within the time: refuses sessions, stops taking events and finishes those in flight, closes the sockets, leaves the fleet. Peers
+    /// may go on handing events over meanwhile, and should.
+    pub async fn drain(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        self.drain.begin();
+        self.stop_pulling.cancel();
+        let half = Instant::now() + within / 2;
+        let stopped = tokio::time::timeout_at(half, self.pulling_stopped.cancelled()).await.is_ok();
+        if !(stopped && self.dispatcher.finished(half).await) {
+            tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
+        }
+        self.drain.close_all(deadline.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+/// The shared pieces, while they are put together.
+struct Parts {
+    hub: Arc<Hub>,
+    directory: Arc<Directory>,
+    delivery: LocalDelivery,
+    writer: Arc<RouteWriter>,
+    releaser: Releaser,
+    release_queue: super::release::ReleaseQueue,
+    evictor: Evictor,
+    forwarder: Arc<Forwarder>,
+    sweep: Arc<Notify>,
+}
+
+impl Parts {
+    fn new(
+        me: &PodRecord,
+        config: &watch::Receiver<Arc<Config>>,
+        backends: &Backends,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let (max_ack_pending, ack_wait, settle_for) = {
+            let app = &config.borrow().app;
+            (app.nats_max_ack_pending, app.nats_ack_wait, app.ttl_refresh_interval * SETTLING_INTERVALS)
+        };
+        let hub = Arc::new(Hub::new(max_ack_pending.saturating_mul(WINDOW_FACTOR), Arc::clone(metrics)));
+        let (releaser, release_queue) = releaser();
+        let limits = ForwardLimits { budget: ack_wait / 2, parked: 1 };
+        Self {
+            directory: Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics))),
+            delivery: LocalDelivery::new(Arc::clone(&hub), Arc::clone(metrics)),
+            writer: Arc::new(RouteWriter::new(Arc::clone(&hub))),
+            evictor: Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics)),
+            forwarder: Arc::new(Forwarder::new(
+                Arc::clone(&backends.peers),
+                config.clone(),
+                limits,
+                tasks.clone(),
+                Arc::clone(metrics),
+            )),
+            sweep: Arc::new(Notify::new()),
+            hub,
+            releaser,
+            release_queue,
+        }
+    }
+
+    fn connector(
+        &self,
+        me: &PodRecord,
+        backends: &Backends,
+        config: &watch::Receiver<Arc<Config>>,
+        metrics: &Arc<Metrics>,
+    ) -> Connector {
+        Connector {
+            me: me.id.clone(),
+            hub: Arc::clone(&self.hub),
+            locks: Arc::clone(&backends.locks),
+            kills: Arc::clone(&backends.kills),
+            evictor: self.evictor.clone(),
+            writer: Arc::clone(&self.writer),
+            releaser: self.releaser.clone(),
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Starts the tasks that keep the store in step with the hub.
+    fn spawn(
+        self,
+        me: &PodRecord,
+        config: watch::Receiver<Arc<Config>>,
+        backends: &Backends,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) {
+        let (writer, routes, id, live, counts) =
+            (self.writer, Arc::clone(&backends.routes), me.id.clone(), config.clone(), Arc::clone(metrics));
+        tasks.supervise("route writer", move || {
+            let (writer, routes, id, live, counts) =
+                (Arc::clone(&writer), Arc::clone(&routes), id.clone(), live.clone(), Arc::clone(&counts));
+            async move { writer.run(routes.as_ref(), &id, live, &counts).await }
+        });
+        let (evictor, kills, sweep) = (self.evictor.clone(), Arc::clone(&backends.kills), Arc::clone(&self.sweep));
+        tasks.supervise("evict", move || {
+            let (evictor, kills, sweep) = (evictor.clone(), Arc::clone(&kills), Arc::clone(&sweep));
+            async move { evictor.run(kills.as_ref(), &sweep).await }
+        });
+        let (queue, locks, ttl) =
+            (Arc::new(AsyncMutex::new(self.release_queue)), Arc::clone(&backends.locks), config.borrow().app.session_ttl);
+        tasks.supervise("release", move || {
+            let (queue, locks) = (Arc::clone(&queue), Arc::clone(&locks));
+            async move { queue.lock().await.run(&locks, ttl).await }
+        });
+        let renewer = Renewer {
+            hub: self.hub,
+            locks: Arc::clone(&backends.locks),
+            evictor: self.evictor,
+            releaser: self.releaser,
+            sweep: self.sweep,
+            config,
+            metrics: Arc::clone(metrics),
+        };
+        tasks.supervise("renew", move || {
+            let renewer = renewer.clone();
+            async move { renewer.run().await }
+        });
+    }
+}

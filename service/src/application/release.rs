@@ -1,0 +1,103 @@
+//! Gives session locks back, off the path of whoever gives them up.
+//!
+//! A lock is given up in places that cannot wait (a dropped guard, an eviction), and by many sessions at once (a drain). So they are queued and
+//! let go in batches. A release is compare-and-delete: coming late or twice does no harm.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{ports::SessionLocks, session::Session};
+use crate::domain::session::{LockOwner, SessionKey};
+
+/// Locks in one round trip.
+const MAX_BATCH: usize = 500;
+/// Locks that may wait; past that a lock is left to its time to live, which is short.
+const MAX_QUEUED: usize = 65_536;
+/// Pause before a failed batch is tried again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+enum Order {
+    Release(SessionKey, LockOwner),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Handle to the releaser of a pod.
+#[derive(Debug, Clone)]
+pub struct Releaser {
+    orders: mpsc::Sender<Order>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Release(..) => "Release",
+            Self::Flush(_) => "Flush",
+        })
+    }
+}
+
+/// The work of a [`Releaser`].
+#[derive(Debug)]
+pub struct ReleaseQueue {
+    orders: mpsc::Receiver<Order>,
+}
+
+/// A releaser and its queue, which somebody must [run](ReleaseQueue::run).
+#[must_use]
+pub fn releaser() -> (Releaser, ReleaseQueue) {
+    let (sender, orders) = mpsc::channel(MAX_QUEUED);
+    (Releaser { orders: sender }, ReleaseQueue { orders })
+}
+
+impl Releaser {
+    /// Gives the session's lock up, if it may have it. Never waits.
+    pub fn release(&self, session: &Session) {
+        if session.may_hold_lock() {
+            let order = Order::Release(session.key().clone(), session.owner().clone());
+            if self.orders.try_send(order).is_err() {
+                tracing::debug!("a session lock is left to its time to live: too many are being released");
+            }
+        }
+    }
+
+    /// Waits until every lock given up before this call has been let go, or given up on.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.orders.send(Order::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+impl ReleaseQueue {
+    /// Lets locks go until cancelled. A batch that fails is tried again for `ttl`: after that the locks have gone by themselves.
+    pub async fn run(&mut self, locks: &Arc<dyn SessionLocks>, ttl: Duration) {
+        let mut orders = Vec::with_capacity(MAX_BATCH);
+        while self.orders.recv_many(&mut orders, MAX_BATCH).await > 0 {
+            let (mut batch, mut flushes) = (Vec::new(), Vec::new());
+            for order in orders.drain(..) {
+                match order {
+                    Order::Release(key, owner) => batch.push((key, owner)),
+                    Order::Flush(done) => flushes.push(done),
+                }
+            }
+            let deadline = Instant::now() + ttl;
+            while !batch.is_empty()
+                && let Err(error) = locks.release(&batch).await
+            {
+                if Instant::now() >= deadline {
+                    tracing::debug!(%error, count = batch.len(), "session locks are left to their time to live");
+                    break;
+                }
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+            for done in flushes {
+                let _ = done.send(());
+            }
+        }
+    }
+}
