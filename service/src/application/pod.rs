@@ -77,14 +77,14 @@ impl Pod {
     /// [`Pod::connector`].
     #[must_use]
     pub fn start(
-        me: PodRecord,
+        me: &PodRecord,
         config: watch::Receiver<Arc<Config>>,
-        backends: Backends,
+        backends: &Backends,
         readiness: Readiness,
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let parts = Parts::new(&me, &config, &backends, tasks, metrics);
+        let parts = Parts::new(me, &config, backends, tasks, metrics);
         let (joined_sender, joined) = watch::channel(false);
         let (settled, settled_queue) = mpsc::unbounded_channel();
         let membership = Membership {
@@ -122,7 +122,7 @@ impl Pod {
             me: me.id.clone(),
         };
         let pod = Self {
-            connector: parts.connector(&me, &backends, &config, metrics),
+            connector: parts.connector(me, backends, &config, metrics),
             delivery: parts.delivery.clone(),
             hub: Arc::clone(&parts.hub),
             directory: Arc::clone(&parts.directory),
@@ -133,7 +133,7 @@ impl Pod {
             pulling_stopped: CancellationToken::new(),
             joined,
         };
-        parts.spawn(&me, config, &backends, tasks, metrics);
+        parts.spawn(me, config, backends, tasks, metrics);
         tasks.supervise("membership", move || {
             let membership = membership.clone();
             async move { membership.run().await }
