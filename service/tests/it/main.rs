@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails has to say where")]
 
 mod contracts;
+mod fleet;
 mod rings;
 mod support;

@@ -1,1 +1,5 @@
 //! What tests need: servers of their own, on free ports and in temporary folders.
+
+pub mod client;
+pub mod config;
+pub mod fleet;

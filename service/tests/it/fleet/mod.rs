@@ -1,0 +1,9 @@
+//! Fleets of pods in this process, on memory backends and paused time: every guarantee, every row of the fault table, and each decision that
+//! closes a race.
+
+mod delivery;
+mod faults;
+mod limits;
+mod races;
+mod sessions;
+mod sockets;

@@ -1,0 +1,221 @@
+//! The decisions that close races: each test fails when its decision is taken away.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use daisi_ws_service::{
+    application::{
+        connect::ConnectError,
+        ports::{Announcement, KillBus as _, Lookup, RouteChange, Routes, StoreError},
+    },
+    domain::{
+        ids::{ConnectionId, PodId},
+        peer::PodRecord,
+        route::RouteKey,
+        session::{Kill, LockOwner},
+    },
+};
+use tokio::sync::Semaphore;
+
+use crate::support::fleet::{Fleet, key, user};
+
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Lets route writes pass only while its gate is open.
+struct GatedRoutes {
+    inner: Arc<dyn Routes>,
+    gate: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Routes for GatedRoutes {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
+        let _pass = self.gate.acquire().await.expect("never closed");
+        self.inner.apply(pod, changes).await
+    }
+    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        self.inner.lookup(routes).await
+    }
+    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
+        self.inner.prune(dead, routes).await
+    }
+    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+        self.inner.announce(me, ttl).await
+    }
+    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
+        self.inner.retire(pod, only_if_lapsed).await
+    }
+}
+
+async fn fleet_with_gate() -> (Fleet, usize, Arc<Semaphore>) {
+    let mut fleet = Fleet::start(1).await;
+    let gate = Arc::new(Semaphore::new(1));
+    let at_gate = Arc::clone(&gate);
+    let gated = move |inner| Arc::new(GatedRoutes { inner, gate: Arc::clone(&at_gate) }) as Arc<dyn Routes>;
+    let pod = fleet.add_pod(Some(Box::new(gated))).await;
+    fleet.settle().await;
+    (fleet, pod, gate)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_hub_entry_a_kill_finds_a_session_that_is_still_connecting() {
+    let (fleet, gated, gate) = fleet_with_gate().await;
+    let closed = gate.acquire().await.unwrap();
+    // It has the lock and waits for its routes; meanwhile another pod takes the session.
+    let pending = fleet.open(gated, user("acme", "a1", "sari"), 4096);
+    let contender = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let started = tokio::time::Instant::now();
+        let client = fleet.connect(0, user("acme", "a1", "sari")).await;
+        (client, started.elapsed())
+    };
+    let (pending, (winner, took)) = tokio::join!(pending, contender);
+    drop(closed);
+    assert_eq!(pending.err(), Some(ConnectError::Replaced));
+    assert!(winner.is_ok());
+    assert!(took < Duration::from_millis(500), "the victim let go only after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn route_writer_a_leaving_session_does_not_take_the_route_from_an_arriving_one() {
+    let (fleet, gated, gate) = fleet_with_gate().await;
+    let leaving = fleet.connect(gated, user("acme", "a1", "u1")).await.unwrap();
+    // The removal and the new registration both wait at the gate.
+    let closed = gate.acquire().await.unwrap();
+    leaving.close().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let arriving = fleet.connect(gated, user("acme", "a1", "u2"));
+    let opener = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(closed);
+    };
+    let (arriving, ()) = tokio::join!(arriving, opener);
+    let mut arriving = arriving.unwrap();
+    for _ in 0..10 {
+        let seq = fleet.publish("wa.acme.a1.chats", "{}");
+        assert_eq!(arriving.expect_event().await.seq, seq);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn route_writer_ready_waits_until_the_route_is_confirmed() {
+    let (fleet, gated, gate) = fleet_with_gate().await;
+    let closed = gate.acquire().await.unwrap();
+    let opener = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(closed);
+    };
+    let started = tokio::time::Instant::now();
+    let (client, ()) = tokio::join!(fleet.connect(gated, user("acme", "a1", "sari")), opener);
+    assert!(started.elapsed() >= Duration::from_millis(300) && client.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn victim_in_the_kill_a_late_kill_for_an_old_owner_spares_its_successor() {
+    let fleet = Fleet::start(2).await;
+    let claims = user("acme", "a1", "sari");
+    let mut client = fleet.connect(0, claims.clone()).await.unwrap();
+    let bus = fleet.store.handle(fleet.pods[1].id.clone());
+    let kill = |victim: Option<LockOwner>| Kill {
+        key: key(&claims),
+        new_pod: fleet.pods[1].id.clone(),
+        connection: None,
+        victim,
+    };
+    let earlier = LockOwner::new(fleet.pods[0].id.clone(), ConnectionId::parse("an-earlier-socket").unwrap());
+    bus.publish(&kill(Some(earlier))).await.unwrap();
+    client.expect_silence(QUIET).await;
+    // An old pod names no victim: then whoever is not on its pod goes.
+    bus.publish(&kill(None)).await.unwrap();
+    assert_eq!(client.expect_close().await, Some(4402));
+}
+
+#[tokio::test(start_paused = true)]
+async fn compare_and_set_take_over_a_newcomer_never_overwrites_another_newcomer() {
+    // The owner is dead and holds the lock for its TTL. Both newcomers run through their attempts and end up replacing it.
+    let fleet = Fleet::start(3).await;
+    let _dead = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    fleet.kill(0);
+    let (a, b) = tokio::join!(
+        fleet.open(1, user("acme", "a1", "sari"), 4096),
+        fleet.open(2, user("acme", "a1", "sari"), 4096)
+    );
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let open = fleet.pods[1].pod.hub().len() + fleet.pods[2].pod.hub().len();
+    assert_eq!(open, 1, "a: {:?}, b: {:?}", a.is_ok(), b.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn epoch_no_event_is_lost_when_the_store_comes_back_empty() {
+    let fleet = Fleet::start(3).await;
+    let mut clients = Vec::new();
+    for pod in 0..3 {
+        clients.push(fleet.connect(pod, user("acme", "a1", &format!("u{pod}"))).await.unwrap());
+    }
+    fleet.store.flush();
+    // At once, before anybody can have registered again, and for a while after.
+    let mut published = Vec::new();
+    for _ in 0..200 {
+        published.push(fleet.publish("wa.acme.a1.chats", "{}"));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    for client in &mut clients {
+        let mut seen = client.drain_seqs(QUIET).await;
+        seen.sort_unstable();
+        assert_eq!(seen, published);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn thawed_pod_registers_again_and_tells_its_sessions_a_gap() {
+    let fleet = Fleet::start(2).await;
+    let mut frozen = fleet.connect(1, user("acme", "a1", "frozen")).await.unwrap();
+    fleet.freeze(1, true);
+    // Past its liveness key, and past the settling time of nobody: pod 0 takes it for dead.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fleet.publish("wa.acme.a1.chats", "{}");
+    fleet.all_settled().await;
+    fleet.freeze(1, false);
+    let gap = frozen.expect("gap").await;
+    assert_eq!((&gap["payload"]["reason"], &gap["payload"]["dropped"]), (&"pod_resumed".into(), &serde_json::Value::Null));
+    let seq = fleet.publish("wa.acme.a1.chats", "{}");
+    assert_eq!(frozen.expect_event().await.seq, seq);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_events_of_one_cut_peer_do_not_stall_the_others() {
+    let fleet = Fleet::with(3, |config| {
+        config.app.nats_max_ack_pending = 200;
+        config.app.forward_max_age = Duration::from_secs(100_000);
+        config.app.forward_max_deliveries = 1_000_000;
+    })
+    .await;
+    let mut cut = fleet.connect(2, user("acme", "a1", "cut")).await.unwrap();
+    let mut well = fleet.connect(1, user("acme", "a2", "well")).await.unwrap();
+    fleet.cut_link(0, 2, true);
+    fleet.cut_link(1, 2, true);
+    // Pod 2 takes a share of the events itself: stop it, so that all go through pods that cannot reach it.
+    fleet.stream.cut(&fleet.pods[2].id, true);
+    for _ in 0..1000 {
+        fleet.publish("wa.acme.a1.chats", "{}");
+    }
+    let started = tokio::time::Instant::now();
+    let seq = fleet.publish("wa.acme.a2.chats", "{}");
+    assert_eq!(well.expect_event().await.seq, seq);
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(fleet.labelled("dws_events_settled_total", "given_up") > 0.0);
+    fleet.cut_link(0, 2, false);
+    fleet.cut_link(1, 2, false);
+    // What was given up is announced, what was parked arrives.
+    let mut lost = 0;
+    let mut got = 0;
+    for seen in cut.drain(Duration::from_secs(90)).await {
+        let crate::support::client::Seen::Frame(frame, _) = seen else { continue };
+        match frame["type"].as_str() {
+            Some("gap") => lost += frame["payload"]["dropped"].as_u64().unwrap(),
+            Some("event") => got += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(lost + got, 1000, "{lost} announced, {got} delivered");
+}

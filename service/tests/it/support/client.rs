@@ -1,0 +1,172 @@
+//! A browser as a test sees it: waits for one thing at a time, each wait with a deadline.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Both ways of a socket.
+pub trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
+
+/// An event as it arrived.
+#[derive(Debug, Clone)]
+pub struct SeenEvent {
+    pub seq: u64,
+    pub payload: Value,
+    pub text: String,
+}
+
+/// What came out of the socket.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    Frame(Value, String),
+    /// Close code, or none if the socket just broke.
+    Closed(Option<u16>),
+}
+
+/// One socket of a test.
+pub struct Client {
+    socket: WebSocketStream<Box<dyn Pipe>>,
+    seen: VecDeque<Seen>,
+}
+
+impl Client {
+    pub fn new(socket: WebSocketStream<Box<dyn Pipe>>) -> Self {
+        Self { socket, seen: VecDeque::new() }
+    }
+
+    async fn read(&mut self) -> Seen {
+        if let Some(seen) = self.seen.pop_front() {
+            return seen;
+        }
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    let value = serde_json::from_str(&text).expect("every frame is JSON");
+                    return Seen::Frame(value, text.to_string());
+                }
+                Some(Ok(Message::Close(frame))) => return Seen::Closed(frame.map(|frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Seen::Closed(None),
+            }
+        }
+    }
+
+    /// The next frame or the end, whatever it is.
+    pub async fn next(&mut self) -> Seen {
+        timeout(PATIENCE, self.read()).await.expect("nothing came within a minute")
+    }
+
+    /// The next frame, which must be of this type.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        match self.next().await {
+            Seen::Frame(frame, _) if frame["type"] == kind => frame,
+            other => panic!("expected {kind}, got {other:?}"),
+        }
+    }
+
+    pub async fn expect_ready(&mut self) -> Value {
+        self.expect("ready").await
+    }
+
+    pub async fn expect_event(&mut self) -> SeenEvent {
+        match self.next().await {
+            Seen::Frame(frame, text) if frame["type"] == "event" => event(&frame, text),
+            other => panic!("expected an event, got {other:?}"),
+        }
+    }
+
+    /// The sequences of the next events, which must be so many.
+    pub async fn expect_events(&mut self, count: usize) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        for _ in 0..count {
+            seqs.push(self.expect_event().await.seq);
+        }
+        seqs
+    }
+
+    /// Waits for the end and returns its code; frames before it are skipped.
+    pub async fn expect_close(&mut self) -> Option<u16> {
+        loop {
+            if let Seen::Closed(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    /// Fails if any frame comes within the time.
+    pub async fn expect_silence(&mut self, time: Duration) {
+        if let Ok(seen) = timeout(time, self.read()).await {
+            panic!("expected silence, got {seen:?}");
+        }
+    }
+
+    /// Everything that comes until the socket has been silent for so long.
+    pub async fn drain(&mut self, silence: Duration) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        while let Ok(next) = timeout(silence, self.read()).await {
+            let ended = matches!(next, Seen::Closed(_));
+            seen.push(next);
+            if ended {
+                break;
+            }
+        }
+        seen
+    }
+
+    /// The sequences of all events that come until the socket has been silent for so long.
+    pub async fn drain_seqs(&mut self, silence: Duration) -> Vec<u64> {
+        let seen = self.drain(silence).await;
+        seen.iter()
+            .filter_map(|seen| match seen {
+                Seen::Frame(frame, _) if frame["type"] == "event" => frame["seq"].as_u64(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Selects a chat and waits for the answer; events that come before it are kept for later.
+    pub async fn select_chat(&mut self, chat: &str) {
+        self.send(&serde_json::json!({"type": "select_chat", "payload": {"chat_id": chat}}).to_string()).await;
+        let mut before = VecDeque::new();
+        loop {
+            match self.next().await {
+                Seen::Frame(frame, _) if frame["type"] == "chat_selected" => {
+                    assert_eq!(frame["payload"]["chat_id"], chat);
+                    break;
+                }
+                Seen::Frame(frame, text) if frame["type"] == "event" => before.push_back(Seen::Frame(frame, text)),
+                other => panic!("expected chat_selected, got {other:?}"),
+            }
+        }
+        before.extend(self.seen.drain(..));
+        self.seen = before;
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
+    }
+
+    pub async fn send_message(&mut self, message: Message) {
+        timeout(PATIENCE, self.socket.send(message)).await.expect("the socket takes bytes").expect("the socket is open");
+    }
+
+    /// Says goodbye and waits for the answer.
+    pub async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+}
+
+fn event(frame: &Value, text: String) -> SeenEvent {
+    SeenEvent { seq: frame["seq"].as_u64().expect("events carry seq"), payload: frame["payload"].clone(), text }
+}

@@ -1,0 +1,218 @@
+//! A fleet of pods in this process, on memory backends and paused time, with clients that speak real WebSocket over in-memory pipes.
+//!
+//! ```text
+//! let fleet = Fleet::start(3).await;
+//! let mut sari = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+//! let seq = fleet.publish("wa.acme.a1.chats", "{}");
+//! assert_eq!(sari.expect_event().await.seq, seq);
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use daisi_ws_service::{
+    adapters::memory::{
+        network::Network,
+        store::Store,
+        stream::{Headers, Stream, StreamOptions},
+    },
+    application::{
+        connect::ConnectError,
+        connection::socket_config,
+        pod::{Backends, Pod},
+        ports::Routes,
+        readiness::Readiness,
+    },
+    clock,
+    config::Config,
+    domain::{
+        claims::{AdminClaims, Claims, UserClaims},
+        ids::{AdminId, AgentId, CompanyId, PodId, UserId},
+        peer::PodRecord,
+        session::SessionKey,
+    },
+    lifecycle::{Shutdown, Tasks},
+    metrics::Metrics,
+};
+use tokio::sync::watch;
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use super::{
+    client::{Client, Pipe},
+    config::test_config,
+};
+
+/// Bytes that fit the pipe between a pod and a client that does not read.
+const PIPE: usize = 16 * 1024;
+
+/// One pod of the fleet.
+pub struct TestPod {
+    pub id: PodId,
+    pub pod: Pod,
+    pub tasks: Tasks,
+    pub metrics: Arc<Metrics>,
+    pub config: watch::Sender<Arc<Config>>,
+}
+
+/// Pods, and what they share.
+pub struct Fleet {
+    pub store: Store,
+    pub stream: Stream,
+    pub network: Network,
+    pub pods: Vec<TestPod>,
+    settings: Config,
+}
+
+/// Replaces a pod's routes, to stand in their way.
+pub type WrapRoutes = Box<dyn Fn(Arc<dyn Routes>) -> Arc<dyn Routes>>;
+
+/// An operator's claims, good for a day.
+pub fn user(company: &str, agent: &str, user: &str) -> Claims {
+    Claims::User(UserClaims {
+        company: CompanyId::parse(company).unwrap(),
+        agent: AgentId::parse(agent).unwrap(),
+        user: UserId::parse(user).unwrap(),
+        expires_at: clock::now() + Duration::from_secs(86_400),
+    })
+}
+
+/// An administrator's claims for one company, or all; good for a day.
+pub fn admin(name: &str, company: Option<&str>) -> Claims {
+    let expires_at = clock::now() + Duration::from_secs(86_400);
+    Claims::Admin(AdminClaims::new(AdminId::parse(name).unwrap(), company, None, None, expires_at).unwrap())
+}
+
+impl Fleet {
+    /// Starts so many pods and waits until all know each other.
+    pub async fn start(pods: usize) -> Self {
+        Self::with(pods, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(pods: usize, tweak: impl FnOnce(&mut Config)) -> Self {
+        let mut settings = test_config();
+        tweak(&mut settings);
+        let options = StreamOptions {
+            ack_wait: settings.app.nats_ack_wait,
+            max_ack_pending: settings.app.nats_max_ack_pending,
+            ..StreamOptions::default()
+        };
+        let mut fleet =
+            Self { store: Store::new(), stream: Stream::new(options), network: Network::new(), pods: Vec::new(), settings };
+        for _ in 0..pods {
+            fleet.add_pod(None).await;
+        }
+        fleet.settle().await;
+        fleet
+    }
+
+    /// Adds a pod; `wrap` may stand in the way of its routes.
+    pub async fn add_pod(&mut self, wrap: Option<WrapRoutes>) -> usize {
+        let id = PodId::parse(&format!("pod-{}", self.pods.len())).unwrap();
+        let me = PodRecord { id: id.clone(), address: format!("{id}:50051"), started_at: clock::now() };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::info_span!("pod", pod.id = %id));
+        let store = Arc::new(self.store.handle(id.clone()));
+        let routes: Arc<dyn Routes> = Arc::clone(&store) as _;
+        let backends = Backends {
+            locks: Arc::clone(&store) as _,
+            routes: wrap.map_or_else(|| Arc::clone(&routes), |wrap| wrap(Arc::clone(&routes))),
+            kills: store,
+            source: Arc::new(self.stream.handle(id.clone())),
+            peers: Arc::new(self.network.handle(id.clone())),
+        };
+        let (config, live) = watch::channel(Arc::new(self.settings.clone()));
+        let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
+        self.network.register(&me, pod.peer_service());
+        pod.joined().await;
+        self.pods.push(TestPod { id, pod, tasks, metrics, config });
+        self.pods.len() - 1
+    }
+
+    /// Lets two rounds of announcements pass: everybody knows what everybody is.
+    pub async fn settle(&self) {
+        tokio::time::sleep(self.settings.app.pod_ttl / 2).await;
+    }
+
+    /// Opens a session on a pod and waits for `ready`.
+    pub async fn connect(&self, pod: usize, claims: Claims) -> Result<Client, ConnectError> {
+        let mut client = self.open(pod, claims, PIPE).await?;
+        client.expect_ready().await;
+        Ok(client)
+    }
+
+    /// Opens a session whose pipe holds so many bytes, and does not wait for anything.
+    pub async fn open(&self, pod: usize, claims: Claims, pipe: usize) -> Result<Client, ConnectError> {
+        let at = &self.pods[pod];
+        let admission = at.pod.connector().connect(claims, "test").await?;
+        let (ours, theirs) = tokio::io::duplex(pipe);
+        let config = socket_config(&at.config.borrow().app);
+        let socket = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(config)).await;
+        at.tasks.spawn("socket", async move {
+            admission.serve(socket).await;
+        });
+        let ours: Box<dyn Pipe> = Box::new(ours);
+        Ok(Client::new(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
+    }
+
+    /// Stores an event; returns its sequence.
+    pub fn publish(&self, subject: &str, payload: &str) -> u64 {
+        self.stream.append(subject, payload.to_owned(), Headers::default()).expect("the stream is up")
+    }
+
+    /// As SIGKILL: nothing is said, nothing is given back.
+    pub fn kill(&self, pod: usize) {
+        let at = &self.pods[pod];
+        self.store.cut(&at.id, true);
+        self.stream.cut(&at.id, true);
+        self.network.kill(&at.id);
+        at.tasks.shutdown().hard.cancel();
+    }
+
+    /// As SIGSTOP, or SIGCONT: it neither hears nor says anything; what is sent to it waits in its sockets.
+    pub fn freeze(&self, pod: usize, frozen: bool) {
+        let id = &self.pods[pod].id;
+        self.store.cut(id, frozen);
+        self.stream.cut(id, frozen);
+        self.network.freeze(id, frozen);
+    }
+
+    /// Cuts the link between two pods, or mends it.
+    pub fn cut_link(&self, a: usize, b: usize, cut: bool) {
+        self.network.cut(&self.pods[a].id, &self.pods[b].id, cut);
+    }
+
+    /// Waits, at most a minute, until nothing in the stream is unsettled or untaken.
+    pub async fn all_settled(&self) {
+        for _ in 0..6000 {
+            if self.stream.ack_pending() == 0 && self.stream.pending() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("after a minute {} events are unsettled and {} untaken", self.stream.ack_pending(), self.stream.pending());
+    }
+
+    /// The value of a counter or gauge over the whole fleet, all labels added up.
+    pub fn total(&self, name: &str) -> f64 {
+        self.pods.iter().map(|pod| total(&pod.metrics, name, None)).sum()
+    }
+
+    /// The same for one value of one label.
+    pub fn labelled(&self, name: &str, label: &str) -> f64 {
+        self.pods.iter().map(|pod| total(&pod.metrics, name, Some(label))).sum()
+    }
+}
+
+fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
+    let families = metrics.gather();
+    let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+    series
+        .filter(|metric| label.is_none_or(|label| metric.get_label().iter().any(|pair| pair.value() == label)))
+        .map(|metric| metric.get_counter().value() + metric.get_gauge().value())
+        .sum()
+}
+
+/// The session key of claims, for looking into the store.
+pub fn key(claims: &Claims) -> SessionKey {
+    claims.session_key()
+}
