@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod membership;
 pub mod outcome;
 pub mod pod;
+pub mod kill_inbox;
 pub mod ports;
 pub mod readiness;
 pub mod release;

@@ -3,3 +3,5 @@
 pub mod client;
 pub mod config;
 pub mod fleet;
+pub(crate) mod redis;
+pub(crate) mod wait;
