@@ -1,1 +1,4 @@
 //! One suite a port, run on the memory backend and on the real one: both must keep the same promises.
+
+mod event_source;
+mod nats_source;
