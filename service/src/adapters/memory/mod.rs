@@ -1,4 +1,10 @@
+<<<<<<< HEAD
 //! What pods share, in one process: for `dev`, and for tests of many pods in milliseconds.
 
 pub mod store;
 pub mod token_cache;
+=======
+//! memory
+
+pub mod stream;
+>>>>>>> nats

@@ -20,3 +20,5 @@ macro_rules! on_both {
     };
 }
 use on_both;
+mod event_source;
+mod nats_source;

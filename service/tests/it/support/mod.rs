@@ -5,3 +5,4 @@ pub mod config;
 pub mod fleet;
 pub(crate) mod redis;
 pub(crate) mod wait;
+pub(crate) mod nats;

@@ -1,0 +1,452 @@
+//! The event stream in memory: one log and one durable consumer, shared by the pods of a process.
+//!
+//! It keeps the promises of a JetStream stream with an explicit-ack pull consumer, and follows nats-server where the details matter:
+//! - the consumer begins, with what is published next, when the first pod asks for it;
+//! - redeliveries go before new events, and are not held up by max-ack-pending, which counts delayed retries too;
+//! - settlements name a delivery, but a late one of an earlier delivery still counts while its event is unsettled: an ack or a termination ends the
+//!   event even if it is on its way to another pod, and a retry puts it up for delivery once more;
+//! - an event that the bounded log has dropped is never redelivered.
+//!
+//! Time is tokio's, so tests may pause it. Time stamps of events are the wall clock's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLimits, Ticket},
+    clock,
+    domain::{event::StreamId, ids::PodId},
+};
+
+/// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.
+const OUTAGE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How a stream is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// An event not settled within this time is delivered again.
+    pub ack_wait: Duration,
+    /// So many events may be unsettled over all pods.
+    pub max_ack_pending: usize,
+    /// So many events are kept; the oldest make room.
+    pub capacity: usize,
+}
+
+impl Default for StreamOptions {
+    /// Ten seconds and 5000, as the configuration has them, and 100 000 events.
+    fn default() -> Self {
+        Self { ack_wait: Duration::from_secs(10), max_ack_pending: 5000, capacity: 100_000 }
+    }
+}
+
+/// What a publisher sends beside subject and payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// `X-Request-ID`.
+    pub request_id: Option<String>,
+    /// `traceparent`.
+    pub traceparent: Option<String>,
+}
+
+/// The stream is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the event stream is down")]
+pub struct StreamDown;
+
+#[derive(Debug, Clone)]
+struct Stored {
+    subject: String,
+    payload: Bytes,
+    headers: Headers,
+    at: Duration,
+}
+
+/// An event that was delivered and not settled.
+#[derive(Debug)]
+struct Pending {
+    deliveries: u64,
+    /// When it is up for delivery again.
+    due: Instant,
+}
+
+#[derive(Debug)]
+struct Log {
+    events: VecDeque<Stored>,
+    /// Sequence of the first event in `events`.
+    first: u64,
+    /// Next event that the consumer has not delivered; `None` until there is a consumer.
+    next: Option<u64>,
+    pending: BTreeMap<u64, Pending>,
+    terminated: BTreeSet<u64>,
+    down: bool,
+    cut: HashSet<PodId>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: StreamId,
+    options: StreamOptions,
+    log: Mutex<Log>,
+    /// Moves with every change that a waiting pull has to look at.
+    version: watch::Sender<u64>,
+}
+
+/// A stream with its one consumer. Clones are the same stream.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    inner: Arc<Inner>,
+}
+
+impl Stream {
+    /// An empty stream, without a consumer yet.
+    #[must_use]
+    pub fn new(options: StreamOptions) -> Self {
+        let log = Log {
+            events: VecDeque::new(),
+            first: 1,
+            next: None,
+            pending: BTreeMap::new(),
+            terminated: BTreeSet::new(),
+            down: false,
+            cut: HashSet::new(),
+        };
+        let id = StreamId(i128::try_from(clock::now().as_nanos()).unwrap_or_default());
+        Self { inner: Arc::new(Inner { id, options, log: Mutex::new(log), version: watch::Sender::new(0) }) }
+    }
+
+    /// The source of one pod. The first one begins the consumer: it delivers what is published from now on.
+    #[must_use]
+    pub fn handle(&self, pod: PodId) -> StreamHandle {
+        let mut log = self.lock();
+        let end = log.end();
+        log.next.get_or_insert(end);
+        drop(log);
+        StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false) }
+    }
+
+    /// Publishes an event and returns its sequence.
+    ///
+    /// # Errors
+    /// When the stream is down.
+    pub fn append(&self, subject: &str, payload: impl Into<Bytes>, headers: Headers) -> Result<u64, StreamDown> {
+        let mut log = self.lock();
+        if log.down {
+            return Err(StreamDown);
+        }
+        let seq = log.end();
+        log.events.push_back(Stored { subject: subject.to_owned(), payload: payload.into(), headers, at: clock::now() });
+        if log.events.len() > self.inner.options.capacity.max(1) {
+            log.drop_oldest();
+        }
+        drop(log);
+        self.wake();
+        Ok(seq)
+    }
+
+    /// Takes the stream away from everybody, or brings it back. What it holds stays.
+    pub fn set_down(&self, down: bool) {
+        self.lock().down = down;
+        self.wake();
+    }
+
+    /// Cuts one pod off from the stream, or connects it again.
+    pub fn cut(&self, pod: &PodId, cut: bool) {
+        let mut log = self.lock();
+        if cut {
+            log.cut.insert(pod.clone());
+        } else {
+            log.cut.remove(pod);
+        }
+        drop(log);
+        self.wake();
+    }
+
+    /// How many events are delivered and not settled, delayed retries included.
+    #[must_use]
+    pub fn ack_pending(&self) -> usize {
+        self.lock().pending.len()
+    }
+
+    /// How many events the consumer has not delivered yet.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        let log = self.lock();
+        log.end() - log.next.unwrap_or_else(|| log.end()).max(log.first)
+    }
+
+    /// Sequences of the events that were terminated and are still kept.
+    #[must_use]
+    pub fn terminated(&self) -> Vec<u64> {
+        self.lock().terminated.iter().copied().collect()
+    }
+
+    /// Sequence of the last event; 0 if there was none.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.lock().end() - 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.inner.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.inner.version.send_modify(|version| *version += 1);
+    }
+}
+
+impl Log {
+    /// Sequence of the next event to be stored.
+    fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    fn get(&self, seq: u64) -> Option<&Stored> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.events.get(index)
+    }
+
+    fn drop_oldest(&mut self) {
+        self.events.pop_front();
+        self.pending.remove(&self.first);
+        self.terminated.remove(&self.first);
+        self.first += 1;
+    }
+
+    fn reaches(&self, pod: &PodId) -> bool {
+        !self.down && !self.cut.contains(pod)
+    }
+
+    /// Delivers up to `max` events that are due, redeliveries first.
+    fn deliver(&mut self, inner: &Inner, max: usize) -> Vec<RawEvent> {
+        let now = Instant::now();
+        let due = now + inner.options.ack_wait;
+        let mut deliver: Vec<u64> = self.pending.iter().filter(|(_, p)| p.due <= now).map(|(seq, _)| *seq).take(max).collect();
+        let mut next = self.next.unwrap_or_else(|| self.end()).max(self.first);
+        let free = inner.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
+        let new = (self.end() - next).min(free.min(max - deliver.len()) as u64);
+        deliver.extend(next..next + new);
+        next += new;
+        self.next = Some(next);
+        deliver.into_iter().filter_map(|seq| self.deliver_one(inner.id, seq, due)).collect()
+    }
+
+    fn deliver_one(&mut self, stream: StreamId, seq: u64, due: Instant) -> Option<RawEvent> {
+        let stored = self.get(seq)?.clone();
+        let pending = self.pending.entry(seq).or_insert(Pending { deliveries: 0, due });
+        pending.deliveries += 1;
+        pending.due = due;
+        Some(RawEvent {
+            subject: stored.subject,
+            payload: stored.payload,
+            stream,
+            seq,
+            stored_at: stored.at,
+            deliveries: pending.deliveries,
+            request_id: stored.headers.request_id,
+            traceparent: stored.headers.traceparent,
+            ticket: Ticket(format!("{seq}.{}", pending.deliveries)),
+        })
+    }
+
+    /// As nats-server does, this looks at the sequence alone; the delivery in the ticket is for people.
+    fn settle(&mut self, ticket: &Ticket, settlement: Settlement) {
+        let Some(seq) = ticket.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
+        let Some(pending) = self.pending.get_mut(&seq) else { return };
+        match settlement {
+            Settlement::Retry(delay) => pending.due = Instant::now() + delay,
+            Settlement::Ack => {
+                self.pending.remove(&seq);
+            }
+            Settlement::Terminate => {
+                self.pending.remove(&seq);
+                self.terminated.insert(seq);
+            }
+        }
+    }
+
+    /// When the next redelivery is due.
+    fn next_due(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.due).min()
+    }
+}
+
+/// One pod's end of a [`Stream`]. It fetches nothing ahead, so a dropped pull has taken nothing and closing has nothing to give back.
+#[derive(Debug)]
+pub struct StreamHandle {
+    stream: Stream,
+    pod: PodId,
+    closed: watch::Sender<bool>,
+}
+
+fn unavailable(reason: &str) -> SourceError {
+    SourceError::Unavailable(reason.to_owned())
+}
+
+#[async_trait]
+impl EventSource for StreamHandle {
+    async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError> {
+        let mut version = self.stream.inner.version.subscribe();
+        let mut closed = self.closed.subscribe();
+        let mut patience = None;
+        loop {
+            version.mark_unchanged();
+            if *closed.borrow_and_update() {
+                return Err(unavailable("it is closed"));
+            }
+            let (events, until) = {
+                let mut log = self.stream.lock();
+                if log.reaches(&self.pod) {
+                    patience = None;
+                    (log.deliver(&self.stream.inner, max.max(1)), log.next_due())
+                } else {
+                    let until = *patience.get_or_insert_with(|| Instant::now() + OUTAGE_PATIENCE);
+                    if until <= Instant::now() {
+                        return Err(unavailable("the stream is down"));
+                    }
+                    (Vec::new(), Some(until))
+                }
+            };
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            let due = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = version.changed() => {}
+                _ = closed.changed() => {}
+                () = due => {}
+            }
+        }
+    }
+
+    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+        let mut version = self.stream.inner.version.subscribe();
+        let until = Instant::now() + OUTAGE_PATIENCE;
+        loop {
+            version.mark_unchanged();
+            {
+                let mut log = self.stream.lock();
+                if log.reaches(&self.pod) {
+                    for (ticket, settlement) in settlements {
+                        log.settle(ticket, *settlement);
+                    }
+                    break;
+                }
+            }
+            if timeout_at(until, version.changed()).await.is_err() {
+                return Err(unavailable("the stream is down"));
+            }
+        }
+        self.stream.wake();
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    fn limits(&self) -> SourceLimits {
+        let options = &self.stream.inner.options;
+        SourceLimits { ack_wait: options.ack_wait, max_ack_pending: options.max_ack_pending }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.stream.lock().reaches(&self.pod)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> PodId {
+        PodId::parse(name).unwrap()
+    }
+
+    fn stream(max_ack_pending: usize, capacity: usize) -> Stream {
+        Stream::new(StreamOptions { ack_wait: Duration::from_secs(10), max_ack_pending, capacity })
+    }
+
+    fn publish(stream: &Stream, count: usize) {
+        for _ in 0..count {
+            stream.append("wa.acme.a1.chats", "{}", Headers::default()).unwrap();
+        }
+    }
+
+    async fn seqs(handle: &StreamHandle, max: usize) -> Vec<u64> {
+        handle.pull(max).await.unwrap().iter().map(|event| event.seq).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_event_makes_room_and_is_not_delivered() {
+        let stream = stream(100, 2);
+        let a = stream.handle(pod("a"));
+        publish(&stream, 3);
+        assert_eq!((stream.pending(), seqs(&a, 10).await), (2, vec![2, 3]));
+        publish(&stream, 2);
+        assert_eq!((stream.ack_pending(), seqs(&a, 10).await), (0, vec![4, 5]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_events_wait_while_too_many_are_unsettled_and_redeliveries_do_not() {
+        let stream = stream(2, 100);
+        let a = stream.handle(pod("a"));
+        publish(&stream, 3);
+        let first = a.pull(10).await.unwrap();
+        assert_eq!((first.len(), stream.pending()), (2, 1));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(seqs(&a, 10).await, [1, 2]);
+        a.settle(&[(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        assert_eq!(seqs(&a, 10).await, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_ack_of_an_earlier_delivery_counts() {
+        let stream = stream(100, 100);
+        let (a, b) = (stream.handle(pod("a")), stream.handle(pod("b")));
+        publish(&stream, 1);
+        let first = a.pull(1).await.unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(b.pull(1).await.unwrap()[0].deliveries, 2);
+        a.settle(&[(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        assert_eq!(stream.ack_pending(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_cut_off_gets_nothing_and_the_others_go_on() {
+        let stream = stream(100, 100);
+        let (a, b) = (stream.handle(pod("a")), stream.handle(pod("b")));
+        stream.cut(&pod("a"), true);
+        publish(&stream, 1);
+        assert!(a.pull(1).await.is_err() && !a.is_connected() && b.is_connected());
+        assert_eq!(seqs(&b, 1).await, [1]);
+        stream.cut(&pod("a"), false);
+        publish(&stream, 1);
+        assert_eq!(seqs(&a, 1).await, [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_published_while_the_stream_is_down() {
+        let stream = stream(100, 100);
+        stream.set_down(true);
+        assert_eq!(stream.append("wa.acme.a1.chats", "{}", Headers::default()), Err(StreamDown));
+        stream.set_down(false);
+        publish(&stream, 1);
+        assert_eq!(stream.last_seq(), 1);
+    }
+}

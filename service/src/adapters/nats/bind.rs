@@ -1,0 +1,220 @@
+//! Finding the stream and the consumer, and making them where they are missing. Nothing here changes or deletes what exists.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    Context, ErrorCode,
+    consumer::{self, AckPolicy, DeliverPolicy, pull},
+    context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind},
+    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+
+use crate::{
+    application::ports::SourceLimits,
+    config::{App, Nats},
+    domain::event::StreamId,
+};
+
+/// Another pod or an operator may make or delete things between two of our requests; so often the sequence is tried before that counts as an outage.
+const ATTEMPTS: usize = 3;
+/// Stands for "no limit" in a consumer without one: more than any fleet has in flight, and small enough to calculate with.
+const NO_LIMIT: usize = 1_000_000;
+
+/// What a consumer gets that we create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerDefaults {
+    /// An event not settled within this time is delivered again.
+    pub ack_wait: Duration,
+    /// So many events may be unsettled over the whole fleet.
+    pub max_ack_pending: usize,
+}
+
+impl From<&App> for ConsumerDefaults {
+    fn from(app: &App) -> Self {
+        Self { ack_wait: app.nats_ack_wait, max_ack_pending: app.nats_max_ack_pending }
+    }
+}
+
+/// The stream and consumer as they are, as far as pulling has to know.
+#[derive(Debug, Clone)]
+pub(super) struct Binding {
+    pub(super) stream: StreamId,
+    pub(super) limits: SourceLimits,
+    /// Most events that one request may ask for.
+    pub(super) max_batch: usize,
+    /// Longest that one request may wait.
+    pub(super) max_expires: Duration,
+    /// Most bytes that one request may ask for.
+    pub(super) max_bytes: usize,
+    /// Was something missing, and was made?
+    pub(super) made: bool,
+}
+
+/// Why there is no binding.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BindError {
+    #[error("the consumer is a push consumer, from which pods can't pull")]
+    Push,
+    /// Trying again won't help until somebody changes something.
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Finds or makes both. Safe to run on many pods at once: whoever comes second uses what the first has made.
+pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults) -> Result<Binding, BindError> {
+    let mut made = false;
+    for _ in 0..ATTEMPTS {
+        let Some(info) = find_stream(js, nats).await? else {
+            made |= make_stream(js, nats).await?;
+            continue;
+        };
+        let Some(consumer) = find_consumer(js, nats).await? else {
+            made |= make_consumer(js, nats, defaults, &info.config.subjects).await?;
+            continue;
+        };
+        return read(&info, &consumer, made);
+    }
+    Err(BindError::Unavailable("the stream or the consumer vanishes as fast as it is made".to_owned()))
+}
+
+async fn find_stream(js: &Context, nats: &Nats) -> Result<Option<stream::Info>, BindError> {
+    match js.get_stream(&nats.stream_name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            GetStreamErrorKind::JetStream(e) => Err(api_error("look up the stream", &e)),
+            GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
+                Err(BindError::Refused("nats.stream_name is no name of a stream".to_owned()))
+            }
+            GetStreamErrorKind::Request => Err(BindError::Unavailable(format!("look up the stream: {error}"))),
+        },
+    }
+}
+
+async fn make_stream(js: &Context, nats: &Nats) -> Result<bool, BindError> {
+    let config = stream::Config {
+        name: nats.stream_name.clone(),
+        subjects: vec![format!("{}.>", nats.subject_prefix)],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        max_age: nats.stream_max_age,
+        max_bytes: i64::try_from(nats.stream_max_bytes).unwrap_or(i64::MAX),
+        num_replicas: nats.stream_replicas,
+        ..Default::default()
+    };
+    match js.create_stream(config).await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            // Another pod was faster, with another configuration.
+            CreateStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NAME_EXIST => Ok(false),
+            CreateStreamErrorKind::JetStream(e) => Err(api_error("make the stream", &e)),
+            _ => Err(BindError::Unavailable(format!("make the stream: {error}"))),
+        },
+    }
+}
+
+async fn find_consumer(js: &Context, nats: &Nats) -> Result<Option<consumer::Info>, BindError> {
+    let failed = |what: String| BindError::Unavailable(format!("look up the consumer: {what}"));
+    let stream = js.get_stream_no_info(&nats.stream_name).await.map_err(|e| failed(e.to_string()))?;
+    match stream.consumer_info(&nats.consumer_name).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) => match error.kind() {
+            ConsumerInfoErrorKind::NotFound => Ok(None),
+            ConsumerInfoErrorKind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
+            ConsumerInfoErrorKind::JetStream(e) => Err(api_error("look up the consumer", &e)),
+            ConsumerInfoErrorKind::InvalidName => {
+                Err(BindError::Refused("nats.consumer_name is no name of a consumer".to_owned()))
+            }
+            _ => Err(failed(error.to_string())),
+        },
+    }
+}
+
+/// The strict request never changes a consumer that came into being meanwhile; an ordinary one would.
+async fn make_consumer(js: &Context, nats: &Nats, defaults: ConsumerDefaults, subjects: &[String]) -> Result<bool, BindError> {
+    use stream::ConsumerCreateStrictErrorKind as Kind;
+    let config = pull::Config {
+        durable_name: Some(nats.consumer_name.clone()),
+        deliver_policy: DeliverPolicy::New,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: defaults.ack_wait,
+        max_ack_pending: i64::try_from(defaults.max_ack_pending).unwrap_or(i64::MAX),
+        // Events are given up by us, and counted; a limit here would make them vanish.
+        max_deliver: -1,
+        filter_subject: filter(&nats.subject_prefix, subjects),
+        ..Default::default()
+    };
+    match js.create_consumer_strict_on_stream(config, &nats.stream_name).await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            Kind::AlreadyExists => Ok(false),
+            Kind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(false),
+            Kind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_ALREADY_EXISTS => Ok(false),
+            Kind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_NAME_EXIST => Ok(false),
+            Kind::JetStream(e) => Err(api_error("make the consumer", &e)),
+            _ => Err(BindError::Unavailable(format!("make the consumer: {error}"))),
+        },
+    }
+}
+
+/// Keeps foreign subjects of a shared stream away; none is needed, or wanted, where all are ours.
+fn filter(prefix: &str, subjects: &[String]) -> String {
+    let ours = |subject: &String| subject.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    if subjects.iter().all(ours) { String::new() } else { format!("{prefix}.>") }
+}
+
+fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Binding, BindError> {
+    let config = &consumer.config;
+    if config.deliver_subject.is_some() {
+        return Err(BindError::Push);
+    }
+    let within = |limit: i64, otherwise: usize| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(otherwise);
+    let expires = if config.max_expires.is_zero() { Duration::MAX } else { config.max_expires };
+    Ok(Binding {
+        stream: StreamId(info.created.unix_timestamp_nanos()),
+        limits: SourceLimits {
+            // A back-off list overrides the ack wait, step by step.
+            ack_wait: config
+                .backoff
+                .iter()
+                .copied()
+                .chain([config.ack_wait])
+                .filter(|wait| !wait.is_zero())
+                .min()
+                .unwrap_or(config.ack_wait),
+            max_ack_pending: within(config.max_ack_pending, NO_LIMIT),
+        },
+        max_batch: within(config.max_batch, usize::MAX),
+        max_expires: expires,
+        max_bytes: within(config.max_bytes, usize::MAX),
+        made,
+    })
+}
+
+/// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is.
+fn api_error(what: &str, error: &async_nats::jetstream::Error) -> BindError {
+    let text = format!("{what}: {error}");
+    if (400..500).contains(&error.code()) && error.code() != 408 && error.code() != 404 {
+        BindError::Refused(text)
+    } else {
+        BindError::Unavailable(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stream_with_foreign_subjects_needs_a_filter() {
+        let subjects = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(filter("wa", &subjects(&["wa.>"])), "");
+        assert_eq!(filter("wa", &subjects(&["wa.acme.>", "wa.other.*.chats"])), "");
+        assert_eq!(filter("wa", &subjects(&["wa.>", "orders.>"])), "wa.>");
+        assert_eq!(filter("wa", &subjects(&["wax.>"])), "wa.>");
+        assert_eq!(filter("wa", &subjects(&[">"])), "wa.>");
+    }
+}

@@ -1,0 +1,228 @@
+//! Connecting: addresses, identity, TLS, and for how long to try. No secret leaves this file, in an error or otherwise.
+
+use std::{fs::File, path::PathBuf, time::Duration};
+
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+
+use crate::config::Nats;
+
+/// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the next attempt comes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection on which nothing is heard is pinged this often; the client gives it up after the third ping without an answer.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// First wait between two attempts to reconnect; doubles up to the cap.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// The cap: a pod is back within about a second of the server, and a thousand pods are a thousand attempts a second at worst.
+const BACKOFF_CAP: Duration = Duration::from_secs(1);
+
+/// Why the event stream could not be started. No variant holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsStartError {
+    /// An address in `nats.url` is none.
+    #[error("nats.url has a bad address: {0}")]
+    Url(String),
+    /// The addresses in `nats.url` hold different users, or the user name or password there is not properly encoded.
+    #[error("nats.url: {0}")]
+    Userinfo(&'static str),
+    /// `nats.credentials_file` can't be read or holds no credentials.
+    #[error("nats.credentials_file {path:?}: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// `nats.ca_file` can't be read.
+    #[error("nats.ca_file {path:?}: {source}")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// No server could be reached, or none accepts us, and `nats.retry_on_failed_connect` is off.
+    #[error("no connection to NATS at {servers}: {reason}")]
+    Connect {
+        /// Hosts and ports that were tried.
+        servers: String,
+        /// What the last attempt said.
+        reason: String,
+    },
+    /// The durable is a push consumer, from which pods can't pull. It is left alone.
+    #[error(
+        "the consumer {consumer:?} of the stream {stream:?} is a push consumer, as the predecessor of this service makes them, and pods can't \
+         pull from it: set nats.consumer_name to another name, or delete that consumer once nobody uses it"
+    )]
+    PushConsumer {
+        /// `nats.stream_name`.
+        stream: String,
+        /// `nats.consumer_name`.
+        consumer: String,
+    },
+    /// JetStream refuses the stream or the consumer for a reason that will not go away by itself.
+    #[error("JetStream refuses the stream or the consumer: {0}")]
+    Refused(String),
+    /// NATS is there but JetStream did not answer properly, and `nats.retry_on_failed_connect` is off.
+    #[error("JetStream is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Where to connect, and as whom: what has been checked before the first attempt.
+pub(super) struct Target {
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+}
+
+impl Target {
+    /// Reads the section, and the files that it names.
+    pub(super) async fn read(nats: &Nats) -> Result<Self, NatsStartError> {
+        let (servers, identity) = servers(&nats.url)?;
+        let mut options = ConnectOptions::new()
+            .name("daisi-ws-service")
+            .connection_timeout(CONNECT_TIMEOUT)
+            .ping_interval(PING_INTERVAL)
+            .max_reconnects(None)
+            .reconnect_delay_callback(backoff);
+        if let Some(path) = &nats.credentials_file {
+            let failed = |source| NatsStartError::Credentials { path: path.clone(), source };
+            options = options.credentials_file(path).await.map_err(failed)?;
+        } else if !nats.token.is_empty() {
+            options = options.token(nats.token.expose().to_owned());
+        } else if !nats.user.is_empty() {
+            options = options.user_and_password(nats.user.clone(), nats.password.expose().to_owned());
+        } else if let Some(identity) = identity {
+            options = match identity.password {
+                Some(password) => options.user_and_password(identity.user, password),
+                None => options.token(identity.user),
+            };
+        }
+        if let Some(path) = &nats.ca_file {
+            // Read only when a connection is made: a typing mistake would look like an outage.
+            File::open(path).map_err(|source| NatsStartError::CaFile { path: path.clone(), source })?;
+            options = options.add_root_certificates(path.clone());
+        }
+        Ok(Self { servers, options: options.require_tls(nats.tls) })
+    }
+
+    /// Connects. `on_event` is told of every connect and disconnect. With `retry`, returns at once and connects when it can.
+    pub(super) async fn connect(
+        &self,
+        retry: bool,
+        on_event: impl Fn(bool) + Send + Sync + 'static,
+    ) -> Result<Client, NatsStartError> {
+        let on_event = std::sync::Arc::new(on_event);
+        let options = self.options.clone().event_callback(move |event| {
+            let on_event = std::sync::Arc::clone(&on_event);
+            async move {
+                match event {
+                    Event::Connected => on_event(true),
+                    Event::Disconnected => on_event(false),
+                    _ => {}
+                }
+            }
+        });
+        let options = if retry { options.retry_on_initial_connect() } else { options };
+        options
+            .connect(self.servers.clone())
+            .await
+            .map_err(|error| NatsStartError::Connect { servers: self.names(), reason: error.to_string() })
+    }
+
+    /// Hosts and ports, for people.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+        names.join(", ")
+    }
+}
+
+fn backoff(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    FIRST_BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_CAP)
+}
+
+/// User and password of an address; a user alone is a token, as everywhere with NATS.
+#[derive(PartialEq)]
+struct Userinfo {
+    user: String,
+    password: Option<String>,
+}
+
+/// Addresses without user and password, which the client would print in its debug log and otherwise ignore.
+fn servers(url: &str) -> Result<(Vec<ServerAddr>, Option<Userinfo>), NatsStartError> {
+    let mut servers = Vec::new();
+    let mut identity = None;
+    for text in url.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let address: ServerAddr = text.parse().map_err(|e: std::io::Error| NatsStartError::Url(e.to_string()))?;
+        if let Some(user) = address.username() {
+            let found = Userinfo { user: decode(user)?, password: address.password().map(decode).transpose()? };
+            if identity.as_ref().is_some_and(|known| *known != found) {
+                return Err(NatsStartError::Userinfo("all addresses must have the same user and password"));
+            }
+            identity = Some(found);
+        }
+        let mut bare = address.into_inner();
+        let stripped = bare.set_password(None).and_then(|()| bare.set_username(""));
+        let bare = ServerAddr::from_url(bare).map_err(|e| NatsStartError::Url(e.to_string()))?;
+        if stripped.is_err() || bare.host().is_empty() {
+            return Err(NatsStartError::Url("an address without a host".to_owned()));
+        }
+        servers.push(bare);
+    }
+    if servers.is_empty() {
+        return Err(NatsStartError::Url("there is none".to_owned()));
+    }
+    Ok((servers, identity))
+}
+
+/// Undoes percent encoding.
+fn decode(text: &str) -> Result<String, NatsStartError> {
+    let bad = || NatsStartError::Userinfo("the user or password is not properly percent-encoded");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first != b'%' {
+            bytes.push(first);
+            rest = tail;
+            continue;
+        }
+        let (digits, tail) = tail.split_at_checked(2).ok_or_else(bad)?;
+        bytes.extend(hex::decode(digits).map_err(|_| bad())?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_split_and_rid_of_user_and_password() {
+        let (servers, identity) = servers("nats://sari:p%40ss@one:4222, nats://sari:p%40ss@two").unwrap();
+        let names: Vec<_> = servers.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(names, ["nats://one:4222", "nats://two"]);
+        let identity = identity.unwrap();
+        assert_eq!((identity.user.as_str(), identity.password.as_deref()), ("sari", Some("p@ss")));
+    }
+
+    #[test]
+    fn errors_about_addresses_hold_no_secret() {
+        for url in [
+            "nats://sari:hunter2@host:port",
+            "http://sari:hunter2@host",
+            "nats://sari:hunter2%zz@host",
+            "",
+            "nats://a:hunter2@b,nats://c:d@e",
+        ] {
+            let error = servers(url).err().unwrap();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_back_off_starts_short_and_is_capped() {
+        assert_eq!(backoff(1), FIRST_BACKOFF);
+        assert_eq!(backoff(3), FIRST_BACKOFF * 4);
+        assert_eq!(backoff(usize::MAX), BACKOFF_CAP);
+    }
+}

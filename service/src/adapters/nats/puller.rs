@@ -1,0 +1,352 @@
+//! The one task that asks for events: it keeps about as many requested or buffered as a pull takes, and finds the consumer again after whatever
+//! befell it.
+//!
+//! All requests of a pod answer to one inbox, subscribed for the life of the task, and a request is never taken back: whatever the server sends
+//! for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
+//! batch too many after a reconnect.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{Client, Subscriber, connection::State, jetstream::Context};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bind::{self, Binding, ConsumerDefaults},
+    buffer::{Buffer, Link},
+    source::publish_settlements,
+    wire::{self, Incoming, NextRequest},
+};
+use crate::{
+    application::ports::{RawEvent, Settlement, Ticket},
+    config::Nats,
+    domain::event::StreamId,
+};
+
+/// How long the server keeps a request that it can't fill. Long: an idle pod should ask rarely.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that it still has our request.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Nothing heard for this long while a request is out: the server, the consumer or the request is gone. Two heartbeats may be late.
+const SILENCE: Duration = Duration::from_millis(2500);
+/// Bytes that one request may bring, so that a batch of huge events does not fill the memory.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Messages read from the inbox before room and time are looked at again.
+const READ_AT_ONCE: usize = 1024;
+/// How often silence and abandoned events are looked for.
+const TICK: Duration = Duration::from_millis(250);
+/// Waits between two attempts to find the consumer: the first, and the cap.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const RETRY_CAP: Duration = Duration::from_secs(1);
+/// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for what is on its way when the pod stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the source and its task share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) js: Context,
+    pub(super) nats: Nats,
+    pub(super) defaults: ConsumerDefaults,
+    pub(super) buffer: Buffer,
+    /// Told of every connect and disconnect.
+    pub(super) changed: Arc<Notify>,
+    /// Cancelled by `close`.
+    pub(super) closing: CancellationToken,
+    /// Cancelled when everything has been given back.
+    pub(super) closed: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+}
+
+/// Runs until the source is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while !shared.closing.is_cancelled() {
+        let inbox = shared.client.new_inbox();
+        let subscription = timeout(COMMAND_TIMEOUT, shared.client.subscribe(format!("{inbox}.*")));
+        let subscriber = tokio::select! {
+            () = shared.closing.cancelled() => break,
+            subscriber = subscription => subscriber,
+        };
+        match subscriber {
+            Ok(Ok(subscriber)) => Puller::new(&shared, inbox, subscriber).serve().await,
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(RETRY_CAP).await,
+        }
+    }
+    give_back(&shared, &shared.buffer.empty()).await;
+    shared.closed.cancel();
+}
+
+async fn give_back(shared: &Shared, tickets: &[Ticket]) {
+    if tickets.is_empty() {
+        return;
+    }
+    let naks: Vec<_> = tickets.iter().map(|ticket| (ticket.clone(), Settlement::Retry(Duration::ZERO))).collect();
+    if let Err(error) = publish_settlements(&shared.client, &naks).await {
+        tracing::warn!(error = %error, events = tickets.len(), "events could not be given back and come again after the ack wait");
+    }
+}
+
+struct Puller<'a> {
+    shared: &'a Shared,
+    inbox: String,
+    subscriber: Subscriber,
+    binding: Option<Binding>,
+    /// The stream that was bound last: what still comes of earlier requests is its.
+    stream: StreamId,
+    /// The consumer was found, but ended or refused a request since anything was heard of it: finding it again proves nothing.
+    doubtful: bool,
+    /// Number of the next request; a status about one below `first_live` is about a request that was given up.
+    next_request: u64,
+    first_live: u64,
+    /// Events asked for and not come yet.
+    outstanding: usize,
+    /// When the server was last heard, or a first request sent.
+    heard: Instant,
+    /// The next attempt to find the consumer, or to ask, is not before this time.
+    retry_at: Instant,
+    retry_in: Duration,
+}
+
+impl<'a> Puller<'a> {
+    fn new(shared: &'a Shared, inbox: String, subscriber: Subscriber) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            inbox,
+            subscriber,
+            binding: None,
+            stream: StreamId(0),
+            doubtful: false,
+            next_request: 0,
+            first_live: 0,
+            outstanding: 0,
+            heard: now,
+            retry_at: now,
+            retry_in: FIRST_RETRY,
+        }
+    }
+
+    /// Returns when the source is closed, or the client has ended the subscription.
+    async fn serve(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = self.shared;
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.closing.cancelled() => return self.drain().await,
+                () = self.advance() => {}
+            }
+            tokio::select! {
+                biased;
+                () = shared.closing.cancelled() => return self.drain().await,
+                message = self.subscriber.next() => match message {
+                    Some(message) => self.read(message),
+                    None => return,
+                },
+                () = shared.changed.notified() => self.reconnected(),
+                () = shared.buffer.demand() => {}
+                _ = tick.tick() => self.look_around().await,
+            }
+        }
+    }
+
+    /// Finds the consumer if it has to, and asks for events if there is room. Dropping it loses nothing but an attempt.
+    async fn advance(&mut self) {
+        if self.retry_at > Instant::now() {
+            return;
+        }
+        if self.binding.is_none() {
+            self.bind().await;
+        }
+        if self.binding.is_some() {
+            self.request().await;
+        }
+    }
+
+    async fn bind(&mut self) {
+        if !self.shared.is_connected() {
+            self.down("no connection to the server");
+            return self.later();
+        }
+        match bind::bind(&self.shared.js, &self.shared.nats, self.shared.defaults).await {
+            Ok(binding) => {
+                self.shared.buffer.set_limits(binding.limits);
+                if binding.made {
+                    let (stream, consumer) = (&self.shared.nats.stream_name, &self.shared.nats.consumer_name);
+                    tracing::warn!(nats.stream = %stream, nats.consumer = %consumer, "the stream or the consumer was missing and has been made");
+                }
+                self.stream = binding.stream;
+                self.binding = Some(binding);
+                if !self.doubtful {
+                    self.up();
+                }
+            }
+            Err(error) => {
+                self.down(&error.to_string());
+                self.later();
+            }
+        }
+    }
+
+    async fn request(&mut self) {
+        let Some(binding) = &self.binding else { return };
+        let batch = self.shared.buffer.room(self.outstanding).min(binding.max_batch);
+        if batch == 0 {
+            return;
+        }
+        // A single event must fit, or it would be refused for ever.
+        let max_bytes = MAX_BYTES.max(self.shared.client.max_payload().saturating_mul(2)).min(binding.max_bytes);
+        let expires = EXPIRES.min(binding.max_expires);
+        let request = NextRequest { batch, max_bytes, expires, idle_heartbeat: HEARTBEAT.min(expires / 2) };
+        let Ok(body) = serde_json::to_vec(&request) else { return };
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.shared.nats.stream_name, self.shared.nats.consumer_name);
+        let reply = format!("{}.{}", self.inbox, self.next_request);
+        // Counted before it is sent: if this future is dropped, the request may or may not be out, and silence will tell.
+        self.next_request += 1;
+        if self.outstanding == 0 {
+            self.heard = Instant::now();
+        }
+        self.outstanding += batch;
+        let sent = timeout(COMMAND_TIMEOUT, self.shared.client.publish_with_reply(subject, reply, body.into())).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            self.lose();
+            self.down("the client takes no request");
+            self.later();
+        }
+    }
+
+    /// Takes in a message and what else is there already.
+    fn read(&mut self, first: async_nats::Message) {
+        let mut events = Vec::new();
+        let mut next = Some(first);
+        let mut left = READ_AT_ONCE;
+        while let Some(message) = next.take() {
+            self.take_in(message, &mut events);
+            left -= 1;
+            if left > 0 {
+                next = self.subscriber.next().now_or_never().flatten();
+            }
+        }
+        if !events.is_empty() {
+            self.shared.buffer.put(events);
+        }
+    }
+
+    fn take_in(&mut self, message: async_nats::Message, events: &mut Vec<RawEvent>) {
+        self.heard = Instant::now();
+        match wire::read(message, self.stream) {
+            Incoming::Event(event) => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+                events.push(event);
+                self.answered();
+            }
+            Incoming::Heartbeat => self.answered(),
+            Incoming::Over { request, left } if self.is_live(request) => {
+                self.outstanding = left.map_or(0, |left| self.outstanding.saturating_sub(left));
+                self.answered();
+            }
+            Incoming::Gone { request, reason } if self.is_live(request) => {
+                tracing::debug!(reason, "the consumer ended a request; it is looked up again");
+                self.lose();
+                if self.doubtful {
+                    self.down(&reason);
+                }
+                self.doubtful = true;
+                self.later();
+            }
+            Incoming::Refused { request, reason } if self.is_live(request) => {
+                self.lose();
+                self.down(&reason);
+                self.doubtful = true;
+                self.later();
+            }
+            Incoming::Over { .. } | Incoming::Gone { .. } | Incoming::Refused { .. } | Incoming::Foreign => {}
+        }
+    }
+
+    /// The consumer works.
+    fn answered(&mut self) {
+        if self.binding.is_some() {
+            self.doubtful = false;
+            self.retry_in = FIRST_RETRY;
+            self.up();
+        }
+    }
+
+    fn up(&self) {
+        if !self.shared.buffer.is_up() && self.shared.buffer.set_link(Link::Up) {
+            tracing::info!("the event stream is there");
+        }
+    }
+
+    fn is_live(&self, request: u64) -> bool {
+        (self.first_live..self.next_request).contains(&request)
+    }
+
+    fn reconnected(&mut self) {
+        self.lose();
+        if self.shared.is_connected() {
+            self.retry_in = FIRST_RETRY;
+        } else {
+            self.down("the connection to the server was lost");
+        }
+    }
+
+    /// Looks for silence, and for events that nobody pulls.
+    async fn look_around(&mut self) {
+        if self.outstanding > 0 && self.heard.elapsed() >= SILENCE {
+            self.lose();
+            self.down("the server has fallen silent");
+        }
+        let abandoned = self.shared.buffer.abandoned(self.shared.buffer.limits().ack_wait / 2);
+        if !abandoned.is_empty() {
+            tracing::warn!(events = abandoned.len(), "nobody pulls; fetched events go back to the stream");
+            give_back(self.shared, &abandoned).await;
+        }
+    }
+
+    /// Forgets the requests that are out, and looks the consumer up before the next.
+    fn lose(&mut self) {
+        self.binding = None;
+        self.outstanding = 0;
+        self.first_live = self.next_request;
+        self.retry_at = Instant::now();
+    }
+
+    fn later(&mut self) {
+        self.retry_at = Instant::now() + self.retry_in;
+        self.retry_in = (self.retry_in * 2).min(RETRY_CAP);
+    }
+
+    fn down(&self, reason: &str) {
+        if self.shared.buffer.set_link(Link::Down(reason.to_owned())) {
+            tracing::warn!(reason, "the event stream is unavailable; it is tried again until it is there");
+        }
+    }
+
+    /// Gives everything back: the buffer, and what is on its way.
+    async fn drain(mut self) {
+        let mut tickets = self.shared.buffer.empty();
+        // The subscription ends once the server has confirmed that it sends no more.
+        if matches!(timeout(COMMAND_TIMEOUT, self.subscriber.drain()).await, Ok(Ok(()))) {
+            let until = Instant::now() + DRAIN_TIMEOUT;
+            while let Ok(Some(message)) = tokio::time::timeout_at(until, self.subscriber.next()).await {
+                if let Incoming::Event(event) = wire::read(message, self.stream) {
+                    tickets.push(event.ticket);
+                }
+            }
+        }
+        give_back(self.shared, &tickets).await;
+    }
+}

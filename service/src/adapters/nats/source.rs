@@ -1,0 +1,186 @@
+//! The event source of a pod.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{Client, jetstream::ContextBuilder};
+use async_trait::async_trait;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bind::{self, BindError, ConsumerDefaults},
+    buffer::{Buffer, Link},
+    connect::{NatsStartError, Target},
+    puller::{self, Shared},
+    wire,
+};
+use crate::{
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLimits, Ticket},
+    config::Nats,
+    lifecycle::Tasks,
+};
+
+/// Longest wait for an answer of the JetStream API.
+const API_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait until a batch of settlements is on the wire.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A pull tolerates a link that is down for this long before it says so.
+const PULL_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait until everything is given back: a command, what is on its way, the settlements.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// JetStream as an event source: one durable pull consumer, shared by every pod that names the same one.
+///
+/// One supervised task asks for events ahead of the pulls, about as many as the last pull took. Outages of any length are ridden out.
+pub struct NatsSource {
+    shared: Arc<Shared>,
+    hard: CancellationToken,
+}
+
+impl NatsSource {
+    /// Connects, finds or makes the stream and the consumer, and starts to fetch once `pull` is called.
+    ///
+    /// # Errors
+    /// When the configuration can't be right, the consumer is a push consumer, or JetStream refuses for good; and, with
+    /// `nats.retry_on_failed_connect` off, when NATS or JetStream is not there. With it on, that is only logged, and the source connects later.
+    pub async fn connect(nats: &Nats, defaults: ConsumerDefaults, tasks: &Tasks) -> Result<Self, NatsStartError> {
+        let target = Target::read(nats).await?;
+        let changed = Arc::new(Notify::new());
+        let client = first_connect(&target, nats.retry_on_failed_connect, &changed).await?;
+        let js = ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone());
+        let limits = SourceLimits { ack_wait: defaults.ack_wait, max_ack_pending: defaults.max_ack_pending };
+        let shared = Arc::new(Shared {
+            client,
+            js,
+            nats: nats.clone(),
+            defaults,
+            buffer: Buffer::new(limits),
+            changed,
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+        });
+        if shared.is_connected() {
+            first_bind(&shared).await?;
+        }
+        let for_task = Arc::clone(&shared);
+        tasks.supervise("nats-pull", move || puller::run(Arc::clone(&for_task)));
+        Ok(Self { shared, hard: tasks.shutdown().hard.clone() })
+    }
+
+    fn unavailable(&self) -> Option<SourceError> {
+        match self.shared.buffer.link() {
+            Link::Down(reason) => Some(SourceError::Unavailable(reason)),
+            Link::Up if !self.shared.is_connected() => Some(SourceError::Unavailable("no connection to the server".to_owned())),
+            Link::Up => None,
+        }
+    }
+}
+
+async fn first_connect(target: &Target, retry: bool, changed: &Arc<Notify>) -> Result<Client, NatsStartError> {
+    let on_event = || {
+        let changed = Arc::clone(changed);
+        move |_connected: bool| changed.notify_one()
+    };
+    match target.connect(false, on_event()).await {
+        Err(error) if retry => {
+            tracing::warn!(error = %error, "NATS can't be reached yet; the pod starts and goes on trying");
+            target.connect(true, on_event()).await
+        }
+        first => first,
+    }
+}
+
+/// Finds out at the start what would otherwise be a log line later. The task binds again for itself.
+async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
+    let nats = &shared.nats;
+    match bind::bind(&shared.js, nats, shared.defaults).await {
+        Ok(binding) => {
+            shared.buffer.set_limits(binding.limits);
+            shared.buffer.set_link(Link::Up);
+            let (stream, consumer) = (&nats.stream_name, &nats.consumer_name);
+            tracing::info!(nats.stream = %stream, nats.consumer = %consumer, nats.made = binding.made, "the event stream is there");
+            Ok(())
+        }
+        Err(BindError::Push) => {
+            Err(NatsStartError::PushConsumer { stream: nats.stream_name.clone(), consumer: nats.consumer_name.clone() })
+        }
+        Err(BindError::Refused(reason)) => Err(NatsStartError::Refused(reason)),
+        Err(BindError::Unavailable(reason)) if nats.retry_on_failed_connect => {
+            tracing::warn!(reason, "JetStream is not there yet; the pod starts and goes on trying");
+            Ok(())
+        }
+        Err(BindError::Unavailable(reason)) => Err(NatsStartError::Unavailable(reason)),
+    }
+}
+
+/// Sends settlements in order and flushes once. Within a short time-out.
+pub(super) async fn publish_settlements(client: &Client, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+    let unavailable = |reason: String| SourceError::Unavailable(reason);
+    let all = async {
+        for (ticket, settlement) in settlements {
+            if !ticket.0.starts_with(wire::ACK_PREFIX) {
+                tracing::warn!("a ticket of another source can't be settled here");
+                continue;
+            }
+            client.publish(ticket.0.clone(), wire::settlement(*settlement)).await.map_err(|e| unavailable(e.to_string()))?;
+        }
+        client.flush().await.map_err(|e| unavailable(e.to_string()))
+    };
+    timeout(SETTLE_TIMEOUT, all)
+        .await
+        .unwrap_or_else(|_| Err(unavailable("the settlements could not be sent in time".to_owned())))
+}
+
+#[async_trait]
+impl EventSource for NatsSource {
+    async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError> {
+        let buffer = &self.shared.buffer;
+        let mut patience = Instant::now() + PULL_PATIENCE;
+        loop {
+            if self.shared.closing.is_cancelled() {
+                return Err(SourceError::Unavailable("it is closed".to_owned()));
+            }
+            let events = buffer.take(max.max(1));
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            let waited = tokio::select! {
+                () = self.shared.closing.cancelled() => continue,
+                waited = timeout_at(patience, buffer.ready()) => waited,
+            };
+            if waited.is_err() {
+                match self.unavailable() {
+                    Some(error) => return Err(error),
+                    None => patience = Instant::now() + PULL_PATIENCE,
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        publish_settlements(&self.shared.client, settlements).await
+    }
+
+    async fn close(&self) {
+        self.shared.closing.cancel();
+        tokio::select! {
+            _ = timeout(CLOSE_TIMEOUT, self.shared.closed.cancelled()) => {}
+            // The task is gone, and nobody gives anything back any more.
+            () = self.hard.cancelled() => {}
+        }
+    }
+
+    fn limits(&self) -> SourceLimits {
+        self.shared.buffer.limits()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.shared.is_connected() && self.shared.buffer.is_up()
+    }
+}

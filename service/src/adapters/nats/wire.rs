@@ -1,0 +1,170 @@
+//! How JetStream writes things: requests for events, events and status messages, settlements.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    application::ports::{RawEvent, Settlement, Ticket},
+    domain::event::StreamId,
+};
+
+/// Where settlements go; a ticket elsewhere is none.
+pub(super) const ACK_PREFIX: &str = "$JS.ACK.";
+/// Longest header value that is passed on, in bytes: ids and trace contexts are far shorter.
+const MAX_HEADER_BYTES: usize = 256;
+
+/// A request for events, in the JSON of JetStream; durations in nanoseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct NextRequest {
+    pub(super) batch: usize,
+    pub(super) max_bytes: usize,
+    #[serde(serialize_with = "nanos")]
+    pub(super) expires: Duration,
+    #[serde(serialize_with = "nanos")]
+    pub(super) idle_heartbeat: Duration,
+}
+
+fn nanos<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(whole_nanos(*duration))
+}
+
+fn whole_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
+}
+
+/// What came on the inbox.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// An event.
+    Event(RawEvent),
+    /// The server lives, and has nothing.
+    Heartbeat,
+    /// A request is over; `left` events of it were not delivered, if the server says so.
+    Over { request: u64, left: Option<usize> },
+    /// A request is over because the consumer is not there, or not there any more.
+    Gone { request: u64, reason: String },
+    /// The server does not want this request now.
+    Refused { request: u64, reason: String },
+    /// Nothing of JetStream's.
+    Foreign,
+}
+
+/// Reads one message. The inbox's last token is the number of the request that a status is about.
+pub(super) fn read(message: Message, stream: StreamId) -> Incoming {
+    let Some(status) = message.status else { return read_event(message, stream).map_or(Incoming::Foreign, Incoming::Event) };
+    let request = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()).unwrap_or(u64::MAX);
+    let left = header(message.headers.as_ref(), "Nats-Pending-Messages").and_then(|text| text.parse().ok());
+    let reason = message.description.unwrap_or_default();
+    let text = reason.to_ascii_lowercase();
+    match status.as_u16() {
+        100 => Incoming::Heartbeat,
+        404 | 408 => Incoming::Over { request, left },
+        // These only say that the request is used up.
+        409 if text.contains("maxbytes") && !text.contains("exceeded") || text.contains("batch completed") => {
+            Incoming::Over { request, left }
+        }
+        409 if text.contains("exceeded") => Incoming::Refused { request, reason },
+        409 | 503 => {
+            Incoming::Gone { request, reason: if reason.is_empty() { "no consumer answers".to_owned() } else { reason } }
+        }
+        _ => Incoming::Refused { request, reason: format!("{status} {reason}") },
+    }
+}
+
+fn read_event(message: Message, stream: StreamId) -> Option<RawEvent> {
+    let reply = message.reply?;
+    let delivery = Delivery::parse(&reply)?;
+    let passed_on = |name| header(message.headers.as_ref(), name).filter(|text| is_fit(text)).map(str::to_owned);
+    Some(RawEvent {
+        request_id: passed_on("X-Request-ID"),
+        traceparent: passed_on("traceparent"),
+        subject: message.subject.to_string(),
+        payload: message.payload,
+        stream,
+        seq: delivery.seq,
+        stored_at: delivery.stored_at,
+        deliveries: delivery.deliveries,
+        ticket: Ticket(reply.to_string()),
+    })
+}
+
+/// The first value of a header, in whatever case the publisher wrote its name.
+fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    let (_, values) = headers?.iter().find(|(key, _)| AsRef::<str>::as_ref(*key).eq_ignore_ascii_case(name))?;
+    values.first().map(async_nats::HeaderValue::as_str)
+}
+
+/// Is it harmless in a log line or in metadata?
+fn is_fit(text: &str) -> bool {
+    (1..=MAX_HEADER_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What the reply subject of an event says.
+#[derive(Debug, PartialEq, Eq)]
+struct Delivery {
+    deliveries: u64,
+    seq: u64,
+    stored_at: Duration,
+}
+
+impl Delivery {
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>`; newer servers may write domain and
+    /// account before the stream, and more at the end.
+    fn parse(reply: &str) -> Option<Self> {
+        let tokens: Vec<&str> = reply.strip_prefix(ACK_PREFIX)?.split('.').collect();
+        let first = match tokens.len() {
+            7 => 2,
+            9.. => 4,
+            _ => return None,
+        };
+        let number = |index: usize| tokens.get(first + index)?.parse::<u64>().ok();
+        Some(Self { deliveries: number(0)?, seq: number(1)?, stored_at: Duration::from_nanos(number(3)?) })
+    }
+}
+
+/// The message that settles an event so.
+pub(super) fn settlement(settlement: Settlement) -> Bytes {
+    match settlement {
+        Settlement::Ack => Bytes::from_static(b"+ACK"),
+        Settlement::Terminate => Bytes::from_static(b"+TERM"),
+        Settlement::Retry(Duration::ZERO) => Bytes::from_static(b"-NAK"),
+        Settlement::Retry(delay) => Bytes::from(format!("-NAK {{\"delay\": {}}}", whole_nanos(delay))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reply_subjects_of_old_and_new_servers_are_read() {
+        let expected = Delivery { deliveries: 3, seq: 100, stored_at: Duration::from_nanos(1_790_230_470_084_404_000) };
+        for reply in [
+            "$JS.ACK.events.durable.3.100.7.1790230470084404000.42",
+            "$JS.ACK._.hash.events.durable.3.100.7.1790230470084404000.42",
+            "$JS.ACK.hub.hash.events.durable.3.100.7.1790230470084404000.42.token.more",
+        ] {
+            assert_eq!(Delivery::parse(reply).as_ref(), Some(&expected), "{reply}");
+        }
+        for reply in ["", "$JS.ACK.", "_INBOX.1", "$JS.ACK.a.b.c.d.e.f.g", "$JS.ACK.a.b.3.100.7.1790.42.x"] {
+            assert_eq!(Delivery::parse(reply), None, "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_retry_carries_its_delay_in_nanoseconds() {
+        assert_eq!(settlement(Settlement::Retry(Duration::from_millis(1500))), "-NAK {\"delay\": 1500000000}");
+        assert_eq!(settlement(Settlement::Retry(Duration::ZERO)), "-NAK");
+    }
+
+    #[test]
+    fn header_values_that_could_break_a_log_line_are_ignored() {
+        assert!(is_fit("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for text in ["", "a b", "a\tb", "ümlaut", &"x".repeat(MAX_HEADER_BYTES + 1)] {
+            assert!(!is_fit(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What JetStream as an event source does beyond the contract of all sources.
