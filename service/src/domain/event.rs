@@ -243,7 +243,7 @@ impl<'de> Visitor<'de> for FindEventType {
 pub struct StreamId(pub i128);
 
 impl StreamId {
-    /// Of events that come without a sequence: pushed by a pod of the predecessor.
+    /// No stream: the event came from an older pod, which sends no sequence. No real stream was created before the epoch.
     pub const UNKNOWN: Self = Self(-1);
 }
 
@@ -256,7 +256,7 @@ pub struct Event {
     pub payload: Payload,
     /// The stream it was stored in.
     pub stream: StreamId,
-    /// Its sequence there: what a client orders and deduplicates by.
+    /// Its sequence there: what a client orders and deduplicates by. 0 when the stream is [`StreamId::UNKNOWN`].
     pub seq: u64,
     /// When the stream stored it, since the Unix epoch.
     pub stored_at: Duration,
@@ -267,7 +267,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Does the event have a place in a stream, by which a redelivery is recognised?
+    /// Does the event have a place in a stream? Without one it shows no `seq`, and duplicates of it can't be recognised.
     #[must_use]
     pub fn is_sequenced(&self) -> bool {
         self.stream != StreamId::UNKNOWN
@@ -306,6 +306,22 @@ mod tests {
         ] {
             assert!(Address::parse("wa", subject).is_err(), "{subject}");
         }
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_stream_is_not_sequenced() {
+        let mut event = Event {
+            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
+            payload: payload("{}").unwrap(),
+            stream: StreamId(0),
+            seq: 0,
+            stored_at: Duration::ZERO,
+            request_id: None,
+            traceparent: None,
+        };
+        assert!(event.is_sequenced());
+        event.stream = StreamId::UNKNOWN;
+        assert!(!event.is_sequenced());
     }
 
     #[test]

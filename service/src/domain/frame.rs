@@ -148,13 +148,18 @@ impl Frame {
     }
 
     /// `event`: the publisher's bytes as they are, with `event_type` put before the closing brace where that key is absent.
+    /// An event without a place in a stream has no `seq`.
     #[must_use]
     pub fn event(event: &Event) -> Self {
         let payload = event.payload.bytes();
         let mut text = BytesMut::with_capacity(payload.len() + 96);
-        text.put_slice(br#"{"type":"event","seq":"#);
-        text.put_slice(event.seq.to_string().as_bytes());
-        text.put_slice(br#","payload":"#);
+        text.put_slice(br#"{"type":"event","#);
+        if event.is_sequenced() {
+            text.put_slice(br#""seq":"#);
+            text.put_slice(event.seq.to_string().as_bytes());
+            text.put_u8(b',');
+        }
+        text.put_slice(br#""payload":"#);
         if event.payload.has_event_type() {
             text.put_slice(payload);
         } else {
@@ -264,6 +269,12 @@ mod tests {
             text(&Frame::event(&event(r#"{"event_type":"mine"}"#))),
             r#"{"type":"event","seq":7,"payload":{"event_type":"mine"}}"#
         );
+    }
+
+    #[test]
+    fn an_event_without_a_place_in_a_stream_shows_no_seq() {
+        let event = Event { stream: StreamId::UNKNOWN, seq: 0, ..event(r#"{"event_type":"mine"}"#) };
+        assert_eq!(text(&Frame::event(&event)), r#"{"type":"event","payload":{"event_type":"mine"}}"#);
     }
 
     #[test]

@@ -1,0 +1,276 @@
+//! Calling other pods.
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use daisi_ws_proto::dws_message_fwd::{PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{
+    CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
+    convert::{event_to_wire, gap_to_wire},
+    health_name,
+    pool::Pool,
+    proof::{FleetKey, PROOF_HEADER},
+};
+use crate::{
+    application::ports::{PeerError, Peers},
+    domain::{event::Event, gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
+    lifecycle::Tasks,
+    metrics::Metrics,
+};
+
+/// Peers whose health is asked at a time.
+const CHECKS_AT_ONCE: usize = 16;
+
+/// The shortest time between two rounds over the pool, whatever is configured.
+const SHORTEST_ROUND: Duration = Duration::from_millis(10);
+
+/// The longest text of a peer that goes into an error, in characters.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// What the client is made of.
+#[derive(Debug, Clone)]
+pub struct PeersSettings {
+    /// This pod, as it names itself to peers.
+    pub me: PodId,
+    /// The fleet's secret.
+    pub key: FleetKey,
+    /// A channel unused for this long is closed (`app.grpc_pool_idle_timeout_seconds`).
+    pub idle_timeout: Duration,
+    /// How often the health of pooled channels is asked (`app.grpc_pool_health_check_interval_seconds`).
+    pub health_check_interval: Duration,
+}
+
+/// The other pods, over gRPC. Clones share one pool of channels.
+#[derive(Debug, Clone)]
+pub struct GrpcPeers {
+    me: PodId,
+    key: FleetKey,
+    pool: Arc<Pool>,
+}
+
+impl GrpcPeers {
+    /// Makes the client and starts its one task, which closes idle and unhealthy channels until the soft token is cancelled.
+    #[must_use]
+    pub fn new(settings: PeersSettings, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
+        let PeersSettings { me, key, idle_timeout, health_check_interval } = settings;
+        let pool = Arc::new(Pool::new(metrics));
+        let (kept, stop) = (Arc::clone(&pool), tasks.shutdown().soft.clone());
+        tasks.supervise("peer channels", move || {
+            let (pool, stop) = (Arc::clone(&kept), stop.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = close_idle(&pool, idle_timeout) => {}
+                    () = check_health(&pool, health_check_interval) => {}
+                }
+            }
+        });
+        Self { me, key, pool }
+    }
+
+    fn client(&self, to: &PodRecord) -> Result<MessageForwardingServiceClient<Channel>, PeerError> {
+        Ok(MessageForwardingServiceClient::new(self.channel(to)?)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    fn channel(&self, to: &PodRecord) -> Result<Channel, PeerError> {
+        self.pool.channel(to).map_err(|_| PeerError::Unreachable(format!("{:?} is no address", to.address)))
+    }
+
+    /// A request with its proof, and with the request id and trace context where all its events share one.
+    fn request<T>(&self, message: T, events: &[Arc<Event>]) -> Request<T> {
+        let mut request = Request::new(message);
+        let proof = self.key.prove(crate::clock::now());
+        let contexts = [
+            (PROOF_HEADER, Some(proof.as_str())),
+            (REQUEST_ID_HEADER, shared(events, |event| event.request_id.as_deref())),
+            (TRACEPARENT_HEADER, shared(events, |event| event.traceparent.as_deref())),
+        ];
+        for (key, text) in contexts {
+            // What can't stand in metadata still travels with its event.
+            if let Some(value) = text.and_then(|text| MetadataValue::try_from(text).ok()) {
+                request.metadata_mut().insert(key, value);
+            }
+        }
+        request
+    }
+
+    async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+        let messages = events.iter().map(|event| event_to_wire(event)).collect();
+        let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages };
+        let answer = self.client(to)?.push_batch(self.request(message, events)).await;
+        let taken = answer.map_err(|status| peer_error(&status))?.into_inner().taken;
+        if taken.len() != events.len() {
+            return Err(PeerError::Refused(format!("it answered for {} of {} events", taken.len(), events.len())));
+        }
+        Ok(taken)
+    }
+}
+
+#[async_trait]
+impl Peers for GrpcPeers {
+    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+        let mut taken = Vec::with_capacity(events.len());
+        let mut rest = events;
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest));
+            taken.extend(self.push_batch(to, batch).await?);
+            rest = later;
+        }
+        Ok(taken)
+    }
+
+    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError> {
+        let request = self.request(gap_to_wire(&self.me, route, gap), &[]);
+        self.client(to)?.announce_gap(request).await.map_err(|status| peer_error(&status))?;
+        Ok(())
+    }
+
+    async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
+        timeout(PROBE_TIMEOUT, health(self.channel(to)?, &to.id)).await.map_err(|_| PeerError::TimedOut)?
+    }
+
+    fn forget(&self, pod: &PodId) {
+        self.pool.forget(pod);
+    }
+}
+
+/// Asks whether just this pod is there and serves: another one may have got its address.
+async fn health(channel: Channel, pod: &PodId) -> Result<(), PeerError> {
+    let answer = HealthClient::new(channel).check(HealthCheckRequest { service: health_name(pod) }).await;
+    match answer {
+        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        Ok(_) => Err(PeerError::Refused("it does not serve".to_owned())),
+        Err(status) if status.code() == Code::NotFound => {
+            Err(PeerError::Unreachable("another pod answers at its address".to_owned()))
+        }
+        Err(status) => Err(peer_error(&status)),
+    }
+}
+
+/// How many of the events go in the next call: at least one.
+fn batch_len(events: &[Arc<Event>]) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().take(MAX_BATCH_EVENTS).take_while(|event| {
+        bytes += event.payload.bytes().len();
+        bytes <= MAX_BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The text that all events have in common.
+fn shared<'a>(events: &'a [Arc<Event>], text: impl Fn(&'a Event) -> Option<&'a str>) -> Option<&'a str> {
+    let (first, others) = events.split_first()?;
+    let first = text(first)?;
+    others.iter().all(|other| text(other) == Some(first)).then_some(first)
+}
+
+/// What a status means to the caller.
+///
+/// A status that was made here has the transport's error as its source; one that the peer sent has none. Its text is the peer's own and cut.
+fn peer_error(status: &Status) -> PeerError {
+    let mut deepest = None;
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return PeerError::TimedOut;
+        }
+        deepest = Some(error.to_string());
+        source = error.source();
+    }
+    let text = deepest.as_deref().unwrap_or(status.message()).chars().take(MAX_ERROR_CHARS).collect();
+    match status.code() {
+        Code::DeadlineExceeded => PeerError::TimedOut,
+        Code::Unavailable | Code::Cancelled => PeerError::Unreachable(text),
+        _ if deepest.is_some() => PeerError::Unreachable(text),
+        code => PeerError::Refused(format!("{code:?}: {text}")),
+    }
+}
+
+async fn close_idle(pool: &Pool, idle_timeout: Duration) {
+    // Half the time-out: a channel lives at most one and a half times as long as it may.
+    let mut rounds = rounds(idle_timeout / 2);
+    loop {
+        rounds.tick().await;
+        pool.close_idle(idle_timeout);
+    }
+}
+
+async fn check_health(pool: &Pool, interval: Duration) {
+    let mut rounds = rounds(interval);
+    loop {
+        rounds.tick().await;
+        let checks = futures_util::stream::iter(pool.settled());
+        checks
+            .for_each_concurrent(CHECKS_AT_ONCE, |(pod, link)| async move {
+                // Time for a connect, too: when this is over, none is under way any more.
+                let check = timeout(CONNECT_TIMEOUT + PROBE_TIMEOUT, health(link.channel(), &pod));
+                if !matches!(check.await, Ok(Ok(()))) {
+                    pool.close_unhealthy(&pod, &link);
+                }
+            })
+            .await;
+    }
+}
+
+fn rounds(period: Duration) -> tokio::time::Interval {
+    let period = period.max(SHORTEST_ROUND);
+    let mut rounds = tokio::time::interval_at(Instant::now() + period, period);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::event::{Address, Payload, StreamId};
+
+    fn event(bytes: usize, request_id: Option<&str>) -> Arc<Event> {
+        let text = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes.saturating_sub(8)));
+        Arc::new(Event {
+            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
+            payload: Payload::parse(&Bytes::from(text)).unwrap(),
+            stream: StreamId(1),
+            seq: 1,
+            stored_at: Duration::ZERO,
+            request_id: request_id.map(ToOwned::to_owned),
+            traceparent: None,
+        })
+    }
+
+    #[test]
+    fn batches_are_bounded_in_count_and_bytes_and_never_empty() {
+        assert_eq!(batch_len(&vec![event(8, None); MAX_BATCH_EVENTS + 1]), MAX_BATCH_EVENTS);
+        assert_eq!(batch_len(&vec![event(MAX_BATCH_BYTES / 2, None); 5]), 2);
+        assert_eq!(batch_len(&[event(MAX_BATCH_BYTES + 100, None), event(8, None)]), 1);
+    }
+
+    #[test]
+    fn metadata_names_a_request_only_where_all_events_share_it() {
+        let id = |events: &[Arc<Event>]| shared(events, |event| event.request_id.as_deref()).map(ToOwned::to_owned);
+        assert_eq!(id(&[event(8, Some("r")), event(8, Some("r"))]).as_deref(), Some("r"));
+        assert_eq!(id(&[event(8, Some("r")), event(8, Some("s"))]), None);
+        assert_eq!(id(&[event(8, Some("r")), event(8, None)]), None);
+        assert_eq!(id(&[]), None);
+    }
+
+    #[test]
+    fn statuses_are_told_apart_by_what_a_caller_can_do() {
+        let error = |code| peer_error(&Status::new(code, "why"));
+        assert_eq!(error(Code::Unavailable), PeerError::Unreachable("why".into()));
+        assert_eq!(error(Code::Cancelled), PeerError::Unreachable("why".into()));
+        assert_eq!(error(Code::DeadlineExceeded), PeerError::TimedOut);
+        for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented, Code::Internal, Code::InvalidArgument] {
+            assert!(matches!(error(code), PeerError::Refused(_)), "{code:?}");
+        }
+        assert!(matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Refused(text) if text.len() < 300));
+    }
+}

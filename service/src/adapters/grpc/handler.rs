@@ -1,0 +1,124 @@
+//! The calls of the forwarding service: messages in, [`PeerService`] asked, messages out.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use daisi_ws_proto::dws_message_fwd::{
+    AnnounceGapRequest, AnnounceGapResponse, PushBatchRequest, PushBatchResponse, PushEventRequest, PushEventResponse,
+    message_forwarding_service_server::MessageForwardingService,
+};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{
+    MAX_BATCH_EVENTS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
+    convert::{context, event_from_wire, gap_from_wire, route_from_wire},
+    legacy::event_from_push,
+};
+use crate::{
+    application::ports::PeerService,
+    domain::{event::Event, ids::PodId},
+    metrics::Metrics,
+};
+
+/// Answers peers. Whether they may ask is settled before ([`super::guard`]).
+pub(super) struct Handler {
+    pub(super) service: Arc<dyn PeerService>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl MessageForwardingService for Handler {
+    async fn push_event(&self, request: Request<PushEventRequest>) -> Result<Response<PushEventResponse>, Status> {
+        let (request_id, traceparent) = contexts(request.metadata());
+        let request = request.into_inner();
+        let from = self.source(&request.source_pod_id)?;
+        let event = event_from_push(request, crate::clock::now()).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let taken = self.deliver(&from, vec![Event { request_id, traceparent, ..event }])?;
+        let success = taken.first().copied().unwrap_or(false);
+        let message = if success { "delivered" } else { "nobody here" };
+        Ok(Response::new(PushEventResponse { success, message: message.to_owned() }))
+    }
+
+    async fn push_batch(&self, request: Request<PushBatchRequest>) -> Result<Response<PushBatchResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.source(&request.source_pod_id)?;
+        if request.events.len() > MAX_BATCH_EVENTS {
+            return Err(self.refuse("too_many", format!("a batch has at most {MAX_BATCH_EVENTS} events")));
+        }
+        let mut good = Vec::with_capacity(request.events.len());
+        let mut is_good = Vec::with_capacity(request.events.len());
+        for message in request.events {
+            let event = event_from_wire(message);
+            is_good.push(event.is_ok());
+            match event {
+                Ok(event) => good.push(event),
+                Err(bad) => {
+                    self.count_refused("bad_event");
+                    tracing::warn!(peer.id = %from, error = %bad, "a peer sent an event that is none; the rest of its batch is delivered");
+                }
+            }
+        }
+        let mut verdicts = self.deliver(&from, good)?.into_iter();
+        let taken = is_good.into_iter().map(|good| good && verdicts.next().unwrap_or(false)).collect();
+        Ok(Response::new(PushBatchResponse { taken }))
+    }
+
+    async fn announce_gap(&self, request: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.source(&request.source_pod_id)?;
+        let route = request.route.as_ref().map(route_from_wire).transpose();
+        let route = route.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let gap = gap_from_wire(&request);
+        let sessions = self.guarded(|| self.service.gap(&from, route.as_ref(), gap))?;
+        Ok(Response::new(AnnounceGapResponse { sessions: sessions.try_into().unwrap_or(u64::MAX) }))
+    }
+}
+
+impl Handler {
+    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Result<Vec<bool>, Status> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.metrics.grpc_messages_received_total.inc_by(events.len().try_into().unwrap_or(u64::MAX));
+        self.guarded(|| self.service.deliver(from, events))
+    }
+
+    /// Asks the pod; a panic there becomes an error of this one call. The service's own locks must bear it, as for any task that panics.
+    fn guarded<T>(&self, ask: impl FnOnce() -> T) -> Result<T, Status> {
+        catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| self.report(panic.as_ref()))
+    }
+
+    fn report(&self, panic: &(dyn Any + Send)) -> Status {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        self.metrics.task_panics_total.inc();
+        tracing::error!(
+            task = "peer call",
+            panic = text.unwrap_or("no message"),
+            "handling a peer's call panicked; the pod goes on"
+        );
+        Status::internal("the pod failed to handle the call; its log says why")
+    }
+
+    fn source(&self, id: &str) -> Result<PodId, Status> {
+        PodId::parse(id).map_err(|bad| self.refuse("bad_request", format!("source_pod_id: {bad}")))
+    }
+
+    fn refuse(&self, reason: &'static str, why: String) -> Status {
+        self.count_refused(reason);
+        tracing::debug!(reason, error = %why, "refused a call of a peer");
+        Status::invalid_argument(why)
+    }
+
+    fn count_refused(&self, reason: &'static str) {
+        self.metrics.grpc_calls_refused_total.with_label_values(&[reason]).inc();
+    }
+}
+
+/// Request id and trace context of the call itself.
+fn contexts(metadata: &MetadataMap) -> (Option<String>, Option<String>) {
+    let text = |key| metadata.get(key).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned).and_then(context);
+    (text(REQUEST_ID_HEADER), text(TRACEPARENT_HEADER))
+}

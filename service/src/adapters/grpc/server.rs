@@ -1,0 +1,150 @@
+//! The listener for other pods: bound first, so that its address can be announced, then served until it is told to stop.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use daisi_ws_proto::{FILE_DESCRIPTOR_SET, dws_message_fwd::message_forwarding_service_server::MessageForwardingServiceServer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+
+use super::{
+    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, guard::Guard, handler::Handler,
+    health_name, incoming, proof::FleetKey,
+};
+use crate::{application::ports::PeerService, domain::ids::PodId, metrics::Metrics};
+
+/// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
+const CALLS_PER_CONNECTION: usize = 32;
+
+/// Streams that one connection may have open, those that wait included.
+const STREAMS_PER_CONNECTION: u32 = 64;
+
+/// The longest that a call may take, its request's arrival included: longer than any caller waits.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest header list: a proof, a request id and a trace context take 300 bytes.
+const MAX_HEADER_BYTES: u32 = 8 * 1024;
+
+/// How long calls under way may go on after the stop. They take milliseconds; a health watch would never end.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What the server is made of.
+#[derive(Debug, Clone)]
+pub struct GrpcServerSettings {
+    /// This pod, for whose id the health service answers too.
+    pub me: PodId,
+    /// The fleet's secret.
+    pub key: FleetKey,
+    /// Let pods without a proof call `PushEvent`, and only that (`server.grpc_allow_unauthenticated`).
+    pub allow_unauthenticated: bool,
+    /// Serve reflection (`server.enable_reflection`).
+    pub enable_reflection: bool,
+}
+
+/// The server could not be made or kept running.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcServerError {
+    /// The address is taken, or not ours.
+    #[error("can't listen for peers on {address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ended by itself.
+    #[error("the server for peers failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// The committed schema can't be served: the build is broken.
+    #[error("the schema can't be reflected: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A bound listener that does not answer yet; callers wait in its backlog.
+#[derive(Debug)]
+pub struct GrpcServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl GrpcServer {
+    /// Binds the address; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// When the address can't be had.
+    pub async fn bind(address: SocketAddr) -> Result<Self, GrpcServerError> {
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bound.await.map_err(|source| GrpcServerError::Bind { address, source })
+    }
+
+    /// Where it listens, the real port included.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers peers until `stop` is cancelled, then lets calls under way end (for two seconds at most). Dropping the future breaks every
+    /// connection at once.
+    ///
+    /// # Errors
+    /// When the server fails for good, which only a broken build or runtime makes it do.
+    pub async fn serve(
+        self,
+        service: Arc<dyn PeerService>,
+        settings: GrpcServerSettings,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Result<(), GrpcServerError> {
+        let GrpcServerSettings { me, key, allow_unauthenticated, enable_reflection } = settings;
+        let inner = MessageForwardingServiceServer::new(Handler { service, metrics: Arc::clone(&metrics) })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let guard = Guard { inner, key, allow_unauthenticated, metrics };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<MessageForwardingServiceServer<Handler>>().await;
+        reporter.set_service_status(health_name(&me), ServingStatus::Serving).await;
+        let reflection = enable_reflection
+            .then(|| {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    .build_v1()
+            })
+            .transpose()?;
+
+        // Connections are tasks of the library's; the guard breaks them when this future is dropped, too.
+        let end = CancellationToken::new();
+        let _end_on_drop = end.clone().drop_guard();
+        let incoming = incoming::connections(self.listener, end.clone());
+        let serving = builder()
+            .add_service(guard)
+            .add_service(health)
+            .add_optional_service(reflection)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            ended = serving => Ok(ended?),
+            () = overdue => Ok(()),
+        }
+    }
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .timeout(CALL_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        // Frees what a peer that vanished without a word had here.
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+}
