@@ -62,7 +62,10 @@ pub struct Membership {
 /// What one round remembers for the next.
 #[derive(Debug, Default)]
 struct Memory {
-    announced_at: Option<Instant>,
+    /// When the last round ended; long ago means that this process stood still.
+    ran_at: Option<Instant>,
+    /// Retirements as of the last announcement.
+    retirements: Option<u64>,
     failed_probes: HashMap<PodId, u32>,
     strangers: HashMap<PodId, u32>,
     store_was_away: bool,
@@ -92,21 +95,26 @@ impl Membership {
 
     /// One announcement and what follows from it. True once this pod may take events.
     async fn round(&self, memory: &mut Memory) -> bool {
-        let announcement = match self.routes.announce(&self.me, self.ttl).await {
-            Ok(announcement) => announcement,
+        let stood_still = memory.ran_at.is_some_and(|at| at.elapsed() > self.ttl);
+        let trusted = match self.routes.announce(&self.me, self.ttl).await {
+            Ok(announcement) => self.follow_up(&announcement, memory, stood_still).await,
             Err(error) => {
-                if !memory.store_was_away {
+                if !std::mem::replace(&mut memory.store_was_away, true) {
                     tracing::warn!(%error, "the session store is away; sockets stay, and events go to every peer");
                 }
-                memory.store_was_away = true;
                 self.readiness.observe(Dependency::Redis, false);
                 self.directory.note_store_trouble();
-                return memory.joined;
+                memory.joined
             }
         };
+        memory.ran_at = Some(Instant::now());
+        trusted
+    }
+
+    async fn follow_up(&self, announcement: &Announcement, memory: &mut Memory, stood_still: bool) -> bool {
         self.readiness.observe(Dependency::Redis, true);
-        let first = memory.announced_at.is_none();
-        let silent_for = memory.announced_at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
+        let retirements = memory.retirements.replace(announcement.retirements);
+        let first = retirements.is_none();
         let store_was_away = std::mem::take(&mut memory.store_was_away);
         let store_lost_data = self.directory.note_epoch(&announcement.epoch);
         for peer in self.directory.set_alive(&announcement.pods) {
@@ -114,18 +122,13 @@ impl Membership {
             memory.failed_probes.remove(&peer.id);
             self.forwarder.hint(&peer);
         }
-        if !first && (store_was_away || store_lost_data || !announcement.had_key || !announcement.was_member) {
-            tracing::warn!(
-                store.lost_data = store_lost_data,
-                pod.was_member = announcement.was_member,
-                "registering all routes and locks again"
-            );
+        // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own standstill can tell.
+        let passed_over = !first && if store_lost_data { stood_still } else { retirements != Some(announcement.retirements) };
+        if !first && (store_was_away || store_lost_data || passed_over || !announcement.was_present) {
+            tracing::warn!(store.lost_data = store_lost_data, "registering all routes and locks again");
             self.sweep.notify_one();
             let reasserted = self.writer.reassert().await;
-            // Pruned while others routed past us: with the data still there, that is what a missing membership means. Where the data is gone too,
-            // only our own silence can tell.
-            let was_passed_over = !announcement.was_member && (!store_lost_data || silent_for > self.ttl);
-            if was_passed_over {
+            if passed_over {
                 let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
                 tracing::warn!(
                     sessions = told,
@@ -134,7 +137,7 @@ impl Membership {
                 );
             }
         }
-        self.judge(&announcement, memory).await;
+        self.judge(announcement, memory).await;
         // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
         memory.joined || !first || !announcement.epoch_created
     }

@@ -122,10 +122,11 @@ pub struct Lookup {
 /// What a pod learns when it announces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Was this pod's liveness key still there? False the first time, and after it could not announce itself for longer than its TTL.
-    pub had_key: bool,
-    /// Was this pod among the members? False the first time, and after another pod [retired](Routes::retire) it as dead.
-    pub was_member: bool,
+    /// Was this pod there all the time since it announced itself before? False the first time, and after it could not for longer than its TTL.
+    pub was_present: bool,
+    /// How often this pod was [retired](Routes::retire). More than the last time: others took it for dead, and may have routed past it. It is a
+    /// count, so that an announcement whose answer was lost takes nothing away.
+    pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
     /// Was the epoch missing, and made by this very call?
@@ -152,7 +153,8 @@ pub trait Routes: Send + Sync {
     /// Renews the pod's liveness key and membership, and reads everybody's.
     async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError>;
 
-    /// Takes a pod out of the members and deletes its liveness key. `only_if_lapsed`: leave it alone if it has a liveness key.
+    /// Takes a pod out of the members, deletes its liveness key and counts the retirement for it to find. `only_if_lapsed`: leave it alone if it has
+    /// a liveness key.
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError>;
 }
 

@@ -1,10 +1,6 @@
-<<<<<<< HEAD
-//! What pods share, in one process: for `dev`, and for tests of many pods in milliseconds.
+//! What pods share, in one process: for `dev`, and for tests of many pods in milliseconds. Each has switches for the faults that the real one has.
 
+pub mod network;
 pub mod store;
-pub mod token_cache;
-=======
-//! memory
-
 pub mod stream;
->>>>>>> nats
+pub mod token_cache;

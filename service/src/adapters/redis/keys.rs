@@ -72,6 +72,11 @@ pub(super) fn pod(id: &PodId) -> String {
     format!("pod:{id}")
 }
 
+/// How often a pod was taken for dead.
+pub(super) fn retirements(id: &PodId) -> String {
+    format!("pod_retirements:{id}")
+}
+
 /// An opened token.
 pub(super) fn token(digest: &str) -> String {
     format!("token_cache:{digest}")

@@ -22,6 +22,9 @@ use crate::{
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
 
+/// How long a pod's retirements are counted: longer than any pod stays frozen.
+const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
+
 /// Keys: the pod's liveness, then routes. Arguments: the pod.
 static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
@@ -31,22 +34,25 @@ static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the pod's liveness, members, epoch. Arguments: record, TTL in ms, the pod, an epoch in case there is none.
+/// Keys: the pod's liveness, members, epoch, the pod's retirements. Arguments: record, TTL in ms, the pod, an epoch in case there is none.
 static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local alive = redis.call('EXISTS', KEYS[1])\n\
          redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
          local joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
-         redis.call('SET', KEYS[3], ARGV[4], 'NX')\n\
-         return {alive - joined, redis.call('GET', KEYS[3]), redis.call('SMEMBERS', KEYS[2])}",
+         local created = redis.call('SETNX', KEYS[3], ARGV[4])\n\
+         local retired = tonumber(redis.call('GET', KEYS[4]) or '0')\n\
+         return {alive - joined, created, retired, redis.call('GET', KEYS[3]), redis.call('SMEMBERS', KEYS[2])}",
     )
 });
 
-/// Keys: the pod's liveness, members. Arguments: the pod, `1` to spare a live one.
+/// Keys: the pod's liveness, members, the pod's retirements. Arguments: the pod, `1` to spare a live one, TTL of the count in ms.
 static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "if ARGV[2] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
          redis.call('DEL', KEYS[1])\n\
+         redis.call('INCR', KEYS[3])\n\
+         redis.call('PEXPIRE', KEYS[3], ARGV[3])\n\
          return redis.call('SREM', KEYS[2], ARGV[1])",
     )
 });
@@ -117,10 +123,10 @@ impl Routes for RedisStore {
         let record = Record { address: me.address.clone(), started_at_ms: milliseconds_since_epoch(me.started_at) };
         let record = serde_json::to_string(&record).map_err(|error| StoreError::Refused(error.to_string()))?;
         let mut call = ANNOUNCE.single().key(keys::pod(&me.id));
-        call.key(keys::PODS).key(keys::EPOCH);
+        call.key(keys::PODS).key(keys::EPOCH).key(keys::retirements(&me.id));
         call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
         let call = &call;
-        let (present, epoch, members): (i8, String, Vec<Vec<u8>>) =
+        let (present, created, retirements, epoch, members): (i8, u8, u64, String, Vec<Vec<u8>>) =
             self.commands.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
 
         let members = pod_ids(&members);
@@ -139,12 +145,13 @@ impl Routes for RedisStore {
                 Some(record) => pods.extend(parse_record(id, &record)),
             }
         }
-        Ok(Announcement { was_present, epoch: Epoch(epoch), pods, lapsed })
+        Ok(Announcement { was_present, retirements, epoch: Epoch(epoch), epoch_created: created == 1, pods, lapsed })
     }
 
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
         let mut call = RETIRE.single().key(keys::pod(pod));
-        call.key(keys::PODS).arg(pod.as_str()).arg(u8::from(only_if_lapsed));
+        call.key(keys::PODS).key(keys::retirements(pod));
+        call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL));
         let call = &call;
         self.commands.run(|mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }

@@ -188,10 +188,11 @@ async fn calls_that_were_given_up_leave_no_bad_connection_behind() {
     let server = RedisServer::start().await;
     let store = server.store();
     store.put(SessionKind::User, "00aa", bytes::Bytes::from_static(b"right"), LONG).await.unwrap();
+    let (sari, me) = (user("sari"), owner("a/1"));
     for _ in 0..50 {
         tokio::select! {
             biased;
-            _ = store.acquire(&user("sari"), &owner("a/1"), LONG) => {}
+            _ = store.acquire(&sari, &me, LONG) => {}
             () = tokio::task::yield_now() => {}
         }
         assert_eq!(store.get(SessionKind::User, "00aa").await.unwrap().as_deref(), Some(&b"right"[..]));

@@ -56,10 +56,8 @@ async fn g1_events_of_a_selected_chat_arrive_right_after_chat_selected() {
 #[tokio::test(start_paused = true)]
 async fn g1_a_redelivery_after_a_lost_answer_is_not_shown_twice() {
     let fleet = Fleet::start(2).await;
-    let mut clients = [
-        fleet.connect(0, user("acme", "a1", "u0")).await.unwrap(),
-        fleet.connect(1, user("acme", "a1", "u1")).await.unwrap(),
-    ];
+    let mut clients =
+        [fleet.connect(0, user("acme", "a1", "u0")).await.unwrap(), fleet.connect(1, user("acme", "a1", "u1")).await.unwrap()];
     // Calls to pod 1 hang and are delivered when it thaws, long after the caller has given up on the answer.
     fleet.network.freeze(&fleet.pods[1].id, true);
     let published: Vec<u64> = (0..20).map(|_| fleet.publish("wa.acme.a1.chats", "{}")).collect();
@@ -143,10 +141,8 @@ async fn g4_admins_on_every_pod_see_agent_events_within_their_restriction_only()
 async fn a_payload_arrives_byte_for_byte_also_when_forwarded() {
     let fleet = Fleet::start(2).await;
     let payload = r#"{"id": 9007199254740993,"z":1.0,"a":"\u00e9é","event_type":"custom"}"#;
-    let mut clients = [
-        fleet.connect(0, user("acme", "a1", "u0")).await.unwrap(),
-        fleet.connect(1, user("acme", "a1", "u1")).await.unwrap(),
-    ];
+    let mut clients =
+        [fleet.connect(0, user("acme", "a1", "u0")).await.unwrap(), fleet.connect(1, user("acme", "a1", "u1")).await.unwrap()];
     let seq = fleet.publish("wa.acme.a1.chats", payload);
     for client in &mut clients {
         let expected = format!(r#"{{"type":"event","seq":{seq},"payload":{payload}}}"#);

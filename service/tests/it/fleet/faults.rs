@@ -194,7 +194,10 @@ async fn g5_fault_pod_cut_off_from_peers_past_the_limit_gets_a_gap() {
     let gap = far.expect("gap").await;
     assert_eq!(gap["payload"]["reason"], "given_up");
     assert_eq!(gap["payload"]["dropped"], 10);
-    assert_eq!((gap["payload"]["first_seq"].as_u64(), gap["payload"]["last_seq"].as_u64()), (published.first().copied(), published.last().copied()));
+    assert_eq!(
+        (gap["payload"]["first_seq"].as_u64(), gap["payload"]["last_seq"].as_u64()),
+        (published.first().copied(), published.last().copied())
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,12 +116,8 @@ async fn victim_in_the_kill_a_late_kill_for_an_old_owner_spares_its_successor() 
     let claims = user("acme", "a1", "sari");
     let mut client = fleet.connect(0, claims.clone()).await.unwrap();
     let bus = fleet.store.handle(fleet.pods[1].id.clone());
-    let kill = |victim: Option<LockOwner>| Kill {
-        key: key(&claims),
-        new_pod: fleet.pods[1].id.clone(),
-        connection: None,
-        victim,
-    };
+    let kill =
+        |victim: Option<LockOwner>| Kill { key: key(&claims), new_pod: fleet.pods[1].id.clone(), connection: None, victim };
     let earlier = LockOwner::new(fleet.pods[0].id.clone(), ConnectionId::parse("an-earlier-socket").unwrap());
     bus.publish(&kill(Some(earlier))).await.unwrap();
     client.expect_silence(QUIET).await;
@@ -136,10 +132,7 @@ async fn compare_and_set_take_over_a_newcomer_never_overwrites_another_newcomer(
     let fleet = Fleet::start(3).await;
     let _dead = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
     fleet.kill(0);
-    let (a, b) = tokio::join!(
-        fleet.open(1, user("acme", "a1", "sari"), 4096),
-        fleet.open(2, user("acme", "a1", "sari"), 4096)
-    );
+    let (a, b) = tokio::join!(fleet.open(1, user("acme", "a1", "sari"), 4096), fleet.open(2, user("acme", "a1", "sari"), 4096));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let open = fleet.pods[1].pod.hub().len() + fleet.pods[2].pod.hub().len();
     assert_eq!(open, 1, "a: {:?}, b: {:?}", a.is_ok(), b.is_ok());

@@ -208,7 +208,7 @@ fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
     let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
     series
         .filter(|metric| label.is_none_or(|label| metric.get_label().iter().any(|pair| pair.value() == label)))
-        .map(|metric| metric.get_counter().value() + metric.get_gauge().value())
+        .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
         .sum()
 }
 

@@ -50,6 +50,7 @@ impl Routes for StoreHandle {
             if !only_if_lapsed || state.tables.records.get(pod).is_none() {
                 state.tables.records.remove(pod);
                 state.tables.members.remove(pod);
+                *state.tables.retirements.entry(pod.clone()).or_default() += 1;
             }
         })
         .await
@@ -76,12 +77,15 @@ fn announce(tables: &mut Tables, me: &PodRecord, ttl: Duration, announced_before
     let was_alive = tables.records.get(&me.id).is_some();
     tables.records.put(&me.id, me.clone(), ttl);
     let was_member = !tables.members.insert(me.id.clone());
+    let epoch_created = tables.epoch.is_none();
     let epoch = tables.epoch.get_or_insert_with(|| Epoch(format!("{:032x}", rand::random::<u128>()))).clone();
     let (alive, lapsed): (BTreeSet<_>, BTreeSet<_>) =
         tables.members.iter().cloned().partition(|id| tables.records.get(id).is_some());
     Announcement {
         was_present: was_alive && was_member && announced_before,
+        retirements: tables.retirements.get(&me.id).copied().unwrap_or_default(),
         epoch,
+        epoch_created,
         pods: alive.iter().filter_map(|id| tables.records.get(id).cloned()).collect(),
         lapsed: lapsed.into_iter().collect(),
     }

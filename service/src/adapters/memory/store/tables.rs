@@ -29,6 +29,8 @@ pub(super) struct Tables {
     pub(super) routes: Expiring<RouteKey, BTreeSet<PodId>>,
     pub(super) records: Expiring<PodId, PodRecord>,
     pub(super) members: BTreeSet<PodId>,
+    /// How often each pod was retired. Grows by one entry a pod of this process.
+    pub(super) retirements: HashMap<PodId, u64>,
     pub(super) epoch: Option<Epoch>,
     pub(super) tokens: Expiring<String, Bytes>,
 }
