@@ -61,12 +61,16 @@ impl HttpServer {
     /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
     /// request that is under way. Sockets are not its business any more.
     pub fn serve(self, app: Router, tasks: &Tasks, stop: CancellationToken) {
+        self.serve_at_most(MAX_CONNECTIONS, app, tasks, stop);
+    }
+
+    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, stop: CancellationToken) {
         let acceptor = Arc::new(Acceptor {
             listener: self.listener,
             app,
             tasks: tasks.clone(),
             stop,
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(connections)),
         });
         tasks.supervise("http listener", move || Arc::clone(&acceptor).run());
     }
@@ -162,6 +166,8 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -169,5 +175,90 @@ mod tests {
         const EMFILE: i32 = 24;
         assert!(!is_the_peers(&io::Error::from_raw_os_error(EMFILE)));
         assert!(is_the_peers(&io::Error::from(io::ErrorKind::ConnectionAborted)));
+    }
+
+    /// A pod that has room for one connection, and what tells it to stop.
+    async fn narrow_pod(app: Router) -> (SocketAddr, Tasks, CancellationToken) {
+        let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
+        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
+        let address = server.local_addr();
+        server.serve_at_most(1, app, &tasks, stop.clone());
+        (address, tasks, stop)
+    }
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_bound_waits_until_another_ends() {
+        let (address, ..) = narrow_pod(Router::new()).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let mut answer = pin!(ask(&mut second));
+        // The first is answered again, and the second still is not.
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        drop(first);
+        assert!(answer.await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_becomes_something_else_makes_room() {
+        let switch = async |mut request: axum::extract::Request| {
+            drop(hyper::upgrade::on(&mut request));
+            let headers = [("connection", "upgrade"), ("upgrade", "test")];
+            (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
+        };
+        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
+            let mut bytes = [0; 12];
+            stream.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"HTTP/1.1 101");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_for_nothing_is_ended() {
+        for begun in ["", "GET / HTT", "GET / HTTP/1.1\r\nHost: test\r\n"] {
+            let (address, ..) = narrow_pod(Router::new()).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            assert!(!rest.starts_with(b"HTTP/1.1 2"), "{begun}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_ended_between_requests() {
+        let (address, ..) = narrow_pod(Router::new()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_does_not_keep_the_server_from_stopping() {
+        let (started, mut begun) = tokio::sync::mpsc::channel(1);
+        let hang = async move || {
+            let _ = started.send(()).await;
+            std::future::pending::<()>().await;
+        };
+        let (address, tasks, stop) = narrow_pod(Router::new().route("/", axum::routing::get(hang))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        begun.recv().await.unwrap();
+        stop.cancel();
+        tasks.ended().await;
     }
 }
