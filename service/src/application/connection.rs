@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{App, Config},
+    config::Config,
     domain::{
         close::{CloseReason, ErrorCode},
         frame::{ClientFrame, ErrorBody, Frame, FrameKind},
@@ -43,14 +43,14 @@ const READ_BUFFER: usize = 4 * 1024;
 /// Write buffer of a socket; it grows on use only.
 const WRITE_BUFFER: usize = 64 * 1024;
 
-/// How tungstenite is set up for the sockets of clients.
+/// The limits of a socket. `max_message_bytes` bounds what a client may send in one message.
 #[must_use]
-pub fn socket_config(app: &App) -> WebSocketConfig {
+pub fn socket_config(max_message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_message_size(Some(app.max_message_bytes))
-        .max_frame_size(Some(app.max_message_bytes))
+        .max_message_size(Some(max_message_bytes))
+        .max_frame_size(Some(max_message_bytes))
         .accept_unmasked_frames(false)
 }
 

@@ -1,5 +1,6 @@
 //! The use cases. Sees the domain, the ports and tokio; no adapter, and no library that only an adapter needs.
 
+pub mod auth;
 pub mod connect;
 pub mod connection;
 pub mod deliver;
@@ -13,11 +14,14 @@ pub mod kill_inbox;
 mod lane;
 pub mod mailbox;
 pub mod membership;
+pub mod mint;
 pub mod outcome;
 pub mod pod;
 pub mod ports;
+mod proven_cache;
 pub mod readiness;
 pub mod release;
 pub mod renew;
 pub mod route_writer;
 pub mod session;
+pub mod token;

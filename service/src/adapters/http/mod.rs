@@ -1,1 +1,67 @@
-//! http
+//! HTTP: the doors of sockets, the token API, and what operators ask.
+//!
+//! [`router`] says what is answered, [`HttpServer`] how bytes come and go. Refusals of the HTTP parser itself (a head over the limits, or no
+//! HTTP at all) are its own: a bare status, without request id or body.
+
+mod credentials;
+mod error;
+mod ops;
+mod origin;
+mod request_id;
+mod server;
+mod tokens;
+mod upgrade;
+mod ws;
+
+use std::sync::Arc;
+
+use axum::{Router, http::StatusCode, middleware};
+use tokio::sync::watch;
+
+use self::error::HttpError;
+pub use self::server::HttpServer;
+use crate::{
+    application::{auth::Authenticator, connect::Connector, mint::Minter, readiness::Readiness},
+    config::Config,
+    lifecycle::Tasks,
+    metrics::Metrics,
+};
+
+/// What the routes are made of.
+#[derive(Debug, Clone)]
+pub struct HttpParts {
+    /// Origins, limits and graces are read from it at each request.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Opens keys and tokens.
+    pub auth: Arc<Authenticator>,
+    /// Makes tokens.
+    pub minter: Minter,
+    /// Gets sessions.
+    pub connector: Arc<Connector>,
+    /// What `/ready` says.
+    pub readiness: Readiness,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Own the sockets. From the soft shutdown on, `/ready` answers 503.
+    pub tasks: Tasks,
+}
+
+/// Every route of the contract, and those of `extra` beside them.
+///
+/// Each answer carries `X-Request-ID`, and each error the one JSON shape, on the extra routes too.
+pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
+    let HttpParts { config, auth, minter, connector, readiness, metrics, tasks } = parts;
+    let drain = tasks.shutdown().soft.clone();
+    let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter };
+    let ops = ops::Ops { config: config.clone(), readiness, metrics: Arc::clone(&metrics), drain };
+    let doors = ws::Doors { config, auth, connector, metrics, tasks };
+    ws::routes(doors)
+        .merge(tokens::routes(mint))
+        .merge(ops::routes(ops))
+        .merge(extra.unwrap_or_default())
+        .fallback(async || HttpError::bad_request("there is nothing at this path").with_status(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async || {
+            HttpError::bad_request("this path does not take this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
+        })
+        .layer(middleware::from_fn(request_id::tag))
+}

@@ -145,7 +145,7 @@ impl Fleet {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
-        let config = socket_config(&at.config.borrow().app);
+        let config = socket_config(at.config.borrow().app.max_message_bytes);
         let socket = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(config)).await;
         at.tasks.spawn("socket", async move {
             admission.serve(socket).await;

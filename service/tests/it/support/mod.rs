@@ -2,7 +2,9 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod fixture;
 pub(crate) mod fleet;
+pub(crate) mod http;
 pub(crate) mod nats;
 pub(crate) mod redis;
 pub(crate) mod wait;

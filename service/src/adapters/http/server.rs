@@ -1,0 +1,264 @@
+//! Connections: accepted within bounds, served by hyper, ended on time.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::Tasks;
+
+/// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
+/// that only makes the storm last.
+const MAX_CONNECTIONS: usize = 1024;
+/// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
+/// keep one out that does.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Headers of a request; browsers and proxies send some thirty.
+const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// After so long a connection that is no socket is asked to end: a client that never reads its answer must not stay for ever.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// How long a request under way may take to end after that, or after the server was told to stop.
+const LAST_REQUEST: Duration = Duration::from_secs(10);
+/// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A bound listener that does not answer yet.
+#[derive(Debug)]
+pub struct HttpServer {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl HttpServer {
+    /// Binds the address; port 0 picks a free one. Connections queue up until [`HttpServer::serve`].
+    ///
+    /// # Errors
+    /// When the address can't be had.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address that it is bound to, with its real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
+    /// request that is under way. Sockets are not its business any more.
+    pub fn serve(self, app: Router, tasks: &Tasks, stop: CancellationToken) {
+        self.serve_at_most(MAX_CONNECTIONS, app, tasks, stop);
+    }
+
+    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, stop: CancellationToken) {
+        let acceptor = Arc::new(Acceptor {
+            listener: self.listener,
+            app,
+            tasks: tasks.clone(),
+            stop,
+            room: Arc::new(Semaphore::new(connections)),
+        });
+        tasks.supervise("http listener", move || Arc::clone(&acceptor).run());
+    }
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    app: Router,
+    tasks: Tasks,
+    stop: CancellationToken,
+    room: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn run(self: Arc<Self>) {
+        let mut failures = 0_u64;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "connections are accepted again");
+                        failures = 0;
+                    }
+                    self.start(stream, permit);
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(error = %error, "connections can't be accepted now; trying on");
+                    }
+                    sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, permit))
+    }
+
+    fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let (app, stop) = (self.app.clone(), self.stop.clone());
+        self.tasks.spawn("http connection", async move {
+            serve(stream, app, stop).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Serves one connection until it ends or becomes a socket.
+async fn serve(stream: TcpStream, app: Router, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+        () = sleep(LIFETIME) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_REQUEST, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        // The client broke off, stalled or spoke no HTTP: its business, and common.
+        tracing::debug!(error = %error, "a connection ended badly");
+    }
+}
+
+/// Did the accept fail because that one client left again, rather than for want of something here?
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[test]
+    fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {
+        const EMFILE: i32 = 24;
+        assert!(!is_the_peers(&io::Error::from_raw_os_error(EMFILE)));
+        assert!(is_the_peers(&io::Error::from(io::ErrorKind::ConnectionAborted)));
+    }
+
+    /// A pod that has room for one connection, and what tells it to stop.
+    async fn narrow_pod(app: Router) -> (SocketAddr, Tasks, CancellationToken) {
+        let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
+        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
+        let address = server.local_addr();
+        server.serve_at_most(1, app, &tasks, stop.clone());
+        (address, tasks, stop)
+    }
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_bound_waits_until_another_ends() {
+        let (address, ..) = narrow_pod(Router::new()).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let mut answer = pin!(ask(&mut second));
+        // The first is answered again, and the second still is not.
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        drop(first);
+        assert!(answer.await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_becomes_something_else_makes_room() {
+        let switch = async |mut request: axum::extract::Request| {
+            drop(hyper::upgrade::on(&mut request));
+            let headers = [("connection", "upgrade"), ("upgrade", "test")];
+            (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
+        };
+        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
+            let mut bytes = [0; 12];
+            stream.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"HTTP/1.1 101");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_for_nothing_is_ended() {
+        for begun in ["", "GET / HTT", "GET / HTTP/1.1\r\nHost: test\r\n"] {
+            let (address, ..) = narrow_pod(Router::new()).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            assert!(!rest.starts_with(b"HTTP/1.1 2"), "{begun}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_ended_between_requests() {
+        let (address, ..) = narrow_pod(Router::new()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_does_not_keep_the_server_from_stopping() {
+        let (started, mut begun) = tokio::sync::mpsc::channel(1);
+        let hang = async move || {
+            let _ = started.send(()).await;
+            std::future::pending::<()>().await;
+        };
+        let (address, tasks, stop) = narrow_pod(Router::new().route("/", axum::routing::get(hang))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        begun.recv().await.unwrap();
+        stop.cancel();
+        tasks.ended().await;
+    }
+}

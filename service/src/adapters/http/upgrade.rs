@@ -1,0 +1,288 @@
+//! The opening handshake of RFC 6455, by hand: it must be known to be good before a session is touched, and answered only after.
+
+use std::{future::Future, time::Duration};
+
+use axum::{
+    body::{Body, HttpBody as _},
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    response::Response,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::error::HttpError;
+use crate::{domain::frame::SUBPROTOCOL, lifecycle::Tasks};
+
+/// The one version of the protocol.
+const VERSION: &str = "13";
+/// Bytes of a handshake's key.
+const KEY_BYTES: usize = 16;
+/// Longest time from the answer to the socket: a client that does not take a hundred bytes for so long is gone.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream that has become a WebSocket.
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A request that asks for a WebSocket as RFC 6455 wants it.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    accept: HeaderValue,
+    subprotocol: bool,
+    upgrade: OnUpgrade,
+}
+
+impl Handshake {
+    /// Checks the request and takes the right to upgrade out of it.
+    ///
+    /// # Errors
+    /// 400 when it is no opening handshake, 426 when it is one of another version.
+    pub(super) fn read(request: &mut Request) -> Result<Self, HttpError> {
+        let accept = check(request)?;
+        let subprotocol = lists(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let upgrade = upgrade.ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
+        Ok(Self { accept, subprotocol, upgrade })
+    }
+
+    /// Runs `serve` on the socket, as one of `tasks`, once the client has been answered. If the client is gone before, `serve` is
+    /// dropped unrun, with all that it owns. Returns the answer.
+    pub(super) fn switch<F>(
+        self,
+        config: WebSocketConfig,
+        tasks: &Tasks,
+        span: tracing::Span,
+        serve: impl FnOnce(Socket) -> F + Send + 'static,
+    ) -> Response
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let upgrade = self.upgrade;
+        let session = async move {
+            match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
+                Ok(Ok(stream)) => {
+                    let stream = TokioIo::new(stream);
+                    Box::pin(serve(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await)).await;
+                }
+                Ok(Err(_)) | Err(_) => tracing::debug!("the client left before its socket was open"),
+            }
+        };
+        tasks.spawn("session", tracing::Instrument::instrument(session, span));
+        answer(self.accept, self.subprotocol)
+    }
+}
+
+/// Checks the request; gives the value that proves to the client that it was understood.
+fn check(request: &Request) -> Result<HeaderValue, HttpError> {
+    let headers = request.headers();
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(HttpError::bad_request("a WebSocket is opened by a GET of HTTP/1.1"));
+    }
+    if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(HttpError::bad_request("this path takes WebSocket upgrades only")
+            .with_details("send Connection: Upgrade and Upgrade: websocket; a proxy in between must pass them on"));
+    }
+    if only(headers, &header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+        return Err(HttpError::bad_request("the only WebSocket version is 13")
+            .with_status(StatusCode::UPGRADE_REQUIRED)
+            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION))
+            .with_header(header::UPGRADE, HeaderValue::from_static("websocket")));
+    }
+    if !request.body().is_end_stream() {
+        return Err(HttpError::bad_request("an upgrade has no body"));
+    }
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY);
+    let fits = |key: &&str| BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES);
+    key.filter(fits)
+        .and_then(|key| HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok())
+        .ok_or_else(|| HttpError::bad_request("Sec-WebSocket-Key must be the base64 of 16 bytes"))
+}
+
+fn answer(accept: HeaderValue, subprotocol: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+/// The value of a header that may be there once only.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value.trim())
+}
+
+/// The items of a comma-separated header, over all its lines.
+fn lists<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    lists(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::application::connection::socket_config;
+    use std::sync::Arc;
+
+    use axum::{Router, response::IntoResponse as _, routing::get};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{super::server::HttpServer, *};
+
+    const GOOD: &[(&str, &str)] = &[
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let builder = headers.iter().fold(Request::builder(), |builder, (name, value)| builder.header(*name, *value));
+        builder.body(Body::empty()).unwrap()
+    }
+
+    fn status(request: &Request) -> u16 {
+        check(request).map_or_else(|error| error.into_response().status().as_u16(), |_| 101)
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        let response = answer(check(&request(GOOD)).unwrap(), true);
+        assert_eq!(response.status(), 101);
+        assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "json.v1");
+    }
+
+    #[test]
+    fn the_subprotocol_is_named_only_to_who_asked() {
+        assert!(!answer(HeaderValue::from_static("x"), false).headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL));
+    }
+
+    #[test]
+    fn each_missing_or_wrong_part_is_refused() {
+        let changed = |name: &str, value: Option<&'static str>| {
+            let mut headers: Vec<_> = GOOD.iter().copied().filter(|(n, _)| *n != name).collect();
+            headers.extend(value.map(|value| (GOOD.iter().find(|(n, _)| *n == name).unwrap().0, value)));
+            status(&request(&headers))
+        };
+        assert_eq!(changed("connection", None), 400);
+        assert_eq!(changed("connection", Some("close")), 400);
+        assert_eq!(changed("upgrade", None), 400);
+        assert_eq!(changed("upgrade", Some("h2c")), 400);
+        assert_eq!(changed("sec-websocket-version", None), 426);
+        assert_eq!(changed("sec-websocket-version", Some("8")), 426);
+        assert_eq!(changed("sec-websocket-key", None), 400);
+        assert_eq!(changed("sec-websocket-key", Some("short")), 400);
+        assert_eq!(changed("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25jZSE=")), 400);
+    }
+
+    #[test]
+    fn two_keys_another_method_version_or_a_body_are_refused() {
+        let twice = [GOOD, &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]].concat();
+        assert_eq!(status(&request(&twice)), 400);
+        let mut post = request(GOOD);
+        *post.method_mut() = Method::POST;
+        assert_eq!(status(&post), 400);
+        let mut old = request(GOOD);
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(status(&old), 400);
+        let mut full = request(GOOD);
+        *full.body_mut() = Body::from("x");
+        assert_eq!(status(&full), 400);
+    }
+
+    struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.take().map(|sender| sender.send(()));
+        }
+    }
+
+    /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is dropped.
+    async fn server(limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
+        use futures_util::{SinkExt as _, StreamExt as _};
+        let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
+        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let (sender, dropped) = tokio::sync::oneshot::channel();
+        let (guard, owner) = (Arc::new(std::sync::Mutex::new(Some(Dropped(Some(sender))))), tasks.clone());
+        let open = async move |mut request: Request| {
+            let guard = guard.lock().unwrap().take();
+            let handshake = Handshake::read(&mut request).unwrap();
+            handshake.switch(socket_config(limit), &owner, tracing::Span::none(), async move |mut socket: Socket| {
+                let _guard = guard;
+                socket.send("hello".into()).await.unwrap();
+                if let Some(Ok(message)) = socket.next().await {
+                    socket.send(message).await.unwrap();
+                }
+            })
+        };
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.local_addr();
+        server.serve(Router::new().route("/", get(open)), &tasks, CancellationToken::new());
+        (address, dropped, tasks)
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_connection_is_a_socket_that_belongs_to_the_tasks() {
+        use futures_util::{SinkExt as _, StreamExt as _};
+        let (address, dropped, tasks) = server(1024).await;
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
+        socket.send("ping".into()).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "ping");
+        dropped.await.unwrap();
+        tasks.shutdown().hard.cancel();
+        tasks.ended().await;
+    }
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_ends_the_socket() {
+        use futures_util::{SinkExt as _, StreamExt as _};
+        let (address, dropped, _tasks) = server(16).await;
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
+        socket.send("x".repeat(17).into()).await.unwrap();
+        dropped.await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
+        assert!(!matches!(socket.next().await, Some(Ok(message)) if message.is_text()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_session_owns_is_dropped_when_the_client_is_gone_before_the_upgrade() {
+        let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
+        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let (sender, dropped) = tokio::sync::oneshot::channel();
+        let guard = Dropped(Some(sender));
+        let (_request, upgrade) = upgrade_of_a_dead_connection();
+        let handshake = Handshake { accept: HeaderValue::from_static("x"), subprotocol: false, upgrade };
+        let response = handshake.switch(socket_config(16), &tasks, tracing::Span::none(), async move |_| drop(guard));
+        assert_eq!(response.status(), 101);
+        dropped.await.unwrap();
+        tasks.ended().await;
+    }
+
+    /// A request that no connection stands behind: its upgrade fails.
+    fn upgrade_of_a_dead_connection() -> (Request, OnUpgrade) {
+        let mut request = request(GOOD);
+        let upgrade = hyper::upgrade::on(&mut request);
+        (request, upgrade)
+    }
+}

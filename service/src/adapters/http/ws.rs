@@ -1,0 +1,127 @@
+//! The doors of sockets: each check in its order, and only then a session.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, Request, State, rejection::PathRejection},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tokio::sync::watch;
+
+use super::{credentials, error::HttpError, origin, request_id::RequestId, upgrade::Handshake};
+use crate::{
+    application::{
+        auth::{Authenticator, Door},
+        connect::Connector,
+        connection::socket_config,
+    },
+    config::Config,
+    domain::{claims::Claims, close::ErrorCode, frame::ErrorBody, session::SessionKind},
+    lifecycle::Tasks,
+    metrics::Metrics,
+};
+
+/// What the doors need.
+#[derive(Clone)]
+pub(super) struct Doors {
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) connector: Arc<Connector>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tasks: Tasks,
+}
+
+pub(super) fn routes(doors: Doors) -> Router {
+    Router::new().route("/ws/admin", get(admin)).route("/ws/{company}/{agent}", get(user)).with_state(doors)
+}
+
+async fn admin(State(doors): State<Doors>, request: Request) -> Response {
+    doors.answer(SessionKind::Admin, Ok(Door::Admin), request).await
+}
+
+async fn user(State(doors): State<Doors>, path: Result<Path<(String, String)>, PathRejection>, request: Request) -> Response {
+    let door = match &path {
+        Ok(Path((company, agent))) => Ok(Door::User { company, agent }),
+        Err(_) => Err(HttpError::bad_request("the path is not valid UTF-8")),
+    };
+    doors.answer(SessionKind::User, door, request).await
+}
+
+impl Doors {
+    async fn answer(&self, kind: SessionKind, door: Result<Door<'_>, HttpError>, mut request: Request) -> Response {
+        let id = RequestId::of(&request);
+        match self.open(kind, door, &mut request, &id).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                self.note(kind, &refusal, &id);
+                refusal.into_response()
+            }
+        }
+    }
+
+    /// The order matters: nothing is locked, and nobody's session ended, before the request is known to be good in every way.
+    async fn open(
+        &self,
+        kind: SessionKind,
+        door: Result<Door<'_>, HttpError>,
+        request: &mut Request,
+        id: &RequestId,
+    ) -> Result<Response, HttpError> {
+        self.auth.check_api_key(kind, credentials::api_key(request.headers(), request.uri()).as_deref())?;
+        let config = Arc::clone(&self.config.borrow());
+        check_origin(&config, request)?;
+        let handshake = Handshake::read(request)?;
+        let token = credentials::token(request.headers(), request.uri());
+        let claims = self.auth.authenticate(door?, token.as_deref()).await?;
+        let span = span(&claims, id);
+        let connect = self.connector.connect(claims, id.as_str());
+        let admission = tracing::Instrument::instrument(connect, span.clone()).await?;
+        let serve = async |socket| {
+            admission.serve(socket).await;
+        };
+        Ok(handshake.switch(socket_config(config.app.max_message_bytes), &self.tasks, span, serve))
+    }
+
+    fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId) {
+        let (code, message) = (refusal.code().as_str(), refusal.message());
+        self.metrics.connections_refused_total.with_label_values(&[kind.as_str(), code]).inc();
+        if refusal.is_ours() {
+            tracing::warn!(request.id = %id, session.kind = kind.as_str(), error.code = code, error.message = message, "could not serve a connect");
+        } else {
+            tracing::info!(request.id = %id, session.kind = kind.as_str(), error.code = code, error.message = message, "refused a connect");
+        }
+    }
+}
+
+/// A foreign origin is told `InvalidToken`, the contract's code for 403: its credentials, whatever they are, open nothing from there.
+fn check_origin(config: &Config, request: &Request) -> Result<(), HttpError> {
+    if origin::is_allowed(&config.server.allowed_origins, request.headers()) {
+        return Ok(());
+    }
+    let body = ErrorBody::new(ErrorCode::InvalidToken, "connections from this origin are not allowed");
+    Err(HttpError::new(body).with_details("server.allowed_origins lists the origins that are"))
+}
+
+/// What every line of the session carries.
+fn span(claims: &Claims, id: &RequestId) -> tracing::Span {
+    match claims {
+        Claims::User(user) => tracing::info_span!(
+            "session",
+            request.id = %id,
+            session.kind = "user",
+            company.id = %user.company,
+            agent.id = %user.agent,
+            user.id = %user.user,
+        ),
+        Claims::Admin(admin) => tracing::info_span!(
+            "session",
+            request.id = %id,
+            session.kind = "admin",
+            admin.id = %admin.admin,
+            company.id = admin.company.as_str(),
+            agent.id = admin.agent.as_str(),
+        ),
+    }
+}

@@ -1,0 +1,308 @@
+//! Who may come in: API keys, and raw tokens to claims. Making tokens is [`mint`](super::mint)'s part.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+
+use super::{
+    ports::TokenCache,
+    proven_cache::{ProvenCache, digest},
+    token::{KeyError, OpenError, TokenKey},
+};
+use crate::{
+    config::{Auth, Config, Secret},
+    domain::{
+        claims::{AdminClaims, Claims, ClaimsError, UserClaims},
+        close::ErrorCode,
+        frame::ErrorBody,
+        session::SessionKind,
+    },
+    metrics::Metrics,
+};
+
+/// Tells the time since the Unix epoch; `crate::clock::now` but in tests.
+pub type Clock = fn() -> Duration;
+
+/// Why somebody may not come in. Never shows a key or token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No API key, or not the browsers' key.
+    #[error("the API key is missing or wrong")]
+    ApiKey,
+    /// No API key, or not the key of whoever mints tokens.
+    #[error("the key of the token API is missing or wrong")]
+    MintKey,
+    /// No token.
+    #[error("a token is required")]
+    Missing,
+    /// It does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It opens, but gives no claims.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    /// A user's token for another company or agent than the path names.
+    #[error("the token is not for this company and agent")]
+    OtherPath,
+}
+
+impl AuthError {
+    /// The error code of the contract.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::ApiKey | Self::MintKey => ErrorCode::InvalidAPIKey,
+            Self::Missing | Self::Open(_) | Self::Claims(_) | Self::OtherPath => ErrorCode::InvalidToken,
+        }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody::new(self.code(), self.to_string())
+    }
+
+    /// The `reason` label; a closed set.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::MintKey => "mint_key",
+            Self::Missing => "missing",
+            Self::Open(OpenError::Malformed) => "malformed",
+            Self::Open(OpenError::WrongKey) => "wrong_key",
+            Self::Claims(ClaimsError::Expired) => "expired",
+            Self::Claims(ClaimsError::BeyondRestriction) => "beyond_restriction",
+            Self::Claims(ClaimsError::Malformed | ClaimsError::Id(_)) => "bad_claims",
+            Self::OtherPath => "other_path",
+        }
+    }
+}
+
+/// The keys of both kinds of token.
+#[derive(Debug, Clone)]
+pub struct TokenKeys {
+    user: Arc<TokenKey>,
+    admin: Arc<TokenKey>,
+}
+
+impl TokenKeys {
+    /// Reads both keys.
+    ///
+    /// # Errors
+    /// When one is no AES-256 key.
+    pub fn parse(auth: &Auth) -> Result<Self, KeyError> {
+        let parse = |secret| TokenKey::parse(secret).map(Arc::new);
+        Ok(Self { user: parse(&auth.token_aes_key)?, admin: parse(&auth.admin_token_aes_key)? })
+    }
+
+    /// The key for tokens of a kind.
+    #[must_use]
+    pub fn of(&self, kind: SessionKind) -> &TokenKey {
+        match kind {
+            SessionKind::User => &self.user,
+            SessionKind::Admin => &self.admin,
+        }
+    }
+}
+
+/// Where a token is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door<'a> {
+    /// At a company's and agent's: only a token of just these opens. Raw text, as the path has it.
+    User {
+        /// Tenant in the path.
+        company: &'a str,
+        /// Desk in the path.
+        agent: &'a str,
+    },
+    /// At the admins'.
+    Admin,
+}
+
+impl Door<'_> {
+    /// The kind of session behind it.
+    #[must_use]
+    pub fn kind(&self) -> SessionKind {
+        match self {
+            Self::User { .. } => SessionKind::User,
+            Self::Admin => SessionKind::Admin,
+        }
+    }
+}
+
+/// Checks keys and tokens. Keys are those at the start; the cache's times to live follow the configuration.
+pub struct Authenticator {
+    keys: TokenKeys,
+    api_key: KeyDigest,
+    mint_key: KeyDigest,
+    config: watch::Receiver<Arc<Config>>,
+    cache: Option<ProvenCache>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Authenticator {
+    /// Takes the keys from the configuration. Without a `cache`, every token is opened here.
+    ///
+    /// # Errors
+    /// When a token key is no AES-256 key.
+    pub fn new(
+        config: watch::Receiver<Arc<Config>>,
+        cache: Option<Arc<dyn TokenCache>>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self, KeyError> {
+        let now = Arc::clone(&config.borrow());
+        Ok(Self {
+            keys: TokenKeys::parse(&now.auth)?,
+            api_key: KeyDigest::of(&now.auth.secret_token),
+            mint_key: KeyDigest::of(&now.auth.token_generation_admin_key),
+            cache: cache.map(|cache| ProvenCache::new(cache, Arc::clone(&metrics))),
+            config,
+            metrics,
+            clock,
+        })
+    }
+
+    /// Checks the API key that browsers hold, in constant time.
+    ///
+    /// # Errors
+    /// [`AuthError::ApiKey`], counted for `kind`.
+    pub fn check_api_key(&self, kind: SessionKind, given: Option<&str>) -> Result<(), AuthError> {
+        self.check_key(kind, &self.api_key, given, AuthError::ApiKey)
+    }
+
+    /// Checks the key of whoever mints tokens of `kind`, in constant time. The browsers' key never passes.
+    ///
+    /// # Errors
+    /// [`AuthError::MintKey`], counted for `kind`.
+    pub fn check_mint_key(&self, kind: SessionKind, given: Option<&str>) -> Result<(), AuthError> {
+        self.check_key(kind, &self.mint_key, given, AuthError::MintKey)
+    }
+
+    /// Turns a raw token into the claims that it proves at this door. The cache may shorten the work, and never decides: what it holds
+    /// must prove itself, is checked for expiry again, and its failure or slowness costs some 20 ms at most.
+    ///
+    /// # Errors
+    /// When there is no token, or it does not open, has expired, or is for another door. Counted by reason.
+    pub async fn authenticate(&self, door: Door<'_>, token: Option<&str>) -> Result<Claims, AuthError> {
+        let kind = door.kind();
+        let claims = self.claims(kind, token).await.and_then(|claims| fits(door, claims));
+        match &claims {
+            Ok(_) => self.metrics.auth_success_total.with_label_values(&[type_label(kind)]).inc(),
+            Err(error) => self.count_failure(kind, error),
+        }
+        claims
+    }
+
+    async fn claims(&self, kind: SessionKind, token: Option<&str>) -> Result<Claims, AuthError> {
+        let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
+        let key = self.keys.of(kind);
+        let Some(cache) = &self.cache else {
+            return Ok(self.read(kind, &key.open(token)?)?);
+        };
+        let digest = digest(kind, token);
+        if let Some(plaintext) = cache.get(key, kind, &digest).await {
+            return Ok(self.read(kind, &plaintext)?);
+        }
+        let plaintext = key.open(token)?;
+        let claims = self.read(kind, &plaintext)?;
+        let ttl = self.cache_ttl(kind).min(claims.expires_at().saturating_sub((self.clock)()));
+        cache.put(key, kind, &digest, &plaintext, ttl).await;
+        Ok(claims)
+    }
+
+    fn read(&self, kind: SessionKind, plaintext: &[u8]) -> Result<Claims, ClaimsError> {
+        let now = (self.clock)();
+        match kind {
+            SessionKind::User => UserClaims::read(plaintext, now).map(Claims::User),
+            SessionKind::Admin => AdminClaims::read(plaintext, now).map(Claims::Admin),
+        }
+    }
+
+    fn cache_ttl(&self, kind: SessionKind) -> Duration {
+        let auth = &self.config.borrow().auth;
+        match kind {
+            SessionKind::User => auth.token_cache_ttl,
+            SessionKind::Admin => auth.admin_token_cache_ttl,
+        }
+    }
+
+    fn check_key(&self, kind: SessionKind, key: &KeyDigest, given: Option<&str>, error: AuthError) -> Result<(), AuthError> {
+        if given.is_some_and(|given| key.matches(given)) {
+            return Ok(());
+        }
+        self.count_failure(kind, &error);
+        Err(error)
+    }
+
+    fn count_failure(&self, kind: SessionKind, error: &AuthError) {
+        self.metrics.auth_failure_total.with_label_values(&[type_label(kind), error.reason()]).inc();
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("cached", &self.cache.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn fits(door: Door<'_>, claims: Claims) -> Result<Claims, AuthError> {
+    match (door, &claims) {
+        (Door::User { company, agent }, Claims::User(user))
+            if user.company.as_str() == company && user.agent.as_str() == agent =>
+        {
+            Ok(claims)
+        }
+        (Door::Admin, Claims::Admin(_)) => Ok(claims),
+        _ => Err(AuthError::OtherPath),
+    }
+}
+
+/// The predecessor's word in the `type` label of `dws_auth_*`: its dashboards stay right.
+fn type_label(kind: SessionKind) -> &'static str {
+    match kind {
+        SessionKind::User => "company",
+        SessionKind::Admin => "admin",
+    }
+}
+
+/// The hash of a configured key: comparing hashes takes the same time whatever the given key's length.
+struct KeyDigest(Option<[u8; 32]>);
+
+impl KeyDigest {
+    fn of(key: &Secret) -> Self {
+        // A key that is not configured opens nothing, not even for the empty text.
+        Self((!key.is_empty()).then(|| Sha256::digest(key.expose()).into()))
+    }
+
+    fn matches(&self, given: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(given).into();
+        self.0.is_some_and(|key| key.ct_eq(&given).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_key_matches_and_no_key_matches_nothing() {
+        let key = KeyDigest::of(&Secret::new("right"));
+        assert!(key.matches("right"));
+        for given in ["", "Right", "right ", "righ", "wrong"] {
+            assert!(!key.matches(given), "{given:?}");
+        }
+        assert!(!KeyDigest::of(&Secret::default()).matches(""));
+    }
+
+    #[test]
+    fn digests_are_those_of_the_contract() {
+        // printf %s t | sha256sum; printf %s admin_t | sha256sum
+        assert_eq!(digest(SessionKind::User, "t"), "e3b98a4da31a127d4bde6e43033f66ba274cab0eb7eb1c70ec41402bf6273dd8");
+        assert_eq!(digest(SessionKind::Admin, "t"), "574c680e83dea42a9a1b9441f1a1099a6286e90b873376f37dc9dfd0e58f703c");
+    }
+}

@@ -1,0 +1,216 @@
+//! Everything that a browser or operator meets over HTTP, on a real server.
+
+mod service;
+mod sockets;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, routing::get as route};
+use daisi_ws_service::{
+    adapters::http::{HttpParts, HttpServer, router},
+    application::readiness::{Dependency, Readiness},
+    config::Config,
+    lifecycle::{Shutdown, Tasks},
+    metrics::Metrics,
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    fixture::{self, API_KEY, MINT_KEY, user_token},
+    http::{Answer, UPGRADE, get, post, read_answer, send},
+};
+
+/// A pod as HTTP sees it, with a connector behind it that has no room.
+struct Pod {
+    address: SocketAddr,
+    config: watch::Sender<Arc<Config>>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    stop: CancellationToken,
+}
+
+impl Pod {
+    async fn start() -> Self {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
+        let (config, receiver) = watch::channel(Arc::new(fixture::config()));
+        let readiness = Readiness::default();
+        let parts = HttpParts {
+            config: receiver,
+            auth: fixture::authenticator(fixture::config(), &metrics),
+            minter: fixture::minter(daisi_ws_service::clock::now),
+            connector: fixture::full_connector(&tasks, &metrics),
+            readiness: readiness.clone(),
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+        };
+        let extra = Router::new().route("/console", route(async || "a page"));
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (address, stop) = (server.local_addr(), CancellationToken::new());
+        server.serve(router(parts, Some(extra)), &tasks, stop.clone());
+        Self { address, config, readiness, metrics, tasks, stop }
+    }
+
+    async fn get(&self, target: &str, head: &str) -> Answer {
+        get(self.address, target, head).await
+    }
+
+    async fn post(&self, target: &str, head: &str, body: &str) -> Answer {
+        post(self.address, target, head, body).await
+    }
+
+    /// Knocks with a valid handshake and API key.
+    async fn knock(&self, target: &str) -> Answer {
+        self.get(target, &format!("X-API-Key: {API_KEY}\r\n{UPGRADE}")).await
+    }
+
+    async fn mint(&self, target: &str, body: serde_json::Value) -> Answer {
+        self.post(target, &format!("X-API-Key: {MINT_KEY}\r\n"), &body.to_string()).await
+    }
+
+    fn all_up(&self) {
+        for dependency in [Dependency::Nats, Dependency::Redis, Dependency::Grpc] {
+            self.readiness.observe(dependency, true);
+        }
+    }
+}
+
+/// What a full pod answers: every check before it has been passed.
+#[track_caller]
+fn assert_passed(answer: &Answer) {
+    answer.assert_error(503, "ServiceUnavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+}
+
+#[tokio::test]
+async fn a_request_id_comes_back_or_is_made() {
+    let pod = Pod::start().await;
+    for target in ["/health", "/ws/admin", "/nowhere", "/console"] {
+        assert_eq!(pod.get(target, "X-Request-ID: abc-123\r\n").await.header("x-request-id"), Some("abc-123"), "{target}");
+        for head in ["", "X-Request-ID: \r\n", "X-Request-ID: a b\r\n", &format!("X-Request-ID: {}\r\n", "x".repeat(129))] {
+            let answer = pod.get(target, head).await;
+            let made = answer.header("x-request-id").unwrap();
+            assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{target}: {made}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods_have_the_one_error_shape() {
+    let pod = Pod::start().await;
+    for target in ["/", "/nowhere", "/healthz", "/ws/a/b/c", "/generate-token/"] {
+        pod.get(target, "").await.assert_error(404, "BadRequest");
+    }
+    for target in ["/health", "/ready", "/metrics", "/ws/admin", "/ws/a/b"] {
+        pod.post(target, "", "").await.assert_error(405, "BadRequest");
+    }
+    let answer = pod.get("/generate-token", "").await;
+    answer.assert_error(405, "BadRequest");
+    assert_eq!(answer.header("allow"), Some("POST"));
+}
+
+#[tokio::test]
+async fn an_extra_router_is_served_beside_the_routes() {
+    let pod = Pod::start().await;
+    let answer = pod.get("/console", "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "a page"));
+}
+
+/// Where log lines go in a test.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_key_token_or_query_reaches_a_log_line() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let pod = Pod::start().await;
+    let (good, bad) = (user_token("acme", "a1", "sari"), user_token("other", "a1", "sari"));
+    for token in [&good, &bad] {
+        pod.knock(&format!("/ws/acme/a1?token={token}&x-api-key={API_KEY}&mark=in-the-query")).await;
+        pod.get("/ws/acme/a1", &format!("X-API-Key: {API_KEY}\r\nAuthorization: Bearer {token}\r\n{UPGRADE}")).await;
+        pod.get(&format!("/health?token={token}&mark=in-the-query"), "").await;
+    }
+    pod.get("/ws/admin", "X-API-Key: a-wrong-key\r\n").await;
+    pod.mint("/generate-token", json!({ "company_id": "acme" })).await;
+    let minted = pod.mint("/admin/generate-token", json!({ "admin_id": "root", "expires_in_seconds": 60 })).await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    for expected in ["refused a connect", "could not serve a connect", "made a token", "made no token", "answered a request"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let minted = minted.json()["token"].as_str().unwrap().to_owned();
+    for secret in [API_KEY, MINT_KEY, &good, &bad, &minted, "a-wrong-key", "in-the-query"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn heads_over_the_limits_and_other_protocols_are_refused() {
+    let pod = Pod::start().await;
+    let long = format!("X-Long: {}\r\n", "x".repeat(20_000));
+    assert_eq!(pod.get("/health", &long).await.status, 431);
+    let many: String = (0..150).map(|n| format!("X-{n}: x\r\n")).collect();
+    assert_eq!(pod.get("/health", &many).await.status, 431);
+    assert_eq!(send(pod.address, b"nonsense\r\n\r\n").await.status, 400);
+    assert_eq!(pod.get("/health", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_serves_request_after_request() {
+    let pod = Pod::start().await;
+    let mut stream = TcpStream::connect(pod.address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_keeps_the_listener_and_stop_ends_it_with_its_connections() {
+    let pod = Pod::start().await;
+    let mut idle = TcpStream::connect(pod.address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut idle).await.unwrap().status, 200);
+    pod.tasks.shutdown().soft.cancel();
+    assert_eq!(pod.get("/metrics", "").await.status, 200);
+    pod.stop.cancel();
+    timeout(Duration::from_secs(5), pod.tasks.ended()).await.expect("tasks left");
+    assert_eq!(idle.read(&mut [0; 16]).await.unwrap(), 0);
+    assert!(TcpStream::connect(pod.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_ever_does_not_survive_the_stop() {
+    let pod = Pod::start().await;
+    let mut stream = TcpStream::connect(pod.address).await.unwrap();
+    let head = format!("POST /generate-token HTTP/1.1\r\nHost: test\r\nX-API-Key: {MINT_KEY}\r\nContent-Length: 10\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    pod.stop.cancel();
+    pod.tasks.shutdown().hard.cancel();
+    timeout(Duration::from_secs(5), pod.tasks.ended()).await.expect("tasks left");
+}
