@@ -1,1 +1,57 @@
-//! redis
+//! The session store on Redis: locks, routes, kill bus and token cache.
+//!
+//! Commands go through a small pool with short time-outs (`connection`); the route writer and the kill listener each have a connection of
+//! their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in `keys` and nowhere else.
+
+mod connection;
+mod keys;
+mod kills;
+mod locks;
+mod routes;
+mod script;
+mod token_cache;
+
+use std::{fmt, sync::Arc};
+
+pub use connection::ConfigError;
+use connection::{Commands, Connector};
+use routes::{Presence, Writer};
+
+use crate::{application::ports::StoreError, config, lifecycle::Tasks};
+
+/// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.
+///
+/// Every call ends within twice `redis.command_timeout_ms`, most within once. No outage, of whatever length, needs a new store.
+pub struct RedisStore {
+    connector: Arc<Connector>,
+    commands: Commands,
+    writer: Writer,
+    presence: Presence,
+    tasks: Tasks,
+}
+
+impl RedisStore {
+    /// Makes the store without connecting: Redis may be down. Kill listeners run on `tasks`. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the section can't be meant: a malformed address, an unreadable CA file.
+    pub fn new(config: &config::Redis, tasks: Tasks) -> Result<Self, ConfigError> {
+        let connector = Arc::new(Connector::new(config)?);
+        let commands = Commands::new(Arc::clone(&connector), config.pool_size);
+        Ok(Self { writer: Writer::new(Arc::clone(&connector)), connector, commands, presence: Presence::default(), tasks })
+    }
+
+    /// Asks Redis whether it answers; one small command.
+    ///
+    /// # Errors
+    /// When it does not, within the time-out.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.commands.run(|mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await }).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("connector", &self.connector).finish_non_exhaustive()
+    }
+}

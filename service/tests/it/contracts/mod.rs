@@ -1,1 +1,22 @@
 //! One suite a port, run on the memory backend and on the real one: both must keep the same promises.
+
+mod fleet;
+mod kill_bus;
+mod locks;
+mod outages;
+mod redis_wire;
+mod routes;
+mod token_cache;
+
+/// Runs each of the named tests on both backends.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { super::$name(crate::contracts::fleet::Fleet::memory()).await; })*
+        }
+        mod redis {
+            $(#[tokio::test] async fn $name() { super::$name(crate::contracts::fleet::Fleet::redis().await).await; })*
+        }
+    };
+}
+use on_both;

@@ -1,1 +1,4 @@
 //! What tests need: servers of their own, on free ports and in temporary folders.
+
+pub(crate) mod redis;
+pub(crate) mod wait;

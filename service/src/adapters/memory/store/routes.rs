@@ -1,0 +1,88 @@
+//! Routes and membership.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{StoreHandle, tables::Tables};
+use crate::{
+    application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
+    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+};
+
+#[async_trait]
+impl Routes for StoreHandle {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
+        self.run(|state| {
+            for change in changes {
+                match change {
+                    RouteChange::Add { route, ttl } => add(&mut state.tables, pod, route, *ttl),
+                    RouteChange::Remove { route } => remove(&mut state.tables, pod, route),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        self.run(|state| {
+            let pods = |route| state.tables.routes.get(route).map(|pods| pods.iter().cloned().collect()).unwrap_or_default();
+            Lookup { epoch: state.tables.epoch.clone(), pods: routes.iter().map(pods).collect() }
+        })
+        .await
+    }
+
+    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
+        self.run(|state| {
+            if state.tables.records.get(dead).is_none() {
+                routes.iter().for_each(|route| remove(&mut state.tables, dead, route));
+            }
+        })
+        .await
+    }
+
+    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+        self.run(|state| announce(&mut state.tables, me, ttl, self.announced_before())).await
+    }
+
+    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
+        self.run(|state| {
+            if !only_if_lapsed || state.tables.records.get(pod).is_none() {
+                state.tables.records.remove(pod);
+                state.tables.members.remove(pod);
+            }
+        })
+        .await
+    }
+}
+
+/// As in Redis, the time to live is the whole set's.
+fn add(tables: &mut Tables, pod: &PodId, route: &RouteKey, ttl: Duration) {
+    let mut pods = tables.routes.get_mut(route).map(std::mem::take).unwrap_or_default();
+    pods.insert(pod.clone());
+    tables.routes.put(route, pods, ttl);
+}
+
+fn remove(tables: &mut Tables, pod: &PodId, route: &RouteKey) {
+    if let Some(pods) = tables.routes.get_mut(route) {
+        pods.remove(pod);
+        if pods.is_empty() {
+            tables.routes.remove(route);
+        }
+    }
+}
+
+fn announce(tables: &mut Tables, me: &PodRecord, ttl: Duration, announced_before: bool) -> Announcement {
+    let was_alive = tables.records.get(&me.id).is_some();
+    tables.records.put(&me.id, me.clone(), ttl);
+    let was_member = !tables.members.insert(me.id.clone());
+    let epoch = tables.epoch.get_or_insert_with(|| Epoch(format!("{:032x}", rand::random::<u128>()))).clone();
+    let (alive, lapsed): (BTreeSet<_>, BTreeSet<_>) =
+        tables.members.iter().cloned().partition(|id| tables.records.get(id).is_some());
+    Announcement {
+        was_present: was_alive && was_member && announced_before,
+        epoch,
+        pods: alive.iter().filter_map(|id| tables.records.get(id).cloned()).collect(),
+        lapsed: lapsed.into_iter().collect(),
+    }
+}

@@ -1,0 +1,93 @@
+//! The data, with times to live. What has run out is not there; it is thrown away now and then, or it would pile up.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::{
+    application::ports::Epoch,
+    domain::{
+        ids::{ChatId, PodId},
+        peer::PodRecord,
+        route::RouteKey,
+        session::{LockOwner, SessionKey},
+    },
+};
+
+/// A table is swept each time it has doubled since, but not below so many entries: that keeps it within twice what is alive.
+const SWEEP_FROM: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) locks: Expiring<SessionKey, LockOwner>,
+    pub(super) chats: Expiring<SessionKey, ChatId>,
+    pub(super) routes: Expiring<RouteKey, BTreeSet<PodId>>,
+    pub(super) records: Expiring<PodId, PodRecord>,
+    pub(super) members: BTreeSet<PodId>,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) tokens: Expiring<String, Bytes>,
+}
+
+/// A map whose entries run out.
+#[derive(Debug)]
+pub(super) struct Expiring<K, V> {
+    entries: HashMap<K, (V, Instant)>,
+    sweep_at: usize,
+}
+
+impl<K, V> Default for Expiring<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), sweep_at: SWEEP_FROM }
+    }
+}
+
+impl<K: Eq + Hash + Clone, V> Expiring<K, V> {
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        let (value, until) = self.entries.get(key)?;
+        (*until > Instant::now()).then_some(value)
+    }
+
+    pub(super) fn put(&mut self, key: &K, value: V, ttl: Duration) {
+        self.sweep();
+        self.entries.insert(key.clone(), (value, Instant::now() + ttl));
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
+    /// The value to change in place, keeping its time to live.
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let (value, until) = self.entries.get_mut(key)?;
+        (*until > Instant::now()).then_some(value)
+    }
+
+    fn sweep(&mut self) {
+        if self.entries.len() >= self.sweep_at {
+            let now = Instant::now();
+            self.entries.retain(|_, (_, until)| *until > now);
+            self.sweep_at = SWEEP_FROM.max(self.entries.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_run_out_does_not_pile_up() {
+        let mut table = Expiring::default();
+        for entry in 0..10 * SWEEP_FROM {
+            table.put(&entry, (), Duration::from_millis(1));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(table.get(&entry), None);
+        }
+        assert!(table.entries.len() <= SWEEP_FROM);
+    }
+}

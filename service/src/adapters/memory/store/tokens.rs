@@ -1,0 +1,23 @@
+//! Opened tokens, for the fleet.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::StoreHandle;
+use crate::{
+    application::ports::{StoreError, TokenCache},
+    domain::session::SessionKind,
+};
+
+#[async_trait]
+impl TokenCache for StoreHandle {
+    async fn get(&self, _: SessionKind, digest: &str) -> Result<Option<Bytes>, StoreError> {
+        self.run(|state| state.tables.tokens.get(&digest.to_owned()).cloned()).await
+    }
+
+    async fn put(&self, _: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError> {
+        self.run(|state| state.tables.tokens.put(&digest.to_owned(), entry, ttl)).await
+    }
+}

@@ -1,0 +1,198 @@
+//! The kill bus: a channel per session, one pattern subscription per listener, on a connection of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use redis::{
+    Msg,
+    aio::{PubSubSink, PubSubStream},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    RedisStore,
+    connection::{Connector, no_answer, store_error},
+    keys,
+};
+use crate::{
+    application::{
+        kill_inbox::{CAPACITY, KillInbox},
+        ports::{KillBus, KillListener, KillSignal, StoreError},
+    },
+    domain::{
+        ids::{ConnectionId, PodId},
+        session::{Kill, LockOwner},
+    },
+};
+
+/// First wait before subscribing again; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// While Redis is away it is tried this often at least: a pod that can't hear kills must not stay so after it is back.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often a subscription is asked whether it lives. A half-open or frozen connection says nothing, as does a quiet one.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// What travels, as old pods know it; they name neither socket nor victim.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    new_pod_id: PodId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connection_id: Option<ConnectionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    victim: Option<String>,
+}
+
+fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
+    let order = Order {
+        new_pod_id: kill.new_pod.clone(),
+        connection_id: kill.connection.clone(),
+        victim: kill.victim.as_ref().map(LockOwner::to_string),
+    };
+    serde_json::to_vec(&order).map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// The kill, or `None` for what is none. A victim that can't be read is not "no victim": that would close more than was meant.
+fn decode(channel: &str, payload: &[u8]) -> Option<Kill> {
+    let key = keys::parse_kill_channel(channel)?;
+    let order: Order = serde_json::from_slice(payload).ok()?;
+    let victim = order.victim.as_deref().map(LockOwner::parse).transpose().ok()?;
+    Some(Kill { key, new_pod: order.new_pod_id, connection: order.connection_id, victim })
+}
+
+#[async_trait]
+impl KillBus for RedisStore {
+    async fn publish(&self, kill: &Kill) -> Result<(), StoreError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(keys::kill_channel(&kill.key)).arg(encode(kill)?);
+        let publish = &publish;
+        self.commands.run(|mut connection| async move { publish.exec_async(&mut connection).await }).await
+    }
+
+    async fn listen(&self) -> Box<dyn KillListener> {
+        let (inbox, stop) = (Arc::new(KillInbox::new(CAPACITY)), CancellationToken::new());
+        let task = stop.clone().run_until_cancelled_owned(listen_for_ever(Arc::clone(&self.connector), Arc::clone(&inbox)));
+        self.tasks.spawn("redis kill listener", async move {
+            task.await;
+        });
+        Box::new(Listener { inbox, _stop: stop.drop_guard() })
+    }
+}
+
+/// Hears what its task puts in the inbox; dropping it ends the task.
+struct Listener {
+    inbox: Arc<KillInbox>,
+    _stop: DropGuard,
+}
+
+#[async_trait]
+impl KillListener for Listener {
+    async fn next(&mut self) -> KillSignal {
+        self.inbox.next().await
+    }
+}
+
+async fn listen_for_ever(connector: Arc<Connector>, inbox: Arc<KillInbox>) {
+    let (mut wait, mut reported) = (FIRST_WAIT, false);
+    loop {
+        let failure = match subscribe(&connector).await {
+            Ok((sink, stream)) => {
+                tracing::info!("listening for session kills");
+                (wait, reported) = (FIRST_WAIT, false);
+                inbox.resubscribed();
+                hear(&connector, sink, stream, &inbox).await
+            }
+            Err(failure) => failure,
+        };
+        if !reported {
+            tracing::warn!(error = %failure, "no longer hearing session kills; subscribing again until it works");
+            reported = true;
+        }
+        // Jitter, so that a fleet does not come back to Redis in one instant.
+        sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
+        wait = LONGEST_WAIT.min(wait * 2);
+    }
+}
+
+async fn subscribe(connector: &Connector) -> Result<(PubSubSink, PubSubStream), StoreError> {
+    let (mut sink, stream) = connector.connect_pubsub().await?.split();
+    match timeout(connector.timeout(), sink.psubscribe(keys::KILL_PATTERN)).await {
+        Ok(Ok(())) => Ok((sink, stream)),
+        Ok(Err(error)) => Err(store_error(&error)),
+        Err(_) => Err(no_answer(connector.timeout())),
+    }
+}
+
+/// Hears kills until the subscription ends, and says why it did.
+async fn hear(connector: &Connector, mut sink: PubSubSink, mut stream: PubSubStream, inbox: &KillInbox) -> StoreError {
+    let mut pings = interval(PING_EVERY);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = stream.next() => match message {
+                Some(message) => receive(&message, inbox),
+                None => return StoreError::Unavailable("the subscription ended".into()),
+            },
+            _ = pings.tick() => match timeout(connector.timeout(), sink.ping::<redis::Value>()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return store_error(&error),
+                Err(_) => return no_answer(connector.timeout()),
+            },
+        }
+    }
+}
+
+fn receive(message: &Msg, inbox: &KillInbox) {
+    match decode(message.get_channel_name(), message.get_payload_bytes()) {
+        Some(kill) => inbox.kill(kill),
+        None => tracing::debug!("ignored a message on a kill channel that is no kill"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ids::AdminId, session::SessionKey};
+
+    const CHANNEL: &str = "session_kill:admin:root";
+
+    #[test]
+    fn a_kill_survives_the_round_trip() {
+        let kill = Kill {
+            key: SessionKey::Admin { admin: AdminId::parse("root").unwrap() },
+            new_pod: PodId::parse("pod-b").unwrap(),
+            connection: Some(ConnectionId::parse("c2").unwrap()),
+            victim: Some(LockOwner::parse("pod-a/c1").unwrap()),
+        };
+        let payload = encode(&kill).unwrap();
+        assert_eq!(payload, br#"{"new_pod_id":"pod-b","connection_id":"c2","victim":"pod-a/c1"}"#);
+        assert_eq!(decode(CHANNEL, &payload), Some(kill));
+    }
+
+    #[test]
+    fn an_old_pod_names_no_victim() {
+        let kill = decode(CHANNEL, br#"{"new_pod_id":"old-pod"}"#).unwrap();
+        assert_eq!((kill.new_pod.as_str(), kill.connection, kill.victim), ("old-pod", None, None));
+    }
+
+    #[test]
+    fn what_is_no_kill_is_ignored() {
+        for payload in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"victim":"pod-a/c1"}"#,
+            r#"{"new_pod_id":null}"#,
+            r#"{"new_pod_id":""}"#,
+            r#"{"new_pod_id":"pod/b"}"#,
+            r#"{"new_pod_id":"pod-b","victim":"a/b/c"}"#,
+            r#"{"new_pod_id":"pod-b","victim":""}"#,
+        ] {
+            assert_eq!(decode(CHANNEL, payload.as_bytes()), None, "{payload}");
+        }
+        assert_eq!(decode("session_kill:a", br#"{"new_pod_id":"pod-b"}"#), None);
+    }
+}

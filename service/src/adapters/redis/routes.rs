@@ -1,0 +1,312 @@
+//! Routes and membership. Writing has a connection of its own; everything else goes through the pool.
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redis::{Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection, from_redis_value};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    RedisStore,
+    connection::{Connector, malformed, no_answer, store_error},
+    keys,
+    locks::milliseconds,
+    script::Lua,
+};
+use crate::{
+    application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
+    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+};
+
+/// Keys: the pod's liveness, then routes. Arguments: the pod.
+static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
+         for i = 2, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end\n\
+         return 1",
+    )
+});
+
+/// Keys: the pod's liveness, members, epoch. Arguments: record, TTL in ms, the pod, an epoch in case there is none.
+static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "local alive = redis.call('EXISTS', KEYS[1])\n\
+         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
+         local joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
+         redis.call('SET', KEYS[3], ARGV[4], 'NX')\n\
+         return {alive - joined, redis.call('GET', KEYS[3]), redis.call('SMEMBERS', KEYS[2])}",
+    )
+});
+
+/// Keys: the pod's liveness, members. Arguments: the pod, `1` to spare a live one.
+static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "if ARGV[2] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
+         redis.call('DEL', KEYS[1])\n\
+         return redis.call('SREM', KEYS[2], ARGV[1])",
+    )
+});
+
+/// Value of a liveness key.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    address: String,
+    started_at_ms: u64,
+}
+
+#[async_trait]
+impl Routes for RedisStore {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // A transaction, so that a connection that breaks in the middle can't leave a route without its TTL.
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for change in changes {
+            match change {
+                RouteChange::Add { route, ttl } => {
+                    let key = keys::route(route);
+                    pipeline.cmd("SADD").arg(&key).arg(pod.as_str()).ignore();
+                    pipeline.cmd("PEXPIRE").arg(&key).arg(milliseconds(*ttl)).ignore();
+                }
+                RouteChange::Remove { route } => {
+                    pipeline.cmd("SREM").arg(keys::route(route)).arg(pod.as_str()).ignore();
+                }
+            }
+        }
+        self.writer.write(&pipeline).await
+    }
+
+    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(keys::EPOCH);
+        for route in routes {
+            pipeline.cmd("SMEMBERS").arg(keys::route(route));
+        }
+        let pipeline = &pipeline;
+        let replies: Vec<Value> =
+            self.commands.run(|mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
+        let mut replies = replies.into_iter();
+        let epoch: Option<String> = from_redis_value(replies.next().unwrap_or(Value::Nil)).map_err(malformed)?;
+        let pods = replies
+            .map(|reply| from_redis_value(reply).map(|members: Vec<_>| pod_ids(&members)).map_err(malformed))
+            .collect::<Result<Vec<_>, _>>()?;
+        if pods.len() != routes.len() {
+            return Err(malformed("fewer answers than routes"));
+        }
+        Ok(Lookup { epoch: epoch.map(Epoch), pods })
+    }
+
+    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
+        let mut call = PRUNE.single().key(keys::pod(dead));
+        for route in routes {
+            call.key(keys::route(route));
+        }
+        call.arg(dead.as_str());
+        let call = &call;
+        self.commands.run(|mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    }
+
+    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+        let asked = Instant::now();
+        let record = Record { address: me.address.clone(), started_at_ms: milliseconds_since_epoch(me.started_at) };
+        let record = serde_json::to_string(&record).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let mut call = ANNOUNCE.single().key(keys::pod(&me.id));
+        call.key(keys::PODS).key(keys::EPOCH);
+        call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
+        let call = &call;
+        let (present, epoch, members): (i8, String, Vec<Vec<u8>>) =
+            self.commands.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+
+        let members = pod_ids(&members);
+        let mut records = redis::cmd("MGET");
+        records.arg(members.iter().map(keys::pod).collect::<Vec<_>>());
+        let records = &records;
+        let records: Vec<Option<Vec<u8>>> =
+            self.commands.run(|mut connection| async move { records.query_async(&mut connection).await }).await?;
+
+        let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
+        let (mut pods, mut lapsed) = (Vec::new(), Vec::new());
+        for (id, record) in members.into_iter().zip(records) {
+            match record {
+                None => lapsed.push(id),
+                // A record that can't be read is neither dead nor reachable: left out.
+                Some(record) => pods.extend(parse_record(id, &record)),
+            }
+        }
+        Ok(Announcement { was_present, epoch: Epoch(epoch), pods, lapsed })
+    }
+
+    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
+        let mut call = RETIRE.single().key(keys::pod(pod));
+        call.key(keys::PODS).arg(pod.as_str()).arg(u8::from(only_if_lapsed));
+        let call = &call;
+        self.commands.run(|mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    }
+}
+
+/// Members that are no pod id are skipped: none of the fleet wrote them.
+fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
+    members.iter().filter_map(|member| PodId::parse(std::str::from_utf8(member).ok()?).ok()).collect()
+}
+
+fn parse_record(id: PodId, record: &[u8]) -> Option<PodRecord> {
+    let record: Record = serde_json::from_slice(record).ok()?;
+    Some(PodRecord { id, address: record.address, started_at: Duration::from_millis(record.started_at_ms) })
+}
+
+fn milliseconds_since_epoch(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+// === presence ===
+
+/// When this pod was last known to be announced.
+///
+/// Redis alone can't say whether the pod was there all the time: an announcement that timed out here may have been carried out there, after
+/// the key had lapsed, and then the next one finds the key. So a pod whose last *confirmed* announcement is older than its TTL was not there.
+#[derive(Debug, Default)]
+pub(super) struct Presence(Mutex<Option<(PodId, Instant)>>);
+
+impl Presence {
+    /// Notes an announcement asked at `asked`; could the one before have lasted until then?
+    fn confirm(&self, pod: &PodId, asked: Instant, ttl: Duration) -> bool {
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace((pod.clone(), asked));
+        before.is_some_and(|(before, at)| before == *pod && asked.duration_since(at) < ttl)
+    }
+}
+
+// === the writer ===
+
+/// Writes routes in the order of the calls, on one connection that is used for nothing else.
+///
+/// Order on one connection is free. It is lost when a connection is given up: a batch stuck in its socket could still run after the batches
+/// that follow on the next one, and take away a route that was confirmed since. So a connection is dropped on any error, and before the next
+/// one writes it has the server close its predecessor: after that answer nothing late can come.
+pub(super) struct Writer {
+    connector: Arc<Connector>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<MultiplexedConnection>,
+    /// The connection made last, whether it still stands or not.
+    latest: Option<Identity>,
+}
+
+/// A connection as the server knows it. Ids alone start again with the server, and would name another's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    id: String,
+    address: String,
+}
+
+impl Writer {
+    pub(super) fn new(connector: Arc<Connector>) -> Self {
+        Self { connector, slot: Mutex::default() }
+    }
+
+    async fn write(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
+        let within = self.connector.timeout();
+        match timeout(within, self.write_or_retry(pipeline)).await {
+            Ok(written) => written.map_err(|error| store_error(&error)),
+            Err(_) => Err(no_answer(within)),
+        }
+    }
+
+    /// A connection that broke while nobody used it is no reason to fail: the batch is written again, on a new one.
+    async fn write_or_retry(&self, pipeline: &Pipeline) -> RedisResult<()> {
+        if let Some(connection) = self.take() {
+            match self.write_on(connection, pipeline).await {
+                Err(error) if error.is_connection_dropped() => {}
+                outcome => return outcome,
+            }
+        }
+        let connection = self.reconnect().await?;
+        self.write_on(connection, pipeline).await
+    }
+
+    /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with this frame.
+    async fn write_on(&self, mut connection: MultiplexedConnection, pipeline: &Pipeline) -> RedisResult<()> {
+        pipeline.exec_async(&mut connection).await?;
+        self.lock().connection = Some(connection);
+        Ok(())
+    }
+
+    async fn reconnect(&self) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.connector.connect().await?;
+        let before = self.lock().latest.clone();
+        if let Some(Identity { id, address }) = before {
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(id).arg("ADDR").arg(address);
+            tolerate(kill.exec_async(&mut connection).await)?;
+        }
+        let mut info = redis::cmd("CLIENT");
+        info.arg("INFO");
+        let info = tolerate(info.query_async::<String>(&mut connection).await)?;
+        self.lock().latest = info.as_deref().and_then(parse_identity);
+        Ok(connection)
+    }
+
+    fn take(&self) -> Option<MultiplexedConnection> {
+        self.lock().connection.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A server that does not know or allow the command leaves us without the guard against late batches, not without routes.
+fn tolerate<T>(outcome: RedisResult<T>) -> Result<Option<T>, RedisError> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the server does not let connections be closed by id; late route changes can't be excluded");
+            Ok(None)
+        }
+    }
+}
+
+/// From the one line of `CLIENT INFO`.
+fn parse_identity(info: &str) -> Option<Identity> {
+    let field =
+        |name: &str| info.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+    Some(Identity { id: field("id")?, address: field("addr")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_known_by_id_and_address() {
+        let info = "id=7 addr=127.0.0.1:53412 laddr=127.0.0.1:6379 fd=8 name= db=0 user=default";
+        assert_eq!(parse_identity(info), Some(Identity { id: "7".into(), address: "127.0.0.1:53412".into() }));
+        assert_eq!(parse_identity("nothing"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_not_confirmed_within_its_ttl_was_not_there() {
+        let (presence, pod, ttl) = (Presence::default(), PodId::parse("pod-a").unwrap(), Duration::from_secs(5));
+        let start = Instant::now();
+        assert!(!presence.confirm(&pod, start, ttl), "the first time");
+        assert!(presence.confirm(&pod, start + ttl / 2, ttl));
+        assert!(!presence.confirm(&pod, start + ttl * 2, ttl));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_skipped() {
+        let id = PodId::parse("pod-a").unwrap();
+        assert_eq!(parse_record(id.clone(), b"{}"), None);
+        let record = parse_record(id.clone(), br#"{"address":"10.0.0.1:50051","started_at_ms":1500,"later":true}"#);
+        assert_eq!(record, Some(PodRecord { id, address: "10.0.0.1:50051".into(), started_at: Duration::from_millis(1500) }));
+    }
+}

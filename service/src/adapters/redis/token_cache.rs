@@ -1,0 +1,31 @@
+//! Opened tokens, for the fleet. User and admin tokens differ in what is digested, so one prefix serves both.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{RedisStore, keys, locks::milliseconds};
+use crate::{
+    application::ports::{StoreError, TokenCache},
+    domain::session::SessionKind,
+};
+
+#[async_trait]
+impl TokenCache for RedisStore {
+    async fn get(&self, _: SessionKind, digest: &str) -> Result<Option<Bytes>, StoreError> {
+        let mut get = redis::cmd("GET");
+        get.arg(keys::token(digest));
+        let get = &get;
+        let entry: Option<Vec<u8>> =
+            self.commands.run(|mut connection| async move { get.query_async(&mut connection).await }).await?;
+        Ok(entry.map(Bytes::from))
+    }
+
+    async fn put(&self, _: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError> {
+        let mut set = redis::cmd("SET");
+        set.arg(keys::token(digest)).arg(&entry[..]).arg("PX").arg(milliseconds(ttl));
+        let set = &set;
+        self.commands.run(|mut connection| async move { set.exec_async(&mut connection).await }).await
+    }
+}

@@ -1,0 +1,241 @@
+//! Routes and membership: who serves what, who is there, and that a living pod is never taken out.
+
+use std::time::Duration;
+
+use daisi_ws_service::{
+    application::ports::RouteChange,
+    domain::{
+        ids::PodId,
+        route::{RouteKey, Scope},
+    },
+};
+
+use super::{
+    fleet::{Fleet, LONG, Pod, SHORT, agent, chat, company, pod, record},
+    on_both,
+};
+use crate::support::wait;
+
+on_both! {
+    a_confirmed_route_is_seen_by_every_pod,
+    routes_are_sets_of_pods,
+    every_kind_of_route_is_its_own,
+    changes_apply_in_order,
+    a_route_runs_out_unless_renewed,
+    prune_takes_a_dead_pod_out_of_the_given_routes,
+    prune_leaves_a_pod_whose_liveness_key_is_back,
+    the_first_announcement_makes_the_epoch,
+    a_later_announcement_keeps_the_epoch,
+    a_look_up_carries_the_epoch,
+    the_epoch_is_missing_after_a_flush_until_somebody_announces,
+    announcing_again_finds_the_pod_present,
+    announcing_after_expiry_says_that_the_pod_was_not_there,
+    announcing_after_being_pruned_says_that_the_pod_was_not_there,
+    a_pod_that_starts_again_was_not_there,
+    announcements_list_the_living_and_the_lapsed,
+    a_retired_pod_is_no_member,
+    retiring_spares_a_living_pod_when_asked_to,
+    a_change_of_nothing_and_a_look_up_of_nothing_are_fine,
+}
+
+fn chats() -> RouteKey {
+    RouteKey::Chats { company: company(), agent: agent() }
+}
+
+fn messages(id: &str) -> RouteKey {
+    RouteKey::Messages { company: company(), agent: agent(), chat: chat(id) }
+}
+
+fn add(route: RouteKey, ttl: Duration) -> RouteChange {
+    RouteChange::Add { route, ttl }
+}
+
+async fn pods_on(asker: &Pod, route: RouteKey) -> Vec<PodId> {
+    let mut pods = asker.routes.lookup(&[route]).await.unwrap().pods.remove(0);
+    pods.sort();
+    pods
+}
+
+async fn a_confirmed_route_is_seen_by_every_pod(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    a.routes.apply(&pod("a"), &[add(chats(), LONG)]).await.unwrap();
+    assert_eq!(pods_on(&a, chats()).await, [pod("a")]);
+    assert_eq!(pods_on(&b, chats()).await, [pod("a")]);
+}
+
+async fn routes_are_sets_of_pods(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    a.routes.apply(&pod("a"), &[add(messages("c1"), LONG)]).await.unwrap();
+    b.routes.apply(&pod("b"), &[add(messages("c1"), LONG)]).await.unwrap();
+    a.routes.apply(&pod("a"), &[add(messages("c1"), LONG)]).await.unwrap();
+    assert_eq!(pods_on(&a, messages("c1")).await, [pod("a"), pod("b")]);
+    a.routes.apply(&pod("a"), &[RouteChange::Remove { route: messages("c1") }]).await.unwrap();
+    assert_eq!(pods_on(&a, messages("c1")).await, [pod("b")]);
+}
+
+async fn every_kind_of_route_is_its_own(fleet: Fleet) {
+    let a = fleet.pod("a");
+    let everything = RouteKey::Agents { company: Scope::Any, agent: Scope::Any };
+    let all = [
+        chats(),
+        messages("c1"),
+        messages("chats"),
+        everything,
+        RouteKey::Agents { company: Scope::Only(company()), agent: Scope::Any },
+        RouteKey::Agents { company: Scope::Any, agent: Scope::Only(agent()) },
+        RouteKey::Agents { company: Scope::Only(company()), agent: Scope::Only(agent()) },
+    ];
+    for (index, route) in all.iter().enumerate() {
+        a.routes.apply(&pod(&format!("pod-{index}")), &[add(route.clone(), LONG)]).await.unwrap();
+    }
+    let seen = a.routes.lookup(&all).await.unwrap().pods;
+    let expected: Vec<Vec<PodId>> = (0..all.len()).map(|index| vec![pod(&format!("pod-{index}"))]).collect();
+    assert_eq!(seen, expected, "in the order asked");
+}
+
+async fn changes_apply_in_order(fleet: Fleet) {
+    let a = fleet.pod("a");
+    let remove = |route| RouteChange::Remove { route };
+    let there_and_back = [add(chats(), LONG), remove(chats()), remove(messages("c1")), add(messages("c1"), LONG)];
+    a.routes.apply(&pod("a"), &there_and_back).await.unwrap();
+    assert_eq!(pods_on(&a, chats()).await, []);
+    assert_eq!(pods_on(&a, messages("c1")).await, [pod("a")]);
+    for _ in 0..50 {
+        a.routes.apply(&pod("a"), &[add(chats(), LONG)]).await.unwrap();
+        assert_eq!(pods_on(&a, chats()).await, [pod("a")]);
+        a.routes.apply(&pod("a"), &[remove(chats())]).await.unwrap();
+        assert_eq!(pods_on(&a, chats()).await, []);
+    }
+}
+
+async fn a_route_runs_out_unless_renewed(fleet: Fleet) {
+    let a = fleet.pod("a");
+    a.routes.apply(&pod("a"), &[add(messages("left"), SHORT), add(messages("renewed"), SHORT)]).await.unwrap();
+    assert_eq!(pods_on(&a, messages("left")).await, [pod("a")]);
+    a.routes.apply(&pod("a"), &[add(messages("renewed"), LONG)]).await.unwrap();
+    wait::until("the route runs out", || async { pods_on(&a, messages("left")).await.is_empty() }).await;
+    assert_eq!(pods_on(&a, messages("renewed")).await, [pod("a")]);
+}
+
+async fn prune_takes_a_dead_pod_out_of_the_given_routes(fleet: Fleet) {
+    let (a, dead) = (fleet.pod("a"), fleet.pod("dead"));
+    dead.routes.apply(&pod("dead"), &[add(chats(), LONG), add(messages("c1"), LONG), add(messages("c2"), LONG)]).await.unwrap();
+    a.routes.apply(&pod("a"), &[add(chats(), LONG)]).await.unwrap();
+    a.routes.prune(&pod("dead"), &[chats(), messages("c1")]).await.unwrap();
+    assert_eq!(pods_on(&a, chats()).await, [pod("a")]);
+    assert_eq!(pods_on(&a, messages("c1")).await, []);
+    assert_eq!(pods_on(&a, messages("c2")).await, [pod("dead")]);
+}
+
+async fn prune_leaves_a_pod_whose_liveness_key_is_back(fleet: Fleet) {
+    let (a, back) = (fleet.pod("a"), fleet.pod("back"));
+    back.routes.apply(&pod("back"), &[add(chats(), LONG)]).await.unwrap();
+    back.routes.announce(&record("back"), LONG).await.unwrap();
+    a.routes.prune(&pod("back"), &[chats()]).await.unwrap();
+    assert_eq!(pods_on(&a, chats()).await, [pod("back")]);
+}
+
+async fn the_first_announcement_makes_the_epoch(fleet: Fleet) {
+    let a = fleet.pod("a");
+    assert_eq!(a.routes.lookup(&[]).await.unwrap().epoch, None);
+    let first = a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert!(!first.was_present);
+    assert!(!first.epoch.0.is_empty());
+    assert_eq!((first.pods, first.lapsed), (vec![record("a")], vec![]));
+}
+
+async fn a_later_announcement_keeps_the_epoch(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    let first = a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert_eq!(b.routes.announce(&record("b"), LONG).await.unwrap().epoch, first.epoch);
+    assert_eq!(a.routes.announce(&record("a"), LONG).await.unwrap().epoch, first.epoch);
+}
+
+async fn a_look_up_carries_the_epoch(fleet: Fleet) {
+    let a = fleet.pod("a");
+    let epoch = a.routes.announce(&record("a"), LONG).await.unwrap().epoch;
+    assert_eq!(a.routes.lookup(&[chats()]).await.unwrap().epoch, Some(epoch));
+}
+
+async fn the_epoch_is_missing_after_a_flush_until_somebody_announces(mut fleet: Fleet) {
+    let a = fleet.pod("a");
+    let before = a.routes.announce(&record("a"), LONG).await.unwrap().epoch;
+    a.routes.apply(&pod("a"), &[add(chats(), LONG)]).await.unwrap();
+    fleet.start_again_empty().await;
+
+    let seen = a.routes.lookup(&[chats()]).await.unwrap();
+    assert_eq!((seen.epoch, &seen.pods[0][..]), (None, &[][..]));
+    let again = a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert_ne!(again.epoch, before);
+    assert!(!again.was_present);
+}
+
+async fn announcing_again_finds_the_pod_present(fleet: Fleet) {
+    let a = fleet.pod("a");
+    a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert!(a.routes.announce(&record("a"), LONG).await.unwrap().was_present);
+}
+
+async fn announcing_after_expiry_says_that_the_pod_was_not_there(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    a.routes.announce(&record("a"), SHORT).await.unwrap();
+    let lapsed = || async { b.routes.announce(&record("b"), LONG).await.unwrap().lapsed == [pod("a")] };
+    wait::until("the liveness key runs out", lapsed).await;
+    assert!(!a.routes.announce(&record("a"), LONG).await.unwrap().was_present);
+    assert!(a.routes.announce(&record("a"), LONG).await.unwrap().was_present);
+}
+
+async fn announcing_after_being_pruned_says_that_the_pod_was_not_there(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    a.routes.announce(&record("a"), LONG).await.unwrap();
+    b.routes.retire(&pod("a"), false).await.unwrap();
+    assert!(!a.routes.announce(&record("a"), LONG).await.unwrap().was_present);
+}
+
+async fn a_pod_that_starts_again_was_not_there(fleet: Fleet) {
+    fleet.pod("a").routes.announce(&record("a"), LONG).await.unwrap();
+    assert!(!fleet.pod("a").routes.announce(&record("a"), LONG).await.unwrap().was_present);
+}
+
+async fn announcements_list_the_living_and_the_lapsed(fleet: Fleet) {
+    let (a, b, c) = (fleet.pod("a"), fleet.pod("b"), fleet.pod("c"));
+    a.routes.announce(&record("a"), LONG).await.unwrap();
+    b.routes.announce(&record("b"), SHORT).await.unwrap();
+    let seen = c.routes.announce(&record("c"), LONG).await.unwrap();
+    let mut pods = seen.pods;
+    pods.sort_by(|one, other| one.id.cmp(&other.id));
+    assert_eq!(pods, [record("a"), record("b"), record("c")]);
+    let lapsed = || async {
+        let seen = c.routes.announce(&record("c"), LONG).await.unwrap();
+        seen.lapsed == [pod("b")] && seen.pods.len() == 2
+    };
+    wait::until("b lapses", lapsed).await;
+}
+
+async fn a_retired_pod_is_no_member(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    b.routes.announce(&record("b"), LONG).await.unwrap();
+    b.routes.retire(&pod("b"), false).await.unwrap();
+    let seen = a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert_eq!((seen.pods, seen.lapsed), (vec![record("a")], vec![]));
+}
+
+async fn retiring_spares_a_living_pod_when_asked_to(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    b.routes.announce(&record("b"), SHORT).await.unwrap();
+    a.routes.retire(&pod("b"), true).await.unwrap();
+    assert_eq!(a.routes.announce(&record("a"), LONG).await.unwrap().pods.len(), 2);
+    let retired = || async {
+        a.routes.retire(&pod("b"), true).await.unwrap();
+        let seen = a.routes.announce(&record("a"), LONG).await.unwrap();
+        seen.pods.len() == 1 && seen.lapsed.is_empty()
+    };
+    wait::until("b lapses and is retired", retired).await;
+}
+
+async fn a_change_of_nothing_and_a_look_up_of_nothing_are_fine(fleet: Fleet) {
+    let a = fleet.pod("a");
+    a.routes.apply(&pod("a"), &[]).await.unwrap();
+    a.routes.prune(&pod("b"), &[]).await.unwrap();
+    assert!(a.routes.lookup(&[]).await.unwrap().pods.is_empty());
+}

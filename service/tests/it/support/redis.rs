@@ -1,0 +1,162 @@
+//! A real Redis of a test's own.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use daisi_ws_service::{
+    adapters::redis::RedisStore,
+    config::{self, Secret},
+    lifecycle::{Shutdown, Tasks},
+    metrics::Metrics,
+};
+use tempfile::TempDir;
+
+use super::wait;
+
+/// How a server is protected.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) password: Option<&'static str>,
+    /// Speak TLS only, with a certificate that [`RedisServer::config`] trusts.
+    pub(crate) tls: bool,
+}
+
+/// A `redis-server` without persistence on a free port; it dies with this value.
+pub(crate) struct RedisServer {
+    folder: TempDir,
+    port: u16,
+    options: Options,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts one and waits until it answers.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts a protected one.
+    pub(crate) async fn start_with(options: Options) -> Self {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let mut server = Self { folder: TempDir::new().unwrap(), port, options, process: None };
+        if server.options.tls {
+            server.make_certificates();
+        }
+        server.start_again_empty().await;
+        server
+    }
+
+    /// The section `redis` that reaches it.
+    pub(crate) fn config(&self) -> config::Redis {
+        config::Redis {
+            address: format!("localhost:{}", self.port),
+            username: String::new(),
+            password: Secret::new(self.options.password.unwrap_or_default()),
+            db: 0,
+            tls: self.options.tls,
+            ca_file: self.options.tls.then(|| self.folder.path().join("cert.pem")),
+            pool_size: 4,
+            command_timeout: Duration::from_millis(500),
+            session_lock_retry_delay: Duration::from_millis(200),
+        }
+    }
+
+    /// A pod's store on it.
+    pub(crate) fn store(&self) -> RedisStore {
+        RedisStore::new(&self.config(), tasks()).unwrap()
+    }
+
+    /// A plain connection for looking at it and for playing an old pod.
+    pub(crate) async fn client(&self) -> redis::aio::MultiplexedConnection {
+        let url = format!("redis://:{}@127.0.0.1:{}", self.options.password.unwrap_or_default(), self.port);
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// Kills it; its data is gone.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it on the same port, without data, and waits until it answers.
+    pub(crate) async fn start_again_empty(&mut self) {
+        self.stop();
+        self.process = Some(self.command().spawn().unwrap_or_else(|error| {
+            panic!(
+                "can't run redis-server ({error}): run the tests with .ci/test, which brings it, or set REDIS_SERVER to its path"
+            )
+        }));
+        let port = self.port;
+        wait::until("redis-server listens", || async move { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() })
+            .await;
+    }
+
+    /// Stops it from running without closing anything: connections stay, answers do not come.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it run on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()));
+        let port = self.port.to_string();
+        command.current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", "."]);
+        if self.options.tls {
+            command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+            command.args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "cert.pem"]);
+        } else {
+            command.args(["--port", &port]);
+        }
+        if let Some(password) = self.options.password {
+            command.args(["--requirepass", password]);
+        }
+        command
+    }
+
+    fn make_certificates(&self) {
+        let status = Command::new("openssl")
+            .current_dir(self.folder.path())
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args([
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ])
+            .args(["-keyout", "key.pem", "-out", "cert.pem"])
+            .stderr(Stdio::null())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "can't make a certificate: run the tests with .ci/test, which brings openssl"
+        );
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The tasks of one pod.
+pub(crate) fn tasks() -> Tasks {
+    Tasks::new(Shutdown::default(), std::sync::Arc::new(Metrics::new().unwrap()), tracing::Span::none())
+}
