@@ -21,7 +21,8 @@ use crate::{application::ports::StoreError, config, lifecycle::Tasks};
 
 /// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.
 ///
-/// Every call ends within twice `redis.command_timeout_ms`, most within once. No outage, of whatever length, needs a new store.
+/// Every call ends within twice `redis.command_timeout_ms`, most within once; only renewing locks whose values are no owner (see `locks`) may
+/// take longer. No outage, of whatever length, needs a new store.
 pub struct RedisStore {
     connector: Arc<Connector>,
     commands: Commands,

@@ -101,7 +101,7 @@ async fn a_listener_hears_again_after_a_freeze(fleet: Fleet) {
     assert_eq!(signal(&mut listener).await, KillSignal::Resubscribed);
     fleet.freeze();
     // Until the subscription has been noticed to be dead: a freeze shorter than that is a delay, not an interruption.
-    for _ in 0..4 {
+    for _ in 0..5 {
         assert!(a.kills.publish(&kill(user("lost"))).await.is_err());
     }
     fleet.thaw();

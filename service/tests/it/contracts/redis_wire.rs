@@ -18,7 +18,10 @@ use daisi_ws_service::{
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
 use super::fleet::{LONG, admin, agent, chat, company, owner, pod, record, signal, user};
-use crate::support::redis::{Options, RedisServer, tasks};
+use crate::support::{
+    late_proxy::LateProxy,
+    redis::{Options, RedisServer, tasks},
+};
 
 async fn get(client: &mut MultiplexedConnection, key: &str) -> Option<String> {
     client.get(key).await.unwrap()
@@ -238,4 +241,25 @@ async fn a_server_with_a_certificate_of_the_given_ca_is_trusted_and_no_other() {
 
     let distrustful = RedisStore::new(&config::Redis { ca_file: None, ..server.config() }, tasks()).unwrap();
     assert!(distrustful.ping().await.is_err());
+}
+
+#[tokio::test]
+async fn a_late_route_change_does_not_undo_a_confirmed_one() {
+    let server = RedisServer::start().await;
+    let proxy = LateProxy::start(server.config().address).await;
+    let writer = RedisStore::new(&config::Redis { address: proxy.address(), ..server.config() }, tasks()).unwrap();
+    let (reader, chats) = (server.store(), RouteKey::Chats { company: company(), agent: agent() });
+    let add = [RouteChange::Add { route: chats.clone(), ttl: LONG }];
+    writer.apply(&pod("a"), &add).await.unwrap();
+
+    proxy.hold();
+    let removed = writer.apply(&pod("a"), &[RouteChange::Remove { route: chats.clone() }]).await;
+    assert!(matches!(removed, Err(StoreError::Unavailable(_))), "{removed:?}");
+    writer.apply(&pod("a"), &add).await.unwrap();
+
+    proxy.deliver(1).await;
+    // The server takes what arrived before the first of these no later than between it and the next.
+    for _ in 0..3 {
+        assert_eq!(reader.lookup(std::slice::from_ref(&chats)).await.unwrap().pods, [[pod("a")]]);
+    }
 }

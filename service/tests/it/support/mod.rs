@@ -6,5 +6,6 @@ pub(crate) mod fixture;
 pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod nats;
+pub(crate) mod late_proxy;
 pub(crate) mod redis;
 pub(crate) mod wait;
