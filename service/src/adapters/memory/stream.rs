@@ -441,6 +441,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_consumer_begins_with_what_is_published_after_it() {
+        let stream = stream(100, 100);
+        publish(&stream, 2);
+        let a = stream.handle(pod("a"));
+        publish(&stream, 1);
+        assert_eq!((stream.pending(), seqs(&a, 10).await), (1, vec![3]));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nothing_is_published_while_the_stream_is_down() {
         let stream = stream(100, 100);
         stream.set_down(true);

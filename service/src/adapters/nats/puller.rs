@@ -1,8 +1,8 @@
 //! The one task that asks for events: it keeps about as many requested or buffered as a pull takes, and finds the consumer again after whatever
 //! befell it.
 //!
-//! All requests of a pod answer to one inbox, subscribed for the life of the task, and a request is never taken back: whatever the server sends
-//! for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
+//! All requests of a pod answer to one inbox, subscribed until the source is closed or nobody pulls any more, and until then a request is never
+//! taken back: whatever the server sends for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
 //! batch too many after a reconnect.
 
 use std::{sync::Arc, time::Duration};
@@ -136,7 +136,7 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Returns when the source is closed, or the client has ended the subscription.
+    /// Returns when the source is closed, nobody pulls, or the client has ended the subscription.
     async fn serve(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,7 +156,13 @@ impl<'a> Puller<'a> {
                 },
                 () = shared.changed.notified() => self.reconnected(),
                 () = shared.buffer.demand() => {}
-                _ = tick.tick() => self.look_around().await,
+                _ = tick.tick() => {
+                    self.listen_for_silence();
+                    if shared.buffer.is_abandoned(shared.buffer.limits().ack_wait / 2) {
+                        tracing::warn!("nobody pulls; fetched events go back to the stream");
+                        return self.drain().await;
+                    }
+                }
             }
         }
     }
@@ -303,16 +309,10 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Looks for silence, and for events that nobody pulls.
-    async fn look_around(&mut self) {
+    fn listen_for_silence(&mut self) {
         if self.outstanding > 0 && self.heard.elapsed() >= SILENCE {
             self.lose();
             self.down("the server has fallen silent");
-        }
-        let abandoned = self.shared.buffer.abandoned(self.shared.buffer.limits().ack_wait / 2);
-        if !abandoned.is_empty() {
-            tracing::warn!(events = abandoned.len(), "nobody pulls; fetched events go back to the stream");
-            give_back(self.shared, &abandoned).await;
         }
     }
 
@@ -335,7 +335,8 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Gives everything back: the buffer, and what is on its way.
+    /// Gives everything back: the buffer, and what is on its way. Without the subscription the server drops the requests that are out; there is
+    /// no other way to take one back.
     async fn drain(mut self) {
         let mut tickets = self.shared.buffer.empty();
         // The subscription ends once the server has confirmed that it sends no more.
