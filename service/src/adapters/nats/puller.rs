@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// Waits between two attempts to find the consumer: the first, and the cap.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(1);
+/// How old what is known of the consumer may get: an operator may change its limits.
+const REFRESH: Duration = Duration::from_secs(30);
 /// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for what is on its way when the pod stops.
@@ -101,6 +103,7 @@ struct Puller<'a> {
     inbox: String,
     subscriber: Subscriber,
     binding: Option<Binding>,
+    bound_at: Instant,
     /// The stream that was bound last: what still comes of earlier requests is its.
     stream: StreamId,
     /// The consumer was found, but ended or refused a request since anything was heard of it: finding it again proves nothing.
@@ -125,6 +128,7 @@ impl<'a> Puller<'a> {
             inbox,
             subscriber,
             binding: None,
+            bound_at: now,
             stream: StreamId(0),
             doubtful: false,
             next_request: 0,
@@ -172,7 +176,7 @@ impl<'a> Puller<'a> {
         if self.retry_at > Instant::now() {
             return;
         }
-        if self.binding.is_none() {
+        if self.binding.is_none() || self.bound_at.elapsed() >= REFRESH {
             self.bind().await;
         }
         if self.binding.is_some() {
@@ -181,6 +185,7 @@ impl<'a> Puller<'a> {
     }
 
     async fn bind(&mut self) {
+        self.bound_at = Instant::now();
         if !self.shared.is_connected() {
             self.down("no connection to the server");
             return self.later();
@@ -199,6 +204,7 @@ impl<'a> Puller<'a> {
                 }
             }
             Err(error) => {
+                self.binding = None;
                 self.down(&error.to_string());
                 self.later();
             }

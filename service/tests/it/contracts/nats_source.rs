@@ -361,6 +361,51 @@ async fn without_a_server_the_start_fails_or_waits_as_configured() {
     assert_eq!(seqs(&pull(&source, 1).await), [seq]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_in_good_order_is_ridden_out() {
+    let (mut server, publisher, _) = world().await;
+    let source = source(&server.section()).await;
+    for _ in 0..3 {
+        let seq = put(&publisher, SUBJECT).await;
+        let events = pull(&source, 1).await;
+        assert_eq!(seqs(&events), [seq]);
+        ack(&source, &events).await;
+        server.stop();
+        server.restart().await;
+        let since = Instant::now();
+        until("it is connected", async || {
+            let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
+            source.is_connected()
+        })
+        .await;
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_consumer_found_later_keeps_the_pod_unready_and_waiting() {
+    let (mut server, _, js) = world().await;
+    let push = consumer::push::Config {
+        durable_name: Some("ws_fanout".to_owned()),
+        deliver_subject: "deliver.here".to_owned(),
+        ..Default::default()
+    };
+    js.create_stream(stream_config(&["wa.>"])).await.unwrap().create_consumer(push).await.unwrap();
+    server.kill();
+    let mut nats = server.section();
+    nats.retry_on_failed_connect = true;
+    let source = source(&nats).await;
+    server.restart().await;
+    until("the reason is the push consumer", async || {
+        source.pull(1).await.is_err_and(|e| e.to_string().contains("push consumer"))
+    })
+    .await;
+    assert!(!source.is_connected());
+
+    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+    until("it is connected", async || source.is_connected()).await;
+}
+
 // === who may come in ===
 
 #[tokio::test]
@@ -389,6 +434,14 @@ async fn a_token_opens_the_door() {
     wrong.token = Secret::new("hunter2");
     let error = refused(&wrong).await;
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_there_are_an_error_at_the_start() {
+    let mut nats = section("nats://127.0.0.1:1");
+    nats.retry_on_failed_connect = true;
+    nats.credentials_file = Some("/nowhere/gateway.creds".into());
+    assert!(matches!(refused(&nats).await, NatsStartError::Credentials { .. }));
 }
 
 #[tokio::test]
@@ -429,6 +482,20 @@ async fn publishing_says_what_is_wrong() {
     assert!(matches!(publish(&nats, SUBJECT, "{}".into(), Some("a\r\nb")).await, Err(PublishError::RequestId)));
     publish(&nats, SUBJECT, "{}".into(), Some("r7")).await.unwrap();
     assert_eq!(pull(&source, 1).await[0].request_id.as_deref(), Some("r7"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn huge_events_come_in_portions_of_bounded_size() {
+    let (server, publisher, _) = world().await;
+    let source = source(&server.section()).await;
+    let huge = bytes::Bytes::from(vec![b'x'; 900_000]);
+    let mut published = Vec::new();
+    for _ in 0..30 {
+        published.push(publisher.publish(SUBJECT, huge.clone(), &[]).await.unwrap());
+    }
+    let events = pull(&source, published.len()).await;
+    assert_eq!(seqs(&events), published);
+    assert!(events.iter().all(|event| event.payload == huge && event.deliveries == 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
