@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod event_source;
 #[cfg(test)]
+mod nats_faults;
+#[cfg(test)]
 mod nats_source;

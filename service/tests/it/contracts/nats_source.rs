@@ -1,4 +1,4 @@
-//! What JetStream as an event source does beyond the contract of all sources: what it finds, what it makes, and what it survives.
+//! What JetStream as an event source does beyond the contract of all sources: what it finds and makes, who may come in, what it passes on.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::event_source::PATIENCE;
 use crate::support::nats::{Access, DEFAULTS, NatsServer, section, tasks};
 
-const SUBJECT: &str = "wa.acme.a1.chats";
+pub(crate) const SUBJECT: &str = "wa.acme.a1.chats";
 
-async fn source(nats: &Nats) -> NatsSource {
+pub(crate) async fn source(nats: &Nats) -> NatsSource {
     NatsSource::connect(nats, DEFAULTS, &tasks()).await.unwrap()
 }
 
-async fn refused(nats: &Nats) -> NatsStartError {
+pub(crate) async fn refused(nats: &Nats) -> NatsStartError {
     match NatsSource::connect(nats, DEFAULTS, &tasks()).await {
         Ok(_) => panic!("it connected"),
         Err(error) => error,
@@ -27,14 +27,14 @@ async fn refused(nats: &Nats) -> NatsStartError {
 }
 
 /// A server with somebody who looks at it from outside.
-async fn world() -> (NatsServer, Publisher, Context) {
+pub(crate) async fn world() -> (NatsServer, Publisher, Context) {
     let server = NatsServer::start().await;
     let publisher = Publisher::connect(&server.section()).await.unwrap();
     let js = jetstream::new(publisher.client().clone());
     (server, publisher, js)
 }
 
-async fn put(publisher: &Publisher, subject: &str) -> u64 {
+pub(crate) async fn put(publisher: &Publisher, subject: &str) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match publisher.publish(subject, "{}".into(), &[]).await {
@@ -45,7 +45,7 @@ async fn put(publisher: &Publisher, subject: &str) -> u64 {
 }
 
 /// Pulls through errors until `count` events came.
-async fn pull(source: &NatsSource, count: usize) -> Vec<RawEvent> {
+pub(crate) async fn pull(source: &NatsSource, count: usize) -> Vec<RawEvent> {
     let deadline = Instant::now() + PATIENCE;
     let mut events = Vec::new();
     while events.len() < count {
@@ -57,26 +57,26 @@ async fn pull(source: &NatsSource, count: usize) -> Vec<RawEvent> {
     events
 }
 
-async fn ack(source: &NatsSource, events: &[RawEvent]) {
+pub(crate) async fn ack(source: &NatsSource, events: &[RawEvent]) {
     let settlements: Vec<_> = events.iter().map(|event| (event.ticket.clone(), Settlement::Ack)).collect();
     source.settle(&settlements).await.unwrap();
 }
 
-fn seqs(events: &[RawEvent]) -> Vec<u64> {
+pub(crate) fn seqs(events: &[RawEvent]) -> Vec<u64> {
     events.iter().map(|event| event.seq).collect()
 }
 
-async fn consumer_info(js: &Context) -> consumer::Info {
+pub(crate) async fn consumer_info(js: &Context) -> consumer::Info {
     js.get_stream("wa_stream").await.unwrap().consumer_info("ws_fanout").await.unwrap()
 }
 
-fn stream_config(subjects: &[&str]) -> stream::Config {
+pub(crate) fn stream_config(subjects: &[&str]) -> stream::Config {
     let subjects = subjects.iter().map(|s| (*s).to_owned()).collect();
     stream::Config { name: "wa_stream".to_owned(), subjects, ..Default::default() }
 }
 
 /// Waits until `holds`, calling it again and again.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < deadline, "still not: {what}");
@@ -195,215 +195,6 @@ async fn many_pods_may_make_the_stream_at_the_same_time() {
     }
     let seq = put(&publisher, SUBJECT).await;
     assert_eq!(seqs(&pull(&pods[0], 1).await), [seq]);
-}
-
-#[tokio::test]
-async fn a_deleted_consumer_is_made_anew() {
-    let (server, publisher, js) = world().await;
-    let source = source(&server.section()).await;
-    let seq = put(&publisher, SUBJECT).await;
-    let events = pull(&source, 1).await;
-    assert_eq!(seqs(&events), [seq]);
-    ack(&source, &events).await;
-
-    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
-    until("the consumer is there again", async || {
-        let _ = tokio::time::timeout(Duration::from_millis(50), source.pull(10)).await;
-        js.get_stream("wa_stream").await.unwrap().consumer_info("ws_fanout").await.is_ok()
-    })
-    .await;
-    let again = put(&publisher, SUBJECT).await;
-    let events = pull(&source, 1).await;
-    assert_eq!((seqs(&events), source.is_connected()), (vec![again], true));
-}
-
-#[tokio::test]
-async fn a_deleted_stream_is_made_anew_and_has_another_identity() {
-    let (server, publisher, js) = world().await;
-    let source = source(&server.section()).await;
-    put(&publisher, SUBJECT).await;
-    let first = pull(&source, 1).await.remove(0);
-    js.delete_stream("wa_stream").await.unwrap();
-    until("the stream is there again", async || {
-        let _ = tokio::time::timeout(Duration::from_millis(50), source.pull(10)).await;
-        match js.get_stream("wa_stream").await {
-            Ok(stream) => stream.consumer_info("ws_fanout").await.is_ok(),
-            Err(_) => false,
-        }
-    })
-    .await;
-    put(&publisher, SUBJECT).await;
-    let second = pull(&source, 1).await.remove(0);
-    assert_eq!((first.seq, second.seq), (1, 1));
-    assert_ne!(first.stream, second.stream);
-}
-
-#[tokio::test]
-async fn what_nobody_pulls_goes_to_a_pod_that_does() {
-    let (server, publisher, js) = world().await;
-    let mut defaults = DEFAULTS;
-    defaults.ack_wait = Duration::from_secs(4);
-    let idle = NatsSource::connect(&server.section(), defaults, &tasks()).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(100), idle.pull(10)).await.is_err());
-    // Its request is out, and it pulls no more.
-    let seq = put(&publisher, SUBJECT).await;
-    until("the idle pod has the event", async || consumer_info(&js).await.num_ack_pending == 1).await;
-    let since = Instant::now();
-    let busy = source(&server.section()).await;
-    let event = pull(&busy, 1).await.remove(0);
-    assert_eq!((event.seq, event.deliveries), (seq, 2));
-    assert!(since.elapsed() < defaults.ack_wait * 9 / 10, "{:?}", since.elapsed());
-}
-
-// === what it survives ===
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_server_is_an_outage_within_seconds_and_resumes_without_loss() {
-    let (server, publisher, js) = world().await;
-    let source = source(&server.section()).await;
-    assert!(tokio::time::timeout(Duration::from_millis(200), source.pull(10)).await.is_err());
-
-    server.freeze();
-    let since = Instant::now();
-    while source.pull(10).await.is_ok() {}
-    assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
-    assert!(!source.is_connected());
-    // Long enough for the client to give the connection up and try others, all of them accepted by a kernel and answered by nobody.
-    let until_given_up = Instant::now() + Duration::from_secs(8);
-    while Instant::now() < until_given_up {
-        assert!(source.pull(10).await.is_err());
-    }
-
-    server.thaw();
-    let since = Instant::now();
-    until("it is connected", async || {
-        let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
-        source.is_connected()
-    })
-    .await;
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-    let mut published = Vec::new();
-    for _ in 0..20 {
-        published.push(put(&publisher, SUBJECT).await);
-    }
-    let events = pull(&source, 20).await;
-    let mut taken = seqs(&events);
-    taken.sort_unstable();
-    assert_eq!(taken, published);
-    ack(&source, &events).await;
-    until("all is settled", async || consumer_info(&js).await.num_ack_pending == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_survive_crashes_of_the_server_under_load() {
-    let (mut server, publisher, js) = world().await;
-    let (a, b) = (source(&server.section()).await, source(&server.section()).await);
-    let mut published = Vec::new();
-    let mut taken = std::collections::BTreeSet::new();
-    for round in 0..3 {
-        for _ in 0..100 {
-            published.push(put(&publisher, SUBJECT).await);
-        }
-        for pod in [&a, &b] {
-            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(200), pod.pull(40)).await {
-                taken.extend(seqs(&events));
-                ack(pod, &events).await;
-            }
-        }
-        if round < 2 {
-            server.kill();
-            // What was fetched before is still good.
-            while let Ok(events) = a.pull(1000).await {
-                taken.extend(seqs(&events));
-            }
-            server.restart().await;
-        }
-    }
-    until("every event has come", async || {
-        for pod in [&a, &b] {
-            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(50), pod.pull(256)).await {
-                taken.extend(seqs(&events));
-                ack(pod, &events).await;
-            }
-        }
-        published.iter().all(|seq| taken.contains(seq))
-    })
-    .await;
-    until("all is settled", async || {
-        for pod in [&a, &b] {
-            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(50), pod.pull(256)).await {
-                ack(pod, &events).await;
-            }
-        }
-        consumer_info(&js).await.num_ack_pending == 0
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_server_the_start_fails_or_waits_as_configured() {
-    let mut server = NatsServer::start().await;
-    let mut nats = server.section();
-    server.kill();
-    let since = Instant::now();
-    let error = refused(&nats).await;
-    assert!(matches!(error, NatsStartError::Connect { .. }), "{error:?}");
-    assert!(since.elapsed() < Duration::from_secs(5));
-
-    nats.retry_on_failed_connect = true;
-    let source = source(&nats).await;
-    assert!(!source.is_connected());
-    assert_eq!(source.limits().max_ack_pending, DEFAULTS.max_ack_pending);
-    assert!(source.pull(1).await.is_err());
-    server.restart().await;
-    until("it is connected", async || source.is_connected()).await;
-    let seq = publish(&nats, SUBJECT, "{}".into(), None).await.unwrap();
-    assert_eq!(seqs(&pull(&source, 1).await), [seq]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_in_good_order_is_ridden_out() {
-    let (mut server, publisher, _) = world().await;
-    let source = source(&server.section()).await;
-    for _ in 0..3 {
-        let seq = put(&publisher, SUBJECT).await;
-        let events = pull(&source, 1).await;
-        assert_eq!(seqs(&events), [seq]);
-        ack(&source, &events).await;
-        server.stop();
-        server.restart().await;
-        let since = Instant::now();
-        until("it is connected", async || {
-            let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
-            source.is_connected()
-        })
-        .await;
-        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_consumer_found_later_keeps_the_pod_unready_and_waiting() {
-    let (mut server, _, js) = world().await;
-    let push = consumer::push::Config {
-        durable_name: Some("ws_fanout".to_owned()),
-        deliver_subject: "deliver.here".to_owned(),
-        ..Default::default()
-    };
-    js.create_stream(stream_config(&["wa.>"])).await.unwrap().create_consumer(push).await.unwrap();
-    server.kill();
-    let mut nats = server.section();
-    nats.retry_on_failed_connect = true;
-    let source = source(&nats).await;
-    server.restart().await;
-    until("the reason is the push consumer", async || {
-        source.pull(1).await.is_err_and(|e| e.to_string().contains("push consumer"))
-    })
-    .await;
-    assert!(!source.is_connected());
-
-    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
-    until("it is connected", async || source.is_connected()).await;
 }
 
 // === who may come in ===
