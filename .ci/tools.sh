@@ -32,7 +32,7 @@ recent_nats() {
   ((major > wanted_major || (major == wanted_major && minor >= wanted_minor)))
 }
 
-can_fetch() { [[ $(id -u) == 0 ]] && command -v apt-get dpkg-deb >/dev/null; }
+can_fetch() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; }
 
 find_redis() {
   if [[ ${REDIS_SERVER:-} ]]; then
@@ -74,9 +74,8 @@ fetch_nats() {
   [[ $deb ]] || give_up "apt-get downloaded no nats-server package."
   # The program needs nothing but libc, so its package alone will do.
   dpkg-deb --fsys-tarfile "$deb" | tar -xf - -C "$work/root"
-  mv "$(find "$work/root" -path '*bin/nats-server' -type f | head -n 1)" "$bin/nats-server.new"
-  # Renamed last, so that a run that is cut off, or one beside it, never leaves half a program.
-  mv "$bin/nats-server.new" "$bin/nats-server"
+  # One rename within target/, so that a run that is cut off, or one beside it, never leaves half a program.
+  mv "$(find "$work/root" -path '*bin/nats-server' -type f | head -n 1)" "$bin/nats-server"
   recent_nats "$bin/nats-server" || give_up "the nats-server of $suite does not run here, or is older than $wanted_major.$wanted_minor."
 }
 

@@ -9,8 +9,9 @@
 //!
 //! Time is tokio's, so tests may pause it. Time stamps of events are the wall clock's.
 
+mod log;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,6 +23,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+use self::log::Log;
 use crate::{
     application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLimits, Ticket},
     clock,
@@ -63,35 +65,6 @@ pub struct Headers {
 #[error("the event stream is down")]
 pub struct StreamDown;
 
-#[derive(Debug, Clone)]
-struct Stored {
-    subject: String,
-    payload: Bytes,
-    headers: Headers,
-    at: Duration,
-}
-
-/// An event that was delivered and not settled.
-#[derive(Debug)]
-struct Pending {
-    deliveries: u64,
-    /// When it is up for delivery again.
-    due: Instant,
-}
-
-#[derive(Debug)]
-struct Log {
-    events: VecDeque<Stored>,
-    /// Sequence of the first event in `events`.
-    first: u64,
-    /// Next event that the consumer has not delivered; `None` until there is a consumer.
-    next: Option<u64>,
-    pending: BTreeMap<u64, Pending>,
-    terminated: BTreeSet<u64>,
-    down: bool,
-    cut: HashSet<PodId>,
-}
-
 #[derive(Debug)]
 struct Inner {
     id: StreamId,
@@ -111,26 +84,14 @@ impl Stream {
     /// An empty stream, without a consumer yet.
     #[must_use]
     pub fn new(options: StreamOptions) -> Self {
-        let log = Log {
-            events: VecDeque::new(),
-            first: 1,
-            next: None,
-            pending: BTreeMap::new(),
-            terminated: BTreeSet::new(),
-            down: false,
-            cut: HashSet::new(),
-        };
         let id = StreamId(i128::try_from(clock::now().as_nanos()).unwrap_or_default());
-        Self { inner: Arc::new(Inner { id, options, log: Mutex::new(log), version: watch::Sender::new(0) }) }
+        Self { inner: Arc::new(Inner { id, options, log: Mutex::new(Log::default()), version: watch::Sender::new(0) }) }
     }
 
     /// The source of one pod. The first one begins the consumer: it delivers what is published from now on.
     #[must_use]
     pub fn handle(&self, pod: PodId) -> StreamHandle {
-        let mut log = self.lock();
-        let end = log.end();
-        log.next.get_or_insert(end);
-        drop(log);
+        self.lock().begin();
         StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false) }
     }
 
@@ -143,11 +104,7 @@ impl Stream {
         if log.down {
             return Err(StreamDown);
         }
-        let seq = log.end();
-        log.events.push_back(Stored { subject: subject.to_owned(), payload: payload.into(), headers, at: clock::now() });
-        if log.events.len() > self.inner.options.capacity.max(1) {
-            log.drop_oldest();
-        }
+        let seq = log.append(subject, payload.into(), headers, self.inner.options.capacity);
         drop(log);
         self.wake();
         Ok(seq)
@@ -174,14 +131,13 @@ impl Stream {
     /// How many events are delivered and not settled, delayed retries included.
     #[must_use]
     pub fn ack_pending(&self) -> usize {
-        self.lock().pending.len()
+        self.lock().unsettled()
     }
 
     /// How many events the consumer has not delivered yet.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        let log = self.lock();
-        log.end() - log.next.unwrap_or_else(|| log.end()).max(log.first)
+        self.lock().undelivered()
     }
 
     /// Sequences of the events that were terminated and are still kept.
@@ -202,82 +158,6 @@ impl Stream {
 
     fn wake(&self) {
         self.inner.version.send_modify(|version| *version += 1);
-    }
-}
-
-impl Log {
-    /// Sequence of the next event to be stored.
-    fn end(&self) -> u64 {
-        self.first + self.events.len() as u64
-    }
-
-    fn get(&self, seq: u64) -> Option<&Stored> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        self.events.get(index)
-    }
-
-    fn drop_oldest(&mut self) {
-        self.events.pop_front();
-        self.pending.remove(&self.first);
-        self.terminated.remove(&self.first);
-        self.first += 1;
-    }
-
-    fn reaches(&self, pod: &PodId) -> bool {
-        !self.down && !self.cut.contains(pod)
-    }
-
-    /// Delivers up to `max` events that are due, redeliveries first.
-    fn deliver(&mut self, inner: &Inner, max: usize) -> Vec<RawEvent> {
-        let now = Instant::now();
-        let due = now + inner.options.ack_wait;
-        let mut deliver: Vec<u64> = self.pending.iter().filter(|(_, p)| p.due <= now).map(|(seq, _)| *seq).take(max).collect();
-        let mut next = self.next.unwrap_or_else(|| self.end()).max(self.first);
-        let free = inner.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
-        let new = (self.end() - next).min(free.min(max - deliver.len()) as u64);
-        deliver.extend(next..next + new);
-        next += new;
-        self.next = Some(next);
-        deliver.into_iter().filter_map(|seq| self.deliver_one(inner.id, seq, due)).collect()
-    }
-
-    fn deliver_one(&mut self, stream: StreamId, seq: u64, due: Instant) -> Option<RawEvent> {
-        let stored = self.get(seq)?.clone();
-        let pending = self.pending.entry(seq).or_insert(Pending { deliveries: 0, due });
-        pending.deliveries += 1;
-        pending.due = due;
-        Some(RawEvent {
-            subject: stored.subject,
-            payload: stored.payload,
-            stream,
-            seq,
-            stored_at: stored.at,
-            deliveries: pending.deliveries,
-            request_id: stored.headers.request_id,
-            traceparent: stored.headers.traceparent,
-            ticket: Ticket(format!("{seq}.{}", pending.deliveries)),
-        })
-    }
-
-    /// As nats-server does, this looks at the sequence alone; the delivery in the ticket is for people.
-    fn settle(&mut self, ticket: &Ticket, settlement: Settlement) {
-        let Some(seq) = ticket.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
-        let Some(pending) = self.pending.get_mut(&seq) else { return };
-        match settlement {
-            Settlement::Retry(delay) => pending.due = Instant::now() + delay,
-            Settlement::Ack => {
-                self.pending.remove(&seq);
-            }
-            Settlement::Terminate => {
-                self.pending.remove(&seq);
-                self.terminated.insert(seq);
-            }
-        }
-    }
-
-    /// When the next redelivery is due.
-    fn next_due(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.due).min()
     }
 }
 
@@ -438,6 +318,15 @@ mod tests {
         stream.cut(&pod("a"), false);
         publish(&stream, 1);
         assert_eq!(seqs(&a, 1).await, [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_consumer_begins_with_what_is_published_after_it() {
+        let stream = stream(100, 100);
+        publish(&stream, 2);
+        let a = stream.handle(pod("a"));
+        publish(&stream, 1);
+        assert_eq!((stream.pending(), seqs(&a, 10).await), (1, vec![3]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -100,20 +100,18 @@ impl Buffer {
         if room * 2 >= state.target { room } else { 0 }
     }
 
-    /// Takes everything out if its oldest event has waited for `patience`, and wants nothing until the next pull: whoever does not pull should not
-    /// keep events from the other pods.
-    pub(super) fn abandoned(&self, patience: Duration) -> Vec<Ticket> {
-        let mut state = self.lock();
-        if state.events.front().is_none_or(|(since, _)| since.elapsed() < patience) {
-            return Vec::new();
-        }
-        state.target = 0;
-        state.events.drain(..).map(|(_, event)| event.ticket).collect()
+    /// Has an event waited here for `patience`? Whoever does not pull should not keep events from the other pods.
+    pub(super) fn is_abandoned(&self, patience: Duration) -> bool {
+        self.lock().events.front().is_some_and(|(since, _)| since.elapsed() >= patience)
     }
 
-    /// Takes everything out and wants nothing.
+    /// Takes everything out to give it back. If there was something, nothing is wanted until the next pull.
     pub(super) fn empty(&self) -> Vec<Ticket> {
-        self.abandoned(Duration::ZERO)
+        let mut state = self.lock();
+        if !state.events.is_empty() {
+            state.target = 0;
+        }
+        state.events.drain(..).map(|(_, event)| event.ticket).collect()
     }
 
     /// How the link is.
@@ -200,9 +198,10 @@ mod tests {
         let buffer = buffer();
         buffer.take(10);
         buffer.put([event(1), event(2)]);
-        assert!(buffer.abandoned(Duration::from_secs(5)).is_empty());
+        assert!(!buffer.is_abandoned(Duration::from_secs(5)));
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(buffer.abandoned(Duration::from_secs(5)).len(), 2);
+        assert!(buffer.is_abandoned(Duration::from_secs(5)));
+        assert_eq!(buffer.empty().len(), 2);
         assert_eq!(buffer.room(0), 0);
         buffer.take(10);
         assert_eq!(buffer.room(0), 10);

@@ -1,8 +1,8 @@
 //! The one task that asks for events: it keeps about as many requested or buffered as a pull takes, and finds the consumer again after whatever
 //! befell it.
 //!
-//! All requests of a pod answer to one inbox, subscribed for the life of the task, and a request is never taken back: whatever the server sends
-//! for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
+//! All requests of a pod answer to one inbox, subscribed until the source is closed or nobody pulls any more, and until then a request is never
+//! taken back: whatever the server sends for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
 //! batch too many after a reconnect.
 
 use std::{sync::Arc, time::Duration};
@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// Waits between two attempts to find the consumer: the first, and the cap.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(1);
+/// How old what is known of the consumer may get: an operator may change its limits.
+const REFRESH: Duration = Duration::from_secs(30);
 /// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for what is on its way when the pod stops.
@@ -101,6 +103,7 @@ struct Puller<'a> {
     inbox: String,
     subscriber: Subscriber,
     binding: Option<Binding>,
+    bound_at: Instant,
     /// The stream that was bound last: what still comes of earlier requests is its.
     stream: StreamId,
     /// The consumer was found, but ended or refused a request since anything was heard of it: finding it again proves nothing.
@@ -125,6 +128,7 @@ impl<'a> Puller<'a> {
             inbox,
             subscriber,
             binding: None,
+            bound_at: now,
             stream: StreamId(0),
             doubtful: false,
             next_request: 0,
@@ -136,7 +140,7 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Returns when the source is closed, or the client has ended the subscription.
+    /// Returns when the source is closed, nobody pulls, or the client has ended the subscription.
     async fn serve(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,7 +160,13 @@ impl<'a> Puller<'a> {
                 },
                 () = shared.changed.notified() => self.reconnected(),
                 () = shared.buffer.demand() => {}
-                _ = tick.tick() => self.look_around().await,
+                _ = tick.tick() => {
+                    self.listen_for_silence();
+                    if shared.buffer.is_abandoned(shared.buffer.limits().ack_wait / 2) {
+                        tracing::warn!("nobody pulls; fetched events go back to the stream");
+                        return self.drain().await;
+                    }
+                }
             }
         }
     }
@@ -166,7 +176,7 @@ impl<'a> Puller<'a> {
         if self.retry_at > Instant::now() {
             return;
         }
-        if self.binding.is_none() {
+        if self.binding.is_none() || self.bound_at.elapsed() >= REFRESH {
             self.bind().await;
         }
         if self.binding.is_some() {
@@ -175,6 +185,7 @@ impl<'a> Puller<'a> {
     }
 
     async fn bind(&mut self) {
+        self.bound_at = Instant::now();
         if !self.shared.is_connected() {
             self.down("no connection to the server");
             return self.later();
@@ -193,6 +204,7 @@ impl<'a> Puller<'a> {
                 }
             }
             Err(error) => {
+                self.binding = None;
                 self.down(&error.to_string());
                 self.later();
             }
@@ -303,16 +315,10 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Looks for silence, and for events that nobody pulls.
-    async fn look_around(&mut self) {
+    fn listen_for_silence(&mut self) {
         if self.outstanding > 0 && self.heard.elapsed() >= SILENCE {
             self.lose();
             self.down("the server has fallen silent");
-        }
-        let abandoned = self.shared.buffer.abandoned(self.shared.buffer.limits().ack_wait / 2);
-        if !abandoned.is_empty() {
-            tracing::warn!(events = abandoned.len(), "nobody pulls; fetched events go back to the stream");
-            give_back(self.shared, &abandoned).await;
         }
     }
 
@@ -335,7 +341,8 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Gives everything back: the buffer, and what is on its way.
+    /// Gives everything back: the buffer, and what is on its way. Without the subscription the server drops the requests that are out; there is
+    /// no other way to take one back.
     async fn drain(mut self) {
         let mut tickets = self.shared.buffer.empty();
         // The subscription ends once the server has confirmed that it sends no more.

@@ -34,7 +34,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// JetStream as an event source: one durable pull consumer, shared by every pod that names the same one.
 ///
-/// One supervised task asks for events ahead of the pulls, about as many as the last pull took. Outages of any length are ridden out.
+/// One supervised task asks for events ahead of the pulls, about as many as the last pull took; it ends with the source, which is closed when it
+/// is dropped. Outages of any length are ridden out.
+///
+/// Nothing here looks at the soft shutdown token: a pod that drains calls `close` when it stops pulling, and can still settle after that.
 pub struct NatsSource {
     shared: Arc<Shared>,
     hard: CancellationToken,
@@ -132,6 +135,12 @@ pub(super) async fn publish_settlements(client: &Client, settlements: &[(Ticket,
     timeout(SETTLE_TIMEOUT, all)
         .await
         .unwrap_or_else(|_| Err(unavailable("the settlements could not be sent in time".to_owned())))
+}
+
+impl Drop for NatsSource {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
 }
 
 #[async_trait]

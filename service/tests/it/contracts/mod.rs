@@ -1,8 +1,11 @@
 //! One suite a port, run on the memory backend and on the real one: both must keep the same promises.
 
+mod event_source;
 mod fleet;
 mod kill_bus;
 mod locks;
+mod nats_faults;
+mod nats_source;
 mod outages;
 mod redis_wire;
 mod routes;
@@ -20,5 +23,3 @@ macro_rules! on_both {
     };
 }
 use on_both;
-mod event_source;
-mod nats_source;

@@ -94,7 +94,13 @@ impl NatsServer {
         self.child.wait().expect("the server is ours");
     }
 
-    /// Starts it again on the same port and store, after [`NatsServer::kill`].
+    /// Ends it in good order, as a rolling restart does.
+    pub(crate) fn stop(&mut self) {
+        self.signal("-TERM");
+        self.child.wait().expect("the server is ours");
+    }
+
+    /// Starts it again on the same port and store, after [`NatsServer::stop`] or [`NatsServer::kill`].
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(&self.program, self.folder.path(), &self.access, Some(self.port));
         self.answers().await;
@@ -217,8 +223,8 @@ async fn announced_port(folder: &Path, pid: u32) -> u16 {
 
 /// The file is named after the program, which may have another name.
 fn any_ports_file(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    files.filter(|path| path.extension().is_some_and(|e| e == "ports")).next().unwrap_or_default()
+    let mut files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.find(|path| path.extension().is_some_and(|e| e == "ports")).unwrap_or_default()
 }
 
 /// Does the server send its INFO line?

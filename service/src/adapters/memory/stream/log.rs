@@ -1,0 +1,154 @@
+//! What the stream holds, and what its consumer has delivered: data behind one lock, without a wait.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Headers, Inner};
+use crate::{
+    application::ports::{RawEvent, Settlement, Ticket},
+    clock,
+    domain::{event::StreamId, ids::PodId},
+};
+
+#[derive(Debug, Clone)]
+struct Stored {
+    subject: String,
+    payload: Bytes,
+    headers: Headers,
+    at: Duration,
+}
+
+/// An event that was delivered and not settled.
+#[derive(Debug)]
+struct Pending {
+    deliveries: u64,
+    /// When it is up for delivery again.
+    due: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    events: VecDeque<Stored>,
+    /// How many were dropped before the first event in `events`; sequences begin with 1.
+    dropped: u64,
+    /// Next event that the consumer has not delivered; `None` until there is a consumer.
+    next: Option<u64>,
+    pending: BTreeMap<u64, Pending>,
+    pub(super) terminated: BTreeSet<u64>,
+    pub(super) down: bool,
+    pub(super) cut: HashSet<PodId>,
+}
+
+impl Log {
+    /// Sequence of the oldest event that is kept, or of the next if there is none.
+    fn first(&self) -> u64 {
+        self.dropped + 1
+    }
+
+    /// Begins the consumer with the next event, unless it has begun.
+    pub(super) fn begin(&mut self) {
+        let end = self.end();
+        self.next.get_or_insert(end);
+    }
+
+    /// Stores an event, for which the oldest makes room if there are `capacity` already.
+    pub(super) fn append(&mut self, subject: &str, payload: Bytes, headers: Headers, capacity: usize) -> u64 {
+        let seq = self.end();
+        self.events.push_back(Stored { subject: subject.to_owned(), payload, headers, at: clock::now() });
+        if self.events.len() > capacity.max(1) {
+            self.drop_oldest();
+        }
+        seq
+    }
+
+    /// How many events are delivered and not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many events the consumer has not delivered.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.next.map_or(0, |next| self.end() - next.max(self.first()))
+    }
+
+    /// Sequence of the next event to be stored.
+    pub(super) fn end(&self) -> u64 {
+        self.first() + self.events.len() as u64
+    }
+
+    fn get(&self, seq: u64) -> Option<&Stored> {
+        let index = usize::try_from(seq.checked_sub(self.first())?).ok()?;
+        self.events.get(index)
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.first();
+        self.events.pop_front();
+        self.pending.remove(&oldest);
+        self.terminated.remove(&oldest);
+        self.dropped += 1;
+    }
+
+    /// Can the pod use the stream?
+    pub(super) fn reaches(&self, pod: &PodId) -> bool {
+        !self.down && !self.cut.contains(pod)
+    }
+
+    /// Delivers up to `max` events that are due, redeliveries first.
+    pub(super) fn deliver(&mut self, inner: &Inner, max: usize) -> Vec<RawEvent> {
+        let now = Instant::now();
+        let due = now + inner.options.ack_wait;
+        let mut deliver: Vec<u64> = self.pending.iter().filter(|(_, p)| p.due <= now).map(|(seq, _)| *seq).take(max).collect();
+        let mut next = self.next.unwrap_or_else(|| self.end()).max(self.first());
+        let free = inner.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
+        let new = (self.end() - next).min(free.min(max - deliver.len()) as u64);
+        deliver.extend(next..next + new);
+        next += new;
+        self.next = Some(next);
+        deliver.into_iter().filter_map(|seq| self.deliver_one(inner.id, seq, due)).collect()
+    }
+
+    fn deliver_one(&mut self, stream: StreamId, seq: u64, due: Instant) -> Option<RawEvent> {
+        let stored = self.get(seq)?.clone();
+        let pending = self.pending.entry(seq).or_insert(Pending { deliveries: 0, due });
+        pending.deliveries += 1;
+        pending.due = due;
+        Some(RawEvent {
+            subject: stored.subject,
+            payload: stored.payload,
+            stream,
+            seq,
+            stored_at: stored.at,
+            deliveries: pending.deliveries,
+            request_id: stored.headers.request_id,
+            traceparent: stored.headers.traceparent,
+            ticket: Ticket(format!("{seq}.{}", pending.deliveries)),
+        })
+    }
+
+    /// Settles an event. As nats-server does, this looks at the sequence alone; the delivery in the ticket is for people.
+    pub(super) fn settle(&mut self, ticket: &Ticket, settlement: Settlement) {
+        let Some(seq) = ticket.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
+        let Some(pending) = self.pending.get_mut(&seq) else { return };
+        match settlement {
+            Settlement::Retry(delay) => pending.due = Instant::now() + delay,
+            Settlement::Ack => {
+                self.pending.remove(&seq);
+            }
+            Settlement::Terminate => {
+                self.pending.remove(&seq);
+                self.terminated.insert(seq);
+            }
+        }
+    }
+
+    /// When the next redelivery is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.due).min()
+    }
+}

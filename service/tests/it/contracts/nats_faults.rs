@@ -1,0 +1,220 @@
+//! What JetStream as an event source survives: deletions, crashes, freezes, and pods that do not pull.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer;
+use daisi_ws_service::{
+    adapters::nats::{NatsSource, NatsStartError, publish},
+    application::ports::EventSource as _,
+};
+use tokio::time::Instant;
+
+use super::nats_source::{SUBJECT, ack, consumer_info, pull, put, refused, seqs, source, stream_config, until, world};
+use crate::support::nats::{DEFAULTS, NatsServer, tasks};
+
+#[tokio::test]
+async fn a_deleted_consumer_is_made_anew() {
+    let (server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    let seq = put(&publisher, SUBJECT).await;
+    let events = pull(&source, 1).await;
+    assert_eq!(seqs(&events), [seq]);
+    ack(&source, &events).await;
+
+    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+    until("the consumer is there again", async || {
+        let _ = tokio::time::timeout(Duration::from_millis(50), source.pull(10)).await;
+        js.get_stream("wa_stream").await.unwrap().consumer_info("ws_fanout").await.is_ok()
+    })
+    .await;
+    let again = put(&publisher, SUBJECT).await;
+    let events = pull(&source, 1).await;
+    assert_eq!((seqs(&events), source.is_connected()), (vec![again], true));
+}
+
+#[tokio::test]
+async fn a_deleted_stream_is_made_anew_and_has_another_identity() {
+    let (server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    put(&publisher, SUBJECT).await;
+    let first = pull(&source, 1).await.remove(0);
+    js.delete_stream("wa_stream").await.unwrap();
+    until("the stream is there again", async || {
+        let _ = tokio::time::timeout(Duration::from_millis(50), source.pull(10)).await;
+        match js.get_stream("wa_stream").await {
+            Ok(stream) => stream.consumer_info("ws_fanout").await.is_ok(),
+            Err(_) => false,
+        }
+    })
+    .await;
+    put(&publisher, SUBJECT).await;
+    let second = pull(&source, 1).await.remove(0);
+    assert_eq!((first.seq, second.seq), (1, 1));
+    assert_ne!(first.stream, second.stream);
+}
+
+#[tokio::test]
+async fn what_nobody_pulls_goes_to_a_pod_that_does() {
+    let (server, publisher, js) = world().await;
+    let mut defaults = DEFAULTS;
+    defaults.ack_wait = Duration::from_secs(4);
+    let idle = NatsSource::connect(&server.section(), defaults, &tasks()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), idle.pull(10)).await.is_err());
+    // Its request is out, and it pulls no more.
+    let seq = put(&publisher, SUBJECT).await;
+    until("the idle pod has the event", async || consumer_info(&js).await.num_ack_pending == 1).await;
+    let since = Instant::now();
+    let busy = source(&server.section()).await;
+    let event = pull(&busy, 1).await.remove(0);
+    assert_eq!((event.seq, event.deliveries), (seq, 2));
+    assert!(since.elapsed() < defaults.ack_wait * 9 / 10, "{:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_is_an_outage_within_seconds_and_resumes_without_loss() {
+    let (server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    assert!(tokio::time::timeout(Duration::from_millis(200), source.pull(10)).await.is_err());
+
+    server.freeze();
+    let since = Instant::now();
+    while source.pull(10).await.is_ok() {}
+    assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
+    assert!(!source.is_connected());
+    // Long enough for the client to give the connection up and try others, all of them accepted by a kernel and answered by nobody.
+    let until_given_up = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until_given_up {
+        assert!(source.pull(10).await.is_err());
+    }
+
+    server.thaw();
+    let since = Instant::now();
+    until("it is connected", async || {
+        let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
+        source.is_connected()
+    })
+    .await;
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let mut published = Vec::new();
+    for _ in 0..20 {
+        published.push(put(&publisher, SUBJECT).await);
+    }
+    let events = pull(&source, 20).await;
+    let mut taken = seqs(&events);
+    taken.sort_unstable();
+    assert_eq!(taken, published);
+    ack(&source, &events).await;
+    until("all is settled", async || consumer_info(&js).await.num_ack_pending == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_survive_crashes_of_the_server_under_load() {
+    let (mut server, publisher, js) = world().await;
+    let (a, b) = (source(&server.section()).await, source(&server.section()).await);
+    let mut published = Vec::new();
+    let mut taken = std::collections::BTreeSet::new();
+    for round in 0..3 {
+        for _ in 0..100 {
+            published.push(put(&publisher, SUBJECT).await);
+        }
+        for pod in [&a, &b] {
+            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(200), pod.pull(40)).await {
+                taken.extend(seqs(&events));
+                ack(pod, &events).await;
+            }
+        }
+        if round < 2 {
+            server.kill();
+            // What was fetched before is still good.
+            while let Ok(events) = a.pull(1000).await {
+                taken.extend(seqs(&events));
+            }
+            server.restart().await;
+        }
+    }
+    until("every event has come", async || {
+        for pod in [&a, &b] {
+            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(50), pod.pull(256)).await {
+                taken.extend(seqs(&events));
+                ack(pod, &events).await;
+            }
+        }
+        published.iter().all(|seq| taken.contains(seq))
+    })
+    .await;
+    until("all is settled", async || {
+        for pod in [&a, &b] {
+            if let Ok(Ok(events)) = tokio::time::timeout(Duration::from_millis(50), pod.pull(256)).await {
+                ack(pod, &events).await;
+            }
+        }
+        consumer_info(&js).await.num_ack_pending == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_the_start_fails_or_waits_as_configured() {
+    let mut server = NatsServer::start().await;
+    let mut nats = server.section();
+    server.kill();
+    let since = Instant::now();
+    let error = refused(&nats).await;
+    assert!(matches!(error, NatsStartError::Connect { .. }), "{error:?}");
+    assert!(since.elapsed() < Duration::from_secs(5));
+
+    nats.retry_on_failed_connect = true;
+    let source = source(&nats).await;
+    assert!(!source.is_connected());
+    assert_eq!(source.limits().max_ack_pending, DEFAULTS.max_ack_pending);
+    assert!(source.pull(1).await.is_err());
+    server.restart().await;
+    until("it is connected", async || source.is_connected()).await;
+    let seq = publish(&nats, SUBJECT, "{}".into(), None).await.unwrap();
+    assert_eq!(seqs(&pull(&source, 1).await), [seq]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_in_good_order_is_ridden_out() {
+    let (mut server, publisher, _) = world().await;
+    let source = source(&server.section()).await;
+    for _ in 0..3 {
+        let seq = put(&publisher, SUBJECT).await;
+        let events = pull(&source, 1).await;
+        assert_eq!(seqs(&events), [seq]);
+        ack(&source, &events).await;
+        server.stop();
+        server.restart().await;
+        let since = Instant::now();
+        until("it is connected", async || {
+            let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
+            source.is_connected()
+        })
+        .await;
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_consumer_found_later_keeps_the_pod_unready_and_waiting() {
+    let (mut server, _, js) = world().await;
+    let push = consumer::push::Config {
+        durable_name: Some("ws_fanout".to_owned()),
+        deliver_subject: "deliver.here".to_owned(),
+        ..Default::default()
+    };
+    js.create_stream(stream_config(&["wa.>"])).await.unwrap().create_consumer(push).await.unwrap();
+    server.kill();
+    let mut nats = server.section();
+    nats.retry_on_failed_connect = true;
+    let source = source(&nats).await;
+    server.restart().await;
+    until("the reason is the push consumer", async || {
+        source.pull(1).await.is_err_and(|e| e.to_string().contains("push consumer"))
+    })
+    .await;
+    assert!(!source.is_connected());
+
+    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+    until("it is connected", async || source.is_connected()).await;
+}
