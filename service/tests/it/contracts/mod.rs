@@ -1,1 +1,3 @@
 //! One suite a port, run on the memory backend and on the real one: both must keep the same promises.
+
+mod peers;
