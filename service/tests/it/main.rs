@@ -4,6 +4,7 @@
 mod auth;
 mod contracts;
 mod fleet;
+mod grpc;
 mod http;
 mod properties;
 mod rings;

@@ -56,8 +56,9 @@ impl FleetKey {
         Self(mac(&block, LABEL))
     }
 
-    /// Makes a proof for the time `now`, since the Unix epoch.
-    pub(super) fn prove(&self, now: Duration) -> String {
+    /// Makes a proof for the time `now`, since the Unix epoch: the value of [`PROOF_HEADER`].
+    #[must_use]
+    pub fn prove(&self, now: Duration) -> String {
         let seconds = now.as_secs();
         format!("v1.{seconds}.{}", hex::encode(self.sign(seconds)))
     }

@@ -7,6 +7,7 @@ mod locks;
 mod nats_faults;
 mod nats_source;
 mod outages;
+mod peers;
 mod redis_wire;
 mod routes;
 mod token_cache;

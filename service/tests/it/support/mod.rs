@@ -7,5 +7,6 @@ pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod nats;
 pub(crate) mod late_proxy;
+pub(crate) mod peers;
 pub(crate) mod redis;
 pub(crate) mod wait;

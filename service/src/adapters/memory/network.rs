@@ -1,0 +1,431 @@
+//! The network between the pods of one process, with the faults that a real one has.
+//!
+//! Pods register under the address that their record names, as if they listened there; a [`NetworkHandle`] calls the others in the name of one pod.
+//! Every wait is on tokio's clock, so paused time works; without faults a call is delivered at once and on the caller's task.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    application::ports::{PeerError, PeerService, Peers},
+    domain::{event::Event, gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
+};
+
+/// How long it takes until a cut link is noticed: the connect time-out of a real one.
+const CUT_NOTICED: Duration = Duration::from_secs(1);
+
+/// How long it takes until a frozen peer is noticed: the keep-alive of a real connection.
+const FREEZE_NOTICED: Duration = Duration::from_secs(3);
+
+/// The longest wait for a probe's answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Calls that wait for one frozen pod; past it they are lost, as from a socket buffer that is full.
+const MAX_HELD_CALLS: usize = 1024;
+
+/// What a call does at the pod that it reaches.
+type Call = Box<dyn FnOnce(&dyn PeerService) + Send>;
+
+/// The network of one fleet in one process. Clones are the same network.
+#[derive(Clone, Default)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Bumped whenever a pod is thawed or killed: what waits to leave a frozen pod looks again.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By address.
+    pods: HashMap<String, Registered>,
+    killed: HashSet<PodId>,
+    frozen: HashSet<PodId>,
+    isolated: HashSet<PodId>,
+    /// Pairs in both orders.
+    cut: HashSet<(PodId, PodId)>,
+    delay: Duration,
+}
+
+struct Registered {
+    id: PodId,
+    service: Arc<dyn PeerService>,
+    /// What arrived while the pod was frozen.
+    held: VecDeque<Call>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// A network without pods and without faults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the pod be called at its address. A pod of that id or at that address that was there before is gone; faults of the id stay, but
+    /// it is killed no more.
+    pub fn register(&self, pod: &PodRecord, service: Arc<dyn PeerService>) {
+        let mut state = self.shared.lock();
+        state.killed.remove(&pod.id);
+        state.pods.retain(|_, registered| registered.id != pod.id);
+        state.pods.insert(pod.address.clone(), Registered { id: pod.id.clone(), service, held: VecDeque::new() });
+    }
+
+    /// Calls peers in the name of the pod, which need not be registered (yet).
+    #[must_use]
+    pub fn handle(&self, me: PodId) -> NetworkHandle {
+        NetworkHandle { me, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Cuts or mends the link between two pods, both ways. Calls over a cut link fail after a second, as a connect would.
+    pub fn cut(&self, a: &PodId, b: &PodId, cut: bool) {
+        let mut state = self.shared.lock();
+        for pair in [(a.clone(), b.clone()), (b.clone(), a.clone())] {
+            set(&mut state.cut, pair, cut);
+        }
+    }
+
+    /// Cuts or mends all links of a pod, both ways. Links that were cut one by one stay cut.
+    pub fn isolate(&self, pod: &PodId, isolated: bool) {
+        set(&mut self.shared.lock().isolated, pod.clone(), isolated);
+    }
+
+    /// Freezes or thaws a pod. What is sent to it meanwhile is delivered when it thaws, in order, even where the caller has given up; its own
+    /// calls leave when it thaws. A caller waits for 3 s at most.
+    pub fn freeze(&self, pod: &PodId, frozen: bool) {
+        if frozen {
+            self.shared.lock().frozen.insert(pod.clone());
+        } else {
+            self.shared.deliver_held(pod);
+            self.shared.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Ends a pod: calls to it fail at once, and so do its own. What it had not taken is lost. It is back when it registers again.
+    pub fn kill(&self, pod: &PodId) {
+        let gone: Vec<Registered> = {
+            let mut state = self.shared.lock();
+            state.killed.insert(pod.clone());
+            state.frozen.remove(pod);
+            state.pods.extract_if(|_, registered| registered.id == *pod).map(|(_, registered)| registered).collect()
+        };
+        drop(gone);
+        self.shared.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Delays every call by this long, from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.lock().delay = delay;
+    }
+}
+
+/// One pod's way to its peers.
+#[derive(Clone)]
+pub struct NetworkHandle {
+    me: PodId,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for NetworkHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkHandle").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Peers for NetworkHandle {
+    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (me, events) = (self.me.clone(), events.iter().map(|event| Event::clone(event)).collect());
+        self.call(to, move |service| service.deliver(&me, events)).await
+    }
+
+    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError> {
+        let (me, route) = (self.me.clone(), route.cloned());
+        self.call(to, move |service| service.gap(&me, route.as_ref(), gap)).await.map(|_| ())
+    }
+
+    async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
+        timeout(PROBE_TIMEOUT, self.call(to, |_| ())).await.map_err(|_| PeerError::TimedOut)?
+    }
+
+    fn forget(&self, _: &PodId) {
+        // Nothing is kept for a peer.
+    }
+}
+
+impl NetworkHandle {
+    /// Runs `ask` at the peer, now or when it thaws, and waits for its answer.
+    async fn call<T, F>(&self, to: &PodRecord, ask: F) -> Result<T, PeerError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn PeerService) -> T + Send + 'static,
+    {
+        self.leave().await?;
+        let delay = self.shared.lock().delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let call: Call = Box::new(move |service| {
+            // As over gRPC: a panic is an error of this one call.
+            let _ = reply.send(catch_unwind(AssertUnwindSafe(|| ask(service))));
+        });
+        match self.shared.route(&self.me, to, call) {
+            Routed::Here(service, call) => call(service.as_ref()),
+            Routed::Held => {}
+            Routed::Cut => {
+                sleep(CUT_NOTICED).await;
+                return Err(unreachable("the link is cut"));
+            }
+            Routed::Gone => return Err(unreachable("nobody listens there")),
+        }
+        match timeout(FREEZE_NOTICED, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(_))) => Err(PeerError::Refused("the peer failed to handle the call".to_owned())),
+            Ok(Err(_)) => Err(unreachable("the peer was killed, or takes no more calls")),
+            Err(_) => Err(unreachable("no sign of life")),
+        }
+    }
+
+    /// Waits until this pod is not frozen itself.
+    async fn leave(&self) -> Result<(), PeerError> {
+        let mut changes = self.shared.changed.subscribe();
+        loop {
+            changes.mark_unchanged();
+            {
+                let state = self.shared.lock();
+                if state.killed.contains(&self.me) {
+                    return Err(unreachable("this pod was killed"));
+                }
+                if !state.frozen.contains(&self.me) {
+                    return Ok(());
+                }
+            }
+            // The sender lives in what this handle shares, so it can't be closed.
+            let _ = changes.changed().await;
+        }
+    }
+}
+
+/// Where a call goes.
+enum Routed {
+    Here(Arc<dyn PeerService>, Call),
+    Held,
+    Cut,
+    Gone,
+}
+
+impl Shared {
+    fn route(&self, from: &PodId, to: &PodRecord, call: Call) -> Routed {
+        let mut state = self.lock();
+        let is_cut = state.cut.contains(&(from.clone(), to.id.clone()))
+            || [from, &to.id].into_iter().any(|pod| state.isolated.contains(pod));
+        if is_cut {
+            return Routed::Cut;
+        }
+        let is_frozen = state.frozen.contains(&to.id);
+        match state.pods.get_mut(&to.address) {
+            Some(pod) if pod.id != to.id => Routed::Gone,
+            None => Routed::Gone,
+            Some(pod) if is_frozen => {
+                if pod.held.len() < MAX_HELD_CALLS {
+                    pod.held.push_back(call);
+                }
+                Routed::Held
+            }
+            Some(pod) => Routed::Here(Arc::clone(&pod.service), call),
+        }
+    }
+
+    /// Delivers what a frozen pod was sent, one by one and without the lock; only then is it thawed, so that nothing overtakes.
+    fn deliver_held(&self, pod: &PodId) {
+        while let Some((service, call)) = self.next_held(pod) {
+            call(service.as_ref());
+        }
+    }
+
+    fn next_held(&self, pod: &PodId) -> Option<(Arc<dyn PeerService>, Call)> {
+        let mut state = self.lock();
+        let held = state.pods.values_mut().find(|registered| registered.id == *pod);
+        let next = held.and_then(|pod| Some((Arc::clone(&pod.service), pod.held.pop_front()?)));
+        if next.is_none() {
+            state.frozen.remove(pod);
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set<T: std::hash::Hash + Eq>(set: &mut HashSet<T>, value: T, present: bool) {
+    if present {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
+}
+
+fn unreachable(why: &str) -> PeerError {
+    PeerError::Unreachable(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::domain::gap::GapCause;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl PeerService for Counter {
+        fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<bool> {
+            vec![true; events.len()]
+        }
+
+        fn gap(&self, _: &PodId, _: Option<&RouteKey>, gap: Gap) -> usize {
+            assert!(gap.dropped != Some(13), "on purpose");
+            self.0.fetch_add(1, Ordering::SeqCst) + 1
+        }
+    }
+
+    fn record(id: &str) -> PodRecord {
+        PodRecord { id: PodId::parse(id).unwrap(), address: format!("{id}:1"), started_at: Duration::ZERO }
+    }
+
+    fn pair() -> (Network, NetworkHandle, PodRecord, Arc<Counter>) {
+        let (network, b, counter) = (Network::new(), record("b"), Arc::new(Counter::default()));
+        network.register(&b, counter.clone());
+        let handle = network.handle(PodId::parse("a").unwrap());
+        (network, handle, b, counter)
+    }
+
+    const GAP: Gap = Gap { dropped: None, first_seq: None, last_seq: None, cause: GapCause::GivenUp };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_pod_gets_what_was_sent_even_if_the_caller_gave_up() {
+        let (network, handle, b, counter) = pair();
+        network.freeze(&b.id, true);
+        let given_up = timeout(Duration::from_millis(100), handle.announce_gap(&b, None, GAP)).await;
+        assert!(given_up.is_err());
+        assert_eq!(handle.probe(&b).await, Err(PeerError::TimedOut));
+        assert!(matches!(handle.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+        network.freeze(&b.id, false);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 2);
+        assert_eq!(handle.announce_gap(&b, None, GAP).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_for_a_frozen_pod_is_answered_when_it_thaws() {
+        let (network, handle, b, _) = pair();
+        network.freeze(&b.id, true);
+        let thaw = async {
+            sleep(Duration::from_secs(1)).await;
+            network.freeze(&b.id, false);
+        };
+        let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+        assert_eq!(answer, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_of_a_frozen_pod_leave_when_it_thaws() {
+        let (network, handle, b, counter) = pair();
+        let me = PodId::parse("a").unwrap();
+        network.freeze(&me, true);
+        let thaw = async {
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+            network.freeze(&me, false);
+        };
+        let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+        assert_eq!(answer, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cut_and_isolated_links_fail_both_ways_until_mended() {
+        let (network, a, b, counter) = pair();
+        let me = record("a");
+        network.register(&me, counter);
+        let back = network.handle(b.id.clone());
+        let cut = |on| network.cut(&me.id, &b.id, on);
+        let isolate = |on| network.isolate(&b.id, on);
+        let switches: [&dyn Fn(bool); 2] = [&cut, &isolate];
+        for switch in switches {
+            switch(true);
+            let before = Instant::now();
+            assert!(matches!(a.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+            assert_eq!(before.elapsed(), CUT_NOTICED);
+            assert!(matches!(back.announce_gap(&me, None, GAP).await, Err(PeerError::Unreachable(_))));
+            switch(false);
+            assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
+            assert_eq!(back.announce_gap(&me, None, GAP).await, Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_killed_pod_is_unreachable_at_once_and_calls_nobody_until_it_registers_again() {
+        let (network, a, b, counter) = pair();
+        network.register(&record("a"), counter.clone());
+        network.kill(&b.id);
+        let before = Instant::now();
+        assert!(matches!(a.probe(&b).await, Err(PeerError::Unreachable(_))));
+        assert!(matches!(network.handle(b.id.clone()).probe(&record("a")).await, Err(PeerError::Unreachable(_))));
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        network.register(&b, counter);
+        assert_eq!(a.probe(&b).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_pod_that_is_killed_loses_what_it_was_sent() {
+        let (network, a, b, counter) = pair();
+        network.freeze(&b.id, true);
+        let kill = async {
+            sleep(Duration::from_secs(1)).await;
+            network.kill(&b.id);
+        };
+        let (answer, ()) = futures_util::future::join(a.announce_gap(&b, None, GAP), kill).await;
+        assert!(matches!(answer, Err(PeerError::Unreachable(_))));
+        network.freeze(&b.id, false);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_holds_for_every_call_and_a_panic_is_the_calls_own() {
+        let (network, a, b, _) = pair();
+        network.delay(Duration::from_millis(200));
+        let before = Instant::now();
+        assert_eq!(a.probe(&b).await, Ok(()));
+        assert_eq!(before.elapsed(), Duration::from_millis(200));
+        let bad = Gap { dropped: Some(13), ..GAP };
+        assert!(matches!(a.announce_gap(&b, None, bad).await, Err(PeerError::Refused(_))));
+        assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
+    }
+}
