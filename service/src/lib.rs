@@ -1,8 +1,10 @@
 //! daisi-ws-service
 pub mod adapters;
 pub mod application;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod lifecycle;
 pub mod metrics;
+pub mod telemetry;
