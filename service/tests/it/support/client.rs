@@ -14,33 +14,33 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both ways of a socket.
-pub trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Pipe for T {}
 
 /// An event as it arrived.
 #[derive(Debug, Clone)]
-pub struct SeenEvent {
-    pub seq: u64,
-    pub payload: Value,
-    pub text: String,
+pub(crate) struct SeenEvent {
+    pub(crate) seq: u64,
+    pub(crate) payload: Value,
+    pub(crate) text: String,
 }
 
 /// What came out of the socket.
 #[derive(Debug, Clone)]
-pub enum Seen {
+pub(crate) enum Seen {
     Frame(Value, String),
     /// Close code, or none if the socket just broke.
     Closed(Option<u16>),
 }
 
 /// One socket of a test.
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Pipe>>,
     seen: VecDeque<Seen>,
 }
 
 impl Client {
-    pub fn new(socket: WebSocketStream<Box<dyn Pipe>>) -> Self {
+    pub(crate) fn new(socket: WebSocketStream<Box<dyn Pipe>>) -> Self {
         Self { socket, seen: VecDeque::new() }
     }
 
@@ -62,23 +62,23 @@ impl Client {
     }
 
     /// The next frame or the end, whatever it is.
-    pub async fn next(&mut self) -> Seen {
+    pub(crate) async fn next(&mut self) -> Seen {
         timeout(PATIENCE, self.read()).await.expect("nothing came within a minute")
     }
 
     /// The next frame, which must be of this type.
-    pub async fn expect(&mut self, kind: &str) -> Value {
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         match self.next().await {
             Seen::Frame(frame, _) if frame["type"] == kind => frame,
             other => panic!("expected {kind}, got {other:?}"),
         }
     }
 
-    pub async fn expect_ready(&mut self) -> Value {
+    pub(crate) async fn expect_ready(&mut self) -> Value {
         self.expect("ready").await
     }
 
-    pub async fn expect_event(&mut self) -> SeenEvent {
+    pub(crate) async fn expect_event(&mut self) -> SeenEvent {
         match self.next().await {
             Seen::Frame(frame, text) if frame["type"] == "event" => event(&frame, text),
             other => panic!("expected an event, got {other:?}"),
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// The sequences of the next events, which must be so many.
-    pub async fn expect_events(&mut self, count: usize) -> Vec<u64> {
+    pub(crate) async fn expect_events(&mut self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
         for _ in 0..count {
             seqs.push(self.expect_event().await.seq);
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// Waits for the end and returns its code; frames before it are skipped.
-    pub async fn expect_close(&mut self) -> Option<u16> {
+    pub(crate) async fn expect_close(&mut self) -> Option<u16> {
         loop {
             if let Seen::Closed(code) = self.next().await {
                 return code;
@@ -104,14 +104,14 @@ impl Client {
     }
 
     /// Fails if any frame comes within the time.
-    pub async fn expect_silence(&mut self, time: Duration) {
+    pub(crate) async fn expect_silence(&mut self, time: Duration) {
         if let Ok(seen) = timeout(time, self.read()).await {
             panic!("expected silence, got {seen:?}");
         }
     }
 
     /// Everything that comes until the socket has been silent for so long.
-    pub async fn drain(&mut self, silence: Duration) -> Vec<Seen> {
+    pub(crate) async fn drain(&mut self, silence: Duration) -> Vec<Seen> {
         let mut seen = Vec::new();
         while let Ok(next) = timeout(silence, self.read()).await {
             let ended = matches!(next, Seen::Closed(_));
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// The sequences of all events that come until the socket has been silent for so long.
-    pub async fn drain_seqs(&mut self, silence: Duration) -> Vec<u64> {
+    pub(crate) async fn drain_seqs(&mut self, silence: Duration) -> Vec<u64> {
         let seen = self.drain(silence).await;
         seen.iter()
             .filter_map(|seen| match seen {
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Selects a chat and waits for the answer; events that come before it are kept for later.
-    pub async fn select_chat(&mut self, chat: &str) {
+    pub(crate) async fn select_chat(&mut self, chat: &str) {
         self.send(&serde_json::json!({"type": "select_chat", "payload": {"chat_id": chat}}).to_string()).await;
         let mut before = VecDeque::new();
         loop {
@@ -152,16 +152,16 @@ impl Client {
         self.seen = before;
     }
 
-    pub async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.send_message(Message::text(text)).await;
     }
 
-    pub async fn send_message(&mut self, message: Message) {
+    pub(crate) async fn send_message(&mut self, message: Message) {
         timeout(PATIENCE, self.socket.send(message)).await.expect("the socket takes bytes").expect("the socket is open");
     }
 
     /// Says goodbye and waits for the answer.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         let _ = self.socket.close(None).await;
         while let Some(Ok(_)) = self.socket.next().await {}
     }

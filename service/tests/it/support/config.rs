@@ -7,7 +7,7 @@ use figment::{
 };
 
 /// The shipped defaults, with test keys.
-pub fn test_config() -> Config {
+pub(crate) fn test_config() -> Config {
     let defaults = Yaml::string(include_str!("../../../config/default.yaml"));
     let mut config: Config = Figment::from(defaults).extract().expect("the shipped defaults are a configuration");
     config.auth.secret_token = Secret::new("browser-key-0123456789");

@@ -45,28 +45,28 @@ use super::{
 const PIPE: usize = 16 * 1024;
 
 /// One pod of the fleet.
-pub struct TestPod {
-    pub id: PodId,
-    pub pod: Pod,
-    pub tasks: Tasks,
-    pub metrics: Arc<Metrics>,
-    pub config: watch::Sender<Arc<Config>>,
+pub(crate) struct TestPod {
+    pub(crate) id: PodId,
+    pub(crate) pod: Pod,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) config: watch::Sender<Arc<Config>>,
 }
 
 /// Pods, and what they share.
-pub struct Fleet {
-    pub store: Store,
-    pub stream: Stream,
-    pub network: Network,
-    pub pods: Vec<TestPod>,
+pub(crate) struct Fleet {
+    pub(crate) store: Store,
+    pub(crate) stream: Stream,
+    pub(crate) network: Network,
+    pub(crate) pods: Vec<TestPod>,
     settings: Config,
 }
 
 /// Replaces a pod's routes, to stand in their way.
-pub type WrapRoutes = Box<dyn Fn(Arc<dyn Routes>) -> Arc<dyn Routes>>;
+pub(crate) type WrapRoutes = Box<dyn Fn(Arc<dyn Routes>) -> Arc<dyn Routes>>;
 
 /// An operator's claims, good for a day.
-pub fn user(company: &str, agent: &str, user: &str) -> Claims {
+pub(crate) fn user(company: &str, agent: &str, user: &str) -> Claims {
     Claims::User(UserClaims {
         company: CompanyId::parse(company).unwrap(),
         agent: AgentId::parse(agent).unwrap(),
@@ -76,19 +76,19 @@ pub fn user(company: &str, agent: &str, user: &str) -> Claims {
 }
 
 /// An administrator's claims for one company, or all; good for a day.
-pub fn admin(name: &str, company: Option<&str>) -> Claims {
+pub(crate) fn admin(name: &str, company: Option<&str>) -> Claims {
     let expires_at = clock::now() + Duration::from_secs(86_400);
     Claims::Admin(AdminClaims::new(AdminId::parse(name).unwrap(), company, None, None, expires_at).unwrap())
 }
 
 impl Fleet {
     /// Starts so many pods and waits until all know each other.
-    pub async fn start(pods: usize) -> Self {
+    pub(crate) async fn start(pods: usize) -> Self {
         Self::with(pods, |_| {}).await
     }
 
     /// The same with other settings.
-    pub async fn with(pods: usize, tweak: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(pods: usize, tweak: impl FnOnce(&mut Config)) -> Self {
         let mut settings = test_config();
         tweak(&mut settings);
         let options = StreamOptions {
@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// Adds a pod; `wrap` may stand in the way of its routes.
-    pub async fn add_pod(&mut self, wrap: Option<WrapRoutes>) -> usize {
+    pub(crate) async fn add_pod(&mut self, wrap: Option<WrapRoutes>) -> usize {
         let id = PodId::parse(&format!("pod-{}", self.pods.len())).unwrap();
         let me = PodRecord { id: id.clone(), address: format!("{id}:50051"), started_at: clock::now() };
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -129,19 +129,19 @@ impl Fleet {
     }
 
     /// Lets two rounds of announcements pass: everybody knows what everybody is.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         tokio::time::sleep(self.settings.app.pod_ttl / 2).await;
     }
 
     /// Opens a session on a pod and waits for `ready`.
-    pub async fn connect(&self, pod: usize, claims: Claims) -> Result<Client, ConnectError> {
+    pub(crate) async fn connect(&self, pod: usize, claims: Claims) -> Result<Client, ConnectError> {
         let mut client = self.open(pod, claims, PIPE).await?;
         client.expect_ready().await;
         Ok(client)
     }
 
     /// Opens a session whose pipe holds so many bytes, and does not wait for anything.
-    pub async fn open(&self, pod: usize, claims: Claims, pipe: usize) -> Result<Client, ConnectError> {
+    pub(crate) async fn open(&self, pod: usize, claims: Claims, pipe: usize) -> Result<Client, ConnectError> {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
@@ -155,12 +155,12 @@ impl Fleet {
     }
 
     /// Stores an event; returns its sequence.
-    pub fn publish(&self, subject: &str, payload: &str) -> u64 {
+    pub(crate) fn publish(&self, subject: &str, payload: &str) -> u64 {
         self.stream.append(subject, payload.to_owned(), Headers::default()).expect("the stream is up")
     }
 
     /// As SIGKILL: nothing is said, nothing is given back.
-    pub fn kill(&self, pod: usize) {
+    pub(crate) fn kill(&self, pod: usize) {
         let at = &self.pods[pod];
         self.store.cut(&at.id, true);
         self.stream.cut(&at.id, true);
@@ -169,7 +169,7 @@ impl Fleet {
     }
 
     /// As SIGSTOP, or SIGCONT: it neither hears nor says anything; what is sent to it waits in its sockets.
-    pub fn freeze(&self, pod: usize, frozen: bool) {
+    pub(crate) fn freeze(&self, pod: usize, frozen: bool) {
         let id = &self.pods[pod].id;
         self.store.cut(id, frozen);
         self.stream.cut(id, frozen);
@@ -177,12 +177,12 @@ impl Fleet {
     }
 
     /// Cuts the link between two pods, or mends it.
-    pub fn cut_link(&self, a: usize, b: usize, cut: bool) {
+    pub(crate) fn cut_link(&self, a: usize, b: usize, cut: bool) {
         self.network.cut(&self.pods[a].id, &self.pods[b].id, cut);
     }
 
     /// Waits, at most a minute, until nothing in the stream is unsettled or untaken.
-    pub async fn all_settled(&self) {
+    pub(crate) async fn all_settled(&self) {
         for _ in 0..6000 {
             if self.stream.ack_pending() == 0 && self.stream.pending() == 0 {
                 return;
@@ -193,12 +193,12 @@ impl Fleet {
     }
 
     /// The value of a counter or gauge over the whole fleet, all labels added up.
-    pub fn total(&self, name: &str) -> f64 {
+    pub(crate) fn total(&self, name: &str) -> f64 {
         self.pods.iter().map(|pod| total(&pod.metrics, name, None)).sum()
     }
 
     /// The same for one value of one label.
-    pub fn labelled(&self, name: &str, label: &str) -> f64 {
+    pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
         self.pods.iter().map(|pod| total(&pod.metrics, name, Some(label))).sum()
     }
 }
@@ -213,6 +213,6 @@ fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
 }
 
 /// The session key of claims, for looking into the store.
-pub fn key(claims: &Claims) -> SessionKey {
+pub(crate) fn key(claims: &Claims) -> SessionKey {
     claims.session_key()
 }
