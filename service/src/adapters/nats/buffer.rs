@@ -105,13 +105,16 @@ impl Buffer {
         self.lock().events.front().is_some_and(|(since, _)| since.elapsed() >= patience)
     }
 
-    /// Takes everything out to give it back. If there was something, nothing is wanted until the next pull.
+    /// Takes everything out to give it back, but for what has lain here past the ack wait: another pod may be at it, and would get it twice. If
+    /// there was something, nothing is wanted until the next pull.
     pub(super) fn empty(&self) -> Vec<Ticket> {
         let mut state = self.lock();
         if !state.events.is_empty() {
             state.target = 0;
         }
-        state.events.drain(..).map(|(_, event)| event.ticket).collect()
+        let ack_wait = state.limits.ack_wait;
+        let fresh = |(since, event): (Instant, RawEvent)| (since.elapsed() < ack_wait).then_some(event.ticket);
+        state.events.drain(..).filter_map(fresh).collect()
     }
 
     /// How the link is.
@@ -203,6 +206,9 @@ mod tests {
         assert!(buffer.is_abandoned(Duration::from_secs(5)));
         assert_eq!(buffer.empty().len(), 2);
         assert_eq!(buffer.room(0), 0);
+        buffer.put([event(3)]);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(buffer.empty().is_empty());
         buffer.take(10);
         assert_eq!(buffer.room(0), 10);
     }

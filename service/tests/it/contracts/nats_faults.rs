@@ -79,7 +79,7 @@ async fn a_frozen_server_is_an_outage_within_seconds_and_resumes_without_loss() 
     server.freeze();
     let since = Instant::now();
     while source.pull(10).await.is_ok() {}
-    assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(!source.is_connected());
     // Long enough for the client to give the connection up and try others, all of them accepted by a kernel and answered by nobody.
     let until_given_up = Instant::now() + Duration::from_secs(8);
