@@ -6,3 +6,4 @@ pub mod config;
 pub mod domain;
 pub mod lifecycle;
 pub mod metrics;
+pub mod telemetry;

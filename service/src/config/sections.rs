@@ -2,10 +2,15 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Secret, redact,
+    units::{milliseconds, path_or_nothing, seconds},
+};
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Listeners and identity of this pod.
@@ -25,7 +30,7 @@ pub struct Config {
 }
 
 /// Listeners and identity of this pod. All but `ready_grace` and `allowed_origins` need a restart.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// Address that both listeners bind.
@@ -45,12 +50,12 @@ pub struct Server {
     /// Origins that browsers may come from; empty: any.
     pub allowed_origins: Vec<String>,
     /// A dependency may be away this long before `/ready` says so.
-    #[serde(rename = "ready_grace_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "ready_grace_seconds", with = "seconds")]
     pub ready_grace: Duration,
 }
 
 /// The event stream.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Nats {
     /// Server URLs, separated by commas.
@@ -70,13 +75,15 @@ pub struct Nats {
     /// Token, instead of user and password.
     pub token: Secret,
     /// Credentials file (JWT and seed), instead of both.
+    #[serde(deserialize_with = "path_or_nothing")]
     pub credentials_file: Option<PathBuf>,
     /// Require TLS.
     pub tls: bool,
     /// CA bundle (PEM) for TLS; empty: the platform's.
+    #[serde(deserialize_with = "path_or_nothing")]
     pub ca_file: Option<PathBuf>,
     /// Age at which a stream that we create drops events.
-    #[serde(rename = "stream_max_age_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "stream_max_age_seconds", with = "seconds")]
     pub stream_max_age: Duration,
     /// Size at which a stream that we create drops its oldest events.
     pub stream_max_bytes: u64,
@@ -85,7 +92,7 @@ pub struct Nats {
 }
 
 /// The session store.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
     /// `host:port`.
@@ -99,19 +106,20 @@ pub struct Redis {
     /// Use TLS.
     pub tls: bool,
     /// CA bundle (PEM) for TLS; empty: the bundled roots.
+    #[serde(deserialize_with = "path_or_nothing")]
     pub ca_file: Option<PathBuf>,
     /// Connections for commands.
     pub pool_size: u32,
     /// Longest wait for a connection, and for an answer.
-    #[serde(rename = "command_timeout_ms", deserialize_with = "milliseconds")]
+    #[serde(rename = "command_timeout_ms", with = "milliseconds")]
     pub command_timeout: Duration,
     /// Cap of the back-off between two attempts on a lock.
-    #[serde(rename = "session_lock_retry_delay_ms", deserialize_with = "milliseconds")]
+    #[serde(rename = "session_lock_retry_delay_ms", with = "milliseconds")]
     pub session_lock_retry_delay: Duration,
 }
 
 /// Keys and token cache. Keys need a restart.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// API key of browsers.
@@ -123,20 +131,20 @@ pub struct Auth {
     /// API key of whoever mints tokens.
     pub token_generation_admin_key: Secret,
     /// Longest life of a token made by the token API.
-    #[serde(rename = "max_token_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "max_token_ttl_seconds", with = "seconds")]
     pub max_token_ttl: Duration,
     /// Where opened tokens are kept.
     pub token_cache: TokenCacheKind,
     /// How long an opened user token is kept.
-    #[serde(rename = "token_cache_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "token_cache_ttl_seconds", with = "seconds")]
     pub token_cache_ttl: Duration,
     /// How long an opened admin token is kept.
-    #[serde(rename = "admin_token_cache_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "admin_token_cache_ttl_seconds", with = "seconds")]
     pub admin_token_cache_ttl: Duration,
 }
 
 /// Where opened tokens are kept.
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenCacheKind {
     /// In Redis, shared by the fleet.
@@ -148,23 +156,23 @@ pub enum TokenCacheKind {
 }
 
 /// Sessions, sockets and forwarding.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct App {
     /// Life of a session lock without renewal.
-    #[serde(rename = "session_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "session_ttl_seconds", with = "seconds")]
     pub session_ttl: Duration,
     /// Life of a route without renewal.
-    #[serde(rename = "route_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "route_ttl_seconds", with = "seconds")]
     pub route_ttl: Duration,
     /// How often locks and routes are renewed.
-    #[serde(rename = "ttl_refresh_interval_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "ttl_refresh_interval_seconds", with = "seconds")]
     pub ttl_refresh_interval: Duration,
     /// How long a selected chat is remembered after its session ended.
-    #[serde(rename = "selected_chat_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "selected_chat_ttl_seconds", with = "seconds")]
     pub selected_chat_ttl: Duration,
     /// Life of a pod's liveness key without renewal.
-    #[serde(rename = "pod_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "pod_ttl_seconds", with = "seconds")]
     pub pod_ttl: Duration,
     /// Messages that wait for a socket that takes no bytes.
     pub websocket_message_buffer_size: usize,
@@ -173,13 +181,13 @@ pub struct App {
     /// What happens when they are more.
     pub websocket_backpressure_drop_policy: DropPolicy,
     /// How often a ping goes out.
-    #[serde(rename = "ping_interval_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "ping_interval_seconds", with = "seconds")]
     pub ping_interval: Duration,
     /// A socket from which nothing is heard for this long is closed.
-    #[serde(rename = "pong_wait_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "pong_wait_seconds", with = "seconds")]
     pub pong_wait: Duration,
     /// A socket that takes no bytes for this long is closed.
-    #[serde(rename = "write_timeout_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "write_timeout_seconds", with = "seconds")]
     pub write_timeout: Duration,
     /// Compression of events.
     pub websocket_compression_mode: CompressionMode,
@@ -198,40 +206,40 @@ pub struct App {
     /// What happens to sockets whose lock can't be renewed.
     pub redis_outage_policy: OutagePolicy,
     /// Longest wait for a peer's answer.
-    #[serde(rename = "grpc_client_forward_timeout_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "grpc_client_forward_timeout_seconds", with = "seconds")]
     pub grpc_client_forward_timeout: Duration,
     /// A channel unused for this long is closed.
-    #[serde(rename = "grpc_pool_idle_timeout_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "grpc_pool_idle_timeout_seconds", with = "seconds")]
     pub grpc_pool_idle_timeout: Duration,
     /// How often idle channels are looked for and the others' health is asked.
-    #[serde(rename = "grpc_pool_health_check_interval_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "grpc_pool_health_check_interval_seconds", with = "seconds")]
     pub grpc_pool_health_check_interval: Duration,
     /// Failures in a row that open a peer's breaker.
     pub grpc_circuitbreaker_fail_threshold: u32,
     /// How long it stays open at first.
-    #[serde(rename = "grpc_circuitbreaker_open_duration_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "grpc_circuitbreaker_open_duration_seconds", with = "seconds")]
     pub grpc_circuitbreaker_open_duration: Duration,
     /// Deliveries after which an event that a live peer does not take is given up.
     pub forward_max_deliveries: u64,
     /// Age at which it is given up.
-    #[serde(rename = "forward_max_age_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "forward_max_age_seconds", with = "seconds")]
     pub forward_max_age: Duration,
     /// Share of max-ack-pending that events parked for one peer may hold, over the fleet, in percent.
     pub forward_parked_share_percent: u32,
     /// Ack wait of a consumer that we create.
-    #[serde(rename = "nats_ack_wait_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "nats_ack_wait_seconds", with = "seconds")]
     pub nats_ack_wait: Duration,
     /// Max-ack-pending of a consumer that we create.
     pub nats_max_ack_pending: usize,
     /// Events taken in one pull.
     pub nats_pull_batch: usize,
     /// A shutdown ends after this long, come what may.
-    #[serde(rename = "shutdown_timeout_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "shutdown_timeout_seconds", with = "seconds")]
     pub shutdown_timeout: Duration,
 }
 
 /// What happens when a mailbox is full.
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum DropPolicy {
     /// The oldest event makes room and a gap is announced in its place.
@@ -241,7 +249,7 @@ pub enum DropPolicy {
 }
 
 /// What happens to sockets whose lock can't be renewed within its TTL.
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum OutagePolicy {
     /// They stay.
@@ -251,7 +259,7 @@ pub enum OutagePolicy {
 }
 
 /// Compression of events (RFC 7692).
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum CompressionMode {
     /// None.
@@ -259,7 +267,7 @@ pub enum CompressionMode {
 }
 
 /// Times to live that follow activity.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct AdaptiveTtl {
     /// Of session locks.
@@ -269,24 +277,24 @@ pub struct AdaptiveTtl {
 }
 
 /// One adaptive time to live.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TtlRule {
     /// Off: the fixed TTL of `app` is used.
     pub enabled: bool,
     /// For what is idle.
-    #[serde(rename = "min_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "min_ttl_seconds", with = "seconds")]
     pub min_ttl: Duration,
     /// For what is active.
-    #[serde(rename = "max_ttl_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "max_ttl_seconds", with = "seconds")]
     pub max_ttl: Duration,
     /// How long something counts as active.
-    #[serde(rename = "activity_threshold_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "activity_threshold_seconds", with = "seconds")]
     pub activity_threshold: Duration,
 }
 
 /// Logs and traces.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// Filter of logs, as in `info,daisi_ws_service=debug`.
@@ -300,7 +308,7 @@ pub struct Telemetry {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// JSON, but text on a terminal.
@@ -311,40 +319,15 @@ pub enum LogFormat {
     Text,
 }
 
-/// A text that no log, metric, error or page may show.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Is there nothing?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+macro_rules! debug_without_userinfo {
+    ($($section:ident),*) => {$(
+        /// URLs may carry a user and password, so this shows what the redacted dump shows.
+        impl fmt::Debug for $section {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} {}", stringify!($section), redact::tree(self))
+            }
+        }
+    )*};
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "\"\"" } else { "<redacted>" })
-    }
-}
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_secs)
-}
-
-fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_millis)
-}
+debug_without_userinfo!(Nats, Redis, Telemetry);

@@ -1,0 +1,99 @@
+//! What an empty key stands for: this pod's name, and the address that peers dial.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+
+use super::{Server, validate::is_host_and_port};
+use crate::domain::ids::{IdError, PodId};
+
+/// This pod's name: `server.pod_id`, or the host's name where that is empty.
+///
+/// # Errors
+/// When the name breaks the rule of pod ids.
+pub fn pod_id(server: &Server, host_name: &str) -> Result<PodId, IdError> {
+    PodId::parse(if server.pod_id.is_empty() { host_name } else { &server.pod_id })
+}
+
+/// The `host:port` that peers dial: `server.grpc_advertise_address`; else the pod's id if that is an address; else the host's.
+///
+/// `grpc_port` is the port that is really bound, for a configured 0. `host` is asked only if needed: see [`host_address`].
+#[must_use]
+pub fn advertise_address(server: &Server, pod: &PodId, grpc_port: u16, host: impl FnOnce() -> String) -> String {
+    if !server.grpc_advertise_address.is_empty() {
+        return server.grpc_advertise_address.clone();
+    }
+    let id = pod.as_str();
+    if let Ok(address) = id.parse::<IpAddr>() {
+        return SocketAddr::new(address, grpc_port).to_string();
+    }
+    if is_host_and_port(id) {
+        return id.to_owned();
+    }
+    // Bound to one address, the pod can't be reached at any other.
+    let host = if server.bind_address.is_unspecified() { host() } else { server.bind_address.to_string() };
+    match host.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, grpc_port).to_string(),
+        Err(_) => format!("{host}:{grpc_port}"),
+    }
+}
+
+/// The host's name.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An address at which other hosts reach this one: what its name stands for (in a container, the pod's address), else the one that it would
+/// send from, else its name. May block on a name server, so it is for the start only.
+#[must_use]
+pub fn host_address(host_name: &str) -> String {
+    let named = (host_name, 0).to_socket_addrs().ok();
+    let named = named.and_then(|mut found| found.find(|address| !address.ip().is_loopback())).map(|address| address.ip());
+    named.or_else(sending_address).map_or_else(|| host_name.to_owned(), |address| address.to_string())
+}
+
+/// Where a packet to elsewhere would come from. Connecting a UDP socket sends nothing; the address is one set aside for documentation.
+fn sending_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing;
+
+    fn server(change: impl FnOnce(&mut Server)) -> Server {
+        let mut server = testing::config().server;
+        change(&mut server);
+        server
+    }
+
+    #[test]
+    fn the_pod_is_named_by_its_key_else_by_the_host() {
+        assert_eq!(pod_id(&server(|_| {}), "ws-7").unwrap().as_str(), "ws-7");
+        assert_eq!(pod_id(&server(|s| s.pod_id = "pod-1".into()), "ws-7").unwrap().as_str(), "pod-1");
+        assert!(pod_id(&server(|_| {}), "").is_err());
+    }
+
+    #[test]
+    fn peers_dial_what_is_advertised_else_the_id_else_the_host() {
+        let dialled =
+            |server: &Server, id: &str| advertise_address(server, &PodId::parse(id).unwrap(), 50051, || "10.0.0.9".into());
+        let plain = server(|_| {});
+        assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "gw-1:7000".into()), "10.1.2.3"), "gw-1:7000");
+        assert_eq!(dialled(&plain, "10.1.2.3"), "10.1.2.3:50051");
+        assert_eq!(dialled(&plain, "10.1.2.3:6000"), "10.1.2.3:6000");
+        assert_eq!(dialled(&plain, "fd00::1"), "[fd00::1]:50051");
+        assert_eq!(dialled(&plain, "ws-1"), "10.0.0.9:50051");
+        assert_eq!(dialled(&server(|s| s.bind_address = "127.0.0.1".parse().unwrap()), "ws-1"), "127.0.0.1:50051");
+        let by_name = advertise_address(&plain, &PodId::parse("ws-1").unwrap(), 50051, || "ws-1".into());
+        assert_eq!(by_name, "ws-1:50051");
+    }
+
+    #[test]
+    fn the_host_has_a_name_and_an_address() {
+        assert!(!host_name().is_empty());
+        assert!(!host_address(&host_name()).is_empty());
+    }
+}

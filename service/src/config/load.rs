@@ -1,0 +1,377 @@
+//! From defaults, file and environment to a checked configuration.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    error::Kind as Cause,
+    providers::{Format as _, Serialized, Yaml},
+    value::{Dict, Map, Value},
+};
+
+use super::{
+    Config, environment,
+    keys::{self, Kind, PREFIX},
+    problem::{ConfigError, Problem},
+    validate,
+};
+
+/// The file that is read when none is named, if it is there.
+const DEFAULT_FILE: &str = "config/config.yaml";
+/// The variable that names the file; the only one of the gateway's that is no key.
+const FILE_VARIABLE: &str = "DAISI_WS_CONFIG";
+
+/// Which secrets of section `auth` a command needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// All of them, and good ones.
+    Required,
+    /// Missing ones are made at random; the others have to be good.
+    Made,
+    /// Those of these keys; the others are not looked at.
+    Only(&'static [&'static str]),
+}
+
+/// Where a configuration comes from: a file, if any, and the environment as it was.
+#[derive(Clone)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    environment: BTreeMap<String, OsString>,
+}
+
+/// Shows the file and the names of variables: their values may be secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<_> = self.environment.keys().collect();
+        f.debug_struct("Sources").field("file", &self.file).field("variables", &variables).finish()
+    }
+}
+
+impl Sources {
+    /// Decides on the file: `named` (`--config`), else the environment's `DAISI_WS_CONFIG`, else `config/config.yaml` if it exists.
+    ///
+    /// `environment` is all of it; what does not start with `DAISI_WS_` is dropped.
+    #[must_use]
+    pub fn new(named: Option<PathBuf>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self::with_default_file(named, environment, Path::new(DEFAULT_FILE))
+    }
+
+    fn with_default_file(
+        named: Option<PathBuf>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        default: &Path,
+    ) -> Self {
+        let environment: BTreeMap<String, OsString> = environment
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .collect();
+        let file = named
+            .or_else(|| environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from))
+            .or_else(|| default.exists().then(|| default.to_owned()));
+        Self { file, environment }
+    }
+
+    /// The file that is read, if any.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads everything anew and checks it. Blocks on small files.
+    ///
+    /// # Errors
+    /// With all that is wrong, each thing by its key; no secret is in it.
+    pub fn load(&self, secrets: Secrets) -> Result<Config, ConfigError> {
+        let tree = keys::defaults()?;
+        let mut problems = Vec::new();
+        let mut figment = Figment::from(Layer { metadata: Metadata::named("the defaults"), tree: tree.clone() });
+        let secret_keys = default_config(&tree)?.secrets().map(|(key, _)| key);
+
+        if let Some(path) = &self.file {
+            let origin = format!("file {}", path.display());
+            let found = read_file(path, &origin, &tree, &mut problems);
+            figment = figment.merge(Layer { metadata: Metadata::named(origin), tree: found });
+        }
+        for setting in environment::read(&self.environment, &keys::leaves(&tree), &secret_keys, &mut problems) {
+            figment = figment.merge(setting);
+        }
+
+        let mut config = extract(figment.clone(), &tree, &mut problems)?;
+        if secrets == Secrets::Made {
+            config.make_missing_secrets();
+        }
+        for (key, reason) in validate::validate(&config, secrets) {
+            // What could not be read stands at its default by now, which says nothing about what was meant.
+            if !problems.iter().any(|problem| problem.key == key) {
+                problems.push(Problem::new(key, reason, set_by(&figment, key).as_deref()));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        problems.sort_by(|a, b| a.key.cmp(&b.key));
+        Err(ConfigError { problems })
+    }
+}
+
+fn default_config(tree: &Dict) -> Result<Config, ConfigError> {
+    let layer = Layer { metadata: Metadata::named("the defaults"), tree: tree.clone() };
+    Figment::from(layer).extract().map_err(|error| keys::broken_defaults(&error))
+}
+
+fn set_by(figment: &Figment, key: &str) -> Option<String> {
+    let name = &figment.find_metadata(key)?.name;
+    (name != "the defaults").then(|| name.to_string())
+}
+
+/// A tree with a name.
+struct Layer {
+    metadata: Metadata,
+    tree: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(Profile::Default, self.tree.clone())]))
+    }
+}
+
+// ---- the file --------------------------------------------------------------------------------------------------------------------
+
+fn read_file(path: &Path, origin: &str, defaults: &Dict, problems: &mut Vec<Problem>) -> Dict {
+    let file = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.push(Problem::new(file, format!("can't be read: {error}"), None));
+            return Dict::new();
+        }
+    };
+    if text.lines().map(str::trim).all(|line| line.is_empty() || line == "---" || line.starts_with('#')) {
+        return Dict::new();
+    }
+    match Yaml::from_str::<Value>(&text) {
+        Ok(Value::Dict(_, found)) => known(found, defaults, "", origin, problems),
+        Ok(_) => {
+            problems.push(Problem::new(file, "must be a map of sections", None));
+            Dict::new()
+        }
+        Err(error) => {
+            problems.push(Problem::new(file, format!("is no valid YAML: {error}"), None));
+            Dict::new()
+        }
+    }
+}
+
+/// What of the tree has a known key and the right kind; the rest becomes problems.
+fn known(found: Dict, defaults: &Dict, above: &str, origin: &str, problems: &mut Vec<Problem>) -> Dict {
+    let mut good = Dict::new();
+    for (name, value) in found {
+        let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        let Some(default) = defaults.get(&name) else {
+            let what = if above.is_empty() { "is no section" } else { "is no key" };
+            problems.push(Problem::new(key, what, Some(origin)));
+            continue;
+        };
+        match (default, Kind::of(default), value) {
+            (Value::Dict(_, defaults), _, Value::Dict(tag, below)) => {
+                good.insert(name, Value::Dict(tag, known(below, defaults, &key, origin, problems)));
+            }
+            // A section whose every key is commented out.
+            (Value::Dict(..), _, Value::Empty(..)) => {}
+            (_, Some(kind), value) if kind.takes(&value) => {
+                good.insert(name, value);
+            }
+            (_, kind, _) => {
+                problems.push(Problem::new(key, kind.map_or("is a section", Kind::wanted), Some(origin)));
+            }
+        }
+    }
+    good
+}
+
+// ---- from tree to structs --------------------------------------------------------------------------------------------------------
+
+/// Makes the structs. Serde stops at the first value it can't take, so that one is put back to its default and the rest tried again.
+fn extract(mut figment: Figment, defaults: &Dict, problems: &mut Vec<Problem>) -> Result<Config, ConfigError> {
+    let mut leaves = keys::leaves(defaults);
+    loop {
+        let error = match figment.extract::<Config>() {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let key = error.path.join(".");
+        // Each key is put back once: the loop ends.
+        let Some(default) = leaves.remove(&key) else { return Err(keys::broken_defaults(&reason(&error.kind))) };
+        let origin = set_by(&figment, &key);
+        problems.push(Problem::new(key.clone(), reason(&error.kind), origin.as_deref()));
+        figment = figment.merge(Serialized::global(&key, default));
+    }
+}
+
+fn reason(cause: &Cause) -> String {
+    match cause {
+        Cause::UnknownVariant(_, allowed) => format!("must be one of {}", allowed.join(", ")),
+        Cause::InvalidValue(_, wanted) => format!("is out of range: it must fit in {wanted}"),
+        Cause::Message(message) => format!("can't be read: {message}"),
+        other => format!("can't be read: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{TokenCacheKind, testing};
+
+    fn sources(file: Option<&str>, variables: &[(&str, &str)]) -> (Sources, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let named = file.map(|text| {
+            let path = directory.path().join("gateway.yaml");
+            std::fs::write(&path, text).unwrap();
+            path
+        });
+        (Sources::with_default_file(named, testing::environment(variables), Path::new("/no/such/file")), directory)
+    }
+
+    fn problems(file: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
+        let (sources, directory) = sources(file, variables);
+        let shown = directory.path().display().to_string();
+        let error = sources.load(Secrets::Required).unwrap_err();
+        error.problems.iter().map(|problem| problem.to_string().replace(&shown, "")).collect()
+    }
+
+    #[test]
+    fn the_defaults_with_secrets_are_a_valid_configuration() {
+        let (sources, _directory) = sources(None, testing::SECRETS);
+        let config = sources.load(Secrets::Required).unwrap();
+        assert_eq!(config.server.http_port, 8080);
+        assert_eq!(config.app.pod_ttl, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let mut variables = testing::SECRETS.to_vec();
+        variables.push(("DAISI_WS_SERVER_HTTP_PORT", "9001"));
+        variables.push(("DAISI_WS_ADAPTIVE_TTL_MESSAGE_ROUTE_MIN_TTL_SECONDS", "120"));
+        let file = "server: {http_port: 9000, grpc_port: 9100}\nauth:\n  token_cache: memory\napp:\n";
+        let (sources, _directory) = sources(Some(file), &variables);
+        let config = sources.load(Secrets::Required).unwrap();
+        assert_eq!((config.server.http_port, config.server.grpc_port), (9001, 9100));
+        assert_eq!(config.adaptive_ttl.message_route.min_ttl, Duration::from_secs(120));
+        assert_eq!(config.adaptive_ttl.message_route.max_ttl, Duration::from_secs(900));
+        assert_eq!(config.auth.token_cache, TokenCacheKind::Memory);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_listed_at_once() {
+        let mut variables = testing::SECRETS.to_vec();
+        variables.retain(|(name, _)| *name != "DAISI_WS_AUTH_SECRET_TOKEN");
+        variables.push(("DAISI_WS_APP_PING_INTERVAL_SECONDS", "ten"));
+        variables.push(("DAISI_WS_SERVER_HTTP_PORT", "70000"));
+        variables.push(("DAISI_WS_SERVER_BIND_ADDRESS", "localhost"));
+        let file =
+            "app: {max_connections: 0, websocket_backpressure_drop_policy: newest, bogus: 1}\nserver: {pod_id: 7}\nextra: {}\n";
+        assert_eq!(
+            problems(Some(file), &variables),
+            [
+                "app.bogus is no key (set by file /gateway.yaml)",
+                "app.max_connections must be at least 1 (set by file /gateway.yaml)",
+                "app.ping_interval_seconds must be a whole number, 0 or more (set by environment variable \
+                 DAISI_WS_APP_PING_INTERVAL_SECONDS)",
+                "app.websocket_backpressure_drop_policy must be one of drop_oldest, block (set by file /gateway.yaml)",
+                "auth.secret_token is missing: set it with DAISI_WS_AUTH_SECRET_TOKEN",
+                "extra is no section (set by file /gateway.yaml)",
+                "server.bind_address can't be read: invalid IP address syntax (set by environment variable DAISI_WS_SERVER_BIND_ADDRESS)",
+                "server.http_port is out of range: it must fit in u16 (set by environment variable DAISI_WS_SERVER_HTTP_PORT)",
+                "server.pod_id must be a text (in YAML, put quotes around one that looks like a number) (set by file /gateway.yaml)",
+            ]
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_in_a_file_are_named() {
+        for (file, expected) in [
+            ("app: 5", "app is a section"),
+            ("app: {ping_interval_seconds: {a: 1}}", "app.ping_interval_seconds must be a whole number, 0 or more"),
+            ("app: {ping_interval_seconds: -5}", "app.ping_interval_seconds must be a whole number, 0 or more"),
+            ("app: {ping_interval_seconds: null}", "app.ping_interval_seconds must be a whole number, 0 or more"),
+            ("app: {close_on_token_expiry: 'yes'}", "app.close_on_token_expiry must be true or false"),
+            (
+                "server: {allowed_origins: [1]}",
+                "server.allowed_origins must be a list of texts (in the environment, separated by commas)",
+            ),
+            ("nats: {ca_file: 4}", "nats.ca_file must be a path or null"),
+        ] {
+            assert_eq!(problems(Some(file), testing::SECRETS), [format!("{expected} (set by file /gateway.yaml)")]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there_and_be_yaml() {
+        let error = Sources::new(Some("/no/such/gateway.yaml".into()), []).load(Secrets::Only(&[])).unwrap_err();
+        assert!(error.to_string().contains("/no/such/gateway.yaml can't be read"), "{error}");
+        assert!(problems(Some("app: ["), testing::SECRETS)[0].starts_with("/gateway.yaml is no valid YAML: "));
+        assert_eq!(problems(Some("just text"), testing::SECRETS), ["/gateway.yaml must be a map of sections"]);
+        let (empty, _directory) = sources(Some("# nothing yet\n"), testing::SECRETS);
+        assert!(empty.load(Secrets::Required).is_ok());
+    }
+
+    #[test]
+    fn the_file_is_the_named_one_else_the_variables_else_the_usual_one_if_it_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let usual = directory.path().join("config.yaml");
+        let variable = testing::environment(&[("DAISI_WS_CONFIG", "/from/variable.yaml")]);
+        let file = |named: Option<&str>, environment: Vec<(OsString, OsString)>| {
+            Sources::with_default_file(named.map(PathBuf::from), environment, &usual).file
+        };
+        assert_eq!(file(None, Vec::new()), None);
+        std::fs::write(&usual, "").unwrap();
+        assert_eq!(file(None, Vec::new()), Some(usual.clone()));
+        assert_eq!(file(None, testing::environment(&[("DAISI_WS_CONFIG", "")])), Some(usual.clone()));
+        assert_eq!(file(None, variable.clone()), Some("/from/variable.yaml".into()));
+        assert_eq!(file(Some("/named.yaml"), variable), Some("/named.yaml".into()));
+    }
+
+    #[test]
+    fn a_command_may_need_few_secrets_or_make_them() {
+        let (bare, _directory) = sources(None, &[]);
+        assert!(bare.load(Secrets::Only(&[])).is_ok());
+        assert_eq!(bare.load(Secrets::Only(&["auth.token_aes_key"])).unwrap_err().problems.len(), 1);
+        assert_eq!(bare.load(Secrets::Required).unwrap_err().problems.len(), 4);
+        let made = bare.load(Secrets::Made).unwrap();
+        assert_ne!(made.auth.secret_token, made.auth.token_generation_admin_key);
+    }
+
+    #[test]
+    fn no_secret_is_in_an_error_or_in_debug() {
+        let variables: Vec<(&str, &str)> = vec![
+            ("DAISI_WS_AUTH_SECRET_TOKEN", "hush hush"),
+            ("DAISI_WS_AUTH_TOKEN_AES_KEY", "hushhush"),
+            ("DAISI_WS_AUTH_ADMIN_TOKEN_AES_KEY", "hushhush"),
+            ("DAISI_WS_AUTH_TOKEN_GENERATION_ADMIN_KEY", "changeme-hushhush"),
+            ("DAISI_WS_AUTH_SECRET", "hushhush"),
+            ("DAISI_WS_NATS_URL", "http://joe:hushhush@nats"),
+            ("DAISI_WS_REDIS_ADDRESS", "redis://:hushhush@redis"),
+            ("DAISI_WS_REDIS_PASSWORD", "hush hush"),
+            ("DAISI_WS_TELEMETRY_OTLP_ENDPOINT", "ftp://joe:hushhush@collector"),
+        ];
+        let file = "auth: {secret_token: [hushhush], token_aes_key: {hush: hush}}\nredis: {password: 12}\nnats: {token: hushhush, user: a}\n";
+        let (sources, _directory) = sources(Some(file), &variables);
+        let error = sources.load(Secrets::Required).unwrap_err();
+        assert!(error.problems.len() >= 8, "{error}");
+        let shown = format!("{error} {error:?} {sources:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+}

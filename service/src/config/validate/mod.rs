@@ -1,0 +1,363 @@
+//! What a configuration must hold to beyond its types, all of it checked, each breach by its key.
+
+mod addresses;
+mod secrets;
+
+use std::time::Duration;
+
+use super::{App, Auth, Config, Nats, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
+use crate::domain::ids::PodId;
+
+pub(super) use addresses::is_host_and_port;
+
+/// The shortest life of a pod's liveness key: it is renewed three times in its life, and a second is the least that a pause may last.
+const MIN_POD_TTL: Duration = Duration::from_secs(3);
+
+/// A key and what is wrong with it.
+pub(super) type Breach = (&'static str, String);
+
+/// Everything that is wrong. No reason has a value in it that may be secret.
+pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
+    let mut breaches = Breaches(Vec::new());
+    server(&config.server, &mut breaches);
+    nats(&config.nats, &mut breaches);
+    redis(&config.redis, &mut breaches);
+    auth(&config.auth, &mut breaches);
+    lifetimes(config, &mut breaches);
+    sockets(&config.app, &mut breaches);
+    forwarding(&config.app, &mut breaches);
+    telemetry(&config.telemetry, &mut breaches);
+    secrets::check(config, needed, &mut breaches);
+    breaches.0
+}
+
+struct Breaches(Vec<Breach>);
+
+impl Breaches {
+    fn require(&mut self, holds: bool, key: &'static str, reason: impl Into<String>) {
+        if !holds {
+            self.0.push((key, reason.into()));
+        }
+    }
+
+    fn at_least_one(&mut self, counts: &[(&'static str, u64)]) {
+        for (key, count) in counts {
+            self.require(*count >= 1, key, "must be at least 1");
+        }
+    }
+
+    fn not_zero(&mut self, durations: &[(&'static str, Duration)]) {
+        for (key, duration) in durations {
+            self.require(!duration.is_zero(), key, "must be at least 1");
+        }
+    }
+}
+
+fn count(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+fn server(server: &Server, breaches: &mut Breaches) {
+    if !server.pod_id.is_empty()
+        && let Err(error) = PodId::parse(&server.pod_id)
+    {
+        breaches.require(false, "server.pod_id", format!("is not valid: {error}"));
+    }
+    breaches.require(
+        server.grpc_port == 0 || server.grpc_port != server.http_port,
+        "server.grpc_port",
+        "must be another port than server.http_port",
+    );
+    let advertised = &server.grpc_advertise_address;
+    breaches.require(
+        advertised.is_empty() || is_host_and_port(advertised),
+        "server.grpc_advertise_address",
+        "must be host:port without a scheme, as in 10.1.2.3:50051",
+    );
+    breaches.require(
+        server.allowed_origins.iter().all(|origin| addresses::is_origin(origin)),
+        "server.allowed_origins",
+        "must have origins as browsers send them, scheme://host[:port] without a path; for any origin, leave the list empty",
+    );
+}
+
+fn nats(nats: &Nats, breaches: &mut Breaches) {
+    breaches.require(
+        !nats.url.is_empty() && nats.url.split(',').all(|url| addresses::is_url(url.trim(), &["nats", "tls", "ws", "wss"], true)),
+        "nats.url",
+        "must be one or more URLs as in nats://host:4222, separated by commas",
+    );
+    breaches.require(addresses::is_stream_name(&nats.stream_name), "nats.stream_name", NAME_RULE);
+    breaches.require(addresses::is_stream_name(&nats.consumer_name), "nats.consumer_name", NAME_RULE);
+    breaches.require(
+        addresses::is_subject_prefix(&nats.subject_prefix),
+        "nats.subject_prefix",
+        "must be a token, or tokens with dots between them, without white space, wildcards (* and >) or a leading $",
+    );
+    let has_user = !nats.user.is_empty();
+    let ways = [has_user, !nats.token.is_empty(), nats.credentials_file.is_some()];
+    breaches.require(
+        ways.iter().filter(|way| **way).count() <= 1,
+        "nats.user",
+        "must not be set together with nats.token or nats.credentials_file, nor these two together: choose one way to log in",
+    );
+    breaches.require(nats.password.is_empty() || has_user, "nats.password", "needs nats.user");
+    breaches.not_zero(&[("nats.stream_max_age_seconds", nats.stream_max_age)]);
+    breaches.require(
+        (1..=i64::MAX as u64).contains(&nats.stream_max_bytes),
+        "nats.stream_max_bytes",
+        "must be at least 1 and fit in 63 bits",
+    );
+    breaches.require((1..=5).contains(&nats.stream_replicas), "nats.stream_replicas", "must be 1 to 5");
+}
+
+const NAME_RULE: &str = "must not be empty nor have white space or any of . * > / \\";
+
+fn redis(redis: &Redis, breaches: &mut Breaches) {
+    breaches.require(
+        is_host_and_port(&redis.address),
+        "redis.address",
+        "must be host:port without a scheme, as in redis:6379; user and password have keys of their own",
+    );
+    breaches.require(redis.username.is_empty() || !redis.password.is_empty(), "redis.username", "needs redis.password");
+    breaches.require(redis.ca_file.is_none() || redis.tls, "redis.ca_file", "has no effect unless redis.tls is on");
+    breaches.at_least_one(&[("redis.pool_size", redis.pool_size.into())]);
+    breaches.not_zero(&[
+        ("redis.command_timeout_ms", redis.command_timeout),
+        ("redis.session_lock_retry_delay_ms", redis.session_lock_retry_delay),
+    ]);
+}
+
+fn auth(auth: &Auth, breaches: &mut Breaches) {
+    breaches.not_zero(&[("auth.max_token_ttl_seconds", auth.max_token_ttl)]);
+    if auth.token_cache != TokenCacheKind::Off {
+        breaches.not_zero(&[
+            ("auth.token_cache_ttl_seconds", auth.token_cache_ttl),
+            ("auth.admin_token_cache_ttl_seconds", auth.admin_token_cache_ttl),
+        ]);
+    }
+}
+
+/// Times to live, and the renewals that have to come in time.
+fn lifetimes(config: &Config, breaches: &mut Breaches) {
+    let app = &config.app;
+    breaches.not_zero(&[
+        ("app.session_ttl_seconds", app.session_ttl),
+        ("app.route_ttl_seconds", app.route_ttl),
+        ("app.ttl_refresh_interval_seconds", app.ttl_refresh_interval),
+        ("app.selected_chat_ttl_seconds", app.selected_chat_ttl),
+    ]);
+    breaches.require(app.pod_ttl >= MIN_POD_TTL, "app.pod_ttl_seconds", "must be at least 3");
+    // Fewer than two renewals in a life, and a single one that fails costs the session.
+    breaches.require(
+        app.ttl_refresh_interval.saturating_mul(2) < app.session_ttl,
+        "app.ttl_refresh_interval_seconds",
+        "must be less than half of app.session_ttl_seconds",
+    );
+    breaches.require(
+        app.ttl_refresh_interval.saturating_mul(2) < app.route_ttl,
+        "app.route_ttl_seconds",
+        "must be more than twice app.ttl_refresh_interval_seconds",
+    );
+    let adaptive = &config.adaptive_ttl;
+    rule(
+        &adaptive.session_lock,
+        app.ttl_refresh_interval,
+        [
+            "adaptive_ttl.session_lock.min_ttl_seconds",
+            "adaptive_ttl.session_lock.max_ttl_seconds",
+            "adaptive_ttl.session_lock.activity_threshold_seconds",
+        ],
+        breaches,
+    );
+    rule(
+        &adaptive.message_route,
+        app.ttl_refresh_interval,
+        [
+            "adaptive_ttl.message_route.min_ttl_seconds",
+            "adaptive_ttl.message_route.max_ttl_seconds",
+            "adaptive_ttl.message_route.activity_threshold_seconds",
+        ],
+        breaches,
+    );
+}
+
+fn rule(rule: &TtlRule, refresh: Duration, [min, max, threshold]: [&'static str; 3], breaches: &mut Breaches) {
+    breaches.not_zero(&[(min, rule.min_ttl), (threshold, rule.activity_threshold)]);
+    breaches.require(rule.min_ttl <= rule.max_ttl, max, format!("must not be less than {min}"));
+    // The seed's own 15 s with a renewal every 10 s must pass, so one renewal in a life has to do here.
+    breaches.require(!rule.enabled || refresh < rule.min_ttl, min, "must be more than app.ttl_refresh_interval_seconds");
+}
+
+fn sockets(app: &App, breaches: &mut Breaches) {
+    breaches.at_least_one(&[
+        ("app.websocket_message_buffer_size", count(app.websocket_message_buffer_size)),
+        ("app.websocket_buffer_max_bytes", count(app.websocket_buffer_max_bytes)),
+        ("app.max_message_bytes", count(app.max_message_bytes)),
+        ("app.client_messages_per_second", app.client_messages_per_second.into()),
+        ("app.client_message_burst", app.client_message_burst.into()),
+        ("app.max_connections", count(app.max_connections)),
+    ]);
+    breaches.not_zero(&[
+        ("app.ping_interval_seconds", app.ping_interval),
+        ("app.write_timeout_seconds", app.write_timeout),
+        ("app.shutdown_timeout_seconds", app.shutdown_timeout),
+    ]);
+    breaches.require(app.pong_wait > app.ping_interval, "app.pong_wait_seconds", "must be more than app.ping_interval_seconds");
+}
+
+fn forwarding(app: &App, breaches: &mut Breaches) {
+    breaches.not_zero(&[
+        ("app.grpc_client_forward_timeout_seconds", app.grpc_client_forward_timeout),
+        ("app.grpc_pool_idle_timeout_seconds", app.grpc_pool_idle_timeout),
+        ("app.grpc_pool_health_check_interval_seconds", app.grpc_pool_health_check_interval),
+        ("app.grpc_circuitbreaker_open_duration_seconds", app.grpc_circuitbreaker_open_duration),
+        ("app.forward_max_age_seconds", app.forward_max_age),
+        ("app.nats_ack_wait_seconds", app.nats_ack_wait),
+    ]);
+    breaches.at_least_one(&[
+        ("app.grpc_circuitbreaker_fail_threshold", app.grpc_circuitbreaker_fail_threshold.into()),
+        ("app.forward_max_deliveries", app.forward_max_deliveries),
+        ("app.nats_max_ack_pending", count(app.nats_max_ack_pending)),
+        ("app.nats_pull_batch", count(app.nats_pull_batch)),
+    ]);
+    breaches.require(
+        (1..=100).contains(&app.forward_parked_share_percent),
+        "app.forward_parked_share_percent",
+        "must be 1 to 100",
+    );
+    breaches.require(
+        app.nats_pull_batch <= app.nats_max_ack_pending,
+        "app.nats_pull_batch",
+        "must not be more than app.nats_max_ack_pending",
+    );
+}
+
+fn telemetry(telemetry: &Telemetry, breaches: &mut Breaches) {
+    if let Err(error) = crate::telemetry::filter(&telemetry.log_level) {
+        breaches.require(false, "telemetry.log_level", format!("is no filter: {error}"));
+    }
+    breaches.require((0.0..=1.0).contains(&telemetry.sample_ratio), "telemetry.sample_ratio", "must be 0 to 1");
+    let endpoint = &telemetry.otlp_endpoint;
+    breaches.require(
+        endpoint.is_empty() || addresses::is_url(endpoint, &["http"], false),
+        "telemetry.otlp_endpoint",
+        "must be the URL of an OTLP collector without TLS, as in http://collector:4317",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing;
+
+    fn breaches(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
+        let mut config = testing::config();
+        change(&mut config);
+        validate(&config, Secrets::Required).into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A change and the keys that it breaks.
+    type Case = (fn(&mut Config), &'static [&'static str]);
+
+    fn check(cases: &[Case]) {
+        for (index, (change, keys)) in cases.iter().enumerate() {
+            assert_eq!(breaches(change), *keys, "case {index}");
+        }
+    }
+
+    #[test]
+    fn times_have_to_fit_each_other() {
+        check(&[
+            (|c| c.app.ttl_refresh_interval = s(15), &["app.ttl_refresh_interval_seconds"]),
+            (|c| c.app.ttl_refresh_interval = s(14), &[]),
+            (|c| c.app.route_ttl = s(20), &["app.route_ttl_seconds"]),
+            (|c| c.app.pod_ttl = s(2), &["app.pod_ttl_seconds"]),
+            (|c| c.app.pong_wait = s(20), &["app.pong_wait_seconds"]),
+            (|c| c.adaptive_ttl.session_lock.enabled = true, &[]),
+            (|c| c.adaptive_ttl.session_lock.min_ttl = s(31), &["adaptive_ttl.session_lock.max_ttl_seconds"]),
+            (|c| c.adaptive_ttl.message_route.min_ttl = s(10), &["adaptive_ttl.message_route.min_ttl_seconds"]),
+            (
+                |c| c.adaptive_ttl.message_route.activity_threshold = s(0),
+                &["adaptive_ttl.message_route.activity_threshold_seconds"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn sizes_and_shares_have_bounds() {
+        check(&[
+            (|c| c.app.websocket_message_buffer_size = 0, &["app.websocket_message_buffer_size"]),
+            (|c| c.app.write_timeout = s(0), &["app.write_timeout_seconds"]),
+            (|c| c.app.nats_pull_batch = 5001, &["app.nats_pull_batch"]),
+            (|c| c.app.forward_parked_share_percent = 101, &["app.forward_parked_share_percent"]),
+            (|c| c.telemetry.sample_ratio = 1.5, &["telemetry.sample_ratio"]),
+            (|c| c.telemetry.sample_ratio = f64::NAN, &["telemetry.sample_ratio"]),
+            (|c| c.nats.stream_replicas = 6, &["nats.stream_replicas"]),
+            (|c| c.nats.stream_max_bytes = u64::MAX, &["nats.stream_max_bytes"]),
+            (|c| c.auth.token_cache_ttl = s(0), &["auth.token_cache_ttl_seconds"]),
+            (
+                |c| {
+                    c.auth.token_cache_ttl = s(0);
+                    c.auth.token_cache = TokenCacheKind::Off;
+                },
+                &[],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn names_and_addresses_are_checked() {
+        check(&[
+            (|c| c.server.pod_id = "a/b".into(), &["server.pod_id"]),
+            (|c| c.server.grpc_port = 8080, &["server.grpc_port"]),
+            (|c| (c.server.http_port, c.server.grpc_port) = (0, 0), &[]),
+            (|c| c.server.grpc_advertise_address = "pod-1".into(), &["server.grpc_advertise_address"]),
+            (|c| c.server.allowed_origins = vec!["*".into()], &["server.allowed_origins"]),
+            (|c| c.nats.url = String::new(), &["nats.url"]),
+            (|c| c.nats.stream_name = "wa.stream".into(), &["nats.stream_name"]),
+            (|c| c.nats.subject_prefix = "wa.>".into(), &["nats.subject_prefix"]),
+            (|c| c.redis.address = "redis://redis:6379".into(), &["redis.address"]),
+            (|c| c.redis.ca_file = Some("/ca.pem".into()), &["redis.ca_file"]),
+            (|c| c.telemetry.otlp_endpoint = "collector:4317".into(), &["telemetry.otlp_endpoint"]),
+            (|c| c.telemetry.otlp_endpoint = "http://collector:4317".into(), &[]),
+            (|c| c.telemetry.log_level = "verbose".into(), &["telemetry.log_level"]),
+        ]);
+    }
+
+    #[test]
+    fn one_way_to_log_in_is_enough() {
+        check(&[
+            (|c| c.nats.password = "p".into_secret(), &["nats.password"]),
+            (|c| c.redis.username = "gateway".into(), &["redis.username"]),
+            (
+                |c| {
+                    c.nats.user = "joe".into();
+                    c.nats.token = "t".into_secret();
+                },
+                &["nats.user"],
+            ),
+            (
+                |c| {
+                    c.nats.token = "t".into_secret();
+                    c.nats.credentials_file = Some("/nats.creds".into());
+                },
+                &["nats.user"],
+            ),
+        ]);
+    }
+
+    trait IntoSecret {
+        fn into_secret(self) -> super::super::Secret;
+    }
+
+    impl IntoSecret for &str {
+        fn into_secret(self) -> super::super::Secret {
+            super::super::Secret::new(self)
+        }
+    }
+}

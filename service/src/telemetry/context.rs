@@ -1,0 +1,125 @@
+//! The W3C `traceparent`, between a text and a span.
+
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, Injector, TextMapPropagator as _},
+    trace::TraceContextExt as _,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+const HEADER: &str = "traceparent";
+/// A longer text is none: version 0 has 55 bytes, and later ones may add little.
+const MAX_BYTES: usize = 128;
+
+struct Text<'a>(&'a str);
+
+impl Extractor for Text<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == HEADER).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![HEADER]
+    }
+}
+
+#[derive(Default)]
+struct Written(Option<String>);
+
+impl Injector for Written {
+    fn set(&mut self, key: &str, value: String) {
+        if key == HEADER {
+            self.0 = Some(value);
+        }
+    }
+}
+
+/// Reads a `traceparent`; `None` if it is not valid.
+#[must_use]
+pub fn remote_context(traceparent: &str) -> Option<Context> {
+    if traceparent.len() > MAX_BYTES {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Text(traceparent));
+    context.span().span_context().is_valid().then_some(context)
+}
+
+/// Makes the span a child of the sender's. Does nothing without a valid text, without tracing, or once the span was entered or had children:
+/// call it right after making the span.
+pub fn set_parent(span: &Span, traceparent: Option<&str>) {
+    if let Some(context) = traceparent.and_then(remote_context) {
+        let _ = span.set_parent(context);
+    }
+}
+
+/// The `traceparent` of the current span, for who is called next; `None` without tracing.
+#[must_use]
+pub fn current_traceparent() -> Option<String> {
+    let mut written = Written::default();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut written);
+    written.0
+}
+
+/// The `traceparent` to send on: the current span's, or without tracing what was received, as it was, if it is valid.
+#[must_use]
+pub fn outgoing_traceparent(received: Option<&str>) -> Option<String> {
+    current_traceparent().or_else(|| received.filter(|text| remote_context(text).is_some()).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::telemetry::{traced_spans, traces::sampler};
+
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const NOT_SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    fn traced(ratio: f64, work: impl FnOnce()) {
+        let provider = SdkTracerProvider::builder().with_sampler(sampler(ratio)).build();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(vec![traced_spans(&provider)]), work);
+    }
+
+    fn sent_on(received: Option<&str>) -> String {
+        let span = tracing::info_span!("forward");
+        set_parent(&span, received);
+        span.in_scope(|| outgoing_traceparent(received).unwrap())
+    }
+
+    #[test]
+    fn a_trace_goes_on_under_a_new_span() {
+        traced(0.0, || {
+            let out = sent_on(Some(SAMPLED));
+            assert!(out.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && out.ends_with("-01"), "{out}");
+            assert_ne!(out, SAMPLED);
+        });
+    }
+
+    #[test]
+    fn the_senders_decision_wins_over_the_ratio() {
+        traced(1.0, || assert!(sent_on(Some(NOT_SAMPLED)).ends_with("-00")));
+        traced(1.0, || assert!(sent_on(None).ends_with("-01")));
+        traced(0.0, || assert!(sent_on(None).ends_with("-00")));
+    }
+
+    #[test]
+    fn a_bad_text_begins_a_trace_of_its_own() {
+        traced(1.0, || {
+            for bad in ["", "nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &"0".repeat(1000)] {
+                assert!(!sent_on(Some(bad)).contains("4bf92f3577b34da6a3ce929d0e0e4736"));
+                assert!(remote_context(bad).is_none(), "{bad}");
+            }
+        });
+    }
+
+    #[test]
+    fn without_tracing_a_valid_text_is_passed_on_as_it_is() {
+        assert_eq!(outgoing_traceparent(Some(SAMPLED)).as_deref(), Some(SAMPLED));
+        assert_eq!(outgoing_traceparent(Some("nonsense")), None);
+        assert_eq!(outgoing_traceparent(None), None);
+    }
+}
