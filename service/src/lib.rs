@@ -1,6 +1,7 @@
 //! daisi-ws-service
 pub mod adapters;
 pub mod application;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

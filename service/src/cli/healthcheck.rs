@@ -1,0 +1,147 @@
+//! `healthcheck`: for container runtimes, whose images have no curl.
+
+use std::{net::IpAddr, time::Duration};
+
+use axum::http::Uri;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{CliError, block_on};
+use crate::config::{Secrets, Server, Sources};
+
+/// The longest wait for the whole answer: container runtimes ask every few seconds.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of an answer that are looked at: its first line has far fewer.
+const MAX_STATUS_LINE: usize = 256;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to ask; else /health at the configured port. /ready asks whether the pod takes traffic.
+    #[arg(long, value_name = "URL")]
+    url: Option<Uri>,
+}
+
+/// Succeeds if the pod answers with a 2xx. Every failure, a wrong configuration too, is exit code 1: runtimes know no other.
+pub(super) fn run(args: &Args, sources: &Sources) -> Result<(), CliError> {
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => {
+            let config = sources.load(Secrets::Only(&[])).map_err(CliError::failed)?;
+            own_url(&config.server).ok_or_else(|| CliError::failed("server.http_port is 0, so --url must say where to ask"))?
+        }
+    };
+    block_on(check(&url))?
+}
+
+fn own_url(server: &Server) -> Option<Uri> {
+    let host = match server.bind_address {
+        IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let port = Some(server.http_port).filter(|port| *port != 0)?;
+    format!("http://{host}:{port}/health").parse().ok()
+}
+
+async fn check(url: &Uri) -> Result<(), CliError> {
+    match tokio::time::timeout(TIMEOUT, status(url)).await {
+        Ok(Ok(200..=299)) => Ok(()),
+        Ok(Ok(status)) => Err(CliError::failed(format!("{url} answered {status}"))),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(CliError::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs()))),
+    }
+}
+
+/// The status of a GET, over a connection of its own.
+async fn status(url: &Uri) -> Result<u16, CliError> {
+    let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
+        return Err(CliError::failed(format!("{url} is no http URL")));
+    };
+    let failed = |error: std::io::Error| CliError::failed(format!("{url} can't be asked: {error}"));
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let mut socket = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await.map_err(failed)?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: healthcheck\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.map_err(failed)?;
+
+    let mut answer = Vec::with_capacity(MAX_STATUS_LINE);
+    while !answer.contains(&b'\n') && answer.len() < MAX_STATUS_LINE && socket.read_buf(&mut answer).await.map_err(failed)? > 0 {}
+    status_of(&answer).ok_or_else(|| CliError::failed(format!("{url} did not answer in HTTP")))
+}
+
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(answer.split(|byte| *byte == b'\n').next()?).ok()?;
+    line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::testing;
+
+    /// Answers one request with the given bytes; the request comes back.
+    async fn asked(answer: &'static [u8]) -> (Result<(), CliError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Uri = format!("http://{}/ready", listener.local_addr().unwrap()).parse().unwrap();
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            let read = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer).await.unwrap();
+            String::from_utf8(request[..read].to_vec()).unwrap()
+        };
+        tokio::join!(check(&url), server)
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_well_if_it_answers_with_success() {
+        let (result, request) = asked(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(result.is_ok(), "{result:?}");
+        assert!(request.starts_with("GET /ready HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_not_well_if_it_says_so_or_talks_nonsense() {
+        let (result, _) = asked(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+        assert!(result.unwrap_err().to_string().ends_with("answered 503"));
+        for answer in [&b"SSH-2.0\r\n"[..], b"", b"HTTP/1.1"] {
+            assert!(asked(answer).await.0.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_not_well() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(check(&format!("http://{free}/health").parse().unwrap()).await.is_err());
+        assert!(check(&"https://127.0.0.1/health".parse().unwrap()).await.is_err());
+        assert!(check(&"/health".parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_does_not_answer_in_time_is_not_well() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Uri = format!("http://{}/health", listener.local_addr().unwrap()).parse().unwrap();
+        assert!(check(&url).await.unwrap_err().to_string().ends_with("did not answer within 3 s"));
+    }
+
+    #[test]
+    fn by_default_the_configured_port_is_asked() {
+        let mut server = testing::config().server;
+        assert_eq!(own_url(&server).unwrap(), "http://127.0.0.1:8080/health");
+        server.bind_address = "::".parse().unwrap();
+        assert_eq!(own_url(&server).unwrap(), "http://[::1]:8080/health");
+        server.http_port = 0;
+        assert_eq!(own_url(&server), None);
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_exit_code_1_here() {
+        let sources = Sources::new(None, testing::environment(&[("DAISI_WS_APP_BOGUS", "1")]));
+        assert_eq!(run(&Args { url: None }, &sources).unwrap_err().exit_code(), 1);
+    }
+}

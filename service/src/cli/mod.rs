@@ -1,0 +1,264 @@
+//! The commands: arguments, exit codes, and what each command needs before it can begin.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 78 (`EX_CONFIG`) wrong configuration. Output goes to standard output; logs and errors go to
+//! standard error.
+
+mod check_config;
+pub mod dev;
+mod healthcheck;
+pub mod publish;
+pub mod serve;
+pub mod token;
+
+use std::{error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{Config, ConfigError, Problem, Secrets, Sources, host_name, pod_id},
+    domain::ids::PodId,
+    telemetry::{self, LevelHandle, TelemetryError},
+};
+
+/// A command failed.
+const EXIT_FAILED: u8 = 1;
+/// The configuration is wrong: `EX_CONFIG` of sysexits.h, so that a supervisor can tell it from a crash.
+const EXIT_CONFIG: u8 = 78;
+/// How long what still blocks a thread of the runtime may hold up the exit.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let revision = option_env!("DAISI_WS_REVISION").filter(|revision| !revision.is_empty()).unwrap_or("unknown revision");
+    format!("{} ({revision})", env!("CARGO_PKG_VERSION"))
+});
+
+/// WebSocket gateway: delivers JetStream events to exactly the browser sessions that should see them.
+#[derive(Debug, Parser)]
+#[command(name = "daisi-ws-service", version = VERSION.as_str())]
+struct Arguments {
+    /// Configuration file; else the one that DAISI_WS_CONFIG names, else config/config.yaml if it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs this pod of the gateway.
+    Serve,
+    /// Runs a whole fleet in this process, with a console page, for development.
+    Dev(dev::Args),
+    /// Makes a token with the configured key and prints it.
+    #[command(subcommand)]
+    Token(token::Args),
+    /// Publishes an event.
+    Publish(publish::Args),
+    /// Checks the configuration and prints what is in force, without secrets.
+    CheckConfig,
+    /// Asks a pod on this host how it is: exit code 0 if it is well, else 1.
+    Healthcheck(healthcheck::Args),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Logs or traces can't be had as configured.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// No threads, or nowhere to write to.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+    /// The command itself failed.
+    #[error("{0}")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl CliError {
+    /// The command itself failed, for this reason.
+    pub fn failed(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(reason.into())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Telemetry(_) => EXIT_CONFIG,
+            Self::System(_) | Self::Failed(_) => EXIT_FAILED,
+        }
+    }
+
+    /// The error for people: every problem on a line of its own.
+    fn report(&self) -> String {
+        match self {
+            Self::Config(error) => {
+                let lines = error.problems.iter().map(|problem| format!("\n  {problem}"));
+                lines.fold("error: the configuration is not valid:".to_owned(), |text, line| text + &line)
+            }
+            other => format!("error: {other}"),
+        }
+    }
+}
+
+/// Runs the command that the process's arguments name, with the process's environment.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os(), std::env::vars_os(), &mut io::stdout(), &mut io::stderr()))
+}
+
+/// Runs a command; the exit code comes back.
+fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut dyn io::Write,
+    errors: &mut dyn io::Write,
+) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let text = error.render();
+            let _ = if error.use_stderr() { write!(errors, "{text}") } else { write!(out, "{text}") };
+            return u8::try_from(error.exit_code()).unwrap_or(EXIT_FAILED);
+        }
+    };
+    let sources = Sources::new(arguments.config, environment);
+    match dispatch(arguments.command, &sources, out) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(errors, "{}", error.report());
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Result<(), CliError> {
+    match command {
+        Command::Serve => {
+            let config = sources.load(Secrets::Required)?;
+            in_runtime(&config, async |level| serve::run(config.clone(), sources.clone(), level).await)
+        }
+        Command::Dev(args) => {
+            let config = sources.load(Secrets::Made)?;
+            in_runtime(&config, async |level| dev::run(&args, &config, &level).await)
+        }
+        Command::Token(args) => token::run(&args, sources, out),
+        Command::Publish(args) => {
+            let config = sources.load(Secrets::Only(&[]))?;
+            block_on(publish::run(args, &config, io::stdin()))?
+        }
+        Command::CheckConfig => check_config::run(sources, out),
+        Command::Healthcheck(args) => healthcheck::run(&args, sources),
+    }
+}
+
+/// Runs what serves: on all cores, with logs and traces, which are flushed however it ends.
+fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(), CliError>) -> Result<(), CliError> {
+    let pod = own_pod_id(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let telemetry = {
+        let _context = runtime.enter();
+        telemetry::init(&config.telemetry, pod.as_str())?
+    };
+    let ended = runtime.block_on(work(telemetry.level()));
+    if let Err(error) = &ended {
+        tracing::error!(%error, pod.id = %pod, "the gateway ends with an error");
+    }
+    // In this order: the last traces leave through the runtime.
+    drop(telemetry);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    ended
+}
+
+/// Runs something short on this thread.
+fn block_on<F: Future>(work: F) -> Result<F::Output, CliError> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+/// This pod's name, or the key to set where the host's name will not do.
+fn own_pod_id(config: &Config) -> Result<PodId, ConfigError> {
+    pod_id(&config.server, &host_name()).map_err(|error| ConfigError {
+        problems: vec![Problem {
+            key: "server.pod_id".to_owned(),
+            reason: format!("must be set, for the host's name is no pod id: {error}"),
+            origin: None,
+        }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing;
+
+    /// Exit code, output and errors of a command.
+    fn command(arguments: &[&str], variables: &[(&str, &str)]) -> (u8, String, String) {
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let arguments = std::iter::once("daisi-ws-service").chain(arguments.iter().copied()).map(OsString::from);
+        let code = run(arguments, testing::environment(variables), &mut out, &mut errors);
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap())
+    }
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2_and_help_with_0() {
+        for bad in [&["bogus"][..], &[], &["serve", "--bogus"], &["dev", "--pods", "0"], &["token", "user", "--company", "a"]] {
+            let (code, out, errors) = command(bad, &[]);
+            assert_eq!((code, out.as_str()), (2, ""), "{bad:?}");
+            assert!(errors.contains("--help") || errors.contains("Usage:"), "{errors}");
+        }
+        let (code, out, errors) = command(&["--help"], &[]);
+        assert_eq!((code, errors.as_str()), (0, ""));
+        for name in ["serve", "dev", "token", "publish", "check-config", "healthcheck"] {
+            assert!(out.contains(name), "{out}");
+        }
+    }
+
+    #[test]
+    fn the_version_names_the_revision() {
+        let (code, out, _) = command(&["--version"], &[]);
+        assert_eq!(code, 0);
+        assert!(out.starts_with("daisi-ws-service 0.1.0 ("), "{out}");
+    }
+
+    #[test]
+    fn a_wrong_configuration_exits_with_78_and_names_every_key() {
+        for name in ["serve", "check-config"] {
+            let (code, out, errors) = command(&[name], &[("DAISI_WS_APP_MAX_CONNECTIONS", "0")]);
+            assert_eq!((code, out.as_str()), (78, ""));
+            let keys = ["app.max_connections", "auth.secret_token", "auth.token_aes_key", "auth.admin_token_aes_key"];
+            for key in keys.into_iter().chain(["auth.token_generation_admin_key"]) {
+                assert!(errors.contains(&format!("\n  {key} ")), "{key} in {errors}");
+            }
+        }
+    }
+
+    #[test]
+    fn check_config_prints_what_is_in_force_without_secrets() {
+        let mut variables = testing::SECRETS.to_vec();
+        variables.push(("DAISI_WS_SERVER_HTTP_PORT", "9000"));
+        variables.push(("DAISI_WS_SERVER_POD_ID", "ws-1"));
+        variables.push(("DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS", "10.0.0.1:50051"));
+        let (code, out, errors) = command(&["check-config"], &variables);
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert!(out.contains("  http_port: 9000\n") && out.contains("  secret_token: \"<redacted>\"\n"), "{out}");
+        assert!(out.starts_with("# This pod is ws-1; peers dial 10.0.0.1:50051.\n"), "{out}");
+        assert!(testing::SECRETS.iter().all(|(_, secret)| !out.contains(secret)));
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_or_after_the_command() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "server: {http_port: 9100}").unwrap();
+        let path = file.path().to_str().unwrap();
+        for arguments in [["--config", path, "check-config"], ["check-config", "--config", path]] {
+            let (_, out, _) = command(&arguments, testing::SECRETS);
+            assert!(out.contains("  http_port: 9100\n"), "{out}");
+        }
+    }
+}
