@@ -75,6 +75,9 @@ pub enum CliError {
     /// The command itself failed.
     #[error("{0}")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
+    /// Any of these, after it was logged: it is not said again.
+    #[error(transparent)]
+    Logged(Box<CliError>),
 }
 
 impl CliError {
@@ -87,6 +90,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Telemetry(_) => EXIT_CONFIG,
             Self::System(_) | Self::Failed(_) => EXIT_FAILED,
+            Self::Logged(error) => error.exit_code(),
         }
     }
 
@@ -127,7 +131,9 @@ fn run(
     match dispatch(arguments.command, &sources, out) {
         Ok(()) => 0,
         Err(error) => {
-            let _ = writeln!(errors, "{}", error.report());
+            if !matches!(error, CliError::Logged(_)) {
+                let _ = writeln!(errors, "{}", error.report());
+            }
             error.exit_code()
         }
     }
@@ -162,9 +168,10 @@ fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(),
         telemetry::init(&config.telemetry, pod.as_str())?
     };
     let ended = runtime.block_on(work(telemetry.level()));
-    if let Err(error) = &ended {
+    let ended = ended.map_err(|error| {
         tracing::error!(%error, pod.id = %pod, "the gateway ends with an error");
-    }
+        CliError::Logged(Box::new(error))
+    });
     // In this order: the last traces leave through the runtime.
     drop(telemetry);
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
@@ -210,7 +217,7 @@ mod tests {
         for bad in [&["bogus"][..], &[], &["serve", "--bogus"], &["dev", "--pods", "0"], &["token", "user", "--company", "a"]] {
             let (code, out, errors) = command(bad, &[]);
             assert_eq!((code, out.as_str()), (2, ""), "{bad:?}");
-            assert!(errors.contains("Usage:"), "{errors}");
+            assert!(errors.contains("--help") || errors.contains("Usage:"), "{errors}");
         }
         let (code, out, errors) = command(&["--help"], &[]);
         assert_eq!((code, errors.as_str()), (0, ""));

@@ -222,6 +222,7 @@ fn extract(mut figment: Figment, defaults: &Dict, problems: &mut Vec<Problem>) -
 fn reason(cause: &Cause) -> String {
     match cause {
         Cause::UnknownVariant(_, allowed) => format!("must be one of {}", allowed.join(", ")),
+        Cause::InvalidValue(_, wanted) => format!("is out of range: it must fit in {wanted}"),
         Cause::Message(message) => format!("can't be read: {message}"),
         other => format!("can't be read: {other}"),
     }
@@ -293,8 +294,7 @@ mod tests {
                 "auth.secret_token is missing: set it with DAISI_WS_AUTH_SECRET_TOKEN",
                 "extra is no section (set by file /gateway.yaml)",
                 "server.bind_address can't be read: invalid IP address syntax (set by environment variable DAISI_WS_SERVER_BIND_ADDRESS)",
-                "server.http_port can't be read: invalid value: integer `70000`, expected u16 (set by environment variable \
-                 DAISI_WS_SERVER_HTTP_PORT)",
+                "server.http_port is out of range: it must fit in u16 (set by environment variable DAISI_WS_SERVER_HTTP_PORT)",
                 "server.pod_id must be a text (in YAML, put quotes around one that looks like a number) (set by file /gateway.yaml)",
             ]
         );

@@ -62,11 +62,12 @@ pub enum FilterError {
 /// # Errors
 /// When a part is neither a level nor in the form `target=level`.
 pub fn filter(text: &str) -> Result<EnvFilter, FilterError> {
-    let bare = |part: &&str| !part.contains(['=', '[']);
-    if let Some(word) = text.split(',').map(str::trim).filter(bare).find(|word| word.parse::<LevelFilter>().is_err()) {
-        return Err(FilterError::Level(word.to_owned()));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = parts.iter().find(|part| !part.contains(['=', '[']) && !is_level(part)) {
+        return Err(FilterError::Level((*word).to_owned()));
     }
-    Ok(EnvFilter::try_new(text)?)
+    Ok(EnvFilter::try_new(parts.join(","))?)
 }
 
 /// Changes the level of logs while they are written. Clones change the same.
