@@ -28,14 +28,15 @@ use crate::support::fixture::{self, API_KEY};
 
 // ---- the doors -------------------------------------------------------------------------------------------------------------------
 
-fn app() -> Router {
+fn app(runtime: &tokio::runtime::Runtime) -> Router {
+    let _inside = runtime.enter();
     let metrics = Arc::new(Metrics::new().unwrap());
     let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
     let parts = HttpParts {
         config: watch::channel(Arc::new(fixture::config())).1,
         auth: fixture::authenticator(fixture::config(), &metrics),
         minter: fixture::minter(daisi_ws_service::clock::now),
-        connector: fixture::full_connector(&tasks, &metrics),
+        connector: fixture::full_connector(&metrics),
         readiness: Readiness::default(),
         metrics,
         tasks,
@@ -62,7 +63,8 @@ fn handshake(target: &str) -> Option<Request<Body>> {
 
 #[test]
 fn no_path_or_query_panics_or_is_a_fault_of_ours() {
-    let (runtime, app) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), app());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let app = app(&runtime);
     proptest!(|(path in "(/ws)?(/[ -~]{0,12}){0,4}", query in "[ -~]{0,40}")| {
         if let Some(request) = handshake(&format!("{path}?{query}")) {
             let status = ask(&runtime, &app, request);
@@ -73,7 +75,8 @@ fn no_path_or_query_panics_or_is_a_fault_of_ours() {
 
 #[test]
 fn no_header_of_a_handshake_panics_or_passes_without_the_key() {
-    let (runtime, app) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), app());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let app = app(&runtime);
     let names = [
         "x-api-key",
         "authorization",
@@ -94,7 +97,8 @@ fn no_header_of_a_handshake_panics_or_passes_without_the_key() {
 
 #[test]
 fn no_body_panics_the_token_api() {
-    let (runtime, app) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), app());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let app = app(&runtime);
     proptest!(|(body in vec(any::<u8>(), 0..200))| {
         let request = Request::post("/generate-token").header("x-api-key", fixture::MINT_KEY).body(Body::from(body)).unwrap();
         prop_assert_eq!(ask(&runtime, &app, request), 400);

@@ -51,7 +51,7 @@ impl Pod {
             config: receiver,
             auth: fixture::authenticator(fixture::config(), &metrics),
             minter: fixture::minter(daisi_ws_service::clock::now),
-            connector: fixture::full_connector(&tasks, &metrics),
+            connector: fixture::full_connector(&metrics),
             readiness: readiness.clone(),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),

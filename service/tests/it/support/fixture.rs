@@ -17,7 +17,7 @@ use daisi_ws_service::{
     },
     config::{Config, Secret, TokenCacheKind},
     domain::{ids::PodId, peer::PodRecord},
-    lifecycle::Tasks,
+    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
 use tokio::sync::watch;
@@ -38,13 +38,16 @@ pub(crate) fn config() -> Config {
     (config.server.http_port, config.server.grpc_port) = (0, 0);
     config.auth.secret_token = Secret::new(API_KEY);
     config.auth.token_generation_admin_key = Secret::new(MINT_KEY);
+    config.auth.token_aes_key = Secret::new("11".repeat(32));
+    config.auth.admin_token_aes_key = Secret::new("22".repeat(32));
     config.auth.max_token_ttl = Duration::from_secs(MAX_TOKEN_TTL);
     config.auth.token_cache = TokenCacheKind::Off;
     config
 }
 
 /// The connector of a pod on memory backends that has no room for anybody.
-pub(crate) fn full_connector(tasks: &Tasks, metrics: &Arc<Metrics>) -> Arc<Connector> {
+pub(crate) fn full_connector(metrics: &Arc<Metrics>) -> Arc<Connector> {
+    let tasks = Tasks::new(Shutdown::default(), Arc::clone(metrics), tracing::Span::none());
     let id = PodId::parse("pod-full").unwrap();
     let me = PodRecord { id: id.clone(), address: "pod-full:1".to_owned(), started_at: Duration::ZERO };
     let store = Arc::new(Store::new().handle(id.clone()));
@@ -58,7 +61,7 @@ pub(crate) fn full_connector(tasks: &Tasks, metrics: &Arc<Metrics>) -> Arc<Conne
     let mut config = config();
     config.app.max_connections = 0;
     let (_, config) = watch::channel(Arc::new(config));
-    Arc::new(Pod::start(&me, config, &backends, Readiness::default(), tasks, metrics).connector().clone())
+    Arc::new(Pod::start(&me, config, &backends, Readiness::default(), &tasks, metrics).connector().clone())
 }
 
 /// A request for a token of `user` at `company` and `agent` that lives for a minute.
