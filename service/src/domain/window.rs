@@ -28,8 +28,12 @@ impl SeenWindow {
         self.stream == Some(stream) && self.seen.contains(&seq)
     }
 
-    /// Remembers an event, and forgets the oldest one past the capacity.
+    /// Remembers an event, and forgets the oldest one past the capacity. An event of an unknown stream has no sequence to know it by and is
+    /// not remembered: it would pass for a stream made anew and empty the window.
     pub fn insert(&mut self, stream: StreamId, seq: u64) {
+        if stream == StreamId::UNKNOWN {
+            return;
+        }
         if self.stream != Some(stream) {
             self.stream = Some(stream);
             self.order.clear();
@@ -58,6 +62,14 @@ mod tests {
             window.insert(stream, seq);
         }
         assert!(!window.contains(stream, 5) && window.contains(stream, 6) && window.contains(stream, 7));
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_stream_is_not_remembered_and_empties_nothing() {
+        let mut window = SeenWindow::new(10);
+        window.insert(StreamId(1), 1);
+        window.insert(StreamId::UNKNOWN, 0);
+        assert!(window.contains(StreamId(1), 1) && !window.contains(StreamId::UNKNOWN, 0));
     }
 
     #[test]

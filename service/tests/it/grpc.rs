@@ -215,6 +215,20 @@ async fn a_batch_of_too_many_events_or_bytes_is_refused_and_the_pod_lives() {
 }
 
 #[tokio::test]
+async fn who_proves_nothing_may_send_less() {
+    let pod = GrpcPod::start_with("b", 1, |settings| settings.allow_unauthenticated = true).await;
+    let mut client = stranger(&pod).await;
+    let large = || {
+        let mut push = old_push("here", "");
+        push.payload.as_mut().unwrap().event_id = "x".repeat(5 * 1024 * 1024);
+        push
+    };
+    let refused = client.push_event(large()).await.unwrap_err();
+    assert!(matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted), "{refused:?}");
+    assert!(client.push_event(proven(large())).await.unwrap().into_inner().success);
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_internal_and_the_pod_lives() {
     let pod = GrpcPod::start("b", 1).await;
     let mut client = stranger(&pod).await;
@@ -306,15 +320,16 @@ async fn idle_channels_are_closed_and_the_next_call_dials_anew() {
 
 #[tokio::test]
 async fn channels_of_dead_peers_are_closed_and_those_of_live_ones_stay() {
-    let (dead, alive) = (GrpcPod::start("b", 1).await, GrpcPod::start("c", 1).await);
+    let (first, second, alive) = (GrpcPod::start("b", 1).await, GrpcPod::start("c", 1).await, GrpcPod::start("d", 1).await);
     let caller = GrpcCaller::with("a", |settings| settings.health_check_interval = Duration::from_millis(30));
-    for pod in [&dead, &alive] {
+    for pod in [&first, &second, &alive] {
         caller.peers.push(&pod.record, &[event("here", "chats", 1, "{}")]).await.unwrap();
     }
-    dead.kill().await;
-    eventually("the dead peer's channel is closed", || caller.closed("unhealthy") == 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!((caller.closed("unhealthy"), caller.metrics.grpc_pool_size.get()), (1, 1));
+    first.kill().await;
+    eventually("the first dead peer's channel is closed", || caller.closed("unhealthy") == 1).await;
+    second.kill().await;
+    eventually("the second one's too, a round later", || caller.closed("unhealthy") == 2).await;
+    assert_eq!(caller.metrics.grpc_pool_size.get(), 1);
     caller.peers.forget(&alive.record.id);
     assert_eq!((caller.closed("forgotten"), caller.metrics.grpc_pool_size.get()), (1, 0));
 }

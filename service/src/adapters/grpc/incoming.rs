@@ -13,12 +13,17 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Connections at a time. A fleet of hundreds of pods has one each way; past this, callers wait in the listener's backlog and time out.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// A connection from which nothing comes for this long is broken, so that nobody can hold a place by saying nothing. Keep-alive makes a live one
+/// speak every second.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,7 +35,8 @@ pub(super) fn connections(listener: TcpListener, end: CancellationToken) -> impl
         let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
         let stream = accept(&listener).await;
         let ended = Box::pin(end.clone().cancelled_owned());
-        Some((Ok(Connection { stream, ended, _slot: slot }), (listener, slots, end)))
+        let silence = Box::pin(sleep(MAX_SILENCE));
+        Some((Ok(Connection { stream, ended, silence, _slot: slot }), (listener, slots, end)))
     })
 }
 
@@ -44,7 +50,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a peer's connection; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -54,6 +60,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 pub(super) struct Connection {
     stream: TcpStream,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    silence: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -71,7 +78,14 @@ impl AsyncRead for Connection {
         if self.ended.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.silence.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.silence.as_mut().reset(Instant::now() + MAX_SILENCE);
+        }
+        read
     }
 }
 
@@ -94,5 +108,43 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn accepted(end: &CancellationToken) -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut incoming = Box::pin(connections(listener, end.clone()));
+        let (outside, inside) = futures_util::future::join(TcpStream::connect(address), incoming.next()).await;
+        (outside.unwrap(), inside.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_breaks_when_the_server_ends() {
+        let end = CancellationToken::new();
+        let (_outside, mut inside) = accepted(&end).await;
+        let ending = async { end.cancel() };
+        let (read, ()) = futures_util::future::join(inside.read_u8(), ending).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_broken_and_one_that_speaks_is_not() {
+        let (mut outside, mut inside) = accepted(&CancellationToken::new()).await;
+        outside.write_all(b"ab").await.unwrap();
+        assert_eq!(inside.read_u8().await.unwrap(), b'a');
+        tokio::time::pause();
+        tokio::time::advance(MAX_SILENCE - Duration::from_millis(100)).await;
+        assert_eq!(inside.read_u8().await.unwrap(), b'b');
+        let before = Instant::now();
+        assert_eq!(inside.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(before.elapsed() >= MAX_SILENCE);
     }
 }

@@ -236,7 +236,8 @@ mod tests {
             assert!(pool.settled().is_empty());
             assert_eq!(metrics.grpc_pool_size.get(), 1);
         };
-        let (_, ended) = futures_util::future::join(watch, call).await;
+        let both = futures_util::future::join(watch, call);
+        let (_, ended) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
         assert!(ended.is_err() && !link.is_dialling());
     }
 

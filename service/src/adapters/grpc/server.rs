@@ -26,6 +26,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest header list: a proof, a request id and a trace context take 300 bytes.
 const MAX_HEADER_BYTES: u32 = 8 * 1024;
 
+/// The longest message of a pod that proves nothing: what the predecessor's own server accepted (gRPC's default in Go).
+const MAX_UNPROVEN_BYTES: usize = 4 * 1024 * 1024;
+
 /// How long calls under way may go on after the stop. They take milliseconds; a health watch would never end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -101,9 +104,9 @@ impl GrpcServer {
         stop: CancellationToken,
     ) -> Result<(), GrpcServerError> {
         let GrpcServerSettings { me, key, allow_unauthenticated, enable_reflection } = settings;
-        let inner = MessageForwardingServiceServer::new(Handler { service, metrics: Arc::clone(&metrics) })
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let guard = Guard { inner, key, allow_unauthenticated, metrics };
+        let inner = MessageForwardingServiceServer::new(Handler { service, metrics: Arc::clone(&metrics) });
+        let unproven = allow_unauthenticated.then(|| inner.clone().max_decoding_message_size(MAX_UNPROVEN_BYTES));
+        let guard = Guard { inner: inner.max_decoding_message_size(MAX_MESSAGE_BYTES), unproven, key, metrics };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<MessageForwardingServiceServer<Handler>>().await;
         reporter.set_service_status(health_name(&me), ServingStatus::Serving).await;

@@ -1,0 +1,135 @@
+//! The faults, on paused time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::domain::gap::GapCause;
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl PeerService for Counter {
+    fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<bool> {
+        vec![true; events.len()]
+    }
+
+    fn gap(&self, _: &PodId, _: Option<&RouteKey>, gap: Gap) -> usize {
+        assert!(gap.dropped != Some(13), "on purpose");
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+fn record(id: &str) -> PodRecord {
+    PodRecord { id: PodId::parse(id).unwrap(), address: format!("{id}:1"), started_at: Duration::ZERO }
+}
+
+fn pair() -> (Network, NetworkHandle, PodRecord, Arc<Counter>) {
+    let (network, b, counter) = (Network::new(), record("b"), Arc::new(Counter::default()));
+    network.register(&b, counter.clone());
+    let handle = network.handle(PodId::parse("a").unwrap());
+    (network, handle, b, counter)
+}
+
+const GAP: Gap = Gap { dropped: None, first_seq: None, last_seq: None, cause: GapCause::GivenUp };
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_pod_gets_what_was_sent_even_if_the_caller_gave_up() {
+    let (network, handle, b, counter) = pair();
+    network.freeze(&b.id, true);
+    let given_up = timeout(Duration::from_millis(100), handle.announce_gap(&b, None, GAP)).await;
+    assert!(given_up.is_err());
+    assert_eq!(handle.probe(&b).await, Err(PeerError::TimedOut));
+    assert!(matches!(handle.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+    assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+    network.freeze(&b.id, false);
+    assert_eq!(counter.0.load(Ordering::SeqCst), 2);
+    assert_eq!(handle.announce_gap(&b, None, GAP).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_frozen_pod_is_answered_when_it_thaws() {
+    let (network, handle, b, _) = pair();
+    network.freeze(&b.id, true);
+    let thaw = async {
+        sleep(Duration::from_secs(1)).await;
+        network.freeze(&b.id, false);
+    };
+    let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+    assert_eq!(answer, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_frozen_pod_leave_when_it_thaws() {
+    let (network, handle, b, counter) = pair();
+    let me = PodId::parse("a").unwrap();
+    network.freeze(&me, true);
+    let thaw = async {
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+        network.freeze(&me, false);
+    };
+    let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+    assert_eq!(answer, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cut_and_isolated_links_fail_both_ways_until_mended() {
+    let (network, a, b, counter) = pair();
+    let me = record("a");
+    network.register(&me, counter);
+    let back = network.handle(b.id.clone());
+    let cut = |on| network.cut(&me.id, &b.id, on);
+    let isolate = |on| network.isolate(&b.id, on);
+    let switches: [&dyn Fn(bool); 2] = [&cut, &isolate];
+    for switch in switches {
+        switch(true);
+        let before = Instant::now();
+        assert!(matches!(a.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+        assert_eq!(before.elapsed(), CUT_NOTICED);
+        assert!(matches!(back.announce_gap(&me, None, GAP).await, Err(PeerError::Unreachable(_))));
+        switch(false);
+        assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
+        assert_eq!(back.announce_gap(&me, None, GAP).await, Ok(()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_pod_is_unreachable_at_once_and_calls_nobody_until_it_registers_again() {
+    let (network, a, b, counter) = pair();
+    network.register(&record("a"), counter.clone());
+    network.kill(&b.id);
+    let before = Instant::now();
+    assert!(matches!(a.probe(&b).await, Err(PeerError::Unreachable(_))));
+    assert!(matches!(network.handle(b.id.clone()).probe(&record("a")).await, Err(PeerError::Unreachable(_))));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    network.register(&b, counter);
+    assert_eq!(a.probe(&b).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_pod_that_is_killed_loses_what_it_was_sent() {
+    let (network, a, b, counter) = pair();
+    network.freeze(&b.id, true);
+    let kill = async {
+        sleep(Duration::from_secs(1)).await;
+        network.kill(&b.id);
+    };
+    let (answer, ()) = futures_util::future::join(a.announce_gap(&b, None, GAP), kill).await;
+    assert!(matches!(answer, Err(PeerError::Unreachable(_))));
+    network.freeze(&b.id, false);
+    assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_holds_for_every_call_and_a_panic_is_the_calls_own() {
+    let (network, a, b, _) = pair();
+    network.delay(Duration::from_millis(200));
+    let before = Instant::now();
+    assert_eq!(a.probe(&b).await, Ok(()));
+    assert_eq!(before.elapsed(), Duration::from_millis(200));
+    let bad = Gap { dropped: Some(13), ..GAP };
+    assert!(matches!(a.announce_gap(&b, None, bad).await, Err(PeerError::Refused(_))));
+    assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
+}
