@@ -234,9 +234,11 @@ impl Connector {
                 return Err(ConnectError::Replaced);
             }
         }
-        match timeout(STORE_PATIENCE, self.writer.confirm(&routes)).await {
-            Ok(confirmed) => Ok(confirmed?),
-            Err(_) => Err(ConnectError::StoreUnavailable),
+        tokio::select! {
+            biased;
+            _ = session.closed() => Err(ConnectError::Replaced),
+            confirmed = self.writer.confirm(&routes) => Ok(confirmed?),
+            () = tokio::time::sleep(STORE_PATIENCE) => Err(ConnectError::StoreUnavailable),
         }
     }
 }

@@ -181,7 +181,7 @@ async fn fault_pod_cut_off_from_peers_only_events_are_delivered_on_heal() {
 
 #[tokio::test(start_paused = true)]
 async fn g5_fault_pod_cut_off_from_peers_past_the_limit_gets_a_gap() {
-    let fleet = Fleet::with(2, |config| config.app.forward_max_age = Duration::from_secs(20)).await;
+    let fleet = Fleet::with(2, |config| config.app.forward_max_deliveries = 4).await;
     // All events go through pod 0, and all are for pod 1.
     fleet.stream.cut(&fleet.pods[1].id, true);
     let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();

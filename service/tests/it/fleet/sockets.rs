@@ -88,6 +88,7 @@ async fn g6_with_policy_block_nothing_is_dropped_and_the_socket_is_closed_with_1
     }
     slow.expect_ready().await;
     assert_eq!(slow.drain_seqs(QUIET).await, published);
+    slow.close().await;
     let mut stuck = fleet.open(0, user("acme", "a1", "stuck"), 4 * 1024).await.unwrap();
     for _ in 0..200 {
         fleet.publish("wa.acme.a1.chats", &kilobyte());
@@ -101,8 +102,8 @@ async fn g6_with_policy_block_nothing_is_dropped_and_the_socket_is_closed_with_1
 async fn a_silent_client_that_answers_pings_stays_and_one_that_does_not_is_closed() {
     let fleet = Fleet::start(1).await;
     let mut healthy = fleet.connect(0, user("acme", "a1", "healthy")).await.unwrap();
-    let _dead = fleet.connect(0, user("acme", "a1", "dead")).await.unwrap();
-    // Only a client that is polled answers pings.
+    // Only a client that reads answers pings.
+    let _dead = fleet.open(0, user("acme", "a1", "dead"), 4096).await.unwrap();
     healthy.expect_silence(Duration::from_secs(200)).await;
     assert_eq!(fleet.pods[0].pod.hub().len(), 1);
     assert_eq!(fleet.labelled("dws_connections_closed_total", "pong-timeout"), 1.0);

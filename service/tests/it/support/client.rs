@@ -6,9 +6,13 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
     time::timeout,
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error as WsError, Message},
+};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,29 +39,88 @@ pub(crate) enum Seen {
 
 /// One socket of a test.
 pub(crate) struct Client {
-    socket: WebSocketStream<Box<dyn Pipe>>,
+    socket: Socket,
     seen: VecDeque<Seen>,
 }
 
+enum Socket {
+    /// Reads only when the test does: a client that may be slow, and that answers no pings meanwhile.
+    Lazy(Box<WebSocketStream<Box<dyn Pipe>>>),
+    /// Reads all the time, as a browser does.
+    Eager { outgoing: mpsc::Sender<Message>, incoming: mpsc::UnboundedReceiver<Seen> },
+}
+
+/// What a message means to a test, if anything.
+fn seen(message: Option<Result<Message, WsError>>) -> Option<Seen> {
+    match message {
+        Some(Ok(Message::Text(text))) => {
+            let value = serde_json::from_str(&text).expect("every frame is JSON");
+            Some(Seen::Frame(value, text.to_string()))
+        }
+        Some(Ok(Message::Close(frame))) => Some(Seen::Closed(frame.map(|frame| frame.code.into()))),
+        Some(Ok(_)) => None,
+        Some(Err(_)) | None => Some(Seen::Closed(None)),
+    }
+}
+
+async fn read_all(
+    mut socket: WebSocketStream<Box<dyn Pipe>>,
+    mut orders: mpsc::Receiver<Message>,
+    results: mpsc::UnboundedSender<Seen>,
+) {
+    loop {
+        tokio::select! {
+            message = socket.next() => {
+                if let Some(seen) = seen(message) {
+                    let ended = matches!(seen, Seen::Closed(_));
+                    let _ = results.send(seen);
+                    if ended {
+                        // Reading on completes the closing handshake.
+                        while let Some(Ok(_)) = socket.next().await {}
+                        return;
+                    }
+                }
+            }
+            order = orders.recv() => match order {
+                Some(message) => {
+                    if socket.send(message).await.is_err() {
+                        let _ = results.send(Seen::Closed(None));
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+}
+
 impl Client {
-    pub(crate) fn new(socket: WebSocketStream<Box<dyn Pipe>>) -> Self {
-        Self { socket, seen: VecDeque::new() }
+    /// A client that reads only when the test does.
+    pub(crate) fn lazy(socket: WebSocketStream<Box<dyn Pipe>>) -> Self {
+        Self { socket: Socket::Lazy(Box::new(socket)), seen: VecDeque::new() }
+    }
+
+    /// The same client, reading all the time from now on.
+    #[expect(clippy::disallowed_methods, reason = "the task ends with its client")]
+    pub(crate) fn eager(self) -> Self {
+        let Socket::Lazy(socket) = self.socket else { return self };
+        let (outgoing, orders) = mpsc::channel(64);
+        let (results, incoming) = mpsc::unbounded_channel();
+        tokio::spawn(read_all(*socket, orders, results));
+        Self { socket: Socket::Eager { outgoing, incoming }, seen: self.seen }
     }
 
     async fn read(&mut self) -> Seen {
         if let Some(seen) = self.seen.pop_front() {
             return seen;
         }
-        loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    let value = serde_json::from_str(&text).expect("every frame is JSON");
-                    return Seen::Frame(value, text.to_string());
+        match &mut self.socket {
+            Socket::Lazy(socket) => loop {
+                if let Some(seen) = seen(socket.next().await) {
+                    return seen;
                 }
-                Some(Ok(Message::Close(frame))) => return Seen::Closed(frame.map(|frame| frame.code.into())),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Seen::Closed(None),
-            }
+            },
+            Socket::Eager { incoming, .. } => incoming.recv().await.unwrap_or(Seen::Closed(None)),
         }
     }
 
@@ -157,13 +220,19 @@ impl Client {
     }
 
     pub(crate) async fn send_message(&mut self, message: Message) {
-        timeout(PATIENCE, self.socket.send(message)).await.expect("the socket takes bytes").expect("the socket is open");
+        let sent = async {
+            match &mut self.socket {
+                Socket::Lazy(socket) => socket.send(message).await.is_ok(),
+                Socket::Eager { outgoing, .. } => outgoing.send(message).await.is_ok(),
+            }
+        };
+        assert!(timeout(PATIENCE, sent).await.expect("the socket takes bytes"), "the socket is closed");
     }
 
     /// Says goodbye and waits for the answer.
     pub(crate) async fn close(mut self) {
-        let _ = self.socket.close(None).await;
-        while let Some(Ok(_)) = self.socket.next().await {}
+        self.send_message(Message::Close(None)).await;
+        self.expect_close().await;
     }
 }
 

@@ -137,7 +137,7 @@ impl Fleet {
     pub(crate) async fn connect(&self, pod: usize, claims: Claims) -> Result<Client, ConnectError> {
         let mut client = self.open(pod, claims, PIPE).await?;
         client.expect_ready().await;
-        Ok(client)
+        Ok(client.eager())
     }
 
     /// Opens a session whose pipe holds so many bytes, and does not wait for anything.
@@ -151,7 +151,7 @@ impl Fleet {
             admission.serve(socket).await;
         });
         let ours: Box<dyn Pipe> = Box::new(ours);
-        Ok(Client::new(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
+        Ok(Client::lazy(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
     }
 
     /// Stores an event; returns its sequence.
