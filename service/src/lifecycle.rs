@@ -6,6 +6,7 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -21,6 +22,36 @@ pub struct Shutdown {
     pub soft: CancellationToken,
     /// Stop at the next await.
     pub hard: CancellationToken,
+}
+
+impl Shutdown {
+    /// Obeys the process's signals until the hard token is cancelled: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP calls `on_hangup`.
+    ///
+    /// # Errors
+    /// When the system does not let the process listen.
+    pub async fn obey_signals(self, on_hangup: impl Fn()) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                () = self.hard.cancelled() => return Ok(()),
+                Some(()) = hangup.recv() => {
+                    on_hangup();
+                    continue;
+                }
+                Some(()) = terminate.recv() => {}
+                Some(()) = interrupt.recv() => {}
+            }
+            if self.soft.is_cancelled() {
+                tracing::warn!("a second signal: the pod ends at once");
+                self.hard.cancel();
+            } else {
+                tracing::info!("a signal: the pod drains; a second one ends it at once");
+                self.soft.cancel();
+            }
+        }
+    }
 }
 
 /// Owns every task of one pod. Clones share the same tasks.

@@ -34,6 +34,8 @@ use crate::{
 const MAX_SETTLEMENTS: usize = 512;
 /// Pause after a pull that failed at once.
 const PULL_PAUSE: Duration = Duration::from_millis(200);
+/// How often the stream's connection is looked at.
+const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -95,7 +97,6 @@ impl Dispatcher {
             match pulled {
                 Ok((raw, permits)) => {
                     complained_at = None;
-                    self.readiness.observe(Dependency::Nats, true);
                     self.dispatch(raw, permits).await;
                 }
                 Err(error) => {
@@ -103,7 +104,6 @@ impl Dispatcher {
                         complained_at = Some(Instant::now());
                         tracing::warn!(%error, "no events can be taken; sockets stay, and the durable consumer will catch up");
                     }
-                    self.readiness.observe(Dependency::Nats, self.source.is_connected());
                     tokio::select! {
                         () = stop.cancelled() => break,
                         () = tokio::time::sleep(PULL_PAUSE) => {}
@@ -112,6 +112,17 @@ impl Dispatcher {
             }
         }
         self.source.close().await;
+    }
+
+    /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
+    pub async fn watch_dependencies(&self) {
+        loop {
+            self.readiness.observe(Dependency::Nats, self.source.is_connected());
+            let report = self.readiness.report(Duration::ZERO);
+            self.metrics.dependency_up.with_label_values(&["nats"]).set(i64::from(report.nats));
+            self.metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(report.redis));
+            tokio::time::sleep(WATCH_PERIOD).await;
+        }
     }
 
     async fn joined(&self) {

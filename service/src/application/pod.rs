@@ -152,6 +152,11 @@ impl Pod {
             }
         });
         let dispatcher = self.dispatcher.clone();
+        tasks.supervise("dependencies", move || {
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.watch_dependencies().await }
+        });
+        let dispatcher = self.dispatcher.clone();
         let queue = Arc::new(AsyncMutex::new(settled_queue));
         tasks.supervise("settle", move || {
             let (dispatcher, queue) = (dispatcher.clone(), Arc::clone(&queue));

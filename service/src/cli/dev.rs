@@ -1,7 +1,12 @@
 //! `dev`: a whole fleet in one process.
 
+use std::io;
+
 use super::CliError;
-use crate::{config::Config, telemetry::LevelHandle};
+use crate::{
+    config::Config,
+    dev::{Fleet, Plan},
+};
 
 /// The most pods of a dev fleet: each has a port for browsers, one after the other from the base.
 const MAX_PODS: i64 = 32;
@@ -23,14 +28,10 @@ pub struct Args {
     pub port: u16,
 }
 
-pub(super) async fn run(args: &Args, config: &Config, level: &LevelHandle) -> Result<(), CliError> {
-    run_fleet(args, config, level).await
-}
-
-/// Runs the fleet until a signal. `config` has secrets, made at random where none were configured.
-///
-/// # Errors
-/// When a pod can't start.
-pub async fn run_fleet(_args: &Args, _config: &Config, _level: &LevelHandle) -> Result<(), CliError> {
-    Err(CliError::failed("dev is not wired yet"))
+pub(super) async fn run(args: &Args, config: &Config, out: &mut dyn io::Write) -> Result<(), CliError> {
+    let plan = Plan { pods: args.pods, nats: args.nats.clone(), redis: args.redis.clone(), base_port: args.port };
+    let fleet = Box::pin(Fleet::start(&plan, config)).await.map_err(CliError::failed)?;
+    write!(out, "{}", fleet.welcome())?;
+    out.flush()?;
+    fleet.run().await.map_err(CliError::failed)
 }

@@ -3,18 +3,15 @@
 use std::{net::IpAddr, time::Duration};
 
 use axum::http::Uri;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
-use super::{CliError, block_on};
+use super::{
+    CliError, block_on,
+    plain_http::{self, Answer},
+};
 use crate::config::{Secrets, Server, Sources};
 
 /// The longest wait for the whole answer: container runtimes ask every few seconds.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes of an answer that are looked at: its first line has far fewer.
-const MAX_STATUS_LINE: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,39 +44,20 @@ fn own_url(server: &Server) -> Option<Uri> {
 }
 
 async fn check(url: &Uri) -> Result<(), CliError> {
-    match tokio::time::timeout(TIMEOUT, status(url)).await {
-        Ok(Ok(200..=299)) => Ok(()),
-        Ok(Ok(status)) => Err(CliError::failed(format!("{url} answered {status}"))),
+    match tokio::time::timeout(TIMEOUT, plain_http::ask("GET", url, b"")).await {
+        Ok(Ok(Answer { status: 200..=299, .. })) => Ok(()),
+        Ok(Ok(Answer { status, .. })) => Err(CliError::failed(format!("{url} answered {status}"))),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(CliError::failed(format!("{url} did not answer within {} s", TIMEOUT.as_secs()))),
     }
 }
 
-/// The status of a GET, over a connection of its own.
-async fn status(url: &Uri) -> Result<u16, CliError> {
-    let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
-        return Err(CliError::failed(format!("{url} is no http URL")));
-    };
-    let failed = |error: std::io::Error| CliError::failed(format!("{url} can't be asked: {error}"));
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let mut socket = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await.map_err(failed)?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: healthcheck\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.map_err(failed)?;
-
-    let mut answer = Vec::with_capacity(MAX_STATUS_LINE);
-    while !answer.contains(&b'\n') && answer.len() < MAX_STATUS_LINE && socket.read_buf(&mut answer).await.map_err(failed)? > 0 {}
-    status_of(&answer).ok_or_else(|| CliError::failed(format!("{url} did not answer in HTTP")))
-}
-
-fn status_of(answer: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(answer.split(|byte| *byte == b'\n').next()?).ok()?;
-    line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::config::testing;

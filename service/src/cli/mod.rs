@@ -6,6 +6,7 @@
 mod check_config;
 pub mod dev;
 mod healthcheck;
+mod plain_http;
 pub mod publish;
 pub mod serve;
 pub mod token;
@@ -143,16 +144,16 @@ fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Res
     match command {
         Command::Serve => {
             let config = sources.load(Secrets::Required)?;
-            in_runtime(&config, async |level| serve::run(config.clone(), sources.clone(), level).await)
+            in_runtime(&config, async |level| Box::pin(serve::run(config.clone(), sources.clone(), level)).await)
         }
         Command::Dev(args) => {
             let config = sources.load(Secrets::Made)?;
-            in_runtime(&config, async |level| dev::run(&args, &config, &level).await)
+            in_runtime(&config, async |_level| Box::pin(dev::run(&args, &config, out)).await)
         }
         Command::Token(args) => token::run(&args, sources, out),
         Command::Publish(args) => {
             let config = sources.load(Secrets::Only(&[]))?;
-            block_on(publish::run(args, &config, io::stdin()))?
+            block_on(publish::run(args, &config, io::stdin(), out))?
         }
         Command::CheckConfig => check_config::run(sources, out),
         Command::Healthcheck(args) => healthcheck::run(&args, sources),

@@ -1,9 +1,21 @@
 //! `publish`: puts one event on the stream.
 
-use std::io::Read;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
-use super::CliError;
-use crate::config::Config;
+use axum::http::Uri;
+
+use super::{CliError, plain_http};
+use crate::{
+    adapters::nats,
+    config::{Config, Nats},
+    dev,
+};
+
+/// The longest wait for a dev fleet to take an event.
+const DEV_FLEET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest event that is read from standard input, in bytes: more than a NATS server takes by default.
 const MAX_EVENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -33,18 +45,38 @@ pub enum Target {
     DevFleet(String),
 }
 
-pub(super) async fn run(args: Args, config: &Config, input: impl Read) -> Result<(), CliError> {
+pub(super) async fn run(args: Args, config: &Config, input: impl Read, out: &mut dyn Write) -> Result<(), CliError> {
     let event = event(args.event, input)?;
     let target = target(args.nats, args.url, config);
-    publish_event(&target, &args.subject, &event, config).await
+    let sequence = publish_event(&target, &args.subject, &event, config).await?;
+    Ok(writeln!(out, "stored as event {sequence}")?)
 }
 
-/// Publishes the event and waits until the stream has it. Log-in and TLS of the stream are the configuration's.
+/// Publishes the event, waits until the stream has it, and returns its sequence there. Log-in and TLS of the stream are the configuration's.
 ///
 /// # Errors
 /// When the target can't be reached or does not take the event.
-pub async fn publish_event(_target: &Target, _subject: &str, _event: &[u8], _config: &Config) -> Result<(), CliError> {
-    Err(CliError::failed("publish is not wired yet"))
+pub async fn publish_event(target: &Target, subject: &str, event: &[u8], config: &Config) -> Result<u64, CliError> {
+    match target {
+        Target::Nats(url) => {
+            let nats = Nats { url: url.clone(), ..config.nats.clone() };
+            let event = bytes::Bytes::copy_from_slice(event);
+            nats::publish(&nats, subject, event, None).await.map_err(CliError::failed)
+        }
+        Target::DevFleet(url) => publish_to_dev_fleet(url, subject, event).await,
+    }
+}
+
+async fn publish_to_dev_fleet(url: &str, subject: &str, event: &[u8]) -> Result<u64, CliError> {
+    let url: Uri = format!("{}{}", url.trim_end_matches('/'), dev::publish_path(subject)).parse().map_err(CliError::failed)?;
+    let asked = tokio::time::timeout(DEV_FLEET_TIMEOUT, plain_http::ask("POST", &url, event)).await;
+    let answer = asked.map_err(|_| CliError::failed(format!("{url} did not answer in time")))??;
+    let sequence = serde_json::from_str::<serde_json::Value>(&answer.body).ok().and_then(|body| body["seq"].as_u64());
+    match (answer.status, sequence) {
+        (200, Some(sequence)) => Ok(sequence),
+        (404, _) => Err(CliError::failed(format!("{url}: this is no dev fleet; use --nats for a real one"))),
+        (status, _) => Err(CliError::failed(format!("{url} answered {status}: {}", answer.body))),
+    }
 }
 
 fn target(nats: Option<String>, url: Option<String>, config: &Config) -> Target {

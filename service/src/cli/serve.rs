@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
+    gateway::{Gateway, StoreChoice, StreamChoice},
+    lifecycle::Shutdown,
     metrics::Metrics,
     telemetry::LevelHandle,
 };
@@ -13,13 +15,34 @@ use crate::{
 pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) -> Result<(), CliError> {
     let metrics = Arc::new(Metrics::new().map_err(CliError::failed)?);
     let config = ConfigWatch::new(config, sources, Arc::clone(&metrics));
-    serve_pod(&config, &metrics, &level).await
+    Box::pin(serve_pod(&config, &metrics, &level)).await
 }
 
 /// Binds and runs the gateway: signals (SIGHUP is [`ConfigWatch::request_reload`]), [`ConfigWatch::start`] and [`LevelHandle::follow`] included.
 ///
 /// # Errors
 /// When the pod can't start, or ends otherwise than by a signal.
-pub async fn serve_pod(_config: &ConfigWatch, _metrics: &Arc<Metrics>, _level: &LevelHandle) -> Result<(), CliError> {
-    Err(CliError::failed("serve is not wired yet"))
+pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &LevelHandle) -> Result<(), CliError> {
+    let shutdown = Shutdown::default();
+    let backends = (StoreChoice::Redis, StreamChoice::Nats);
+    let binding = Box::pin(Gateway::bind(config, backends, shutdown.clone(), metrics, None));
+    let signals = shutdown.clone().obey_signals(|| config.request_reload());
+    let mut signals = std::pin::pin!(signals);
+    let gateway = tokio::select! {
+        bound = binding => bound.map_err(CliError::failed)?,
+        // A start that waits (for NATS) can be given up.
+        () = shutdown.soft.cancelled() => return Ok(()),
+        ended = &mut signals => return Ok(ended?),
+    };
+    config.start(gateway.tasks());
+    level.follow(config, gateway.tasks());
+    let mut running = Box::pin(gateway.run());
+    tokio::select! {
+        ended = &mut running => ended.map_err(CliError::failed),
+        // They end with the hard token, which ends the pod too.
+        listened = signals => {
+            listened?;
+            running.await.map_err(CliError::failed)
+        }
+    }
 }

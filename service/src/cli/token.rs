@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::CliError;
 use crate::{
+    application::token::TokenKey,
     config::{Secret, Secrets, Sources},
     domain::{
         claims::{AdminClaims, UserClaims},
@@ -77,8 +78,8 @@ pub(super) fn run(args: &Args, sources: &Sources, out: &mut dyn io::Write) -> Re
 ///
 /// # Errors
 /// When the system has no randomness to give.
-pub fn seal(_key: &Secret, _plaintext: &[u8]) -> Result<String, CliError> {
-    Err(CliError::failed("token is not wired yet"))
+pub fn seal(key: &Secret, plaintext: &[u8]) -> Result<String, CliError> {
+    TokenKey::parse(key).map_err(CliError::failed)?.seal(plaintext).map_err(CliError::failed)
 }
 
 fn expiry(now: Duration, ttl_seconds: u64) -> Duration {

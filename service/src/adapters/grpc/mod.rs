@@ -20,7 +20,7 @@ use crate::domain::ids::PodId;
 
 pub use client::{GrpcPeers, PeersSettings};
 pub use proof::{FleetKey, PROOF_HEADER};
-pub use server::{GrpcServer, GrpcServerSettings};
+pub use server::{GrpcServer, GrpcServerError, GrpcServerSettings};
 
 /// The longest message that is sent or accepted. NATS lets a publisher send 1 MiB by default and advises against more than 8; this leaves room
 /// for the largest of those in a batch of its own.

@@ -1,0 +1,287 @@
+//! The composition root: the only place that knows both ports and adapters. It constructs and spawns, and decides nothing.
+//!
+//! [`Gateway::bind`] has everything that can fail; [`Gateway::run`] serves until the soft token, drains, and ends.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use futures_util::{FutureExt as _, future::FusedFuture as _};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapters::{
+        grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings},
+        http::{HttpParts, HttpServer, router},
+        memory::{
+            store::Store,
+            stream::Stream,
+            token_cache::{DEFAULT_ENTRIES, MemoryTokenCache},
+        },
+        nats::{ConsumerDefaults, NatsSource, NatsStartError},
+        redis::{ConfigError as RedisConfigError, RedisStore},
+    },
+    application::{
+        auth::{Authenticator, TokenKeys},
+        mint::Minter,
+        pod::{Backends, Pod},
+        ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
+        readiness::{Dependency, Readiness},
+    },
+    clock,
+    config::{Config, ConfigWatch, TokenCacheKind, advertise_address, host_address, host_name, pod_id},
+    domain::{
+        ids::{IdError, PodId},
+        peer::PodRecord,
+    },
+    lifecycle::{Shutdown, Tasks},
+    metrics::Metrics,
+};
+
+/// What is left of the shutdown time for closing servers, after the drain.
+const CLOSING_TIME: Duration = Duration::from_secs(3);
+
+/// Where sessions are kept.
+#[derive(Debug, Clone)]
+pub enum StoreChoice {
+    /// In the configured Redis.
+    Redis,
+    /// In this process, shared with the pods that have the same store.
+    Memory(Store),
+}
+
+/// Where events come from.
+#[derive(Debug, Clone)]
+pub enum StreamChoice {
+    /// The configured NATS.
+    Nats,
+    /// This process; shared with the pods that have the same stream.
+    Memory(Stream),
+}
+
+/// Why a pod could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The pod's name breaks the rule of pod ids; set `server.pod_id`.
+    #[error("server.pod_id: {0}")]
+    PodId(#[from] IdError),
+    /// A listener could not be had.
+    #[error("can't listen for browsers on {address} (server.http_port): {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The listener for peers could not be had.
+    #[error(transparent)]
+    Grpc(#[from] GrpcServerError),
+    /// The stream can't be had as configured.
+    #[error("nats: {0}")]
+    Nats(#[from] NatsStartError),
+    /// The session store can't be had as configured.
+    #[error("redis: {0}")]
+    Redis(#[from] RedisConfigError),
+    /// A token key is none.
+    #[error("auth: {0}")]
+    Keys(#[from] crate::application::token::KeyError),
+}
+
+/// A pod whose listeners are bound.
+#[derive(Debug)]
+pub struct Gateway {
+    me: PodRecord,
+    pod: Pod,
+    http: HttpServer,
+    routes: Router,
+    grpc: GrpcServer,
+    grpc_settings: GrpcServerSettings,
+    readiness: Readiness,
+    config: ConfigWatch,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// Binds the listeners, connects the backends and starts the pod. `extra` routes are served beside the contract's.
+    ///
+    /// # Errors
+    /// When an address can't be had, or a backend can't be had as configured. A Redis or NATS that is merely away is no error, unless
+    /// `nats.retry_on_failed_connect` is off.
+    pub async fn bind(
+        config: &ConfigWatch,
+        (store, stream): (StoreChoice, StreamChoice),
+        shutdown: Shutdown,
+        metrics: &Arc<Metrics>,
+        extra: Option<Router>,
+    ) -> Result<Self, StartError> {
+        let settings = config.current();
+        let host = host_name();
+        let id = pod_id(&settings.server, &host)?;
+        let tasks = Tasks::new(shutdown, Arc::clone(metrics), tracing::info_span!("pod", pod.id = %id));
+        let bind = |port| SocketAddr::new(settings.server.bind_address, port);
+        let grpc = GrpcServer::bind(bind(settings.server.grpc_port)).await?;
+        let address = bind(settings.server.http_port);
+        let http = HttpServer::bind(address).await.map_err(|source| StartError::Http { address, source })?;
+        let grpc_port = grpc.local_addr().port();
+        let address = advertise_address(&settings.server, &id, grpc_port, || host_address(&host));
+        let me = PodRecord { id: id.clone(), address, started_at: clock::now() };
+
+        let key = FleetKey::derive(&settings.auth.token_aes_key, &settings.auth.admin_token_aes_key);
+        let (backends, cache) = backends(&settings, &id, &key, (&store, &stream), &tasks, metrics).await?;
+        let readiness = Readiness::default();
+        let live = config.subscribe();
+        let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
+        let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
+        let parts = HttpParts {
+            config: live,
+            auth: Arc::new(auth),
+            minter: Minter::new(TokenKeys::parse(&settings.auth)?, clock::now),
+            connector: Arc::new(pod.connector().clone()),
+            readiness: readiness.clone(),
+            metrics: Arc::clone(metrics),
+            tasks: tasks.clone(),
+        };
+        let grpc_settings = GrpcServerSettings {
+            me: id,
+            key,
+            allow_unauthenticated: settings.server.grpc_allow_unauthenticated,
+            enable_reflection: settings.server.enable_reflection,
+        };
+        Ok(Self {
+            me,
+            pod,
+            http,
+            routes: router(parts, extra),
+            grpc,
+            grpc_settings,
+            readiness,
+            config: config.clone(),
+            tasks,
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// This pod.
+    #[must_use]
+    pub fn record(&self) -> &PodRecord {
+        &self.me
+    }
+
+    /// Where browsers connect.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    /// Where peers connect.
+    #[must_use]
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc.local_addr()
+    }
+
+    /// The owner of this pod's tasks, for what is to live as long as the pod.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Serves until the soft token is cancelled, then drains and ends, at the latest after `app.shutdown_timeout_seconds`. The hard token ends it
+    /// at once.
+    ///
+    /// # Errors
+    /// When the server for peers fails by itself: the pod is drained all the same.
+    pub async fn run(self) -> Result<(), GrpcServerError> {
+        let Self { me, pod, http, routes, grpc, grpc_settings, readiness, config, tasks, metrics } = self;
+        let shutdown = tasks.shutdown().clone();
+        let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
+        tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
+        http.serve(routes, &tasks, stop_http.clone());
+        readiness.observe(Dependency::Grpc, true);
+        let mut peers = std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, stop_grpc.clone()).fuse());
+        let mut failure = Ok(());
+        tokio::select! {
+            ended = &mut peers => {
+                readiness.observe(Dependency::Grpc, false);
+                tracing::error!("the server for peers ended by itself; the pod drains");
+                failure = ended;
+            }
+            () = shutdown.soft.cancelled() => {}
+        }
+        shutdown.soft.cancel();
+        let allowed = config.current().app.shutdown_timeout;
+        let deadline = Instant::now() + allowed;
+        tracing::info!(pod.id = %me.id, timeout = ?allowed, "the pod drains");
+        let drain = pod.drain(allowed.saturating_sub(CLOSING_TIME));
+        let mut drain = std::pin::pin!(drain);
+        loop {
+            tokio::select! {
+                () = &mut drain => break,
+                () = shutdown.hard.cancelled() => break,
+                () = tokio::time::sleep_until(deadline) => break,
+                // It serves on: forwards land until the hub is empty.
+                ended = &mut peers => failure = failure.and(ended),
+            }
+        }
+        stop_grpc.cancel();
+        stop_http.cancel();
+        if !peers.is_terminated() {
+            let _ = timeout(CLOSING_TIME, peers).await;
+        }
+        // What serves the store (route writer, releaser, membership) has no end of its own.
+        shutdown.hard.cancel();
+        let _ = timeout_at(deadline.max(Instant::now() + CLOSING_TIME), tasks.ended()).await;
+        tracing::info!(pod.id = %me.id, "the pod has ended");
+        failure
+    }
+}
+
+type Cache = Option<Arc<dyn TokenCache>>;
+
+async fn backends(
+    config: &Config,
+    me: &PodId,
+    key: &FleetKey,
+    (store, stream): (&StoreChoice, &StreamChoice),
+    tasks: &Tasks,
+    metrics: &Arc<Metrics>,
+) -> Result<(Backends, Cache), StartError> {
+    let source: Arc<dyn EventSource> = match stream {
+        StreamChoice::Nats => Arc::new(NatsSource::connect(&config.nats, ConsumerDefaults::from(&config.app), tasks).await?),
+        StreamChoice::Memory(stream) => Arc::new(stream.handle(me.clone())),
+    };
+    let settings = PeersSettings {
+        me: me.clone(),
+        key: key.clone(),
+        idle_timeout: config.app.grpc_pool_idle_timeout,
+        health_check_interval: config.app.grpc_pool_health_check_interval,
+    };
+    let peers: Arc<dyn Peers> = Arc::new(GrpcPeers::new(settings, Arc::clone(metrics), tasks));
+    let kind = config.auth.token_cache;
+    Ok(match store {
+        StoreChoice::Redis => {
+            let store = Arc::new(RedisStore::new(&config.redis, tasks.clone())?);
+            (join(&store, source, peers), cache(kind, store))
+        }
+        StoreChoice::Memory(store) => {
+            let store = Arc::new(store.handle(me.clone()));
+            (join(&store, source, peers), cache(kind, store))
+        }
+    })
+}
+
+fn join<S: SessionLocks + Routes + KillBus + 'static>(
+    store: &Arc<S>,
+    source: Arc<dyn EventSource>,
+    peers: Arc<dyn Peers>,
+) -> Backends {
+    Backends { locks: Arc::clone(store) as _, routes: Arc::clone(store) as _, kills: Arc::clone(store) as _, source, peers }
+}
+
+fn cache<S: TokenCache + 'static>(kind: TokenCacheKind, store: Arc<S>) -> Cache {
+    match kind {
+        TokenCacheKind::Redis => Some(store),
+        TokenCacheKind::Memory => Some(Arc::new(MemoryTokenCache::new(DEFAULT_ENTRIES))),
+        TokenCacheKind::Off => None,
+    }
+}
