@@ -153,8 +153,8 @@ pub trait Routes: Send + Sync {
     /// Renews the pod's liveness key and membership, and reads everybody's.
     async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError>;
 
-    /// Takes a pod out of the members, deletes its liveness key and counts the retirement for it to find. `only_if_lapsed`: leave it alone if it has
-    /// a liveness key.
+    /// Takes a pod out of the members and deletes its liveness key. `only_if_lapsed`: only if it has no liveness key, and the retirement is counted
+    /// for it to find, should it live; otherwise it is the pod itself that leaves.
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError>;
 }
 

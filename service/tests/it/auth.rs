@@ -149,7 +149,7 @@ async fn a_minted_admin_token_opens_the_admins_door_only() {
 async fn each_bad_token_is_refused_for_its_reason() {
     let setup = Setup::new(None, a_minute_past_noon);
     let foreign = fixture_key("33").seal(b"{}").unwrap();
-    let empty = fixture_key("11").seal(b"{}").unwrap();
+    let empty = fixture_key("1a").seal(b"{}").unwrap();
     for (token, reason) in [
         (None, AuthError::Missing),
         (Some(""), AuthError::Missing),
@@ -289,7 +289,7 @@ async fn a_cache_that_fails_or_hangs_delays_nobody() {
 fn keys_show_in_no_debug_output() {
     let metrics = Arc::new(Metrics::new().unwrap());
     let shown = format!("{:?} {:?}", fixture::authenticator(config(), &metrics), minter(noon));
-    for secret in [API_KEY, MINT_KEY, &"11".repeat(32), &"22".repeat(32)] {
+    for secret in [API_KEY, MINT_KEY, &fixture::user_key(), &fixture::admin_key()] {
         assert!(!shown.contains(secret), "{shown}");
     }
 }

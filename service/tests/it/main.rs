@@ -7,5 +7,6 @@ mod fleet;
 mod grpc;
 mod http;
 mod properties;
+mod real;
 mod rings;
 mod support;

@@ -51,8 +51,10 @@ static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "if ARGV[2] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
          redis.call('DEL', KEYS[1])\n\
-         redis.call('INCR', KEYS[3])\n\
-         redis.call('PEXPIRE', KEYS[3], ARGV[3])\n\
+         if ARGV[2] == '1' then\n\
+           redis.call('INCR', KEYS[3])\n\
+           redis.call('PEXPIRE', KEYS[3], ARGV[3])\n\
+         end\n\
          return redis.call('SREM', KEYS[2], ARGV[1])",
     )
 });

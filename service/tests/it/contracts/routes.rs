@@ -32,6 +32,9 @@ on_both! {
     announcing_after_expiry_says_that_the_pod_was_not_there,
     announcing_after_being_pruned_says_that_the_pod_was_not_there,
     a_pod_that_starts_again_was_not_there,
+    a_pod_that_was_retired_by_others_finds_that_counted,
+    a_pod_that_leaves_by_itself_is_not_counted_as_retired,
+    only_the_first_announcement_on_an_empty_store_makes_the_epoch,
     announcements_list_the_living_and_the_lapsed,
     a_retired_pod_is_no_member,
     retiring_spares_a_living_pod_when_asked_to,
@@ -190,6 +193,34 @@ async fn announcing_after_being_pruned_says_that_the_pod_was_not_there(fleet: Fl
     a.routes.announce(&record("a"), LONG).await.unwrap();
     b.routes.retire(&pod("a"), false).await.unwrap();
     assert!(!a.routes.announce(&record("a"), LONG).await.unwrap().was_present);
+}
+
+async fn a_pod_that_was_retired_by_others_finds_that_counted(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    let first = a.routes.announce(&record("a"), SHORT).await.unwrap();
+    b.routes.retire(&pod("a"), true).await.unwrap();
+    assert_eq!(a.routes.announce(&record("a"), SHORT).await.unwrap().retirements, first.retirements, "it was alive");
+    let lapsed = || async { b.routes.announce(&record("b"), LONG).await.unwrap().lapsed == [pod("a")] };
+    wait::until("the liveness key runs out", lapsed).await;
+    b.routes.retire(&pod("a"), true).await.unwrap();
+    // Also when the answer to one announcement is lost.
+    let _ = a.routes.announce(&record("a"), LONG).await.unwrap();
+    assert_eq!(a.routes.announce(&record("a"), LONG).await.unwrap().retirements, first.retirements + 1);
+}
+
+async fn a_pod_that_leaves_by_itself_is_not_counted_as_retired(fleet: Fleet) {
+    let a = fleet.pod("a");
+    let first = a.routes.announce(&record("a"), LONG).await.unwrap();
+    a.routes.retire(&pod("a"), false).await.unwrap();
+    assert_eq!(a.routes.announce(&record("a"), LONG).await.unwrap().retirements, first.retirements);
+}
+
+async fn only_the_first_announcement_on_an_empty_store_makes_the_epoch(mut fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    assert!(a.routes.announce(&record("a"), LONG).await.unwrap().epoch_created);
+    assert!(!b.routes.announce(&record("b"), LONG).await.unwrap().epoch_created);
+    fleet.start_again_empty().await;
+    assert!(b.routes.announce(&record("b"), LONG).await.unwrap().epoch_created);
 }
 
 async fn a_pod_that_starts_again_was_not_there(fleet: Fleet) {

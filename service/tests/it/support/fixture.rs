@@ -31,6 +31,16 @@ pub(crate) const MINT_KEY: &str = "only-the-back-end-holds-this-key";
 /// The longest life of a token.
 pub(crate) const MAX_TOKEN_TTL: u64 = 86_400;
 
+/// The key of user tokens.
+pub(crate) fn user_key() -> String {
+    "1a".repeat(32)
+}
+
+/// The key of admin tokens.
+pub(crate) fn admin_key() -> String {
+    "2b".repeat(32)
+}
+
 /// The shipped defaults with the fixture's keys, on free ports and without a token cache.
 pub(crate) fn config() -> Config {
     let mut config = test_config();
@@ -38,8 +48,8 @@ pub(crate) fn config() -> Config {
     (config.server.http_port, config.server.grpc_port) = (0, 0);
     config.auth.secret_token = Secret::new(API_KEY);
     config.auth.token_generation_admin_key = Secret::new(MINT_KEY);
-    config.auth.token_aes_key = Secret::new("11".repeat(32));
-    config.auth.admin_token_aes_key = Secret::new("22".repeat(32));
+    config.auth.token_aes_key = Secret::new(user_key());
+    config.auth.admin_token_aes_key = Secret::new(admin_key());
     config.auth.max_token_ttl = Duration::from_secs(MAX_TOKEN_TTL);
     config.auth.token_cache = TokenCacheKind::Off;
     config

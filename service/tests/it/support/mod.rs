@@ -8,5 +8,6 @@ pub(crate) mod http;
 pub(crate) mod late_proxy;
 pub(crate) mod nats;
 pub(crate) mod peers;
+pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod wait;

@@ -88,6 +88,17 @@ impl NatsServer {
         nats
     }
 
+    /// Events of the shared consumer that are unsettled, and that nobody took yet.
+    pub(crate) async fn consumer_state(&self) -> (usize, u64) {
+        let client = async_nats::connect(self.url()).await.expect("the server answers");
+        let section = self.section();
+        let js = async_nats::jetstream::new(client);
+        let consumer: async_nats::jetstream::consumer::PullConsumer =
+            js.get_consumer_from_stream(&section.consumer_name, &section.stream_name).await.expect("the consumer is there");
+        let info = consumer.cached_info();
+        (info.num_ack_pending, info.num_pending)
+    }
+
     /// Ends it at once, as a power cut does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the server is ours");

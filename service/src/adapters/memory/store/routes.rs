@@ -50,7 +50,9 @@ impl Routes for StoreHandle {
             if !only_if_lapsed || state.tables.records.get(pod).is_none() {
                 state.tables.records.remove(pod);
                 state.tables.members.remove(pod);
-                *state.tables.retirements.entry(pod.clone()).or_default() += 1;
+                if only_if_lapsed {
+                    *state.tables.retirements.entry(pod.clone()).or_default() += 1;
+                }
             }
         })
         .await
