@@ -148,7 +148,7 @@ impl Connector {
             request.id = request_id,
             session.kind = kind,
             took_over,
-            duration_ms = took.as_millis(),
+            duration_ms = took.as_secs_f64() * 1000.0,
             "a session is open"
         );
         Ok(admission)

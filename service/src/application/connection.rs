@@ -67,7 +67,7 @@ impl Admission {
         self.connector().evictor.evict(self.session().connection(), reason);
         connection.say_goodbye(reason).await;
         metrics.connections_closed_total.with_label_values(&[kind, reason.as_str()]).inc();
-        tracing::info!(reason = reason.as_str(), duration_ms = opened.at.elapsed().as_millis(), "a session is closed");
+        tracing::info!(reason = reason.as_str(), duration_ms = opened.at.elapsed().as_secs_f64() * 1000.0, "a session is closed");
         reason
     }
 }

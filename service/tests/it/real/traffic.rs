@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::future::join_all;
+
 use super::RealFleet;
 use crate::support::{
     client::{Client, Seen},
@@ -62,8 +64,21 @@ async fn publish(fleet: &RealFleet, sessions: &mut [Session], events: std::ops::
     }
 }
 
-/// What a session has seen: its events, how many came twice, and whether a gap was announced or the socket closed.
-async fn ledger(session: &mut Session) -> (BTreeSet<u64>, usize, bool) {
+/// What a session has seen.
+struct Ledger<'a> {
+    session: &'a Session,
+    got: BTreeSet<u64>,
+    doubled: usize,
+    /// A gap was announced, or the socket closed.
+    told: bool,
+}
+
+/// The ledgers of the sessions that `of` picks, once all of them have been silent for a while.
+async fn ledgers<'a>(sessions: &'a mut [Session], of: impl Fn(&Session) -> bool) -> Vec<Ledger<'a>> {
+    join_all(sessions.iter_mut().filter(|session| of(session)).map(ledger)).await
+}
+
+async fn ledger(session: &mut Session) -> Ledger<'_> {
     let (mut got, mut doubled, mut told) = (BTreeSet::new(), 0, false);
     for seen in session.client.drain(QUIET).await {
         match seen {
@@ -76,7 +91,7 @@ async fn ledger(session: &mut Session) -> (BTreeSet<u64>, usize, bool) {
             other => panic!("{}: {other:?}", session.name),
         }
     }
-    (got, doubled, told)
+    Ledger { session, got, doubled, told }
 }
 
 #[tokio::test]
@@ -85,9 +100,8 @@ async fn each_of_thirty_sessions_gets_exactly_its_own_of_a_thousand_events() {
     let mut sessions = sessions(&fleet).await;
     publish(&fleet, &mut sessions, 0..1000).await;
     fleet.all_settled(Duration::from_secs(30)).await;
-    for session in &mut sessions {
-        let (got, doubled, _) = ledger(session).await;
-        assert_eq!((got, doubled), (session.expected.clone(), 0), "{}", session.name);
+    for Ledger { session, got, doubled, told } in ledgers(&mut sessions, |_| true).await {
+        assert_eq!((got, doubled, told), (session.expected.clone(), 0, false), "{}", session.name);
     }
 }
 
@@ -102,20 +116,19 @@ async fn with_one_pod_killed_and_one_frozen_the_others_lose_nothing_and_nothing_
     publish(&fleet, &mut sessions, 600..1000).await;
     // What the dead and the frozen one had taken is delivered again after the ack wait; the frozen one is found to be dead meanwhile.
     fleet.all_settled(Duration::from_secs(60)).await;
-    for session in sessions.iter_mut().filter(|session| session.pod == 0) {
-        let (got, doubled, told) = ledger(session).await;
+    for Ledger { session, got, doubled, told } in ledgers(&mut sessions, |session| session.pod == 0).await {
         assert_eq!((got, doubled, told), (session.expected.clone(), 0, false), "{}", session.name);
     }
     // The frozen one thaws: its sessions miss something and are told so, or have everything; nobody gets what is another's.
     fleet.pods[2].signal("CONT");
-    for session in sessions.iter_mut().filter(|session| session.pod == 2) {
-        let (got, _, told) = ledger(session).await;
+    for Ledger { session, got, told, .. } in ledgers(&mut sessions, |session| session.pod == 2).await {
         assert!(got.is_subset(&session.expected), "{} got others' events", session.name);
         assert!(told || got == session.expected, "{} lost events silently", session.name);
     }
     let seq = fleet.publish("wa.acme.agent-0.chats", "{\"id\":9007199254740993}").await;
-    for session in sessions.iter_mut().filter(|session| session.pod != 1 && session.name.starts_with("agent-0/")) {
-        assert!(ledger(session).await.0.contains(&seq), "{}", session.name);
+    let alive = |session: &Session| session.pod != 1 && session.name.starts_with("agent-0/");
+    for Ledger { session, got, .. } in ledgers(&mut sessions, alive).await {
+        assert!(got.contains(&seq), "{}", session.name);
     }
     fleet.all_settled(Duration::from_secs(30)).await;
 }

@@ -28,6 +28,8 @@ use super::config::test_config;
 pub(crate) const API_KEY: &str = "browsers-hold-this-key";
 /// The key of the token API.
 pub(crate) const MINT_KEY: &str = "only-the-back-end-holds-this-key";
+/// Life of the ready-made tokens: longer than any test.
+const TEN_MINUTES: i64 = 600;
 /// The longest life of a token.
 pub(crate) const MAX_TOKEN_TTL: u64 = 86_400;
 
@@ -92,12 +94,14 @@ pub(crate) fn admin_request(admin: &str) -> AdminTokenRequest {
 
 /// A token of `user`, as the fixture's keys and the real clock make it.
 pub(crate) fn user_token(company: &str, agent: &str, user: &str) -> String {
-    minter(daisi_ws_service::clock::now).user(&user_request(company, agent, user), Duration::from_secs(60)).unwrap()
+    let request = UserTokenRequest { expires_in_seconds: TEN_MINUTES, ..user_request(company, agent, user) };
+    minter(daisi_ws_service::clock::now).user(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
 }
 
 /// A token of an admin that sees all.
 pub(crate) fn admin_token(admin: &str) -> String {
-    minter(daisi_ws_service::clock::now).admin(&admin_request(admin), Duration::from_secs(60)).unwrap()
+    let request = AdminTokenRequest { expires_in_seconds: TEN_MINUTES, ..admin_request(admin) };
+    minter(daisi_ws_service::clock::now).admin(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
 }
 
 /// Makes tokens with the fixture's keys, by the given clock.

@@ -47,6 +47,7 @@ impl ServePod {
             ("DAISI_WS_SERVER_HTTP_PORT", "0"),
             ("DAISI_WS_SERVER_GRPC_PORT", "0"),
             ("DAISI_WS_NATS_URL", &around.nats),
+            ("DAISI_WS_NATS_STREAM_MAX_BYTES", "16777216"),
             ("DAISI_WS_REDIS_ADDRESS", &around.redis),
             ("DAISI_WS_AUTH_SECRET_TOKEN", API_KEY),
             ("DAISI_WS_AUTH_TOKEN_GENERATION_ADMIN_KEY", MINT_KEY),
