@@ -123,7 +123,7 @@ impl InFlight {
 }
 
 /// The delay before the next delivery: doubles with each, up to a cap.
-fn retry_delay(deliveries: u64) -> Duration {
+pub(super) fn retry_delay(deliveries: u64) -> Duration {
     let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
     (RETRY_DELAY.0 * 2_u32.pow(doublings)).min(RETRY_DELAY.1)
 }

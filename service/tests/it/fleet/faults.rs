@@ -165,6 +165,17 @@ async fn fault_pod_cut_off_from_redis_only_none_lost_and_new_connects_are_refuse
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_pod_cut_off_from_redis_for_longer_than_its_routes_live_still_gets_its_events() {
+    let fleet = Fleet::start(2).await;
+    // Alone on its route: nobody else keeps that alive.
+    let mut client = fleet.connect(1, user("acme", "lonely", "sari")).await.unwrap();
+    fleet.store.cut(&fleet.pods[1].id, true);
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    let published: Vec<u64> = (0..50).map(|_| fleet.publish("wa.acme.lonely.chats", "{}")).collect();
+    got_all(&mut client, &published, "cut off").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_pod_cut_off_from_peers_only_events_are_delivered_on_heal() {
     let fleet = Fleet::start(3).await;
     let mut clients = one_session_a_pod(&fleet).await;

@@ -6,18 +6,20 @@ use async_trait::async_trait;
 use daisi_ws_service::{
     application::{
         connect::ConnectError,
-        ports::{Announcement, KillBus as _, Lookup, RouteChange, Routes, StoreError},
+        ports::{
+            Acquire, Announcement, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange, Routes, SessionLocks, StoreError,
+        },
     },
     domain::{
-        ids::{ConnectionId, PodId},
+        ids::{ChatId, ConnectionId, PodId},
         peer::PodRecord,
         route::RouteKey,
-        session::{Kill, LockOwner},
+        session::{Kill, LockOwner, SessionKey},
     },
 };
 use tokio::sync::Semaphore;
 
-use crate::support::fleet::{Fleet, key, user};
+use crate::support::fleet::{Fleet, Wrap, key, user};
 
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -52,7 +54,7 @@ async fn fleet_with_gate() -> (Fleet, usize, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(1));
     let at_gate = Arc::clone(&gate);
     let gated = move |inner| Arc::new(GatedRoutes { inner, gate: Arc::clone(&at_gate) }) as Arc<dyn Routes>;
-    let pod = fleet.add_pod(Some(Box::new(gated))).await;
+    let pod = fleet.add_pod(Some(Wrap { locks: None, routes: Some(Box::new(gated)) })).await;
     fleet.settle().await;
     (fleet, pod, gate)
 }
@@ -157,6 +159,73 @@ async fn epoch_no_event_is_lost_when_the_store_comes_back_empty() {
         seen.sort_unstable();
         assert_eq!(seen, published);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn epoch_a_new_pod_on_an_empty_store_takes_no_event_before_the_others_are_known() {
+    let mut fleet = Fleet::start(2).await;
+    let mut clients = Vec::new();
+    for pod in 0..2 {
+        clients.push(fleet.connect(pod, user("acme", "a1", &format!("u{pod}"))).await.unwrap());
+    }
+    // The others announce themselves within a second; until then the newcomer believes that it is alone.
+    fleet.store.flush();
+    fleet.add_pod(None).await;
+    let published: Vec<u64> = (0..300).map(|_| fleet.publish("wa.acme.a1.chats", "{}")).collect();
+    for client in &mut clients {
+        let mut seen = client.drain_seqs(QUIET).await;
+        seen.sort_unstable();
+        assert_eq!(seen, published);
+    }
+}
+
+/// Lets renewals pass only while its gate is open: asked for, but not done before that.
+struct GatedLocks {
+    inner: Arc<dyn SessionLocks>,
+    gate: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl SessionLocks for GatedLocks {
+    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
+        self.inner.acquire(key, owner, ttl).await
+    }
+    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
+        self.inner.replace(key, seen, owner, ttl).await
+    }
+    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
+        self.inner.release(locks).await
+    }
+    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
+        let _pass = self.gate.acquire().await.expect("never closed");
+        self.inner.renew(batch).await
+    }
+    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
+        self.inner.save_chat(key, chat, ttl).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhile() {
+    let gate = Arc::new(Semaphore::new(1));
+    let at_gate = Arc::clone(&gate);
+    let mut fleet = Fleet::start(1).await;
+    let wrap = Wrap {
+        locks: Some(Box::new(move |inner| Arc::new(GatedLocks { inner, gate: Arc::clone(&at_gate) }) as _)),
+        routes: None,
+    };
+    let pod = fleet.add_pod(Some(wrap)).await;
+    let client = fleet.connect(pod, user("acme", "a1", "sari")).await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    // The renewal has read the sessions and waits; the session ends and its lock is released; then the renewal finds the lock missing.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    client.close().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(closed);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = tokio::time::Instant::now();
+    fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(10), "a ghost held the lock: {:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

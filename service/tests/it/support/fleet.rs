@@ -19,7 +19,7 @@ use daisi_ws_service::{
         connect::ConnectError,
         connection::socket_config,
         pod::{Backends, Pod},
-        ports::Routes,
+        ports::{Routes, SessionLocks},
         readiness::Readiness,
     },
     clock,
@@ -62,8 +62,14 @@ pub(crate) struct Fleet {
     settings: Config,
 }
 
-/// Replaces a pod's routes, to stand in their way.
-pub(crate) type WrapRoutes = Box<dyn Fn(Arc<dyn Routes>) -> Arc<dyn Routes>>;
+/// Makes a backend out of another.
+pub(crate) type Around<P> = Box<dyn Fn(Arc<P>) -> Arc<P>>;
+
+/// Stands in the way of a pod's store.
+pub(crate) struct Wrap {
+    pub(crate) locks: Option<Around<dyn SessionLocks>>,
+    pub(crate) routes: Option<Around<dyn Routes>>,
+}
 
 /// An operator's claims, good for a day.
 pub(crate) fn user(company: &str, agent: &str, user: &str) -> Claims {
@@ -105,17 +111,18 @@ impl Fleet {
         fleet
     }
 
-    /// Adds a pod; `wrap` may stand in the way of its routes.
-    pub(crate) async fn add_pod(&mut self, wrap: Option<WrapRoutes>) -> usize {
+    /// Adds a pod; `wrap` may stand in the way of its store.
+    pub(crate) async fn add_pod(&mut self, wrap: Option<Wrap>) -> usize {
         let id = PodId::parse(&format!("pod-{}", self.pods.len())).unwrap();
         let me = PodRecord { id: id.clone(), address: format!("{id}:50051"), started_at: clock::now() };
         let metrics = Arc::new(Metrics::new().unwrap());
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::info_span!("pod", pod.id = %id));
         let store = Arc::new(self.store.handle(id.clone()));
-        let routes: Arc<dyn Routes> = Arc::clone(&store) as _;
+        let (locks, routes): (Arc<dyn SessionLocks>, Arc<dyn Routes>) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let wrap = wrap.unwrap_or(Wrap { locks: None, routes: None });
         let backends = Backends {
-            locks: Arc::clone(&store) as _,
-            routes: wrap.map_or_else(|| Arc::clone(&routes), |wrap| wrap(Arc::clone(&routes))),
+            locks: wrap.locks.map_or_else(|| Arc::clone(&locks), |around| around(Arc::clone(&locks))),
+            routes: wrap.routes.map_or_else(|| Arc::clone(&routes), |around| around(Arc::clone(&routes))),
             kills: store,
             source: Arc::new(self.stream.handle(id.clone())),
             peers: Arc::new(self.network.handle(id.clone())),
