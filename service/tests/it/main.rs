@@ -3,6 +3,7 @@
 
 mod auth;
 mod contracts;
+mod dev;
 mod fleet;
 mod grpc;
 mod http;

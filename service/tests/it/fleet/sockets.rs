@@ -64,7 +64,7 @@ async fn g6_a_burst_to_a_client_that_reads_is_never_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_no_bytes_for_the_write_time_out_is_closed() {
+async fn fault_slow_client_that_takes_no_bytes_for_the_write_time_out_is_closed() {
     let fleet = Fleet::start(1).await;
     let _stuck = fleet.open(0, user("acme", "a1", "stuck"), 512).await.unwrap();
     fleet.publish("wa.acme.a1.chats", &kilobyte());
@@ -99,7 +99,7 @@ async fn g6_with_policy_block_nothing_is_dropped_and_the_socket_is_closed_with_1
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_that_answers_pings_stays_and_one_that_does_not_is_closed() {
+async fn fault_dead_client_is_closed_and_a_silent_one_that_answers_pings_stays() {
     let fleet = Fleet::start(1).await;
     let mut healthy = fleet.connect(0, user("acme", "a1", "healthy")).await.unwrap();
     // Only a client that reads answers pings.
