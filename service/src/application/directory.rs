@@ -32,6 +32,8 @@ struct Peer {
 #[derive(Debug, Default)]
 struct Table {
     peers: HashMap<PodId, Peer>,
+    /// Members without a liveness key that this pod never knew with one.
+    strangers: HashSet<PodId>,
     epoch: Option<Epoch>,
     settling_until: Option<Instant>,
     store_rests_until: Option<Instant>,
@@ -44,6 +46,8 @@ pub struct Targets {
     pub peers: Vec<Vec<PodRecord>>,
     /// Pods found on a route that are not in the table: dead, or newer than the table.
     pub unknown: Vec<(PodId, RouteKey)>,
+    /// Routes with a member of the fleet whose address nobody here knows: it may live, so its events must not be settled as nobody's.
+    pub unreachable: Vec<RouteKey>,
 }
 
 /// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`].
@@ -80,8 +84,9 @@ impl Directory {
 
     // ---- peers ----
 
-    /// Takes over who has a liveness key. Peers that have none any more stay, as lapsed. Returns those that are new, or back from being lapsed.
-    pub fn set_alive(&self, pods: &[PodRecord]) -> Vec<PodRecord> {
+    /// Takes over who has a liveness key (`pods`) and who is a member without one. Peers that have none any more stay, as lapsed. Returns those that
+    /// are new, or back from being lapsed.
+    pub fn set_members(&self, pods: &[PodRecord], without_key: &[PodId]) -> Vec<PodRecord> {
         let mut table = self.write();
         let mut news = Vec::new();
         for record in pods.iter().filter(|record| record.id != self.me) {
@@ -95,6 +100,7 @@ impl Directory {
         for peer in table.peers.values_mut() {
             peer.lapsed = !alive.contains(&peer.record.id);
         }
+        table.strangers = without_key.iter().filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)).cloned().collect();
         let lapsed = table.peers.values().filter(|peer| peer.lapsed).count();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.peers.with_label_values(&["lapsed"]).set(count(lapsed));
@@ -151,11 +157,17 @@ impl Directory {
         self.doubts.notified().await;
     }
 
-    /// Asks for a new reading of the members and waits for it, for a short while.
-    pub async fn refreshed(&self) {
+    /// Asks for a new reading of the members and waits for it, for a short while. False if none came.
+    pub async fn refreshed(&self) -> bool {
         let refreshed = self.refreshed.notified();
         self.doubts.notify_one();
-        let _ = tokio::time::timeout(REFRESH_WAIT, refreshed).await;
+        tokio::time::timeout(REFRESH_WAIT, refreshed).await.is_ok()
+    }
+
+    /// The members without a liveness key that this pod never knew: they can't be probed.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<PodId> {
+        self.read().strangers.iter().cloned().collect()
     }
 
     /// Notes that the store could not be asked: whatever it says when it is back may be old, and is not trusted for a while.
@@ -195,28 +207,29 @@ impl Directory {
             Err(_) => {
                 self.note_store_trouble();
                 self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
-                Targets { peers: vec![self.peers(); keys.len()], unknown: Vec::new() }
+                Targets { peers: vec![self.peers(); keys.len()], unknown: Vec::new(), unreachable: Vec::new() }
             }
         }
     }
 
     fn choose(&self, lookup: &Lookup, keys: &[RouteKey], settling: bool) -> Targets {
         let table = self.read();
-        let mut unknown = Vec::new();
+        let (mut unknown, mut unreachable) = (Vec::new(), Vec::new());
         let peers = keys
             .iter()
             .zip(&lookup.pods)
             .map(|(key, on_route)| {
-                unknown.extend(
-                    on_route
-                        .iter()
-                        .filter(|pod| **pod != self.me && !table.peers.contains_key(*pod))
-                        .map(|pod| (pod.clone(), key.clone())),
-                );
+                for pod in on_route.iter().filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)) {
+                    if table.strangers.contains(pod) {
+                        unreachable.push(key.clone());
+                    } else {
+                        unknown.push((pod.clone(), key.clone()));
+                    }
+                }
                 let wanted = |peer: &&Peer| settling || peer.lapsed || on_route.contains(&peer.record.id);
                 table.peers.values().filter(wanted).map(|peer| peer.record.clone()).collect()
             })
             .collect();
-        Targets { peers, unknown }
+        Targets { peers, unknown, unreachable }
     }
 }

@@ -48,6 +48,15 @@ enum Poison {
     Payload(#[from] PayloadError),
 }
 
+/// Where an event goes, beside this pod.
+#[derive(Debug)]
+struct Destination {
+    /// The other pods.
+    peers: Vec<PodRecord>,
+    /// Some pod on its routes can't be named: the event must be delivered again.
+    doubtful: bool,
+}
+
 /// What dispatching works with.
 #[derive(Clone)]
 pub struct Dispatcher {
@@ -185,8 +194,8 @@ impl Dispatcher {
         self.forwarder.set_limits(ForwardLimits { budget: limits.ack_wait / 2, parked });
     }
 
-    /// For each event, in order, the peers that should have it: one look-up for all of them.
-    async fn find_targets(&self, events: &[(Arc<Event>, u64, Ticket)]) -> Vec<Vec<PodRecord>> {
+    /// For each event, in order, where it goes: one look-up for all of them.
+    async fn find_targets(&self, events: &[(Arc<Event>, u64, Ticket)]) -> Vec<Destination> {
         let mut index: HashMap<RouteKey, usize> = HashMap::new();
         let mut keys: Vec<RouteKey> = Vec::new();
         let of_event: Vec<Vec<usize>> = events
@@ -204,29 +213,32 @@ impl Dispatcher {
             .collect();
         let mut found = self.directory.targets(self.routes.as_ref(), &keys).await;
         if !found.unknown.is_empty() {
-            found = self.resolve_unknown(found, &keys).await;
+            found = self.resolve_unknown(&keys).await;
         }
-        of_event
-            .into_iter()
-            .map(|places| {
-                let mut peers: Vec<PodRecord> = Vec::new();
-                for peer in places.into_iter().flat_map(|place| &found.peers[place]) {
-                    if !peers.iter().any(|known| known.id == peer.id) {
-                        peers.push(peer.clone());
-                    }
+        let destination = |places: Vec<usize>| {
+            let mut peers: Vec<PodRecord> = Vec::new();
+            for peer in places.iter().flat_map(|place| &found.peers[*place]) {
+                if !peers.iter().any(|known| known.id == peer.id) {
+                    peers.push(peer.clone());
                 }
-                peers
-            })
-            .collect()
+            }
+            Destination { peers, doubtful: places.iter().any(|place| found.unreachable.contains(&keys[*place])) }
+        };
+        of_event.into_iter().map(destination).collect()
     }
 
-    /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is still unknown then is pruned.
-    async fn resolve_unknown(&self, found: Targets, keys: &[RouteKey]) -> Targets {
-        self.directory.refreshed().await;
-        let again = self.directory.targets(self.routes.as_ref(), keys).await;
+    /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is no member then is dead, and is
+    /// taken out of the routes. Without a new reading nothing is known, and the events must come again.
+    async fn resolve_unknown(&self, keys: &[RouteKey]) -> Targets {
+        let refreshed = self.directory.refreshed().await;
+        let mut found = self.directory.targets(self.routes.as_ref(), keys).await;
+        if !refreshed {
+            found.unreachable.extend(found.unknown.drain(..).map(|(_, route)| route));
+            return found;
+        }
         let mut dead: HashMap<PodId, Vec<RouteKey>> = HashMap::new();
         if !self.directory.is_settling() {
-            for (pod, route) in again.unknown.iter().filter(|unknown| found.unknown.contains(unknown)) {
+            for (pod, route) in &found.unknown {
                 dead.entry(pod.clone()).or_default().push(route.clone());
             }
         }
@@ -234,11 +246,16 @@ impl Dispatcher {
             tracing::debug!(peer.id = %pod, routes = routes.len(), "a dead pod is taken out of routes");
             let _ = self.routes.prune(&pod, &routes).await;
         }
-        again
+        found
     }
 
-    fn send(&self, event: &Arc<Event>, deliveries: u64, rest: (Ticket, OwnedSemaphorePermit), peers: &[PodRecord]) {
-        let in_flight = InFlight::new(Arc::clone(event), deliveries, peers.len() + 1, rest, self.settled.clone());
+    fn send(&self, event: &Arc<Event>, deliveries: u64, rest: (Ticket, OwnedSemaphorePermit), to: &Destination) {
+        let Destination { peers, doubtful } = to;
+        let targets = peers.len() + 1 + usize::from(*doubtful);
+        let in_flight = InFlight::new(Arc::clone(event), deliveries, targets, rest, self.settled.clone());
+        if *doubtful {
+            in_flight.target(None).report(TargetOutcome::Parked);
+        }
         for peer in peers {
             self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
         }

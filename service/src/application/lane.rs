@@ -78,6 +78,8 @@ pub(super) struct Lane {
     /// Until when each parked event counts.
     parked: BinaryHeap<Reverse<Instant>>,
     owed: Owed,
+    /// When the peer is looked after next, if there is reason to.
+    look_at: Instant,
     dead: bool,
 }
 
@@ -88,7 +90,16 @@ impl Lane {
             (config.app.grpc_circuitbreaker_fail_threshold, config.app.grpc_circuitbreaker_open_duration)
         };
         let breaker = Breaker::new(threshold, open_for);
-        Self { peer, orders, shared, breaker, parked: BinaryHeap::new(), owed: Owed::default(), dead: false }
+        Self {
+            peer,
+            orders,
+            shared,
+            breaker,
+            parked: BinaryHeap::new(),
+            owed: Owed::default(),
+            look_at: Instant::now() + PROBE_PERIOD,
+            dead: false,
+        }
     }
 
     /// Works until the peer is dead or the forwarder is gone.
@@ -98,14 +109,16 @@ impl Lane {
             let restless = !self.owed.is_empty() || !self.breaker.is_closed() || !self.parked.is_empty();
             tokio::select! {
                 biased;
+                // Before the orders: steady traffic must not keep a healed peer waiting for its breaker.
+                () = tokio::time::sleep_until(self.look_at), if restless => {
+                    self.look_after_peer().await;
+                    self.look_at = Instant::now() + PROBE_PERIOD;
+                    continue;
+                }
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order, &mut batch),
                     None => return,
                 },
-                () = tokio::time::sleep(PROBE_PERIOD), if restless => {
-                    self.look_after_peer().await;
-                    continue;
-                }
             }
             self.fill(&mut batch);
             if self.dead {

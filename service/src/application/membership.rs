@@ -117,7 +117,7 @@ impl Membership {
         let first = retirements.is_none();
         let store_was_away = std::mem::take(&mut memory.store_was_away);
         let store_lost_data = self.directory.note_epoch(&announcement.epoch);
-        for peer in self.directory.set_alive(&announcement.pods) {
+        for peer in self.directory.set_members(&announcement.pods, &announcement.lapsed) {
             tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
             memory.failed_probes.remove(&peer.id);
             self.forwarder.hint(&peer);
@@ -137,13 +137,13 @@ impl Membership {
                 );
             }
         }
-        self.judge(announcement, memory).await;
+        self.judge(memory).await;
         // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
         memory.joined || !first || !announcement.epoch_created
     }
 
     /// Probes who has lapsed, and retires who is dead.
-    async fn judge(&self, announcement: &Announcement, memory: &mut Memory) {
+    async fn judge(&self, memory: &mut Memory) {
         let lapsed = self.directory.lapsed();
         let answers = join_all(lapsed.iter().map(|peer| self.peers.probe(peer))).await;
         let settling = self.directory.is_settling();
@@ -158,10 +158,9 @@ impl Membership {
                 self.retire(&peer.id, memory).await;
             }
         }
-        let strangers: Vec<&PodId> =
-            announcement.lapsed.iter().filter(|pod| **pod != self.me.id && self.directory.peer(pod).is_none()).collect();
-        memory.strangers.retain(|pod, _| strangers.contains(&pod));
-        for pod in strangers {
+        let strangers = self.directory.strangers();
+        memory.strangers.retain(|pod, _| strangers.contains(pod));
+        for pod in &strangers {
             let rounds = memory.strangers.entry(pod.clone()).or_default();
             *rounds += 1;
             if *rounds >= STRANGER_ROUNDS && !settling {

@@ -229,6 +229,48 @@ async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhil
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_that_a_newcomer_cannot_name_keeps_its_events_until_it_can() {
+    let mut fleet = Fleet::start(2).await;
+    let mut lonely = fleet.connect(1, user("acme", "lonely", "sari")).await.unwrap();
+    fleet.store.cut(&fleet.pods[1].id, true);
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    // Its liveness key has lapsed; the newcomer never saw its address, and takes the next event.
+    fleet.add_pod(None).await;
+    fleet.stream.cut(&fleet.pods[0].id, true);
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    let seq = fleet.publish("wa.acme.lonely.chats", "{}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(fleet.total("dws_events_unclaimed_total"), 0.0);
+    fleet.store.cut(&fleet.pods[1].id, false);
+    assert_eq!(lonely.expect_event().await.seq, seq);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_does_not_hold_up_a_healed_peer_under_steady_traffic() {
+    let fleet = Fleet::start(2).await;
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();
+    fleet.cut_link(0, 1, true);
+    let publish = async |time: Duration| {
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            fleet.publish("wa.acme.a1.chats", "{}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    publish(Duration::from_secs(20)).await;
+    assert!(fleet.total("dws_grpc_circuitbreaker_tripped_total") > 0.0);
+    fleet.cut_link(0, 1, false);
+    let healed = tokio::time::Instant::now();
+    let first = async {
+        far.next().await;
+        healed.elapsed()
+    };
+    let (first, ()) = tokio::join!(first, publish(Duration::from_secs(10)));
+    assert!(first < Duration::from_secs(4), "the first event came {first:?} after the link healed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn thawed_pod_registers_again_and_tells_its_sessions_a_gap() {
     let fleet = Fleet::start(2).await;
     let mut frozen = fleet.connect(1, user("acme", "a1", "frozen")).await.unwrap();
