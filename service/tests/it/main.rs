@@ -6,6 +6,7 @@ mod contracts;
 mod fleet;
 mod grpc;
 mod http;
+mod manifests;
 mod properties;
 mod real;
 mod rings;
