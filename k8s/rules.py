@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""rules.py [--check] [--from FOLDER] [--to FILE]: makes the PrometheusRule of k8s/components/monitoring from dashboards/prometheus.
+"""rules.py [--check] [--from FOLDER] [--to FILE]: makes the PrometheusRules of k8s/components/monitoring from dashboards/prometheus.
 
-Every *.yaml there whose top level is `groups:` goes in, in the order of the names, text and comments as they are: one source for compose and
-Kubernetes, since kustomize can't wrap a plain file. --check writes nothing, and fails when the result is not what is there.
+Every *.yaml there whose top level is `groups:` becomes one, in the order of the names, its text and comments as they are: one source for compose
+and Kubernetes, since kustomize can't wrap a plain file. One a file, for two files may have groups of one name, but a PrometheusRule may not. --check writes nothing, and fails when the result is not what is there.
 """
 
 import argparse
@@ -11,15 +11,16 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTICE = "# Made by k8s/rules.py from dashboards/prometheus; edit the files there.\n"
 HEADER = """\
-# Made by k8s/rules.py from dashboards/prometheus; edit the files there.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
-  name: daisi-ws-service
+  name: daisi-ws-service-{name}
   labels:
     app: daisi-ws-service
 spec:
+  groups:
 """
 
 
@@ -49,13 +50,13 @@ def groups(text: str) -> list[str] | None:
 
 
 def render(folder: pathlib.Path) -> str:
-    """The whole manifest."""
-    found: list[str] = []
+    """The whole file: one manifest for each file of rules."""
+    found = []
     for path in sorted(folder.glob("*.yaml")):
         lines = groups(path.read_text())
         if lines is not None:
-            found += [f"    # From {path.name}.", *lines]
-    return HEADER + ("  groups:\n" + "\n".join(found) + "\n" if found else "  groups: []\n")
+            found.append(HEADER.format(name=path.name.split(".")[0]) + "\n".join(lines) + "\n")
+    return NOTICE + "---\n".join(found)
 
 
 def main() -> int:
