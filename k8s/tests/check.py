@@ -3,7 +3,9 @@
 
 - strictly against the schemas of several Kubernetes versions (custom resources have none, and are only counted);
 - the invariants of invariants.py, some of them with the gateway's own `check-config` on the configuration that its pod would read;
-- the PrometheusRule against the rule files that it is made from.
+- the PrometheusRules against the rule files that they are made from.
+
+WORKDIR has to be within the repository.
 
 Needs kubernetes-validate (which brings PyYAML).
 """

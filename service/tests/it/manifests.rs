@@ -22,7 +22,7 @@ use serde_json::Value;
 /// What has to be left of the grace period after preStop and drain, to close servers and flush telemetry.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Every file below `k8s/` that is of one of these kinds, but for those of its own tests.
+/// Every file below `k8s/` with one of these extensions.
 fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, extensions: &[&str], found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
