@@ -7,6 +7,7 @@ mod dev;
 mod fleet;
 mod grpc;
 mod http;
+mod manifests;
 mod properties;
 mod real;
 mod rings;

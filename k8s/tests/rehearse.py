@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""rehearse.py KUBECTL GATEWAY NATS REDIS WORKDIR: the production overlay without a cluster.
+
+Three NATS servers and a Redis run with the configuration and Secrets that their pods would have, two gateways with the environment and files of the
+built Deployment, and try.sh delivers an event, with a stand-in for kubectl. Only addresses, ports and folders are others than in a cluster.
+"""
+
+import base64
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import yaml
+
+K8S = pathlib.Path(__file__).resolve().parent.parent
+PATIENCE = 60
+STAND_IN = """#!/usr/bin/env bash
+# As much of kubectl as try.sh asks for.
+case "$*" in
+  *rollout*) ;;
+  *port-forward*) echo "Forwarding from 127.0.0.1:$REHEARSAL_PORT -> 8080"; exec sleep 600 ;;
+  *'get secret'*) printf %s "$REHEARSAL_KEY" ;;
+  *exec*) while [[ $1 != -- ]]; do shift; done; shift 2; exec "$REHEARSAL_GATEWAY" "$@" ;;
+  *) exit 64 ;;
+esac
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait(url: str) -> bytes:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=2).read()
+        except OSError as error:
+            if time.monotonic() > end:
+                raise SystemExit(f"rehearse.py: {url} is not well after {PATIENCE} s: {error}") from error
+            time.sleep(0.1)
+
+
+def put(path: pathlib.Path, text: str) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+class Rehearsal:
+    """What runs, and what it was made of."""
+
+    def __init__(self, kubectl: str, gateway: str, nats: str, redis: str, work: str) -> None:
+        self.gateway, self.nats, self.redis = str(pathlib.Path(gateway).resolve()), nats, redis
+        self.work = pathlib.Path(work).resolve()
+        self.children: list[subprocess.Popen] = []
+        built = subprocess.run([kubectl, "kustomize", K8S / "overlays/production"], capture_output=True, check=True).stdout
+        documents = list(yaml.safe_load_all(built))
+        self.maps = {item["metadata"]["name"]: item["data"] for item in documents if item["kind"] == "ConfigMap"}
+        self.pod = next(item["spec"]["template"]["spec"] for item in documents if item["kind"] == "Deployment")
+        made = subprocess.run([K8S / "secrets.sh", "rehearsal"], capture_output=True, check=True).stdout
+        self.secrets = {item["metadata"]["name"]: item["stringData"] for item in yaml.safe_load_all(made)}
+
+    def file(self, prefix: str, name: str) -> str:
+        """A file of the ConfigMap whose name, without its hash, is this."""
+        return next(data[name] for full, data in self.maps.items() if full.rsplit("-", 1)[0] == prefix)
+
+    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        log = (self.work / f"{name}.log").open("w")
+        self.children.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+    def stop(self) -> None:
+        for child in self.children:
+            child.terminate()
+        for child in self.children:
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def start_nats(self) -> tuple[str, list[int]]:
+        clients, clusters, monitors = free_ports(3), free_ports(3), free_ports(3)
+        for number in range(3):
+            folder = self.work / f"nats-{number}"
+            text = self.file("nats", "nats.conf").replace("/data", f"{folder}/data").replace("/run/nats/nats.pid", f"{folder}/nats.pid")
+            for ours, port in ((4222, clients[number]), (8222, monitors[number]), (6222, clusters[number])):
+                text = text.replace(f"port: {ours}", f"port: {port}")
+            for other in range(3):
+                text = text.replace(f"nats-{other}.nats-headless:6222", f"127.0.0.1:{clusters[other]}")
+            put(folder / "auth/auth.conf", self.secrets["nats-auth"]["auth.conf"])
+            conf = put(folder / "nats.conf", text)
+            self.start(f"nats-{number}", [self.nats, "--config", str(conf)], {"POD_NAME": f"nats-{number}"})
+        for port in monitors:
+            wait(f"http://127.0.0.1:{port}/healthz?js-server-only=true")
+        return ",".join(f"nats://127.0.0.1:{port}" for port in clients), monitors
+
+    def start_redis(self) -> str:
+        [port] = free_ports(1)
+        folder = self.work / "redis"
+        (folder / "data").mkdir(parents=True)
+        auth = put(folder / "auth.conf", self.secrets["redis-auth"]["auth.conf"])
+        text = self.file("redis", "redis.conf").replace("/etc/redis/auth/auth.conf", str(auth)).replace("dir /data", f"dir {folder}/data")
+        self.start("redis", [self.redis, str(put(folder / "redis.conf", text)), "--port", str(port), "--bind", "127.0.0.1"], {})
+        return f"127.0.0.1:{port}"
+
+    def environment(self, name: str, nats: str, redis: str) -> tuple[dict[str, str], int]:
+        """What the pod would have, with other addresses."""
+        container, root, files = self.pod["containers"][0], self.work / name, {}
+        volumes = {volume["name"]: volume for volume in self.pod["volumes"]}
+        for mount in container["volumeMounts"]:
+            volume = volumes[mount["name"]]
+            content = self.maps[volume["configMap"]["name"]] if "configMap" in volume else self.secrets[volume["secret"]["secretName"]]
+            for key, text in content.items():
+                path = f"{mount['mountPath']}/{key}"
+                files[path] = str(put(root / path.lstrip("/"), text))
+        values = {item["name"]: files.get(item.get("value"), item.get("value", "")) for item in container["env"]}
+        http, grpc = free_ports(2)
+        values |= {
+            "DAISI_WS_SERVER_POD_ID": name,
+            "DAISI_WS_SERVER_BIND_ADDRESS": "127.0.0.1",
+            "DAISI_WS_SERVER_HTTP_PORT": str(http),
+            "DAISI_WS_SERVER_GRPC_PORT": str(grpc),
+            "DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS": f"127.0.0.1:{grpc}",
+            "DAISI_WS_NATS_URL": nats,
+            "DAISI_WS_REDIS_ADDRESS": redis,
+        }
+        return values, http
+
+    def run(self) -> None:
+        (nats, monitors), redis = self.start_nats(), self.start_redis()
+        pods = [self.environment(name, nats, redis) for name in ("gateway-a", "gateway-b")]
+        for values, _ in pods:
+            self.start(values["DAISI_WS_SERVER_POD_ID"], [self.gateway, *self.pod["containers"][0]["args"]], values)
+        for _, port in pods:
+            wait(f"http://127.0.0.1:{port}/ready")
+        stand_in = put(self.work / "bin/kubectl", STAND_IN)
+        stand_in.chmod(0o755)
+        key = base64.b64encode(self.secrets["daisi-ws-service-auth"]["secret_token"].encode()).decode()
+        values, port = pods[0]
+        asked = {"REHEARSAL_PORT": str(port), "REHEARSAL_KEY": key, "REHEARSAL_GATEWAY": self.gateway}
+        path = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
+        subprocess.run([K8S / "overlays/dev/try.sh"], env=values | asked | path, check=True, timeout=120)
+        stream = json.loads(wait(f"http://127.0.0.1:{monitors[0]}/jsz?streams=true&config=true"))["account_details"][0]["stream_detail"][0]
+        if stream["config"]["num_replicas"] != 3:
+            raise SystemExit(f"rehearse.py: the stream has {stream['config']['num_replicas']} replicas, not 3")
+
+
+def main() -> None:
+    rehearsal = Rehearsal(*sys.argv[1:])
+    try:
+        rehearsal.run()
+    except BaseException:
+        for log in sorted(rehearsal.work.glob("*.log")):
+            print(f"---- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+        raise
+    finally:
+        rehearsal.stop()
+    print("rehearse.py: an event went through the production configuration; the stream has 3 replicas")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+//! The manifests of `k8s/` against the code: environment, configuration, metrics, ports, paths, time to drain. What only shows in a build (every
+//! overlay, every combination of components) is checked by `.ci/k8s`.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use daisi_ws_service::{
+    config::{Config, Secrets, Sources},
+    metrics::NAMES,
+};
+use figment::{
+    Figment,
+    providers::{Format as _, Yaml},
+};
+use serde_json::Value;
+
+/// What has to be left of the grace period after preStop and drain, to close servers and flush telemetry.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Every file below `k8s/` with one of these extensions.
+fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, extensions: &[&str], found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, extensions, found);
+            } else if path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted)) {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), extensions, &mut found);
+    assert!(!found.is_empty());
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s")
+}
+
+fn manifest(path: &str) -> Value {
+    Figment::from(Yaml::file(root().join(path))).extract().unwrap()
+}
+
+/// The words in a text that start so and go on with letters of `more`, with what stands before and after each.
+fn words<'a>(text: &'a str, start: &str, more: fn(char) -> bool) -> Vec<(Option<char>, &'a str, Option<char>)> {
+    let found = text.match_indices(start).map(|(at, _)| {
+        let rest = &text[at..];
+        let end = rest.find(|c| !more(c)).unwrap_or(rest.len());
+        (text[..at].chars().next_back(), &rest[..end], rest[end..].chars().next())
+    });
+    found.collect()
+}
+
+/// Good secrets, each in its own variable.
+fn secrets() -> Vec<(String, String)> {
+    let named = |key: &str, value: String| (format!("DAISI_WS_AUTH_{key}"), value);
+    vec![
+        named("SECRET_TOKEN", "browser-key-0123456789".into()),
+        named("TOKEN_GENERATION_ADMIN_KEY", "minting-key-0123456789".into()),
+        named("TOKEN_AES_KEY", "0f".repeat(32)),
+        named("ADMIN_TOKEN_AES_KEY", "f0".repeat(32)),
+    ]
+}
+
+fn load(file: Option<PathBuf>, more: &[(&str, &str)]) -> Result<Config, String> {
+    let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = secrets().into_iter().filter(|(name, _)| more.clone().all(|(other, _)| !other.starts_with(name)));
+    let environment: Vec<(OsString, OsString)> =
+        environment.chain(more.clone()).map(|(name, value)| (name.into(), value.into())).collect();
+    Sources::new(file, environment).load(Secrets::Required).map_err(|error| format!("{error:?}"))
+}
+
+/// The configuration files, one an overlay.
+fn configurations() -> Vec<PathBuf> {
+    let found = files(&["yaml"]).into_iter().map(|(path, _)| path);
+    let found: Vec<_> = found.filter(|path| path.file_name().is_some_and(|name| name == "config.yaml")).collect();
+    assert!(found.len() >= 2, "{found:?}");
+    found
+}
+
+/// Is the variable one that the gateway reads?
+fn is_read(name: &str) -> bool {
+    // A value that no number, switch or file takes: for a key the error names the variable, for what is none it says so, or nothing at all.
+    let probe = if name.ends_with("_FILE") { "/no/such/file" } else { "\u{7f} no value" };
+    let refused = load(None, &[(name, probe)]).is_err_and(|error| error.contains(name) && !error.contains("is no key"));
+    // Texts that take anything are known by being taken.
+    refused || load(None, &[(name, "text")]).is_ok_and(|config| format!("{config:?}").contains("\"text\""))
+}
+
+#[test]
+fn every_variable_in_the_manifests_is_one_that_the_gateway_reads() {
+    let found: BTreeSet<String> = files(&["yaml", "sh", "md"])
+        .iter()
+        .flat_map(|(_, text)| words(text, "DAISI_WS_", |c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit()))
+        .map(|(_, name, _)| name.to_owned())
+        // Templates in prose, and what Kubernetes would make for the Service of this name.
+        .filter(|name| !name.ends_with('_') && !name.starts_with("DAISI_WS_SERVICE_"))
+        .filter(|name| name != "DAISI_WS_CONFIG")
+        .collect();
+    assert!(found.len() > 8, "{found:?}");
+    let unknown: Vec<_> = found.iter().filter(|name| !is_read(name)).collect();
+    assert!(unknown.is_empty(), "no key of the gateway: {unknown:?}");
+    for wrong in ["DAISI_WS_APP_PING_INTERVAL", "DAISI_WS_NO_SUCH_SECTION", "DAISI_WS_SERVER_POD_ID_FILE"] {
+        assert!(!is_read(wrong), "the check would miss {wrong}");
+    }
+}
+
+#[test]
+fn every_configuration_in_the_manifests_is_valid() {
+    for path in configurations() {
+        load(Some(path.clone()), &[]).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+#[test]
+fn the_grace_period_fits_pre_stop_and_drain() {
+    let deployment = manifest("base/deployment.yaml");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let seconds = |value: &Value| Duration::from_secs(value.as_u64().unwrap());
+    let grace = seconds(&pod["terminationGracePeriodSeconds"]);
+    let pre_stop = seconds(&pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]);
+    for path in configurations() {
+        let drain = load(Some(path.clone()), &[]).unwrap().app.shutdown_timeout;
+        assert!(grace >= pre_stop + drain + MARGIN, "{}: {grace:?} for {pre_stop:?} + {drain:?} + {MARGIN:?}", path.display());
+    }
+    let stray = files(&["yaml"]).into_iter().filter(|(path, text)| {
+        text.contains("terminationGracePeriodSeconds")
+            && text.contains("name: daisi-ws-service")
+            && !path.ends_with("base/deployment.yaml")
+    });
+    assert_eq!(stray.map(|(path, _)| path).collect::<Vec<_>>(), [] as [PathBuf; 0], "only the base may set it");
+}
+
+#[test]
+fn ports_are_those_that_the_gateway_listens_on() {
+    let server = load(None, &[]).unwrap().server;
+    let (http, grpc) = (u64::from(server.http_port), u64::from(server.grpc_port));
+    let deployment = manifest("base/deployment.yaml");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let ports = container["ports"].as_array().unwrap().iter();
+    let ports: Vec<_> = ports.map(|p| (p["name"].as_str().unwrap(), p["containerPort"].as_u64().unwrap())).collect();
+    assert_eq!(ports, [("http", http), ("grpc", grpc)]);
+    let service = manifest("base/service.yaml");
+    let ports = service["spec"]["ports"].as_array().unwrap().iter();
+    let ports: Vec<_> =
+        ports.map(|p| (p["name"].as_str().unwrap(), p["port"].as_u64().unwrap(), p["targetPort"].as_u64().unwrap())).collect();
+    assert_eq!(ports, [("http", http, http), ("grpc", grpc, grpc)]);
+    let advertised = container["env"].as_array().unwrap().iter();
+    let advertised = advertised.clone().find(|v| v["name"] == "DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS").unwrap();
+    assert_eq!(advertised["value"], format!("$(POD_IP):{grpc}"));
+}
+
+#[test]
+fn every_metric_in_the_manifests_exists() {
+    let mut found = BTreeSet::new();
+    for (path, text) in files(&["yaml", "md"]) {
+        for (before, name, after) in words(&text, "dws_", |c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()) {
+            // Names with colons are recorded by rules; the package of the protocol is no metric.
+            if before == Some(':') || after == Some(':') || name.starts_with("dws_message_fwd") || name.ends_with('_') {
+                continue;
+            }
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            assert!(NAMES.contains(&name) || NAMES.contains(&base), "{}: {name} is no metric", path.display());
+            found.insert(name.to_owned());
+        }
+    }
+    assert!(found.contains("dws_active_connections"), "the autoscalers go by it: {found:?}");
+}
+
+#[test]
+fn browsers_reach_sockets_and_nothing_else() {
+    for path in ["components/ingress/ingress.yaml", "overlays/production/ingress.yaml"] {
+        let ingress = manifest(path);
+        assert!(ingress["spec"].get("defaultBackend").is_none());
+        for rule in ingress["spec"]["rules"].as_array().unwrap() {
+            let paths: Vec<_> = rule["http"]["paths"].as_array().unwrap().iter().map(|p| (&p["path"], &p["pathType"])).collect();
+            assert_eq!(paths, [(&Value::from("/ws/"), &Value::from("Prefix"))], "{path}");
+        }
+    }
+    // Every route that the gateway has is either a socket's, or must not start like one.
+    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/adapters/http");
+    let mut routes = BTreeSet::new();
+    for file in ["ops.rs", "tokens.rs", "ws.rs"] {
+        let text = fs::read_to_string(http.join(file)).unwrap();
+        for part in text.split(".route(\"").skip(1) {
+            let route = part.split('"').next().unwrap();
+            assert_eq!(route.starts_with("/ws"), file == "ws.rs", "{route} of {file}");
+            routes.insert(route.to_owned());
+        }
+    }
+    let inside = ["/health", "/ready", "/metrics", "/generate-token", "/admin/generate-token"];
+    assert!(inside.iter().all(|route| routes.contains(*route)), "{routes:?}");
+}
