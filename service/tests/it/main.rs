@@ -3,6 +3,7 @@
 
 mod auth;
 mod contracts;
+mod dashboards;
 mod fleet;
 mod grpc;
 mod http;
