@@ -52,7 +52,7 @@ fn expressions() -> Vec<(String, String)> {
     for (file, board) in boards() {
         let mut found = Vec::new();
         strings(&board, "expr", &mut found);
-        strings(&board["templating"], "definition", &mut found);
+        strings(&board["templating"], "query", &mut found);
         assert!(!found.is_empty(), "{file}");
         all.extend(found.into_iter().map(|expr| (file.clone(), expr)));
     }
