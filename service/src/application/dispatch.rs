@@ -52,6 +52,9 @@ enum Poison {
     Payload(#[from] PayloadError),
 }
 
+/// An event, how often it was delivered, what settles it, and its span if it is traced.
+type Taken = (Arc<Event>, u64, (Ticket, Option<Span>));
+
 /// What dispatching works with.
 #[derive(Clone)]
 pub struct Dispatcher {
@@ -215,7 +218,7 @@ impl Dispatcher {
     }
 
     /// For each event, in order, the peers that should have it: one look-up for all of them.
-    async fn find_targets(&self, events: &[(Arc<Event>, u64, (Ticket, Option<Span>))]) -> Vec<Vec<PodRecord>> {
+    async fn find_targets(&self, events: &[Taken]) -> Vec<Vec<PodRecord>> {
         let mut index: HashMap<RouteKey, usize> = HashMap::new();
         let mut keys: Vec<RouteKey> = Vec::new();
         let of_event: Vec<Vec<usize>> = events

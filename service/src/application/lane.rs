@@ -96,6 +96,7 @@ impl Lane {
 
     /// Works until the peer is dead or the forwarder is gone.
     pub(super) async fn run(mut self) {
+        self.shared.metrics.know_peer(self.peer.id.as_str());
         self.show_breaker();
         let mut batch = Vec::new();
         loop {

@@ -317,21 +317,29 @@ impl Metrics {
         self.registry.gather()
     }
 
-    /// Removes the series of a peer that is gone.
-    pub fn forget_peer(&self, pod: &str) {
-        let of_peer = [
+    fn of_peers(&self) -> ([&IntCounterVec; 5], [&IntGaugeVec; 2]) {
+        let counters = [
             &self.grpc_messages_sent_total,
             &self.grpc_forward_retry_attempts_total,
             &self.grpc_forward_retry_success_total,
             &self.grpc_forward_retry_failure_total,
             &self.grpc_circuitbreaker_tripped_total,
         ];
-        for series in of_peer {
-            let _ = series.remove_label_values(&[pod]);
-        }
-        for series in [&self.events_parked, &self.grpc_circuitbreaker_open] {
-            let _ = series.remove_label_values(&[pod]);
-        }
+        (counters, [&self.events_parked, &self.grpc_circuitbreaker_open])
+    }
+
+    /// Makes the series of a peer, at 0.
+    pub fn know_peer(&self, pod: &str) {
+        let (counters, gauges) = self.of_peers();
+        counters.iter().for_each(|series| drop(series.with_label_values(&[pod])));
+        gauges.iter().for_each(|series| drop(series.with_label_values(&[pod])));
+    }
+
+    /// Removes the series of a peer that is gone.
+    pub fn forget_peer(&self, pod: &str) {
+        let (counters, gauges) = self.of_peers();
+        counters.iter().for_each(|series| drop(series.remove_label_values(&[pod])));
+        gauges.iter().for_each(|series| drop(series.remove_label_values(&[pod])));
     }
 }
 
@@ -343,21 +351,6 @@ mod tests {
     fn series(metrics: &Metrics) -> usize {
         let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
         text.lines().filter(|line| line.starts_with("dws_")).count()
-    }
-
-    fn touch_peer(metrics: &Metrics, pod: &str) {
-        for counters in [
-            &metrics.grpc_messages_sent_total,
-            &metrics.grpc_forward_retry_attempts_total,
-            &metrics.grpc_forward_retry_success_total,
-            &metrics.grpc_forward_retry_failure_total,
-            &metrics.grpc_circuitbreaker_tripped_total,
-        ] {
-            counters.with_label_values(&[pod]).inc();
-        }
-        for gauges in [&metrics.events_parked, &metrics.grpc_circuitbreaker_open] {
-            gauges.with_label_values(&[pod]).set(1);
-        }
     }
 
     #[test]
@@ -380,7 +373,7 @@ mod tests {
         // What a Prometheus holds for one pod, whatever its sessions, users, chats and events.
         assert!(bound(0) <= 700 && bound(1) - bound(0) == 7, "{} and {} a peer", bound(0), bound(1) - bound(0));
         for peer in 0..100 {
-            touch_peer(&metrics, &format!("pod-{peer}"));
+            metrics.know_peer(&format!("pod-{peer}"));
         }
         assert_eq!(series(&metrics), bound(100));
         for peer in 0..100 {
