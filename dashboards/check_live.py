@@ -38,7 +38,7 @@ EXPECTED = {
     "poison": ["DwsPoisonEvents"],
     "reload": ["DwsConfigReloadRefused"],
     "slow": ["DwsMessagesDropped"],
-    "frozen": ["DwsPodDown", "DwsPeersLapsed", "DwsCircuitBreakerOpen"],
+    "frozen": ["DwsPodDown", "DwsCircuitBreakerOpen"],
     "redis": ["DwsRedisAway", "DwsRedisErrors", "DwsConnectsRefused", "DwsPodNotReady", "DwsAvailabilityBurnFast"],
     "nats": ["DwsNatsAway"],
 }
