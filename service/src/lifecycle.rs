@@ -70,6 +70,12 @@ impl Tasks {
         Self { tracker: TaskTracker::new(), shutdown, metrics, span }
     }
 
+    /// Where the pod's tasks count.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// The tokens that the tasks obey.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {

@@ -177,6 +177,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
 
     async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), CloseReason> {
         self.heard_at = Instant::now();
+        if let Some(Ok(message)) = &message {
+            self.connector.metrics.bytes_in().inc_by(message.len() as u64);
+        }
         match message {
             None => Err(CloseReason::ConnectionLost),
             Some(Err(error)) => Err(reason_of(&error)),
@@ -236,14 +239,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
     }
 
     async fn write_waiting(&mut self) -> Result<(), CloseReason> {
-        let (messages, counts) = encode(self.session.mailbox().take(WRITE_BATCH_BYTES));
-        self.write(messages, &counts).await
+        let batch = Batch::new(self.session.mailbox().take(WRITE_BATCH_BYTES));
+        self.write(batch.messages(), &batch.counts()).await?;
+        batch.written(&self.connector.metrics);
+        Ok(())
     }
 
     /// Writes everything with one flush at the end, as long as the socket takes bytes within the write time-out.
     async fn write(&mut self, messages: Vec<Message>, counts: &[(FrameKind, u64)]) -> Result<(), CloseReason> {
         let mailbox = self.session.mailbox();
         let deadline = Instant::now() + self.config.app.write_timeout;
+        let bytes: usize = messages.iter().map(Message::len).sum();
         let mut writing = pin!(write_all(&mut self.socket, messages));
         let written = tokio::select! {
             biased;
@@ -260,7 +266,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
             }
         };
         written.map_err(|error| reason_of(&error))?;
-        count_sent(&self.connector.metrics, counts);
+        count_sent(&self.connector.metrics, counts, bytes);
         Ok(())
     }
 
@@ -270,13 +276,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
         let farewell = async {
             // To a client that takes no bytes or has left, nothing more can be said.
             if !matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout) {
-                let (mut messages, mut counts) = encode(self.session.mailbox().take(usize::MAX));
+                let batch = Batch::new(self.session.mailbox().take(usize::MAX));
+                let (mut messages, mut counts) = (batch.messages(), batch.counts().to_vec());
                 if let Some((code, text)) = reason.error() {
                     messages.push(frame_message(&Frame::error(&ErrorBody::new(code, text))));
                     counts.push((FrameKind::Error, 1));
                 }
+                let bytes: usize = messages.iter().map(Message::len).sum();
                 if write_all(&mut self.socket, messages).await.is_ok() {
-                    count_sent(&self.connector.metrics, &counts);
+                    count_sent(&self.connector.metrics, &counts, bytes);
+                    batch.written(&self.connector.metrics);
                 }
             }
             let frame = CloseFrame { code: CloseCode::from(code), reason: reason.as_str().into() };
@@ -288,8 +297,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
     }
 }
 
-fn count_sent(metrics: &Metrics, counts: &[(FrameKind, u64)]) {
-    for (kind, count) in counts {
+fn count_sent(metrics: &Metrics, counts: &[(FrameKind, u64)], bytes: usize) {
+    if !metrics.recording() {
+        return;
+    }
+    metrics.bytes_out().inc_by(bytes as u64);
+    for (kind, count) in counts.iter().filter(|(_, count)| *count > 0) {
         metrics.messages_sent_total.with_label_values(&[kind.as_str()]).inc_by(*count);
     }
 }
@@ -347,22 +360,52 @@ fn frame_message(frame: &Frame) -> Message {
     Message::Text(Utf8Bytes::try_from(frame.bytes().clone()).unwrap_or_default())
 }
 
-fn encode(items: Vec<Item>) -> (Vec<Message>, Vec<(FrameKind, u64)>) {
-    let (mut events, mut gaps) = (0, 0);
-    let messages = items
-        .into_iter()
-        .map(|item| match item {
-            Item::Event { text, .. } => {
-                events += 1;
-                Message::Text(text)
+/// What is written in one go, and what is measured of it.
+struct Batch {
+    items: Vec<Item>,
+    /// Open while the traced ones among it are written.
+    spans: Vec<tracing::Span>,
+}
+
+impl Batch {
+    fn new(items: Vec<Item>) -> Self {
+        let spans = items.iter().filter_map(|item| match item {
+            Item::Event(event) => event.write_span(clock::now()),
+            Item::Gap(_) => None,
+        });
+        Self { spans: spans.collect(), items }
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let message = |item: &Item| match item {
+            Item::Event(event) => Message::Text(event.text.clone()),
+            Item::Gap(gap) => frame_message(&Frame::gap(gap)),
+        };
+        self.items.iter().map(message).collect()
+    }
+
+    fn counts(&self) -> [(FrameKind, u64); 2] {
+        let events = self.items.iter().filter(|item| matches!(item, Item::Event(_))).count();
+        [(FrameKind::Event, events as u64), (FrameKind::Gap, (self.items.len() - events) as u64)]
+    }
+
+    /// The kernel has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for the batch.
+    fn written(self, metrics: &Metrics) {
+        drop(self.spans);
+        if !metrics.recording() {
+            return;
+        }
+        let now = clock::now();
+        for item in &self.items {
+            if let Item::Event(event) = item {
+                metrics.written(
+                    event.path,
+                    now.saturating_sub(event.stored_at),
+                    event.event_time.map(|at| now.saturating_sub(at)),
+                );
             }
-            Item::Gap(gap) => {
-                gaps += 1;
-                frame_message(&Frame::gap(&gap))
-            }
-        })
-        .collect();
-    (messages, vec![(FrameKind::Event, events), (FrameKind::Gap, gaps)])
+        }
+    }
 }
 
 /// What an error of the socket means.

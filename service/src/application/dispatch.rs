@@ -9,6 +9,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     deliver::{LocalDelivery, Path},
@@ -28,6 +29,7 @@ use crate::{
         route::RouteKey,
     },
     metrics::Metrics,
+    telemetry::spans,
 };
 
 /// Settlements in one call.
@@ -36,6 +38,8 @@ const MAX_SETTLEMENTS: usize = 512;
 const PULL_PAUSE: Duration = Duration::from_millis(200);
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
+/// How often the consumer is asked how far it is behind: every pod asks, and each answer costs the stream's leader a little.
+const LAG_PERIOD: Duration = Duration::from_secs(5);
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -56,6 +60,9 @@ struct Destination {
     /// Some pod on its routes can't be named: the event must be delivered again.
     doubtful: bool,
 }
+
+/// An event, how often it was delivered, what settles it, and its span if it is traced.
+type Taken = (Arc<Event>, u64, (Ticket, Option<Span>));
 
 /// What dispatching works with.
 #[derive(Clone)]
@@ -130,7 +137,27 @@ impl Dispatcher {
             let report = self.readiness.report(Duration::ZERO);
             self.metrics.dependency_up.with_label_values(&["nats"]).set(i64::from(report.nats));
             self.metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(report.redis));
+            self.metrics.dependency_up.with_label_values(&["grpc"]).set(i64::from(report.grpc));
+            self.metrics.ready.set(i64::from(report.ready));
+            self.metrics.draining.set(i64::from(report.draining));
+            self.metrics.connections_limit.set(gauge(self.config.borrow().app.max_connections));
+            self.metrics.consumer_ack_pending_limit.set(gauge(self.source.limits().max_ack_pending));
             tokio::time::sleep(WATCH_PERIOD).await;
+        }
+    }
+
+    /// Asks again and again how far the consumer is behind. Apart from the rest: the answer may take a while.
+    pub async fn watch_lag(&self) {
+        loop {
+            match self.source.lag().await {
+                Ok(lag) => {
+                    self.metrics.consumer_pending.set(i64::try_from(lag.pending).unwrap_or(i64::MAX));
+                    self.metrics.consumer_ack_pending.set(gauge(lag.ack_pending));
+                }
+                // The last answer stays; that the stream is away shows elsewhere.
+                Err(error) => tracing::debug!(%error, "the consumer's lag is not known"),
+            }
+            tokio::time::sleep(LAG_PERIOD).await;
         }
     }
 
@@ -157,7 +184,10 @@ impl Dispatcher {
         let mut poison = Vec::new();
         for raw in raw {
             match parse(&prefix, &raw) {
-                Ok(event) => events.push((Arc::new(event), raw.deliveries, raw.ticket)),
+                Ok(mut event) => {
+                    let span = trace(&mut event);
+                    events.push((Arc::new(event), raw.deliveries, (raw.ticket, span)));
+                }
                 Err(why) => {
                     tracing::warn!(
                         event.seq = raw.seq, event.bytes = raw.payload.len(), request.id = raw.request_id, %why,
@@ -175,13 +205,15 @@ impl Dispatcher {
             return;
         }
         let targets = self.find_targets(&events).await;
-        for ((event, deliveries, ticket), peers) in events.into_iter().zip(targets) {
-            self.metrics.messages_received_total.with_label_values(&[event.address.kind().as_str()]).inc();
+        for ((event, deliveries, (ticket, span)), peers) in events.into_iter().zip(targets) {
+            if self.metrics.recording() {
+                self.metrics.messages_received_total.with_label_values(&[event.address.kind().as_str()]).inc();
+            }
             if deliveries > 1 {
                 self.metrics.events_redelivered_total.inc();
             }
             if let Some(permit) = permits.split(1) {
-                self.send(&event, deliveries, (ticket, permit), &peers);
+                self.send((event, span), deliveries, (ticket, permit), &peers);
             }
         }
     }
@@ -195,7 +227,7 @@ impl Dispatcher {
     }
 
     /// For each event, in order, where it goes: one look-up for all of them.
-    async fn find_targets(&self, events: &[(Arc<Event>, u64, Ticket)]) -> Vec<Destination> {
+    async fn find_targets(&self, events: &[Taken]) -> Vec<Destination> {
         let mut index: HashMap<RouteKey, usize> = HashMap::new();
         let mut keys: Vec<RouteKey> = Vec::new();
         let of_event: Vec<Vec<usize>> = events
@@ -249,20 +281,27 @@ impl Dispatcher {
         found
     }
 
-    fn send(&self, event: &Arc<Event>, deliveries: u64, rest: (Ticket, OwnedSemaphorePermit), to: &Destination) {
+    fn send(
+        &self,
+        (event, span): (Arc<Event>, Option<Span>),
+        deliveries: u64,
+        rest: (Ticket, OwnedSemaphorePermit),
+        to: &Destination,
+    ) {
+        let _entered = span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
         let targets = peers.len() + 1 + usize::from(*doubtful);
-        let in_flight = InFlight::new(Arc::clone(event), deliveries, targets, rest, self.settled.clone());
+        let in_flight = InFlight::new((Arc::clone(&event), span), deliveries, targets, rest, self.settled.clone());
         if *doubtful {
             in_flight.target(None).report(TargetOutcome::Parked);
         }
         for peer in peers {
             self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
         }
-        let taken = self.local.deliver_local(event, Path::Local).is_taken();
+        let taken = self.local.deliver_local(&event, Path::Local).is_taken();
         in_flight.target(None).report(if taken { TargetOutcome::Taken } else { TargetOutcome::Nobody });
         tracing::debug!(
-            event.seq = event.seq, event.kind = event.address.kind().as_str(), request.id = event.request_id,
+            event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(), request.id = event.request_id,
             company.id = %event.address.company(), agent.id = %event.address.agent(), peers = peers.len(), taken.here = taken,
             "an event is dispatched"
         );
@@ -277,6 +316,7 @@ impl Dispatcher {
             for settled in &batch {
                 self.account(settled);
             }
+            self.show_in_flight();
             if let Err(error) = self.source.settle(&settlements).await {
                 tracing::debug!(%error, events = settlements.len(), "events could not be settled and will be delivered again");
             }
@@ -285,13 +325,14 @@ impl Dispatcher {
     }
 
     fn account(&self, settled: &Settled) {
-        self.show_in_flight();
         let (outcome, kind) = match settled.settlement {
             Settlement::Ack => ("acked", settled.event.address.kind().as_str()),
             Settlement::Retry(_) => ("retried", settled.event.address.kind().as_str()),
             Settlement::Terminate => ("given_up", settled.event.address.kind().as_str()),
         };
-        self.metrics.events_settled_total.with_label_values(&[outcome]).inc();
+        if self.metrics.recording() {
+            self.metrics.events_settled_total.with_label_values(&[outcome]).inc();
+        }
         if settled.settlement == Settlement::Ack && !settled.taken {
             self.metrics.events_unclaimed_total.with_label_values(&[kind]).inc();
         }
@@ -311,7 +352,7 @@ impl Dispatcher {
 
     fn show_in_flight(&self) {
         let in_flight = MAX_IN_FLIGHT.saturating_sub(self.in_flight.available_permits());
-        self.metrics.events_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.metrics.events_in_flight.set(gauge(in_flight));
     }
 
     /// Waits until nothing is in flight, at most until the deadline. True if so.
@@ -319,6 +360,18 @@ impl Dispatcher {
         let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
         tokio::time::timeout_at(deadline, self.in_flight.acquire_many(all)).await.is_ok()
     }
+}
+
+fn gauge(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Opens the event's span, if it is traced, and makes it what comes after hangs on.
+fn trace(event: &mut Event) -> Option<Span> {
+    let kind = event.address.kind().as_str();
+    let span = spans::dispatch(event.traceparent.as_deref(), kind, event.seq, event.payload.event_id())?;
+    event.traceparent = spans::traceparent_of(&span);
+    Some(span)
 }
 
 fn parse(prefix: &str, raw: &RawEvent) -> Result<Event, Poison> {

@@ -11,17 +11,15 @@ use std::{
 
 use indexmap::{IndexMap, IndexSet};
 use tokio::{sync::Notify, time::Instant};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    mailbox::{Item, Push},
+    mailbox::{Item, Outgoing, Push},
     session::Session,
 };
 use crate::{
     domain::{
         close::CloseReason,
-        event::Event,
-        frame::Frame,
+        event::{Event, Path},
         gap::Gap,
         ids::{ConnectionId, PodId},
         route::RouteKey,
@@ -261,7 +259,7 @@ impl Hub {
     // ---- events ----
 
     /// Puts an event in the mailbox of every session on its routes, once: a redelivery is recognised.
-    pub fn deliver(&self, event: &Event) -> Delivered {
+    pub fn deliver(&self, event: &Event, path: Path) -> Delivered {
         let mut overflowed = Vec::new();
         let delivered = {
             let mut inner = self.lock();
@@ -269,7 +267,7 @@ impl Hub {
                 self.metrics.events_duplicate_total.inc();
                 return Delivered::Before;
             }
-            let count = inner.put(event, &self.metrics, &mut overflowed);
+            let count = inner.put(event, path, &self.metrics, &mut overflowed);
             if count > 0 && event.is_sequenced() {
                 inner.seen.insert(event.stream, event.seq);
             }
@@ -340,16 +338,15 @@ impl Inner {
         }
     }
 
-    fn put(&mut self, event: &Event, metrics: &Metrics, overflowed: &mut Vec<ConnectionId>) -> usize {
-        let mut text: Option<Utf8Bytes> = None;
+    fn put(&mut self, event: &Event, path: Path, metrics: &Metrics, overflowed: &mut Vec<ConnectionId>) -> usize {
+        let mut outgoing: Option<Arc<Outgoing>> = None;
         let mut count = 0;
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
             entry.active_at = Instant::now();
             for (connection, session) in &entry.sessions {
-                let text =
-                    text.get_or_insert_with(|| Utf8Bytes::try_from(Frame::event(event).bytes().clone()).unwrap_or_default());
-                match session.mailbox().push(Item::Event { seq: event.seq, text: text.clone() }) {
+                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
+                match session.mailbox().push(Item::Event(Arc::clone(outgoing))) {
                     Push::Taken { dropped: 0 } => count += 1,
                     Push::Taken { dropped } => {
                         count += 1;
@@ -437,9 +434,9 @@ mod tests {
         let hub = hub();
         let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a2", "u"), "2"));
         let c = enter(&hub, user("other", "a1", "u"), "3");
-        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::To(1));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::To(1));
         assert_eq!((a.mailbox().len(), b.mailbox().len(), c.mailbox().len()), (1, 0, 0));
-        assert_eq!(hub.deliver(&event("wa.nobody.a1.chats", 2)), Delivered::Nobody);
+        assert_eq!(hub.deliver(&event("wa.nobody.a1.chats", 2), Path::Local), Delivered::Nobody);
     }
 
     #[test]
@@ -448,9 +445,9 @@ mod tests {
         let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
         let route = a.chat_route(&ChatId::parse("c.1").unwrap()).unwrap();
         hub.join(a.connection(), &route);
-        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 1)), Delivered::To(1));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 1), Path::Local), Delivered::To(1));
         hub.leave(a.connection(), &route);
-        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 2)), Delivered::Nobody);
+        assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 2), Path::Local), Delivered::Nobody);
         assert_eq!((a.mailbox().len(), b.mailbox().len()), (1, 0));
     }
 
@@ -461,7 +458,7 @@ mod tests {
         let sees_acme = enter(&hub, admin("a", Some("acme")), "2");
         let sees_other = enter(&hub, admin("b", Some("other")), "3");
         let operator = enter(&hub, user("acme", "a1", "u"), "4");
-        assert_eq!(hub.deliver(&event("wa.acme.a1.agents", 1)), Delivered::To(2));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.agents", 1), Path::Local), Delivered::To(2));
         let lens = [&sees_all, &sees_acme, &sees_other, &operator].map(|s| s.mailbox().len());
         assert_eq!(lens, [1, 1, 0, 0]);
     }
@@ -470,8 +467,8 @@ mod tests {
     fn g1_a_redelivery_is_shown_to_nobody_again() {
         let hub = hub();
         let a = enter(&hub, user("acme", "a1", "u"), "1");
-        hub.deliver(&event("wa.acme.a1.chats", 1));
-        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::Before);
+        hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local);
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::Before);
         assert_eq!(a.mailbox().len(), 1);
     }
 
@@ -481,7 +478,7 @@ mod tests {
         let (_, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
         let old = ConnectionId::parse("old").unwrap();
         assert!(hub.remove(&old) && !hub.remove(&old));
-        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::To(1));
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::To(1));
         assert_eq!(new.mailbox().len(), 1);
     }
 
@@ -491,7 +488,7 @@ mod tests {
         let a = enter(&hub, user("acme", "a1", "u"), "1");
         hub.evict(a.connection(), CloseReason::SessionReplaced);
         assert_eq!(a.close_reason(), Some(CloseReason::SessionReplaced));
-        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1)), Delivered::Nobody);
+        assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::Nobody);
     }
 
     #[test]

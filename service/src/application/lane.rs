@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::{sync::mpsc, time::Instant};
+use tracing::Span;
 
 use super::{
     forward::{ForwardLimits, Shared},
@@ -24,6 +25,7 @@ use crate::{
         peer::PodRecord,
         route::RouteKey,
     },
+    telemetry::spans,
 };
 
 /// Bounds of one call: enough to share its cost, little enough for a frame of a megabyte or two.
@@ -104,6 +106,8 @@ impl Lane {
 
     /// Works until the peer is dead or the forwarder is gone.
     pub(super) async fn run(mut self) {
+        self.shared.metrics.know_peer(self.peer.id.as_str());
+        self.show_breaker();
         let mut batch = Vec::new();
         loop {
             let restless = !self.owed.is_empty() || !self.breaker.is_closed() || !self.parked.is_empty();
@@ -156,6 +160,8 @@ impl Lane {
     /// Everything queued for a dead peer has nobody to go to.
     fn bury(mut self, batch: Vec<Target>) {
         self.orders.close();
+        // A call that was under way when the peer was forgotten has shown it again.
+        self.shared.metrics.forget_peer(self.peer.id.as_str());
         batch.into_iter().for_each(|target| target.report(TargetOutcome::Nobody));
         while let Ok(order) = self.orders.try_recv() {
             if let LaneOrder::Forward(target) = order {
@@ -179,9 +185,11 @@ impl Lane {
         if let Verdict::Refuse { .. } = self.breaker.admit(Instant::now().into_std()) {
             return self.park(batch);
         }
-        let events: Vec<Arc<Event>> = batch.iter().map(|target| Arc::clone(&target.in_flight().event)).collect();
+        let (events, spans) = self.traced(&batch);
         let oldest = batch.iter().map(|target| target.in_flight().pulled_at).min().unwrap_or_else(Instant::now);
-        match self.push(&events, oldest + budget).await {
+        let answer = self.push(&events, oldest + budget).await;
+        drop(spans);
+        match answer {
             Ok(taken) => {
                 let mut taken = taken.into_iter();
                 for target in batch {
@@ -199,6 +207,21 @@ impl Lane {
                 self.park(batch);
             }
         }
+    }
+
+    /// The events of a batch; those that are traced with a span of their own for the way to the peer, which is what theirs hang on there.
+    fn traced(&self, batch: &[Target]) -> (Vec<Arc<Event>>, Vec<Span>) {
+        let mut open = Vec::new();
+        let prepare = |target: &Target| {
+            let in_flight = target.in_flight();
+            let Some(dispatch) = &in_flight.span else { return Arc::clone(&in_flight.event) };
+            let span = spans::forward(dispatch, self.peer.id.as_str(), batch.len());
+            let traceparent = spans::traceparent_of(&span);
+            open.push(span);
+            Arc::new(Event { traceparent, ..Event::clone(&in_flight.event) })
+        };
+        let events = batch.iter().map(prepare).collect();
+        (events, open)
     }
 
     /// One call, and one more where the first one failed in a way that a second can mend and there is time.
@@ -241,6 +264,7 @@ impl Lane {
                 }
             }
         }
+        self.show_breaker();
         answer
     }
 
@@ -268,6 +292,11 @@ impl Lane {
         while self.parked.peek().is_some_and(|Reverse(until)| *until <= now) {
             self.parked.pop();
         }
+    }
+
+    fn show_breaker(&self) {
+        let open = i64::from(!self.breaker.is_closed());
+        self.shared.metrics.grpc_circuitbreaker_open.with_label_values(&[self.peer.id.as_str()]).set(open);
     }
 
     fn show_parked(&self) {
@@ -395,7 +424,8 @@ mod tests {
                 traceparent: None,
             };
             let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            let in_flight = InFlight::new(Arc::new(event), deliveries, 1, (Ticket("t".into()), permit), self.outcomes.clone());
+            let in_flight =
+                InFlight::new((Arc::new(event), None), deliveries, 1, (Ticket("t".into()), permit), self.outcomes.clone());
             self.orders.send(LaneOrder::Forward(in_flight.target(PodId::parse("b").ok()))).await.unwrap();
             drop(in_flight);
             self.settled.recv().await.unwrap().settlement

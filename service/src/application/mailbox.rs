@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,12 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::{
     config::DropPolicy,
-    domain::gap::{Gap, GapCause},
+    domain::{
+        event::{Event, Path},
+        frame::Frame,
+        gap::{Gap, GapCause},
+    },
+    telemetry::spans,
 };
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
@@ -33,16 +41,56 @@ pub struct MailboxLimits {
     pub overflow_timeout: Duration,
 }
 
+/// Sockets of one pod whose write of a traced event gets a span; an event for a thousand sockets must not be a thousand spans.
+const TRACED_WRITES: usize = 16;
+
+/// An encoded event, made once and shared by every socket of the pod that gets it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its stream sequence.
+    pub seq: u64,
+    /// The frame's text.
+    pub text: Utf8Bytes,
+    /// Which way it came here.
+    pub path: Path,
+    /// When the stream stored it, since the Unix epoch.
+    pub stored_at: Duration,
+    /// When it happened, as the publisher says.
+    pub event_time: Option<Duration>,
+    /// If it is traced: under which span its writes are, and how many more get one.
+    trace: Option<(String, AtomicUsize)>,
+}
+
+impl Outgoing {
+    /// Encodes an event.
+    #[must_use]
+    pub fn new(event: &Event, path: Path) -> Self {
+        let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
+        Self {
+            seq: event.seq,
+            text: Utf8Bytes::try_from(Frame::event(event).bytes().clone()).unwrap_or_default(),
+            path,
+            stored_at: event.stored_at,
+            event_time: event.payload.event_time(),
+            trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
+        }
+    }
+
+    /// The span of its write to one socket, if that is traced.
+    #[must_use]
+    pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
+        let (traceparent, left) = self.trace.as_ref()?;
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
+        let age = now.saturating_sub(self.stored_at);
+        Some(spans::write(traceparent, self.path.as_str(), self.seq, age.as_secs_f64() * 1000.0))
+    }
+}
+
 /// One thing to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Item {
-    /// An encoded event.
-    Event {
-        /// Its stream sequence.
-        seq: u64,
-        /// The frame's text, shared with the other sockets that get it.
-        text: Utf8Bytes,
-    },
+    /// An event.
+    Event(Arc<Outgoing>),
     /// A notice that events were lost here.
     Gap(Gap),
 }
@@ -50,14 +98,14 @@ pub enum Item {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event { text, .. } => text.len(),
+            Self::Event(event) => event.text.len(),
             Self::Gap(_) => 0,
         }
     }
 
     fn as_gap(&self) -> Gap {
         match self {
-            Self::Event { seq, .. } => Gap::of(*seq, GapCause::SlowClient),
+            Self::Event(event) => Gap::of(event.seq, GapCause::SlowClient),
             Self::Gap(gap) => *gap,
         }
     }
@@ -134,7 +182,7 @@ impl Mailbox {
         {
             let Some(oldest) = inner.queue.pop_front() else { break };
             inner.bytes -= oldest.bytes();
-            dropped += usize::from(matches!(oldest, Item::Event { .. }));
+            dropped += usize::from(matches!(oldest, Item::Event(_)));
             let gap = oldest.as_gap();
             inner.lost = Some(inner.lost.map_or(gap, |lost| lost.merge(gap)));
         }
@@ -220,11 +268,12 @@ mod tests {
     }
 
     fn event(seq: u64) -> Item {
-        Item::Event { seq, text: "0123456789".into() }
+        let (text, stored_at) = ("0123456789".into(), Duration::ZERO);
+        Item::Event(Arc::new(Outgoing { seq, text, path: Path::Local, stored_at, event_time: None, trace: None }))
     }
 
     fn seqs(items: &[Item]) -> Vec<u64> {
-        items.iter().filter_map(|i| if let Item::Event { seq, .. } = i { Some(*seq) } else { None }).collect()
+        items.iter().filter_map(|i| if let Item::Event(event) = i { Some(event.seq) } else { None }).collect()
     }
 
     #[test]
@@ -245,7 +294,7 @@ mod tests {
         }
         let items = mailbox.take(usize::MAX);
         let lost = Gap { dropped: Some(5), first_seq: Some(41), last_seq: Some(45), cause: GapCause::SlowClient };
-        assert_eq!(items[0], Item::Gap(lost));
+        assert!(matches!(items[0], Item::Gap(gap) if gap == lost));
         assert_eq!(seqs(&items), [46, 47, 48]);
     }
 

@@ -64,6 +64,8 @@ pub struct InFlight {
     pub deliveries: u64,
     /// When it was taken.
     pub pulled_at: Instant,
+    /// Open until it is settled, if it is traced.
+    pub span: Option<tracing::Span>,
     state: Mutex<State>,
     settled: mpsc::UnboundedSender<Settled>,
 }
@@ -72,14 +74,14 @@ impl InFlight {
     /// An event with `targets` targets, each of which must get a [`Target`]. The queue of settled events is bounded by the permits.
     #[must_use]
     pub fn new(
-        event: Arc<Event>,
+        (event, span): (Arc<Event>, Option<tracing::Span>),
         deliveries: u64,
         targets: usize,
         (ticket, permit): (Ticket, OwnedSemaphorePermit),
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Arc<Self> {
         let state = State { waiting: targets, taken: false, parked: false, given_up: Vec::new(), rest: Some((ticket, permit)) };
-        Arc::new(Self { event, deliveries, pulled_at: Instant::now(), state: Mutex::new(state), settled })
+        Arc::new(Self { event, deliveries, pulled_at: Instant::now(), span, state: Mutex::new(state), settled })
     }
 
     /// The share of one peer; `None` is this pod itself.

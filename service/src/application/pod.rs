@@ -157,6 +157,11 @@ impl Pod {
             async move { dispatcher.watch_dependencies().await }
         });
         let dispatcher = self.dispatcher.clone();
+        tasks.supervise("lag", move || {
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.watch_lag().await }
+        });
+        let dispatcher = self.dispatcher.clone();
         let queue = Arc::new(AsyncMutex::new(settled_queue));
         tasks.supervise("settle", move || {
             let (dispatcher, queue) = (dispatcher.clone(), Arc::clone(&queue));
@@ -244,7 +249,7 @@ impl Parts {
         let limits = ForwardLimits { budget: ack_wait / 2, parked: 1 };
         Self {
             directory: Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics))),
-            delivery: LocalDelivery::new(Arc::clone(&hub), Arc::clone(metrics)),
+            delivery: LocalDelivery::new(Arc::clone(&hub)),
             writer: Arc::new(RouteWriter::new(Arc::clone(&hub))),
             evictor: Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics)),
             forwarder: Arc::new(Forwarder::new(

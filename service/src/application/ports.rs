@@ -247,6 +247,15 @@ pub struct SourceLimits {
     pub max_ack_pending: usize,
 }
 
+/// How far the consumer is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLag {
+    /// Events that it has not delivered yet.
+    pub pending: u64,
+    /// Events that it has delivered and that are not settled.
+    pub ack_pending: usize,
+}
+
 /// The source could not do it now.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SourceError {
@@ -268,6 +277,9 @@ pub trait EventSource: Send + Sync {
 
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);
+
+    /// How far the consumer is behind, over all pods. Asks the stream; not for every event.
+    async fn lag(&self) -> Result<SourceLag, SourceError>;
 
     /// The consumer's limits, as last read from it.
     fn limits(&self) -> SourceLimits;

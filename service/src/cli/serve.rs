@@ -13,7 +13,7 @@ use crate::{
 
 /// Runs this pod until it has drained after a signal, or could not start.
 pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) -> Result<(), CliError> {
-    let metrics = Arc::new(Metrics::new().map_err(CliError::failed)?);
+    let metrics = Arc::new(Metrics::with(config.telemetry.metrics).map_err(CliError::failed)?);
     let config = ConfigWatch::new(config, sources, Arc::clone(&metrics));
     Box::pin(serve_pod(&config, &metrics, &level)).await
 }

@@ -305,6 +305,8 @@ pub struct Telemetry {
     pub otlp_endpoint: String,
     /// Share of traces that are recorded where the publisher did not decide, 0 to 1.
     pub sample_ratio: f64,
+    /// Count and time every event and delivery; off only to measure what that costs.
+    pub metrics: bool,
 }
 
 /// How log lines look.

@@ -135,7 +135,7 @@ impl Fleet {
             settings.server.pod_id = format!("dev-{}", number + 1);
             settings.server.http_port = if plan.base_port == 0 { 0 } else { plan.base_port + number };
             let pod = settings.server.pod_id.clone();
-            let metrics = Arc::new(Metrics::new()?);
+            let metrics = Arc::new(Metrics::with(config.telemetry.metrics)?);
             let config = ConfigWatch::fixed(settings, Arc::clone(&metrics));
             // A pod ends with the fleet, and the end of one (its hard token) leaves the others alone.
             let own = Shutdown { soft: shutdown.soft.child_token(), hard: shutdown.hard.child_token() };

@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     ids::{AgentId, ChatId, CompanyId, IdError},
@@ -164,6 +166,26 @@ impl Address {
     }
 }
 
+/// Which way an event came to the socket's pod; the closed set behind the `path` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// The pod that took it from the stream has the socket.
+    Local,
+    /// A peer handed it over.
+    Forwarded,
+}
+
+impl Path {
+    /// The word in metrics and traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
 /// Why bytes are no event payload. Redelivery cannot mend any of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
@@ -180,6 +202,8 @@ pub enum PayloadError {
 pub struct Payload {
     text: Bytes,
     has_event_type: bool,
+    event_time: Option<Duration>,
+    event_id: Option<Bytes>,
 }
 
 impl Payload {
@@ -191,9 +215,14 @@ impl Payload {
         let text = std::str::from_utf8(bytes).map_err(|_| PayloadError::NotUtf8)?;
         let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
         let mut json = serde_json::Deserializer::from_str(trimmed);
-        let has_event_type = json.deserialize_map(FindEventType).map_err(|_| PayloadError::NotAnObject)?;
+        let found = json.deserialize_map(TopLevel).map_err(|_| PayloadError::NotAnObject)?;
         json.end().map_err(|_| PayloadError::NotAnObject)?;
-        Ok(Self { text: bytes.slice_ref(trimmed.as_bytes()), has_event_type })
+        Ok(Self {
+            text: bytes.slice_ref(trimmed.as_bytes()),
+            has_event_type: found.event_type,
+            event_time: found.event_time.and_then(since_epoch),
+            event_id: found.event_id.filter(|id| is_loggable(id)).map(|id| bytes.slice_ref(id.as_bytes())),
+        })
     }
 
     /// The object's bytes, valid UTF-8, from `{` to `}`.
@@ -207,6 +236,31 @@ impl Payload {
     pub fn has_event_type(&self) -> bool {
         self.has_event_type
     }
+
+    /// When it happened, as the publisher says, since the Unix epoch; `None` without an RFC 3339 `event_time`. Only for measuring: nothing is
+    /// ordered or decided by it.
+    #[must_use]
+    pub fn event_time(&self) -> Option<Duration> {
+        self.event_time
+    }
+
+    /// The publisher's `event_id`, if it is a plain text that fits a log line; only for logs and traces.
+    #[must_use]
+    pub fn event_id(&self) -> Option<&str> {
+        self.event_id.as_deref().and_then(|id| std::str::from_utf8(id).ok())
+    }
+}
+
+/// Longest `event_id` that is shown.
+const MAX_EVENT_ID: usize = 128;
+
+fn is_loggable(id: &str) -> bool {
+    (1..=MAX_EVENT_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn since_epoch(time: &str) -> Option<Duration> {
+    let nanos = OffsetDateTime::parse(time, &Rfc3339).ok()?.unix_timestamp_nanos();
+    Some(Duration::from_nanos(u64::try_from(nanos).ok()?))
 }
 
 /// Redacted: payloads are customers' messages and have no place in a log.
@@ -216,24 +270,43 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// Walks the whole object once and says whether `event_type` is among its keys.
-struct FindEventType;
+/// What the top level of the object says of the event.
+#[derive(Default)]
+struct Found<'de> {
+    event_type: bool,
+    event_time: Option<&'de str>,
+    event_id: Option<&'de str>,
+}
 
-impl<'de> Visitor<'de> for FindEventType {
-    type Value = bool;
+/// Walks the whole object once. A value of another kind than expected is as good as none: payloads are the publisher's business.
+struct TopLevel;
+
+impl<'de> Visitor<'de> for TopLevel {
+    type Value = Found<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        let mut found = false;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<'de>, A::Error> {
+        let mut found = Found::default();
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            found |= key == "event_type";
-            map.next_value::<IgnoredAny>()?;
+            match &*key {
+                "event_time" => found.event_time = plain_text(map.next_value()?),
+                "event_id" => found.event_id = plain_text(map.next_value()?),
+                key => {
+                    found.event_type |= key == "event_type";
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
         }
         Ok(found)
     }
+}
+
+/// The text of a JSON string without escapes.
+fn plain_text(value: &RawValue) -> Option<&str> {
+    value.get().strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
 }
 
 /// Which stream a sequence belongs to: its creation time, in nanoseconds since the Unix epoch.
@@ -337,6 +410,25 @@ mod tests {
         assert_eq!(parsed.bytes().as_ref(), text.as_bytes());
         assert!(!parsed.has_event_type());
         assert!(payload(r#"{"event\u005ftype":"x"}"#).unwrap().has_event_type());
+    }
+
+    #[test]
+    fn time_and_id_of_an_event_are_read_where_they_are_well_formed() {
+        let parsed =
+            payload(r#"{"a":[1,{"event_id":"inner"}],"event_time":"2026-01-02T03:04:05.5+01:00","event_id":"e-1"}"#).unwrap();
+        assert_eq!(parsed.event_time(), Some(Duration::from_millis(1_767_319_445_500)));
+        assert_eq!(parsed.event_id(), Some("e-1"));
+        for odd in [
+            "{}",
+            r#"{"event_time":null,"event_id":7}"#,
+            r#"{"event_time":"yesterday","event_id":"a b"}"#,
+            r#"{"event_time":"1960-01-01T00:00:00Z","event_id":""}"#,
+            r#"{"event_time":{"$date":1},"event_id":"a\u0062"}"#,
+            r#"{"event_time":["2026-01-02T03:04:05Z"],"event_id":["x"]}"#,
+        ] {
+            let parsed = payload(odd).unwrap();
+            assert_eq!((parsed.event_time(), parsed.event_id()), (None, None), "{odd}");
+        }
     }
 
     #[test]

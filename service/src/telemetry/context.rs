@@ -74,25 +74,25 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::telemetry::{traced_spans, traces::sampler};
+    use crate::telemetry::{spans, traced_spans, traces::sampler};
 
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const NOT_SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
-    fn traced(ratio: f64, work: impl FnOnce()) {
-        let provider = SdkTracerProvider::builder().with_sampler(sampler(ratio)).build();
+    fn traced(work: impl FnOnce()) {
+        let provider = SdkTracerProvider::builder().with_sampler(sampler()).build();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(vec![traced_spans(&provider)]), work);
     }
 
     fn sent_on(received: Option<&str>) -> String {
-        let span = tracing::info_span!("forward");
+        let span = tracing::info_span!(target: spans::TARGET, "forward");
         set_parent(&span, received);
         span.in_scope(|| outgoing_traceparent(received).unwrap())
     }
 
     #[test]
     fn a_trace_goes_on_under_a_new_span() {
-        traced(0.0, || {
+        traced(|| {
             let out = sent_on(Some(SAMPLED));
             assert!(out.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && out.ends_with("-01"), "{out}");
             assert_ne!(out, SAMPLED);
@@ -100,15 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn the_senders_decision_wins_over_the_ratio() {
-        traced(1.0, || assert!(sent_on(Some(NOT_SAMPLED)).ends_with("-00")));
-        traced(1.0, || assert!(sent_on(None).ends_with("-01")));
-        traced(0.0, || assert!(sent_on(None).ends_with("-00")));
+    fn the_senders_decision_is_obeyed() {
+        traced(|| assert!(sent_on(Some(NOT_SAMPLED)).ends_with("-00")));
+        traced(|| assert!(sent_on(None).ends_with("-01")));
     }
 
     #[test]
     fn a_bad_text_begins_a_trace_of_its_own() {
-        traced(1.0, || {
+        traced(|| {
             for bad in ["", "nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &"0".repeat(1000)] {
                 assert!(!sent_on(Some(bad)).contains("4bf92f3577b34da6a3ce929d0e0e4736"));
                 assert!(remote_context(bad).is_none(), "{bad}");

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use opentelemetry::trace::TraceContextExt as _;
 use serde::ser::{SerializeMap as _, Serializer as _};
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -17,10 +18,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// What every line has; a field of such a name is left out, or it could pass for it.
-const RESERVED: [&str; 4] = ["timestamp", "level", "target", "span"];
+use super::spans::TARGET;
 
-/// Writes `{"timestamp","level","message","target","span","…":…}`. A field of an inner span hides an outer one's of the same name, and the
+/// What every line has; a field of such a name is left out, or it could pass for it.
+const RESERVED: [&str; 6] = ["timestamp", "level", "target", "span", "trace_id", "span_id"];
+
+/// Writes `{"timestamp","level","message","target","span","trace_id","span_id","…":…}`, the ids where a span around is traced. A field of an inner span hides an outer one's of the same name, and the
 /// event's hides both.
 #[derive(Debug)]
 pub(super) struct JsonLines;
@@ -42,15 +45,32 @@ where
         }
         event.record(&mut fields);
         let target = fields.take_log_target().unwrap_or_else(|| event.metadata().target().to_owned());
-        let line = write_line(event.metadata().level().as_str(), &target, span, fields.0).map_err(|_| fmt::Error)?;
+        let trace = trace_ids(context);
+        let line = write_line(event.metadata().level().as_str(), &target, span, trace, fields.0).map_err(|_| fmt::Error)?;
         writeln!(writer, "{line}")
     }
+}
+
+/// Ids of the innermost traced span around the event, in hexadecimal as tools show them.
+fn trace_ids<S>(context: &FmtContext<'_, S, JsonFields>) -> Option<(String, String)>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let mut traced = context.event_scope()?.filter(|span| span.metadata().target() == TARGET);
+    let id = traced.next()?.id();
+    tracing::dispatcher::get_default(|dispatch| {
+        let traced = tracing_opentelemetry::get_otel_context(&id, dispatch)?;
+        let span = traced.span();
+        let span = span.span_context();
+        span.is_valid().then(|| (span.trace_id().to_string(), span.span_id().to_string()))
+    })
 }
 
 fn write_line(
     level: &str,
     target: &str,
     span: Option<&str>,
+    trace: Option<(String, String)>,
     mut fields: Map<String, Value>,
 ) -> Result<String, Box<dyn std::error::Error>> {
     let message = fields.remove("message").unwrap_or_else(|| Value::from(""));
@@ -63,6 +83,10 @@ fn write_line(
     map.serialize_entry("target", target)?;
     if let Some(span) = span {
         map.serialize_entry("span", span)?;
+    }
+    if let Some((trace_id, span_id)) = trace {
+        map.serialize_entry("trace_id", &trace_id)?;
+        map.serialize_entry("span_id", &span_id)?;
     }
     for (name, value) in fields.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str())) {
         map.serialize_entry(name, value)?;

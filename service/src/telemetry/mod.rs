@@ -5,6 +5,7 @@
 
 mod context;
 mod json;
+pub mod spans;
 mod traces;
 
 use std::{backtrace::Backtrace, io::IsTerminal as _, sync::Once};
@@ -30,8 +31,6 @@ use crate::{
 
 /// The service's name in traces.
 const SERVICE: &str = "daisi-ws-service";
-/// The spans that are traced: ours. The exporter's own HTTP/2 spans would otherwise make more of themselves with every export.
-const TRACED: &str = "daisi_ws_service";
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
@@ -143,10 +142,11 @@ pub fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, Tel
     let mut layers: Vec<BoxedLayer> = vec![lines];
     let traces = match config.otlp_endpoint.as_str() {
         "" => None,
-        endpoint => Some(traces::provider(endpoint, config.sample_ratio, instance)?),
+        endpoint => Some(traces::provider(endpoint, instance)?),
     };
     if let Some(traces) = &traces {
         layers.push(traced_spans(traces));
+        spans::enable(config.sample_ratio);
     }
     log_panics();
     // Somebody else's subscriber is as good.
@@ -181,7 +181,7 @@ fn traced_spans(traces: &SdkTracerProvider) -> BoxedLayer {
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        .with_filter(Targets::new().with_target(TRACED, LevelFilter::INFO))
+        .with_filter(Targets::new().with_target(spans::TARGET, LevelFilter::INFO))
         .boxed()
 }
 
@@ -346,7 +346,7 @@ mod tests {
         let second = init(&config, "ws-1").unwrap();
         let layers = vec![traced_spans(second.traces.as_ref().unwrap())];
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layers), || {
-            tracing::info_span!("connect").in_scope(|| {});
+            tracing::info_span!(target: spans::TARGET, "connect").in_scope(|| {});
         });
         let before = tokio::time::Instant::now();
         tokio::task::spawn_blocking(move || drop((first, second))).await.unwrap();

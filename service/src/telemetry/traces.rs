@@ -24,21 +24,22 @@ const QUEUE: usize = 4096;
 /// Spans in one export.
 const BATCH: usize = 512;
 
-/// Samples by the parent's decision, else by ratio. Call it in a runtime, which the connection will run in.
-pub(super) fn provider(endpoint: &str, ratio: f64, instance: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
+/// Call it in a runtime, which the connection will run in.
+pub(super) fn provider(endpoint: &str, instance: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
     let exporter =
         opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build()?;
     let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_max_export_batch_size(BATCH).build();
     let processor = BatchSpanProcessor::builder(Outspoken::new(exporter)).with_batch_config(batches).build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(processor)
-        .with_sampler(sampler(ratio))
+        .with_sampler(sampler())
         .with_resource(resource(instance))
         .build())
 }
 
-pub(super) fn sampler(ratio: f64) -> Sampler {
-    Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)))
+/// By the parent's decision. Where there is none, the ratio was applied before the span was made ([`super::spans::decide`]).
+pub(super) fn sampler() -> Sampler {
+    Sampler::ParentBased(Box::new(Sampler::AlwaysOn))
 }
 
 fn resource(instance: &str) -> Resource {

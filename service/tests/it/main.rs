@@ -3,6 +3,7 @@
 
 mod auth;
 mod contracts;
+mod dashboards;
 mod dev;
 mod fleet;
 mod grpc;

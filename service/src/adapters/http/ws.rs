@@ -21,6 +21,7 @@ use crate::{
     domain::{claims::Claims, close::ErrorCode, frame::ErrorBody, session::SessionKind},
     lifecycle::Tasks,
     metrics::Metrics,
+    telemetry::spans,
 };
 
 /// What the doors need.
@@ -76,8 +77,11 @@ impl Doors {
         let token = credentials::token(request.headers(), request.uri());
         let claims = self.auth.authenticate(door?, token.as_deref()).await?;
         let span = span(&claims, id);
+        let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+        let traced = span.in_scope(|| spans::connect(traceparent));
+        let around = if traced.is_none() { &span } else { &traced };
         let connect = self.connector.connect(claims, id.as_str());
-        let admission = tracing::Instrument::instrument(connect, span.clone()).await?;
+        let admission = tracing::Instrument::instrument(connect, around.clone()).await?;
         let serve = async |socket| {
             admission.serve(socket).await;
         };

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::log::Log;
 use crate::{
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLimits, Ticket},
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     clock,
     domain::{event::StreamId, ids::PodId},
 };
@@ -238,6 +238,14 @@ impl EventSource for StreamHandle {
 
     async fn close(&self) {
         self.closed.send_replace(true);
+    }
+
+    async fn lag(&self) -> Result<SourceLag, SourceError> {
+        let log = self.stream.lock();
+        if !log.reaches(&self.pod) {
+            return Err(unavailable("the stream is down"));
+        }
+        Ok(SourceLag { pending: log.undelivered(), ack_pending: log.unsettled() })
     }
 
     fn limits(&self) -> SourceLimits {

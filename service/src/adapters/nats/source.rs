@@ -18,7 +18,7 @@ use super::{
     wire,
 };
 use crate::{
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLimits, Ticket},
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     config::Nats,
     lifecycle::Tasks,
 };
@@ -183,6 +183,17 @@ impl EventSource for NatsSource {
             // The task is gone, and nobody gives anything back any more.
             () = self.hard.cancelled() => {}
         }
+    }
+
+    async fn lag(&self) -> Result<SourceLag, SourceError> {
+        let Shared { js, nats, .. } = self.shared.as_ref();
+        let asked = async {
+            let stream = js.get_stream_no_info(&nats.stream_name).await.map_err(|error| error.to_string())?;
+            stream.consumer_info(&nats.consumer_name).await.map_err(|error| error.to_string())
+        };
+        let answer = timeout(API_TIMEOUT, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let info = answer.map_err(SourceError::Unavailable)?;
+        Ok(SourceLag { pending: info.num_pending, ack_pending: info.num_ack_pending })
     }
 
     fn limits(&self) -> SourceLimits {

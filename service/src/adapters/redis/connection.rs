@@ -19,7 +19,7 @@ use redis::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{application::ports::StoreError, config};
+use crate::{application::ports::StoreError, config, metrics::Metrics};
 
 /// The section `redis` can't be meant like this.
 #[derive(Debug, thiserror::Error)]
@@ -239,6 +239,15 @@ pub(super) struct Commands {
     pool: bb8::Pool<Manager>,
     health: Arc<Health>,
     timeout: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// Counts and times a command.
+pub(super) fn note(metrics: &Metrics, name: &'static str, started: Instant, ok: bool) {
+    metrics.redis_command_seconds.with_label_values(&[name]).observe(started.elapsed().as_secs_f64());
+    if !ok {
+        metrics.redis_command_errors_total.with_label_values(&[name]).inc();
+    }
 }
 
 enum Failure {
@@ -249,7 +258,7 @@ enum Failure {
 
 impl Commands {
     /// Makes an empty pool; connections are made on use.
-    pub(super) fn new(connector: Arc<Connector>, size: u32) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, size: u32, metrics: Arc<Metrics>) -> Self {
         let (health, timeout) = (Arc::new(Health::default()), connector.timeout());
         let manager = Manager { connector, health: Arc::clone(&health) };
         let pool = bb8::Pool::builder()
@@ -258,27 +267,32 @@ impl Commands {
             .test_on_check_out(true)
             .retry_connection(true)
             .build_unchecked(manager);
-        Self { pool, health, timeout }
+        Self { pool, health, timeout, metrics }
     }
 
     /// Runs a request on a pooled connection; the wait for the connection and for the answer are bounded together.
     ///
     /// A request that meets a connection which broke (the server restarted) runs once more on a fresh one, so it must be idempotent: each
     /// is, because locks compare, sets are sets, and a kill names its victim.
-    pub(super) async fn run<T, F, Fut>(&self, request: F) -> Result<T, StoreError>
+    ///
+    /// `name` is one of the values of the label `command`.
+    pub(super) async fn run<T, F, Fut>(&self, name: &'static str, request: F) -> Result<T, StoreError>
     where
         F: Fn(MultiplexedConnection) -> Fut + Send + Sync,
         Fut: Future<Output = RedisResult<T>> + Send,
         T: Send,
     {
-        let deadline = Instant::now() + self.timeout;
-        match self.attempt(deadline, &request).await {
+        let started = Instant::now();
+        let deadline = started + self.timeout;
+        let outcome = match self.attempt(deadline, &request).await {
             Ok(answer) => Ok(answer),
             Err(Failure::Final(error)) => Err(error),
             Err(Failure::Broken(_)) => self.attempt(deadline, &request).await.map_err(|failure| match failure {
                 Failure::Broken(error) | Failure::Final(error) => error,
             }),
-        }
+        };
+        note(&self.metrics, name, started, outcome.is_ok());
+        outcome
     }
 
     async fn attempt<T, F, Fut>(&self, deadline: Instant, request: &F) -> Result<T, Failure>

@@ -68,7 +68,7 @@ impl KillBus for RedisStore {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys::kill_channel(&kill.key)).arg(encode(kill)?);
         let publish = &publish;
-        self.commands.run(|mut connection| async move { publish.exec_async(&mut connection).await }).await
+        self.commands.run("publish_kill", |mut connection| async move { publish.exec_async(&mut connection).await }).await
     }
 
     async fn listen(&self) -> Box<dyn KillListener> {

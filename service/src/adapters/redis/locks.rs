@@ -65,8 +65,10 @@ impl SessionLocks for RedisStore {
         }
         let calls = locks.iter().map(|(key, owner)| RELEASE.call(&[keys::lock(key)], &[&owner.to_string()]));
         let pipeline = &RELEASE.pipeline(calls);
-        let gone: Vec<usize> =
-            self.commands.run(|mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
+        let gone: Vec<usize> = self
+            .commands
+            .run("release_locks", |mut connection| async move { pipeline.query_async(&mut connection).await })
+            .await?;
         Ok(gone.into_iter().sum())
     }
 
@@ -76,7 +78,7 @@ impl SessionLocks for RedisStore {
         }
         let pipeline = &RENEW.pipeline(batch.iter().map(renewal));
         let verdicts: Vec<Verdict> =
-            self.commands.run(|mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
+            self.commands.run("renew_locks", |mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
         let mut renewals = Vec::with_capacity(batch.len());
         for (lock, verdict) in batch.iter().zip(verdicts) {
             renewals.push(self.judge(lock, verdict).await?);
@@ -88,7 +90,7 @@ impl SessionLocks for RedisStore {
         let mut set = redis::cmd("SET");
         set.arg(keys::selected_chat(key)).arg(chat.as_str()).arg("PX").arg(milliseconds(ttl));
         let set = &set;
-        self.commands.run(|mut connection| async move { set.exec_async(&mut connection).await }).await
+        self.commands.run("save_chat", |mut connection| async move { set.exec_async(&mut connection).await }).await
     }
 }
 
@@ -99,8 +101,10 @@ impl RedisStore {
             let mut call = CLAIM.single().key(keys::lock(key));
             call.key(keys::selected_chat(key)).arg(owner.to_string()).arg(milliseconds(ttl)).arg(&seen);
             let call = &call;
-            let (taken, value): Verdict =
-                self.commands.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+            let (taken, value): Verdict = self
+                .commands
+                .run("acquire_lock", |mut connection| async move { call.invoke_async(&mut connection).await })
+                .await?;
             let value = value.unwrap_or_default();
             if taken == 1 {
                 return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) });

@@ -38,8 +38,14 @@ impl RedisStore {
     /// When the section can't be meant: a malformed address, an unreadable CA file.
     pub fn new(config: &config::Redis, tasks: Tasks) -> Result<Self, ConfigError> {
         let connector = Arc::new(Connector::new(config)?);
-        let commands = Commands::new(Arc::clone(&connector), config.pool_size);
-        Ok(Self { writer: Writer::new(Arc::clone(&connector)), connector, commands, presence: Presence::default(), tasks })
+        let commands = Commands::new(Arc::clone(&connector), config.pool_size, Arc::clone(tasks.metrics()));
+        Ok(Self {
+            writer: Writer::new(Arc::clone(&connector), Arc::clone(tasks.metrics())),
+            connector,
+            commands,
+            presence: Presence::default(),
+            tasks,
+        })
     }
 
     /// Asks Redis whether it answers; one small command.
@@ -47,7 +53,7 @@ impl RedisStore {
     /// # Errors
     /// When it does not, within the time-out.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.commands.run(|mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await }).await
+        self.commands.run("ping", |mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await }).await
     }
 }
 

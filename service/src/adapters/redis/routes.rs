@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     RedisStore,
-    connection::{Connector, malformed, no_answer, store_error},
+    connection::{Connector, malformed, no_answer, note, store_error},
     keys,
     locks::milliseconds,
     script::Lua,
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    metrics::Metrics,
 };
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
@@ -97,8 +98,10 @@ impl Routes for RedisStore {
             pipeline.cmd("SMEMBERS").arg(keys::route(route));
         }
         let pipeline = &pipeline;
-        let replies: Vec<Value> =
-            self.commands.run(|mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
+        let replies: Vec<Value> = self
+            .commands
+            .run("look_up_routes", |mut connection| async move { pipeline.query_async(&mut connection).await })
+            .await?;
         let mut replies = replies.into_iter();
         let epoch: Option<String> = from_redis_value(replies.next().unwrap_or(Value::Nil)).map_err(malformed)?;
         let pods = replies
@@ -117,7 +120,7 @@ impl Routes for RedisStore {
         }
         call.arg(dead.as_str());
         let call = &call;
-        self.commands.run(|mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+        self.commands.run("prune_routes", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }
 
     async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
@@ -129,14 +132,14 @@ impl Routes for RedisStore {
         call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
         let call = &call;
         let (present, created, retirements, epoch, members): (i8, u8, u64, String, Vec<Vec<u8>>) =
-            self.commands.run(|mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+            self.commands.run("announce_pod", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
 
         let members = pod_ids(&members);
         let mut records = redis::cmd("MGET");
         records.arg(members.iter().map(keys::pod).collect::<Vec<_>>());
         let records = &records;
         let records: Vec<Option<Vec<u8>>> =
-            self.commands.run(|mut connection| async move { records.query_async(&mut connection).await }).await?;
+            self.commands.run("read_pods", |mut connection| async move { records.query_async(&mut connection).await }).await?;
 
         let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
         let (mut pods, mut lapsed) = (Vec::new(), Vec::new());
@@ -155,7 +158,7 @@ impl Routes for RedisStore {
         call.key(keys::PODS).key(keys::retirements(pod));
         call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL));
         let call = &call;
-        self.commands.run(|mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+        self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }
 }
 
@@ -200,6 +203,7 @@ impl Presence {
 pub(super) struct Writer {
     connector: Arc<Connector>,
     slot: Mutex<Slot>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -217,16 +221,18 @@ struct Identity {
 }
 
 impl Writer {
-    pub(super) fn new(connector: Arc<Connector>) -> Self {
-        Self { connector, slot: Mutex::default() }
+    pub(super) fn new(connector: Arc<Connector>, metrics: Arc<Metrics>) -> Self {
+        Self { connector, slot: Mutex::default(), metrics }
     }
 
     async fn write(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
-        let within = self.connector.timeout();
-        match timeout(within, self.write_or_retry(pipeline)).await {
+        let (started, within) = (Instant::now(), self.connector.timeout());
+        let written = match timeout(within, self.write_or_retry(pipeline)).await {
             Ok(written) => written.map_err(|error| store_error(&error)),
             Err(_) => Err(no_answer(within)),
-        }
+        };
+        note(&self.metrics, "write_routes", started, written.is_ok());
+        written
     }
 
     /// A connection that broke while nobody used it is no reason to fail: the batch is written again, on a new one.

@@ -18,7 +18,7 @@ impl TokenCache for RedisStore {
         get.arg(keys::token(digest));
         let get = &get;
         let entry: Option<Vec<u8>> =
-            self.commands.run(|mut connection| async move { get.query_async(&mut connection).await }).await?;
+            self.commands.run("get_token", |mut connection| async move { get.query_async(&mut connection).await }).await?;
         Ok(entry.map(Bytes::from))
     }
 
@@ -26,6 +26,6 @@ impl TokenCache for RedisStore {
         let mut set = redis::cmd("SET");
         set.arg(keys::token(digest)).arg(&entry[..]).arg("PX").arg(milliseconds(ttl));
         let set = &set;
-        self.commands.run(|mut connection| async move { set.exec_async(&mut connection).await }).await
+        self.commands.run("put_token", |mut connection| async move { set.exec_async(&mut connection).await }).await
     }
 }

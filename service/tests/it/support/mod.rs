@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod late_proxy;
 pub(crate) mod nats;
+pub(crate) mod otlp;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod redis;

@@ -1,0 +1,398 @@
+//! Every metric of the gateway, in one struct and one registry.
+//!
+//! The `dws_*` names are the contract's. Labels come from closed sets; a session, user, chat or subject is never one. The only label with an
+//! open set is `pod`, and a peer's series are removed when the peer is. Every other series is there from the start, at 0.
+
+mod kinds;
+
+use std::{sync::OnceLock, time::Duration};
+
+use kinds::Make;
+pub use kinds::{Label, Spec};
+use prometheus::{
+    Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    proto::MetricFamily,
+};
+
+use crate::domain::event::Path;
+
+/// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
+const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The same for events, which may wait for a peer or a dependency as long as they are worth it (`app.forward_max_age_seconds`).
+const DELIVERY: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Buckets for the lifetime of a connection, from a second to a day.
+const LIFETIME: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+/// No histogram.
+const NONE: &[f64] = &[];
+
+// The values of labels.
+const SESSIONS: &[&str] = &["user", "admin"];
+const AUTH: &[&str] = &["company", "admin"];
+const KINDS: &[&str] = &["chat", "message", "agent"];
+const PATHS: &[&str] = &["local", "forwarded"];
+const YES_NO: &[&str] = &["yes", "no"];
+const OK_ERROR: &[&str] = &["ok", "error"];
+const FRAMES: &[&str] = &["ready", "event", "error", "chat_selected", "gap"];
+const CLOSED: &[&str] = &[
+    "client-closed",
+    "connection-lost",
+    "session-replaced",
+    "token-expired",
+    "rate-limited",
+    "message-too-big",
+    "protocol-error",
+    "pong-timeout",
+    "slow-client",
+    "lock-unconfirmed",
+    "going-away",
+    "internal-error",
+];
+const CODES: &[&str] = &[
+    "InvalidAPIKey",
+    "InvalidToken",
+    "SessionConflict",
+    "RateLimitExceeded",
+    "BadRequest",
+    "SubscriptionFailure",
+    "InternalServerError",
+    "ServiceUnavailable",
+];
+const AUTH_FAILURES: &[&str] =
+    &["api_key", "mint_key", "missing", "malformed", "wrong_key", "expired", "beyond_restriction", "bad_claims", "other_path"];
+const GAPS: &[&str] = &["slow_client", "given_up", "pod_resumed"];
+const POOL_CLOSED: &[&str] = &["idle", "unhealthy", "replaced", "forgotten", "shutdown"];
+const REDIS_COMMANDS: &[&str] = &[
+    "acquire_lock",
+    "release_locks",
+    "renew_locks",
+    "save_chat",
+    "write_routes",
+    "look_up_routes",
+    "prune_routes",
+    "announce_pod",
+    "read_pods",
+    "retire_pod",
+    "publish_kill",
+    "get_token",
+    "put_token",
+    "ping",
+];
+/// The peers of the pod.
+const PEERS: &[&str] = &[];
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal, [$($label:literal: $values:expr),*], $buckets:expr, $help:literal;)*) => {
+        /// The gateway's metrics. Cheap to share behind an `Arc`; each field may be used from any thread.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            recording: bool,
+            hot: OnceLock<Hot>,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            fn register(recording: bool) -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                let mut specs = SPECS.iter();
+                $(
+                    let spec = specs.next().ok_or_else(|| prometheus::Error::Msg("fewer specs than metrics".to_owned()))?;
+                    let $field = <$kind as Make>::make(spec, $help)?;
+                    $field.touch_all(spec);
+                    registry.register(Box::new($field.clone()))?;
+                )*
+                Ok(Self { registry, recording, hot: OnceLock::new(), $($field,)* })
+            }
+        }
+
+        /// Every metric of ours, for checks of dashboards, rules and the number of series.
+        pub const SPECS: &[Spec] =
+            &[$(Spec { name: $name, labels: &[$(($label, $values)),*], buckets: $buckets }),*];
+    };
+}
+
+metrics! {
+    active_connections: IntGaugeVec = "dws_active_connections", ["type": SESSIONS], NONE, "WebSocket connections that are open now.";
+    connections_total: IntCounterVec = "dws_connections_total", ["type": SESSIONS], NONE, "WebSocket connections that were opened.";
+    connections_closed_total: IntCounterVec = "dws_connections_closed_total", ["type": SESSIONS, "reason": CLOSED], NONE, "WebSocket connections that were closed, by reason.";
+    connections_refused_total: IntCounterVec = "dws_connections_refused_total", ["type": SESSIONS, "code": CODES], NONE, "Connects that were refused before the upgrade, by error code.";
+    connections_limit: IntGauge = "dws_connections_limit", [], NONE, "WebSocket connections that this pod may have (app.max_connections).";
+    connection_duration_seconds: HistogramVec = "dws_connection_duration_seconds", ["type": SESSIONS], LIFETIME, "Lifetime of WebSocket connections.";
+    connect_seconds: HistogramVec = "dws_connect_seconds", ["type": SESSIONS, "takeover": YES_NO], LATENCY, "Time from a valid request to the session's lock and routes, with or without taking the session over.";
+
+    messages_sent_total: IntCounterVec = "dws_messages_sent_total", ["type": FRAMES], NONE, "Frames written to sockets, by type.";
+    messages_received_total: IntCounterVec = "dws_messages_received_total", ["kind": KINDS], NONE, "Events taken from the stream, by kind.";
+    websocket_bytes_total: IntCounterVec = "dws_websocket_bytes_total", ["direction": &["in", "out"]], NONE, "Bytes of WebSocket messages read and written, without framing.";
+    client_messages_total: IntCounterVec = "dws_client_messages_total", ["outcome": &["accepted", "refused"]], NONE, "Messages of clients, accepted or refused.";
+    websocket_messages_dropped_total: IntCounterVec = "dws_websocket_messages_dropped_total", ["reason": &["buffer_full", "overflow"], "type": SESSIONS], NONE, "Events dropped from a full mailbox, by reason and session type.";
+    gaps_announced_total: IntCounterVec = "dws_gaps_announced_total", ["cause": GAPS], NONE, "Gaps announced to sessions, by cause.";
+
+    auth_success_total: IntCounterVec = "dws_auth_success_total", ["type": AUTH], NONE, "Successful authentications by type (company, admin).";
+    auth_failure_total: IntCounterVec = "dws_auth_failure_total", ["type": AUTH, "reason": AUTH_FAILURES], NONE, "Failed authentications by type and reason.";
+    token_cache_total: IntCounterVec = "dws_token_cache_total", ["outcome": &["hit", "miss", "forged", "error"]], NONE, "Look-ups in the token cache: hit, miss, forged or error.";
+
+    grpc_messages_sent_total: IntCounterVec = "dws_grpc_messages_sent_total", ["pod": PEERS], NONE, "Events handed to a peer, by peer.";
+    grpc_messages_received_total: IntCounter = "dws_grpc_messages_received_total", [], NONE, "Events handed over by peers.";
+    grpc_forward_retry_attempts_total: IntCounterVec = "dws_grpc_forward_retry_attempts_total", ["pod": PEERS], NONE, "Forwarding calls tried again, by peer.";
+    grpc_forward_retry_success_total: IntCounterVec = "dws_grpc_forward_retry_success_total", ["pod": PEERS], NONE, "Forwarding calls that a retry saved, by peer.";
+    grpc_forward_retry_failure_total: IntCounterVec = "dws_grpc_forward_retry_failure_total", ["pod": PEERS], NONE, "Forwarding calls that no retry saved, by peer.";
+    grpc_forward_seconds: Histogram = "dws_grpc_forward_seconds", [], LATENCY, "Time of a forwarding call that was answered.";
+    grpc_pool_connections_created_total: IntCounter = "dws_grpc_pool_connections_created_total", [], NONE, "Channels opened to peers.";
+    grpc_pool_connections_closed_total: IntCounterVec = "dws_grpc_pool_connections_closed_total", ["reason": POOL_CLOSED], NONE, "Channels to peers closed, by reason.";
+    grpc_pool_size: IntGauge = "dws_grpc_pool_size", [], NONE, "Channels to peers that are open now.";
+    grpc_circuitbreaker_tripped_total: IntCounterVec = "dws_grpc_circuitbreaker_tripped_total", ["pod": PEERS], NONE, "Breakers that opened, by peer.";
+    grpc_circuitbreaker_open: IntGaugeVec = "dws_grpc_circuitbreaker_open", ["pod": PEERS], NONE, "Whether the breaker is open or probing, by peer.";
+    grpc_calls_refused_total: IntCounterVec = "dws_grpc_calls_refused_total", ["reason": &["unauthenticated", "bad_request", "too_many", "bad_event"]], NONE, "Calls of peers that were refused, by reason.";
+
+    session_lock_attempts_total: IntCounterVec = "dws_session_lock_attempts_total", ["type": SESSIONS], NONE, "Attempts to take a session's lock.";
+    session_lock_success_total: IntCounterVec = "dws_session_lock_success_total", ["type": SESSIONS], NONE, "Session locks taken.";
+    session_conflicts_total: IntCounterVec = "dws_session_conflicts_total", ["type": SESSIONS], NONE, "Connects that found the session held by another socket.";
+    session_renewals_total: IntCounterVec = "dws_session_renewals_total", ["outcome": &["renewed", "restored", "lost", "error"]], NONE, "Lock renewals: renewed, restored, lost or error.";
+    session_kills_total: IntCounterVec = "dws_session_kills_total", ["outcome": &["evicted", "nobody_here"]], NONE, "Kill orders heard: evicted, or nobody here.";
+
+    websocket_buffer_capacity: IntGaugeVec = "dws_websocket_buffer_capacity", ["type": SESSIONS], NONE, "Messages that the mailboxes of all open sockets may hold while their clients take no bytes.";
+    websocket_buffer_used_count: IntGaugeVec = "dws_websocket_buffer_used_count", ["type": SESSIONS], NONE, "Messages that wait in mailboxes now.";
+
+    events_settled_total: IntCounterVec = "dws_events_settled_total", ["outcome": &["acked", "retried", "given_up", "poison"]], NONE, "Events settled with the stream: acked, retried, given up or poison.";
+    events_unclaimed_total: IntCounterVec = "dws_events_unclaimed_total", ["kind": KINDS], NONE, "Events that no live pod had a route for.";
+    events_duplicate_total: IntCounter = "dws_events_duplicate_total", [], NONE, "Redeliveries recognised, and not shown to sockets again.";
+    events_redelivered_total: IntCounter = "dws_events_redelivered_total", [], NONE, "Events taken from the stream that had been delivered before.";
+    events_in_flight: IntGauge = "dws_events_in_flight", [], NONE, "Events taken from the stream and not settled.";
+    events_parked: IntGaugeVec = "dws_events_parked", ["pod": PEERS], NONE, "Events that wait for a peer to be reachable again, by peer.";
+    event_delivery_seconds: HistogramVec = "dws_event_delivery_seconds", ["path": PATHS], DELIVERY, "Time from the stream's timestamp to the write to a socket, once an event and socket, by path (local, forwarded).";
+    event_end_to_end_seconds: HistogramVec = "dws_event_end_to_end_seconds", ["path": PATHS], DELIVERY, "Time from the publisher's event_time to the write to a socket, once an event and socket, by path; events without a readable event_time are left out.";
+
+    consumer_pending: IntGauge = "dws_consumer_pending", [], NONE, "Events in the stream that the shared consumer has not delivered yet; every pod shows the fleet's.";
+    consumer_ack_pending: IntGauge = "dws_consumer_ack_pending", [], NONE, "Events that the shared consumer has delivered and that are not settled, parked ones included; every pod shows the fleet's.";
+    consumer_ack_pending_limit: IntGauge = "dws_consumer_ack_pending_limit", [], NONE, "Events that may be unsettled over the fleet; at this number the stream delivers nothing new.";
+
+    redis_command_seconds: HistogramVec = "dws_redis_command_seconds", ["command": REDIS_COMMANDS], LATENCY, "Time of a command, script or pipeline to Redis, the wait for a connection included.";
+    redis_command_errors_total: IntCounterVec = "dws_redis_command_errors_total", ["command": REDIS_COMMANDS], NONE, "Commands, scripts or pipelines to Redis that failed or were not answered in time.";
+
+    routes_wanted: IntGauge = "dws_routes_wanted", [], NONE, "Routes that sockets of this pod are on.";
+    route_writes_total: IntCounterVec = "dws_route_writes_total", ["outcome": OK_ERROR], NONE, "Batches of route changes written, or failed.";
+    route_lookups_total: IntCounterVec = "dws_route_lookups_total", ["outcome": &["trusted", "settling", "error"]], NONE, "Batches of route look-ups: trusted, settling or error.";
+    peers: IntGaugeVec = "dws_peers", ["state": &["alive", "lapsed"]], NONE, "Other pods known: alive, or lapsed.";
+    dependency_up: IntGaugeVec = "dws_dependency_up", ["dependency": &["nats", "redis", "grpc"]], NONE, "Whether NATS and Redis answer, and the server for peers serves.";
+    ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, and it does not drain.";
+    draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";
+    config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
+    task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
+    tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtime.";
+    tokio_alive_tasks: IntGauge = "dws_tokio_alive_tasks", [], NONE, "Tasks that have not ended.";
+    tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtime's global queue.";
+    tokio_busy_seconds_total: Counter = "dws_tokio_busy_seconds_total", [], NONE, "Time that all workers together were busy.";
+    build_info: IntGaugeVec = "dws_build_info", ["version": VERSIONS, "revision": REVISIONS], NONE, "1, with the version and revision that run.";
+}
+
+/// What runs here.
+const VERSIONS: &[&str] = &[env!("CARGO_PKG_VERSION")];
+const REVISIONS: &[&str] = &[match option_env!("DAISI_WS_REVISION") {
+    Some(revision) if !revision.is_empty() => revision,
+    _ => "unknown",
+}];
+
+/// What the Prometheus client says of the process, on Linux.
+pub const PROCESS: &[&str] = &[
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_max_fds",
+    "process_virtual_memory_bytes",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_threads",
+];
+
+/// The series that every delivery touches, looked up once.
+#[derive(Debug)]
+struct Hot {
+    local: Written,
+    forwarded: Written,
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
+}
+
+/// The histograms of one path.
+#[derive(Debug)]
+struct Written {
+    delivery: Histogram,
+    end_to_end: Histogram,
+}
+
+impl Metrics {
+    /// Makes and registers every metric.
+    ///
+    /// # Errors
+    /// Only when two metrics share a name, which a test excludes.
+    pub fn new() -> prometheus::Result<Self> {
+        Self::with(true)
+    }
+
+    /// Makes and registers every metric; if not `recording`, what happens once an event or a delivery is neither counted nor timed.
+    ///
+    /// # Errors
+    /// Only when two metrics share a name, which a test excludes.
+    pub fn with(recording: bool) -> prometheus::Result<Self> {
+        let metrics = Self::register(recording)?;
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.build_info.with_label_values(&[VERSIONS[0], REVISIONS[0]]).set(1);
+        Ok(metrics)
+    }
+
+    /// Shall events and deliveries be counted and timed?
+    #[must_use]
+    pub fn recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Notes that an event was written to one socket: so long after the stream stored it, and after the publisher says it happened.
+    pub fn written(&self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
+        let times = match path {
+            Path::Local => &self.hot().local,
+            Path::Forwarded => &self.hot().forwarded,
+        };
+        times.delivery.observe(delivery.as_secs_f64());
+        if let Some(end_to_end) = end_to_end {
+            times.end_to_end.observe(end_to_end.as_secs_f64());
+        }
+    }
+
+    fn hot(&self) -> &Hot {
+        self.hot.get_or_init(|| {
+            let written = |path: Path| Written {
+                delivery: self.event_delivery_seconds.with_label_values(&[path.as_str()]),
+                end_to_end: self.event_end_to_end_seconds.with_label_values(&[path.as_str()]),
+            };
+            let bytes = |direction| self.websocket_bytes_total.with_label_values(&[direction]);
+            Hot {
+                local: written(Path::Local),
+                forwarded: written(Path::Forwarded),
+                bytes_in: bytes("in"),
+                bytes_out: bytes("out"),
+            }
+        })
+    }
+
+    /// Bytes read from sockets.
+    #[must_use]
+    pub fn bytes_in(&self) -> &IntCounter {
+        &self.hot().bytes_in
+    }
+
+    /// Bytes written to sockets.
+    #[must_use]
+    pub fn bytes_out(&self) -> &IntCounter {
+        &self.hot().bytes_out
+    }
+
+    /// Reads what the runtime says of itself; nothing outside of one.
+    fn read_runtime(&self) {
+        let Ok(handle) = tokio::runtime::Handle::try_current() else { return };
+        let runtime = handle.metrics();
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.tokio_workers.set(gauge(runtime.num_workers()));
+        self.tokio_alive_tasks.set(gauge(runtime.num_alive_tasks()));
+        self.tokio_global_queue_depth.set(gauge(runtime.global_queue_depth()));
+        let busy: Duration = (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+        // Two scrapes at once may both add a little; the next one finds it and adds nothing.
+        self.tokio_busy_seconds_total.inc_by((busy.as_secs_f64() - self.tokio_busy_seconds_total.get()).max(0.0));
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a metric can't be encoded.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Everything as protocol messages, for tests.
+    #[must_use]
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.read_runtime();
+        self.registry.gather()
+    }
+
+    fn of_peers(&self) -> ([&IntCounterVec; 5], [&IntGaugeVec; 2]) {
+        let counters = [
+            &self.grpc_messages_sent_total,
+            &self.grpc_forward_retry_attempts_total,
+            &self.grpc_forward_retry_success_total,
+            &self.grpc_forward_retry_failure_total,
+            &self.grpc_circuitbreaker_tripped_total,
+        ];
+        (counters, [&self.events_parked, &self.grpc_circuitbreaker_open])
+    }
+
+    /// Makes the series of a peer, at 0.
+    pub fn know_peer(&self, pod: &str) {
+        let (counters, gauges) = self.of_peers();
+        counters.iter().for_each(|series| drop(series.with_label_values(&[pod])));
+        gauges.iter().for_each(|series| drop(series.with_label_values(&[pod])));
+    }
+
+    /// Removes the series of a peer that is gone.
+    pub fn forget_peer(&self, pod: &str) {
+        let (counters, gauges) = self.of_peers();
+        counters.iter().for_each(|series| drop(series.remove_label_values(&[pod])));
+        gauges.iter().for_each(|series| drop(series.remove_label_values(&[pod])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of the text format that are series.
+    fn series(metrics: &Metrics) -> usize {
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        text.lines().filter(|line| line.starts_with("dws_")).count()
+    }
+
+    #[test]
+    fn names_have_a_prefix_and_the_unit_or_suffix_of_their_kind() {
+        for spec in SPECS {
+            assert!(spec.name.starts_with("dws_"), "{}", spec.name);
+            assert_eq!(!spec.buckets.is_empty(), spec.name.ends_with("_seconds"), "{}", spec.name);
+        }
+        for family in Metrics::new().unwrap().gather() {
+            let counts = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(counts, family.name().ends_with("_total"), "{}", family.name());
+        }
+    }
+
+    #[test]
+    fn a_pod_has_exactly_the_series_that_it_can_have_and_a_peers_go_with_it() {
+        let bound = |peers| SPECS.iter().map(|spec| spec.series(peers)).sum::<usize>();
+        let metrics = Metrics::new().unwrap();
+        assert_eq!(series(&metrics), bound(0));
+        // What a Prometheus holds for one pod, whatever its sessions, users, chats and events.
+        assert!(bound(0) <= 700 && bound(1) - bound(0) == 7, "{} and {} a peer", bound(0), bound(1) - bound(0));
+        for peer in 0..100 {
+            metrics.know_peer(&format!("pod-{peer}"));
+        }
+        assert_eq!(series(&metrics), bound(100));
+        for peer in 0..100 {
+            metrics.forget_peer(&format!("pod-{peer}"));
+        }
+        assert_eq!(series(&metrics), bound(0));
+    }
+
+    #[test]
+    fn the_targets_of_latency_are_bounds_of_buckets() {
+        assert!([0.05, 0.1, 0.2].iter().all(|target| LATENCY.contains(target) && DELIVERY.contains(target)));
+    }
+
+    #[tokio::test]
+    async fn the_process_and_its_runtime_are_shown() {
+        let text = String::from_utf8(Metrics::new().unwrap().encode().unwrap()).unwrap();
+        for name in PROCESS {
+            assert!(text.contains(&format!("\n{name} ")), "{name}");
+        }
+        assert!(text.contains("dws_tokio_workers 1\n"), "{text}");
+    }
+}
