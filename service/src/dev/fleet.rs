@@ -116,10 +116,8 @@ impl Fleet {
         let mut slots = Vec::new();
         for number in 0..plan.pods {
             let port = if plan.base_port == 0 { 0 } else { plan.base_port + number };
-            let id = PodId::parse(&format!("dev-{}", number + 1)).map_err(|source| FleetError::Start {
-                pod: format!("dev-{}", number + 1),
-                source: source.into(),
-            })?;
+            let id = PodId::parse(&format!("dev-{}", number + 1))
+                .map_err(|source| FleetError::Start { pod: format!("dev-{}", number + 1), source: source.into() })?;
             slots.push(Arc::new(Slot::new(id, port, &common).await?));
         }
         let minter = Minter::new(TokenKeys::parse(&settings.auth)?, clock::now);

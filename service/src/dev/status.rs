@@ -39,6 +39,7 @@ struct PodStatus {
     gaps: f64,
     parked: f64,
     peers: f64,
+    lapsed: f64,
 }
 
 /// A backend; `down` is null where only its real server knows.
@@ -76,7 +77,11 @@ pub(super) fn of(fleet: &Fleet, after: u64) -> Status {
         pending: memory.map(crate::adapters::memory::stream::Stream::pending),
         takes: takes
             .into_iter()
-            .map(|take| TakeStatus { seq: take.seq, pod: take.pod.to_string(), stored_at_ms: take.stored_at.as_secs_f64() * 1000.0 })
+            .map(|take| TakeStatus {
+                seq: take.seq,
+                pod: take.pod.to_string(),
+                stored_at_ms: take.stored_at.as_secs_f64() * 1000.0,
+            })
             .collect(),
     }
 }
@@ -98,16 +103,20 @@ fn pod(slot: &Slot) -> PodStatus {
         gaps: sum(&metrics.gaps_announced_total, &[]),
         parked: sum(&metrics.events_parked, &[]),
         peers: sum(&metrics.peers, &[("state", "alive")]),
+        lapsed: sum(&metrics.peers, &[("state", "lapsed")]),
     }
 }
 
 /// The sum over all series that have these labels.
 fn sum(metric: &impl Collector, labels: &[(&str, &str)]) -> f64 {
     let families = metric.collect();
-    let series = families.iter().flat_map(|family| family.get_metric().iter().map(move |series| (family.get_field_type(), series)));
+    let series =
+        families.iter().flat_map(|family| family.get_metric().iter().map(move |series| (family.get_field_type(), series)));
     series
         .filter(|(_, series)| {
-            labels.iter().all(|(name, value)| series.get_label().iter().any(|pair| pair.name() == *name && pair.value() == *value))
+            labels
+                .iter()
+                .all(|(name, value)| series.get_label().iter().any(|pair| pair.name() == *name && pair.value() == *value))
         })
         .map(|(kind, series)| match kind {
             MetricType::COUNTER => series.get_counter().get_value(),

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails has to say where")]
 
 mod auth;
+mod console;
 mod contracts;
+mod docs;
 mod fleet;
 mod grpc;
 mod http;

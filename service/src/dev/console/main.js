@@ -58,7 +58,7 @@ function podCard(id) {
     node.dataset.ready = pod.ready;
     badge.className = `badge ${state}`;
     say(badge, state === "unready" ? "not ready" : state);
-    say(address, `${pod.address} · sees ${pod.peers} ${pod.peers === 1 ? "peer" : "peers"}${pod.parked ? ` · ${pod.parked} parked` : ""}`);
+    say(address, `${pod.address} · sees ${pod.peers} ${pod.peers === 1 ? "peer" : "peers"}${pod.lapsed ? ` · ${pod.lapsed} lapsed` : ""}${pod.parked ? ` · ${pod.parked} parked` : ""}`);
     say(sockets, pod.sockets);
     say(taken, pod.taken);
     say(handed, pod.handed_over);

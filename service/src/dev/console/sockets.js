@@ -55,8 +55,11 @@ class Card {
       token: () => token(person.kind, person.kind === "admin"
         ? { admin_id: person.name, expires_in_seconds: life }
         : { company_id: COMPANY, agent_id: AGENT, user_id: person.name, expires_in_seconds: life }),
-      idle: 15_000,
-      answerTimeout: 5_000,
+      // The page shows latencies, so it waits less for stragglers than others do.
+      hold: 5,
+      // A frozen pod is taken for dead sooner than its sockets leave it: time to thaw it and see the gap.
+      idle: 20_000,
+      answerTimeout: 10_000,
       connectTimeout: 8_000,
     });
     for (const type of ["state", "ready", "event", "gap", "chat", "error", "close"]) {
