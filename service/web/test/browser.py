@@ -8,6 +8,7 @@ chromedriver, and nothing of Python beyond its own library. Every wait is for a 
 
 import base64
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -20,6 +21,9 @@ import urllib.request
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 DEADLINE = 25
+# UPDATE_DOCS=1 also writes these pictures of the README.
+IMAGES = pathlib.Path(__file__).parents[3] / "docs/images"
+DOCUMENTED = ("console-light-wide.webp", "console-dark-wide.webp")
 CHAT = "62811200345@s.whatsapp.net"
 
 
@@ -161,6 +165,9 @@ class Browser:
         overflow = self.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         shot = self.cdp("Page.captureScreenshot", format="png", captureBeyondViewport=full)
         (self.out / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+        if os.environ.get("UPDATE_DOCS") and (images := IMAGES / f"{name}.webp").name in DOCUMENTED:
+            shot = self.cdp("Page.captureScreenshot", format="webp", quality=82, captureBeyondViewport=full)
+            images.write_bytes(base64.b64decode(shot["data"]))
         self.cdp("Emulation.clearDeviceMetricsOverride")
         assert overflow <= 0, f"{name}: the page is {overflow} px wider than the window"
 
@@ -507,18 +514,28 @@ def test_client_with_an_expired_token_stays_away_until_it_is_told(browser, fleet
 
 
 def test_page_is_worth_a_look_in_light_and_dark_wide_and_narrow(browser, fleet):
-    open_pair(browser)
+    sari, budi = open_pair(browser)
     ready(browser, open_socket(browser, "root", "dev-3"))
+    before = 0
     for kind in ("messages", "chats", "agents", "messages", "messages"):
         browser.click(f"#publish [value={kind}] + span")
-        publish(browser)
+        before = publish(browser)
     browser.click("#burst")
-    time.sleep(6)
+    seq = until("all of them are stored", lambda: (said := re.search(r"\d+", browser.text("#published"))) and int(said[0]) >= before + 50 and int(said[0]))
+    got(browser, sari, seq)
+    browser.click(f"{budi} .take-over")
+    browser.sees("budi's first socket is closed", f"{budi}[data-state=closed]")
+    act(browser, "dev-3", "freeze")
+    phase(browser, "dev-3", "frozen")
     browser.js("scrollTo(0, 0)")
+    # The charts want a few points to show.
+    time.sleep(4)
     for dark in (False, True):
         tone = "dark" if dark else "light"
         browser.shoot(f"console-{tone}-wide", 1280, 1180, dark)
         browser.shoot(f"console-{tone}-narrow", 360, 2600, dark)
+    act(browser, "dev-3", "thaw")
+    mended(browser, fleet)
 
 
 def main():

@@ -281,3 +281,17 @@ test("connect() is the short way, and connecting twice opens one socket", async 
   await settle();
   assert.equal(FakeSocket.all.length, 1);
 });
+
+test("the types name every option, event and default of the source", () => {
+  const [source, types] = [file("client.js"), file("client.d.ts")];
+  const defaults = [.../const DEFAULTS = {([^}]*)}/.exec(source)[1].matchAll(/(\w+): (\d+)/g)].map(([, name, value]) => [name, Number(value)]);
+  assert.equal(defaults.length, 7);
+  for (const [name, value] of defaults) {
+    const comment = new RegExp(`/\\*\\*([^*]*)\\*/\\s*${name}\\?: number;`).exec(types);
+    assert.ok(comment, `${name} is not in client.d.ts`);
+    assert.ok(comment[1].replaceAll(/(?<=\d) (?=\d)/g, "").includes(`default ${value}`), `the default of ${name}`);
+  }
+  const options = /const { ([^}]*) } = this.#options;/.exec(source)[1].split(", ");
+  for (const name of [...options, "chat", "random", "fetch", "WebSocket"]) assert.match(types, new RegExp(`\\b${name}\\??: `), name);
+  for (const [, name] of source.matchAll(/#emit\("(\w+)"/g)) assert.match(types, new RegExp(`\\b${name}: CustomEvent`), name);
+});

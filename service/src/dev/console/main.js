@@ -4,7 +4,7 @@ import { call, fleet, isUp, publish, refresh } from "./api.js";
 import { sample } from "./charts.js";
 import { $, choices, el, say } from "./dom.js";
 import * as events from "./events.js";
-import { explain, latencies, open, seen } from "./sockets.js";
+import { latencies, open, seen, update } from "./sockets.js";
 
 const PERIOD = 500;
 const BURST = 50;
@@ -101,7 +101,7 @@ function draw() {
   }
   choices($("#open").elements.pod, fleet.pods.map((pod) => [pod.id, pod.id]));
   for (const name of Object.keys(BACKENDS)) backends[name](fleet[name]);
-  explain();
+  update();
 }
 
 async function tick() {

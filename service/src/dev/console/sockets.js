@@ -86,10 +86,16 @@ class Card {
   on_ready({ pod, chat, reconnected }) {
     this.current = pod;
     this.node.dataset.pod = pod;
-    say(this.pod, pod);
+    this.mark();
     this.pod.style.setProperty("--pod", podColor(pod));
     this.#show(chat);
     this.#note(reconnected ? `ready again on ${pod}: load the state anew` : `ready on ${pod}`);
+  }
+
+  /** Says what the pod of this socket does, where that is not its best. */
+  mark() {
+    const phase = podOf(this.current)?.phase;
+    if (this.current) say(this.pod, phase && phase !== "running" ? `${this.current} (${phase})` : this.current);
   }
 
   on_chat({ chat_id }) {
@@ -182,4 +188,10 @@ export function open(person, pod, life) {
   arrange();
 }
 
-export const explain = () => cards.forEach((card) => card.explain());
+/** Brings the cards up to what is known now. */
+export function update() {
+  for (const card of cards) {
+    card.mark();
+    card.explain();
+  }
+}
