@@ -525,6 +525,10 @@ def test_page_is_worth_a_look_in_light_and_dark_wide_and_narrow(browser, fleet):
     got(browser, sari, seq)
     browser.click(f"{budi} .take-over")
     browser.sees("budi's first socket is closed", f"{budi}[data-state=closed]")
+    again = "[data-user=budi][data-state=ready]"
+    browser.sees("the new one has the chat", f"{again}[data-chat='{CHAT}']")
+    for _ in range(3):
+        got(browser, again, publish(browser))
     act(browser, "dev-3", "freeze")
     phase(browser, "dev-3", "frozen")
     browser.js("scrollTo(0, 0)")

@@ -85,7 +85,7 @@ class Chart {
 const charts = {
   sockets: new Chart("chart-sockets", "Sockets per pod", "", 4),
   events: new Chart("chart-events", "Events a second", "", 5),
-  latency: new Chart("chart-latency", "Stream to page", "ms", 5),
+  latency: new Chart("chart-latency", "Stream to page, ms", "", 5),
   gaps: new Chart("chart-gaps", "Gaps and closes", "", 4),
 };
 $("#charts").append(...Object.values(charts).map((chart) => chart.node));
