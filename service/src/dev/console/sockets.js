@@ -40,12 +40,13 @@ class Card {
       const others = fleet.pods.filter((other) => isUp(other) && other.id !== this.current);
       open(person, (others[0] ?? podOf(this.current) ?? fleet.pods[0]).id, life);
     };
+    this.takeOver = el("button", { type: "button", class: "small take-over", title: "The same user opens a socket on another pod", onclick: takeOver }, "Take over");
     this.node = el("article", { class: "socket", "data-user": person.name, "data-number": number },
       el("header", {}, el("h3", {}, `${person.name} `, el("span", { class: "muted" }, `#${number}`)), this.badge),
       el("div", { class: "sub" }, this.pod, this.chat),
       el("div", { class: "row" },
         person.kind === "user" ? this.select : null,
-        el("button", { type: "button", class: "small take-over", onclick: takeOver }, "Take over"),
+        this.takeOver,
         this.again,
         el("button", { type: "button", class: "small close", onclick: () => this.remove() }, "Close")),
       this.#log);
@@ -81,6 +82,7 @@ class Card {
     say(this.badge, state);
     this.node.dataset.state = state;
     this.again.hidden = state !== "closed";
+    this.takeOver.hidden = state === "closed";
   }
 
   on_ready({ pod, chat, reconnected }) {
