@@ -180,6 +180,12 @@ impl Gateway {
         self.grpc.local_addr()
     }
 
+    /// What `/ready` says.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
     /// The owner of this pod's tasks, for what is to live as long as the pod.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {

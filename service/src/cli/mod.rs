@@ -13,7 +13,7 @@ pub mod token;
 
 use std::{error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Problem, Secrets, Sources, host_name, pod_id},
@@ -57,6 +57,11 @@ enum Command {
     Publish(publish::Args),
     /// Checks the configuration and prints what is in force, without secrets.
     CheckConfig,
+    /// Prints the completions of a shell: `source <(daisi-ws-service completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Asks a pod on this host how it is: exit code 0 if it is well, else 1.
     Healthcheck(healthcheck::Args),
 }
@@ -100,7 +105,9 @@ impl CliError {
         match self {
             Self::Config(error) => {
                 let lines = error.problems.iter().map(|problem| format!("\n  {problem}"));
-                lines.fold("error: the configuration is not valid:".to_owned(), |text, line| text + &line)
+                let listed = lines.fold("error: the configuration is not valid:".to_owned(), |text, line| text + &line);
+                listed
+                    + "\nSet these in the file or the environment (docs/configuration.md has every key); `dev` needs no configuration."
             }
             other => format!("error: {other}"),
         }
@@ -156,6 +163,12 @@ fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Res
             block_on(publish::run(args, &config, io::stdin(), out))?
         }
         Command::CheckConfig => check_config::run(sources, out),
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics where it can't write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "daisi-ws-service", &mut script);
+            Ok(out.write_all(&script)?)
+        }
         Command::Healthcheck(args) => healthcheck::run(&args, sources),
     }
 }
@@ -224,6 +237,17 @@ mod tests {
         assert_eq!((code, errors.as_str()), (0, ""));
         for name in ["serve", "dev", "token", "publish", "check-config", "healthcheck"] {
             assert!(out.contains(name), "{out}");
+        }
+    }
+
+    #[test]
+    fn completions_know_every_command() {
+        for shell in ["bash", "zsh", "fish"] {
+            let (code, out, errors) = command(&["completions", shell], &[]);
+            assert_eq!((code, errors.as_str()), (0, ""));
+            for name in ["serve", "dev", "token", "publish", "check-config", "healthcheck", "completions"] {
+                assert!(out.contains(name), "{shell}: {name}");
+            }
         }
     }
 

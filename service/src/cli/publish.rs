@@ -70,7 +70,9 @@ pub async fn publish_event(target: &Target, subject: &str, event: &[u8], config:
 async fn publish_to_dev_fleet(url: &str, subject: &str, event: &[u8]) -> Result<u64, CliError> {
     let url: Uri = format!("{}{}", url.trim_end_matches('/'), dev::publish_path(subject)).parse().map_err(CliError::failed)?;
     let asked = tokio::time::timeout(DEV_FLEET_TIMEOUT, plain_http::ask("POST", &url, event)).await;
-    let answer = asked.map_err(|_| CliError::failed(format!("{url} did not answer in time")))??;
+    let answer = asked
+        .unwrap_or_else(|_| Err(CliError::failed(format!("{url} did not answer in time"))))
+        .map_err(|error| CliError::failed(format!("{error}; is a fleet running there? `daisi-ws-service dev` starts one")))?;
     let sequence = serde_json::from_str::<serde_json::Value>(&answer.body).ok().and_then(|body| body["seq"].as_u64());
     match (answer.status, sequence) {
         (200, Some(sequence)) => Ok(sequence),

@@ -49,6 +49,8 @@ pub struct Server {
     pub enable_reflection: bool,
     /// Origins that browsers may come from; empty: any.
     pub allowed_origins: Vec<String>,
+    /// Serve the browser client at `/client.js`.
+    pub serve_client: bool,
     /// A dependency may be away this long before `/ready` says so.
     #[serde(rename = "ready_grace_seconds", with = "seconds")]
     pub ready_grace: Duration,

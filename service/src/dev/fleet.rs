@@ -1,20 +1,21 @@
 //! Starts the pods of a dev fleet and runs them until a signal.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
-
-use futures_util::future::join_all;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
-    publish::{self, Sink},
+    control,
+    publish::Sink,
+    slot::{ChangeError, Common, Slot},
     welcome,
 };
 use crate::{
-    adapters::{
-        grpc::GrpcServerError,
-        memory::{
-            store::Store,
-            stream::{Stream, StreamOptions},
-        },
+    adapters::memory::{
+        store::Store,
+        stream::{Stream, StreamOptions},
     },
     application::{
         auth::TokenKeys,
@@ -22,9 +23,10 @@ use crate::{
         token::KeyError,
     },
     clock,
-    config::{Config, ConfigWatch},
-    gateway::{Gateway, StartError, StoreChoice, StreamChoice},
-    lifecycle::Shutdown,
+    config::Config,
+    domain::ids::PodId,
+    gateway::{StartError, StoreChoice, StreamChoice},
+    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
 
@@ -50,7 +52,7 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// A pod could not start; if its port is taken, choose others with `--port`.
-    #[error("pod {pod} can't start: {source}")]
+    #[error("pod {pod} can't start: {source}; if the port is taken, choose others with --port")]
     Start {
         /// Which.
         pod: String,
@@ -69,9 +71,9 @@ pub enum FleetError {
     /// The process may not listen to signals.
     #[error("can't listen to signals: {0}")]
     Signals(#[from] std::io::Error),
-    /// A pod's server for peers failed.
-    #[error(transparent)]
-    Peers(#[from] GrpcServerError),
+    /// A pod was not to be started: a fault of ours.
+    #[error("{0}")]
+    Order(String),
 }
 
 /// A ready-made token.
@@ -88,9 +90,9 @@ pub struct Ticket {
 /// Pods that are bound and started.
 #[derive(Debug)]
 pub struct Fleet {
-    pods: Vec<Gateway>,
+    inner: Arc<control::Fleet>,
     shutdown: Shutdown,
-    api_key: String,
+    pods: Tasks,
     tickets: Vec<Ticket>,
     plan: Plan,
 }
@@ -103,61 +105,49 @@ impl Fleet {
     pub async fn start(plan: &Plan, config: &Config) -> Result<Self, FleetError> {
         let mut settings = config.clone();
         settings.server.bind_address = Ipv4Addr::LOCALHOST.into();
-        settings.server.grpc_port = 0;
-        settings.server.grpc_advertise_address = String::new();
+        settings.server.serve_client = true;
         settings.app.shutdown_timeout = settings.app.shutdown_timeout.min(SHUTDOWN_TIMEOUT);
-        let store = match &plan.redis {
-            Some(address) => {
-                settings.redis.address.clone_from(address);
-                StoreChoice::Redis
-            }
-            None => StoreChoice::Memory(Store::new()),
-        };
-        let (stream, sink) = match &plan.nats {
-            Some(url) => {
-                settings.nats.url.clone_from(url);
-                (StreamChoice::Nats, Sink::Nats(Arc::new(settings.nats.clone())))
-            }
-            None => {
-                let options = StreamOptions {
-                    ack_wait: settings.app.nats_ack_wait,
-                    max_ack_pending: settings.app.nats_max_ack_pending,
-                    ..StreamOptions::default()
-                };
-                let stream = Stream::new(options);
-                (StreamChoice::Memory(stream.clone()), Sink::Memory(stream))
-            }
-        };
+        let (backends, sink) = backends(plan, &mut settings);
         let shutdown = Shutdown::default();
-        let mut pods = Vec::new();
+        let metrics = Arc::new(Metrics::new()?);
+        let tasks = |name| Tasks::new(shutdown.clone(), Arc::clone(&metrics), tracing::info_span!("fleet", part = name));
+        let (doors, pods) = (tasks("doors"), tasks("pods"));
+        let common = Common { settings: &settings, backends: &backends, fleet: &shutdown, doors: &doors, pods: &pods };
+        let mut slots = Vec::new();
         for number in 0..plan.pods {
-            let mut settings = settings.clone();
-            settings.server.pod_id = format!("dev-{}", number + 1);
-            settings.server.http_port = if plan.base_port == 0 { 0 } else { plan.base_port + number };
-            let pod = settings.server.pod_id.clone();
-            let metrics = Arc::new(Metrics::with(config.telemetry.metrics)?);
-            let config = ConfigWatch::fixed(settings, Arc::clone(&metrics));
-            // A pod ends with the fleet, and the end of one (its hard token) leaves the others alone.
-            let own = Shutdown { soft: shutdown.soft.child_token(), hard: shutdown.hard.child_token() };
-            let extra = Some(publish::routes(sink.clone()));
-            let gateway = Box::pin(Gateway::bind(&config, (store.clone(), stream.clone()), own, &metrics, extra)).await;
-            pods.push(gateway.map_err(|source| FleetError::Start { pod, source })?);
+            let port = if plan.base_port == 0 { 0 } else { plan.base_port + number };
+            let id = PodId::parse(&format!("dev-{}", number + 1))
+                .map_err(|source| FleetError::Start { pod: format!("dev-{}", number + 1), source: source.into() })?;
+            slots.push(Arc::new(Slot::new(id, port, &common).await?));
         }
         let minter = Minter::new(TokenKeys::parse(&settings.auth)?, clock::now);
-        let api_key = settings.auth.secret_token.expose().to_owned();
-        Ok(Self { pods, shutdown, api_key, tickets: tickets(&minter)?, plan: plan.clone() })
+        let tickets = tickets(&minter)?;
+        let (store, stream) = backends;
+        let inner = Arc::new(control::Fleet {
+            slots,
+            store,
+            stream,
+            minter,
+            max_token_ttl: settings.auth.max_token_ttl,
+            api_key: settings.auth.secret_token.expose().to_owned(),
+            sink,
+        });
+        for slot in &inner.slots {
+            Box::pin(slot.start(control::routes(&inner))).await.map_err(|source| start_error(&slot.id, source))?;
+        }
+        Ok(Self { inner, shutdown, pods, tickets, plan: plan.clone() })
     }
 
     /// Where the pods are, tokens for them, and commands to try: text for a terminal. It has secrets, made for this fleet alone.
     #[must_use]
     pub fn welcome(&self) -> String {
-        welcome::text(&self.plan, &self.pods, &self.api_key, &self.tickets)
+        welcome::text(&self.plan, &self.addresses(), self.api_key(), &self.tickets)
     }
 
-    /// The pods.
+    /// Name and address of each pod.
     #[must_use]
-    pub fn pods(&self) -> &[Gateway] {
-        &self.pods
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.inner.slots.iter().map(|slot| (slot.id.to_string(), slot.http.address())).collect()
     }
 
     /// The ready-made tokens.
@@ -169,7 +159,7 @@ impl Fleet {
     /// The key that browsers hold.
     #[must_use]
     pub fn api_key(&self) -> &str {
-        &self.api_key
+        &self.inner.api_key
     }
 
     /// Ends the fleet: the soft token drains it.
@@ -181,15 +171,52 @@ impl Fleet {
     /// Serves until a signal, then drains every pod.
     ///
     /// # Errors
-    /// When a pod's server for peers fails, or signals can't be heard.
+    /// When signals can't be heard.
     pub async fn run(self) -> Result<(), FleetError> {
-        let shutdown = self.shutdown.clone();
-        let pods = join_all(self.pods.into_iter().map(|pod| Box::pin(pod.run())));
-        let signals = shutdown.clone().obey_signals(|| {});
+        let drained = async {
+            self.shutdown.soft.cancelled().await;
+            self.pods.ended().await;
+        };
+        let signals = self.shutdown.clone().obey_signals(|| {});
         tokio::select! {
-            ended = pods => ended.into_iter().collect::<Result<(), _>>().map_err(FleetError::Peers),
+            () = drained => Ok(()),
             listened = signals => Ok(listened?),
         }
+    }
+}
+
+/// What the pods stand on, and where published events go.
+fn backends(plan: &Plan, settings: &mut Config) -> ((StoreChoice, StreamChoice), Sink) {
+    let store = match &plan.redis {
+        Some(address) => {
+            settings.redis.address.clone_from(address);
+            StoreChoice::Redis
+        }
+        None => StoreChoice::Memory(Store::new()),
+    };
+    let (stream, sink) = match &plan.nats {
+        Some(url) => {
+            settings.nats.url.clone_from(url);
+            (StreamChoice::Nats, Sink::Nats(Arc::new(settings.nats.clone())))
+        }
+        None => {
+            let options = StreamOptions {
+                ack_wait: settings.app.nats_ack_wait,
+                max_ack_pending: settings.app.nats_max_ack_pending,
+                ..StreamOptions::default()
+            };
+            let stream = Stream::new(options);
+            (StreamChoice::Memory(stream.clone()), Sink::Memory(stream))
+        }
+    };
+    ((store, stream), sink)
+}
+
+fn start_error(pod: &PodId, error: ChangeError) -> FleetError {
+    match error {
+        ChangeError::Start(source) => FleetError::Start { pod: pod.to_string(), source },
+        ChangeError::Metrics(error) => FleetError::Metrics(error),
+        other => FleetError::Order(other.to_string()),
     }
 }
 

@@ -1,35 +1,26 @@
 //! What a developer sees when the fleet is up.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use super::fleet::{Plan, Ticket};
-use crate::gateway::Gateway;
 
 /// Where things are and what to try. The commands work as they stand.
-pub(super) fn text(plan: &Plan, pods: &[Gateway], api_key: &str, tickets: &[Ticket]) -> String {
+pub(super) fn text(plan: &Plan, pods: &[(String, SocketAddr)], api_key: &str, tickets: &[Ticket]) -> String {
     let mut text = String::new();
     let store = plan.redis.as_ref().map_or("memory".to_owned(), |address| format!("redis at {address}"));
     let stream = if plan.nats.is_some() { "nats" } else { "memory" };
     let _ = writeln!(text, "\n{} pods are up. Sessions are kept in {store}, events come from {stream}.\n", pods.len());
-    for pod in pods {
-        let _ = writeln!(
-            text,
-            "  {:<7} http://{}   peers: {}   ready: http://{}/ready   metrics: http://{}/metrics",
-            pod.record().id,
-            pod.http_addr(),
-            pod.grpc_addr(),
-            pod.http_addr(),
-            pod.http_addr()
-        );
+    let Some((_, first)) = pods.first() else { return text };
+    let _ = writeln!(text, "Watch it, publish to it and break it in a browser:\n\n  http://{first}/\n");
+    for (id, address) in pods {
+        let _ = writeln!(text, "  {id:<7} http://{address}   ready: http://{address}/ready   metrics: http://{address}/metrics");
     }
     let _ = writeln!(text, "\nOpen a socket (any WebSocket client will do, on any pod; a second one takes the session over):\n");
-    for (ticket, pod) in tickets.iter().zip(pods.iter().cycle()) {
-        let address = pod.http_addr();
+    for (ticket, (_, address)) in tickets.iter().zip(pods.iter().cycle()) {
         let _ = writeln!(text, "  {:<5} ws://{address}{}?x-api-key={api_key}&token={}", ticket.name, ticket.path, ticket.token);
     }
-    let Some(first) = pods.first() else { return text };
-    let address = first.http_addr();
-    let publish = |subject: &str, event: &str| format!("  daisi-ws-service publish --url http://{address} {subject} '{event}'\n");
+    let program = program();
+    let publish = |subject: &str, event: &str| format!("  {program} publish --url http://{first} {subject} '{event}'\n");
     text.push_str("\nPublish an event, through any pod; select_chat decides who sees messages:\n\n");
     text.push_str(&publish(
         "wa.acme.agent-7.chats",
@@ -46,4 +37,13 @@ pub(super) fn text(plan: &Plan, pods: &[Gateway], api_key: &str, tickets: &[Tick
         "\nThe keys and tokens are this fleet's own and end with it. Ctrl-C drains the fleet; twice ends it at once.\n\n",
     );
     text
+}
+
+/// This program as a shell can call it from here: its own path, relative where that is shorter.
+fn program() -> String {
+    let Ok(path) = std::env::current_exe() else { return "daisi-ws-service".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if path.bytes().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

@@ -34,7 +34,7 @@ async fn try_it(plan: &Plan) {
     let welcome = fleet.welcome();
     let urls: Vec<String> = welcome.split_whitespace().filter(|word| word.starts_with("ws://")).map(str::to_owned).collect();
     assert_eq!(urls.len(), 3, "{welcome}");
-    let through = Target::DevFleet(format!("http://{}", fleet.pods()[2].http_addr()));
+    let through = Target::DevFleet(format!("http://{}", fleet.addresses()[2].1));
     let shutdown = fleet.shutdown().clone();
     let use_it = async {
         let mut clients = Vec::new();

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails has to say where")]
 
 mod auth;
+mod console;
 mod contracts;
 mod dashboards;
 mod dev;
+mod docs;
 mod fleet;
 mod grpc;
 mod http;

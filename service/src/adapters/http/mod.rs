@@ -3,6 +3,7 @@
 //! [`router`] says what is answered, [`HttpServer`] how bytes come and go. Refusals of the HTTP parser itself (a head over the limits, or no
 //! HTTP at all) are its own: a bare status, without request id or body.
 
+mod client;
 mod credentials;
 mod error;
 mod ops;
@@ -52,12 +53,14 @@ pub struct HttpParts {
 pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
     let HttpParts { config, auth, minter, connector, readiness, metrics, tasks } = parts;
     let drain = tasks.shutdown().soft.clone();
+    let client = if config.borrow().server.serve_client { client::routes() } else { Router::new() };
     let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter };
     let ops = ops::Ops { config: config.clone(), readiness, metrics: Arc::clone(&metrics), drain };
     let doors = ws::Doors { config, auth, connector, metrics, tasks };
     ws::routes(doors)
         .merge(tokens::routes(mint))
         .merge(ops::routes(ops))
+        .merge(client)
         .merge(extra.unwrap_or_default())
         .fallback(async || HttpError::bad_request("there is nothing at this path").with_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || {

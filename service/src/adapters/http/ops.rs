@@ -24,6 +24,9 @@ use crate::{
 /// The Prometheus text format.
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
+/// Seconds after which a client that was told 503 may come back: a drain or a blip is over by then, or another pod was found.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
 /// What the answers are made of.
 #[derive(Clone)]
 pub(super) struct Ops {
@@ -70,7 +73,14 @@ async fn ready(State(ops): State<Ops>) -> Response {
     let ready = report.ready && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = Ready { status: if ready { "READY" } else { "NOT_READY" }, dependencies: dependencies(&report), draining };
-    (status, Json(body)).into_response()
+    // For the browser client, which can't see why a handshake was refused: any page may ask, and may read how long to stay away.
+    let mut response = (status, [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(body)).into_response();
+    if !ready {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_name(header::RETRY_AFTER));
+    }
+    response
 }
 
 fn dependencies(report: &ReadinessReport) -> Dependencies {

@@ -77,6 +77,12 @@ impl Store {
         self.change_faults(|faults| faults.down = down);
     }
 
+    /// Is it taken away from everybody?
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.lock().faults.down
+    }
+
     /// Freezes the store (calls fail after a time-out of 500 ms and do nothing), or thaws it.
     pub fn set_frozen(&self, frozen: bool) {
         self.change_faults(|faults| faults.frozen = frozen);

@@ -60,6 +60,17 @@ pub struct Headers {
     pub traceparent: Option<String>,
 }
 
+/// Which pod took an event last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// The event.
+    pub seq: u64,
+    /// The pod.
+    pub pod: PodId,
+    /// When the event was stored, since the Unix epoch.
+    pub stored_at: Duration,
+}
+
 /// The stream is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event stream is down")]
@@ -146,6 +157,18 @@ impl Stream {
         self.lock().terminated.iter().copied().collect()
     }
 
+    /// Who took the latest events with a sequence above `after`, in the order in which they were taken. The last thousand are known.
+    #[must_use]
+    pub fn takes(&self, after: u64) -> Vec<Take> {
+        self.lock().takes.iter().filter(|take| take.seq > after).cloned().collect()
+    }
+
+    /// Is it taken away from everybody?
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.lock().down
+    }
+
     /// Sequence of the last event; 0 if there was none.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
@@ -188,7 +211,9 @@ impl EventSource for StreamHandle {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
                     patience = None;
-                    (log.deliver(&self.stream.inner, max.max(1)), log.next_due())
+                    let events = log.deliver(&self.stream.inner, max.max(1));
+                    log.note_takes(&self.pod, &events);
+                    (events, log.next_due())
                 } else {
                     let until = *patience.get_or_insert_with(|| Instant::now() + OUTAGE_PATIENCE);
                     if until <= Instant::now() {

@@ -110,6 +110,23 @@ async fn ready_follows_the_dependencies_and_the_drain() {
 }
 
 #[tokio::test]
+async fn browsers_may_read_how_long_to_stay_away() {
+    let pod = Pod::start().await;
+    let answer = pod.get("/ready", "Origin: https://desk.example\r\n").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after"));
+    pod.all_up();
+    let answer = pod.get("/ready", "").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (200, None));
+}
+
+#[tokio::test]
+async fn the_client_is_served_only_where_it_is_asked_for() {
+    Pod::start().await.get("/client.js", "").await.assert_error(404, "BadRequest");
+}
+
+#[tokio::test]
 async fn metrics_are_in_the_text_format() {
     let pod = Pod::start().await;
     pod.get("/ws/admin", "").await;

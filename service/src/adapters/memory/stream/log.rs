@@ -8,12 +8,15 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Headers, Inner};
+use super::{Headers, Inner, Take};
 use crate::{
     application::ports::{RawEvent, Settlement, Ticket},
     clock,
     domain::{event::StreamId, ids::PodId},
 };
+
+/// So many takes are remembered: what a person can look at.
+const TAKES: usize = 1000;
 
 #[derive(Debug, Clone)]
 struct Stored {
@@ -40,6 +43,7 @@ pub(super) struct Log {
     next: Option<u64>,
     pending: BTreeMap<u64, Pending>,
     pub(super) terminated: BTreeSet<u64>,
+    pub(super) takes: VecDeque<Take>,
     pub(super) down: bool,
     pub(super) cut: HashSet<PodId>,
 }
@@ -111,6 +115,14 @@ impl Log {
         next += new;
         self.next = Some(next);
         deliver.into_iter().filter_map(|seq| self.deliver_one(inner.id, seq, due)).collect()
+    }
+
+    /// Remembers that the pod took the events.
+    pub(super) fn note_takes(&mut self, pod: &PodId, events: &[RawEvent]) {
+        let takes = events.iter().map(|event| Take { seq: event.seq, pod: pod.clone(), stored_at: event.stored_at });
+        self.takes.extend(takes);
+        let over = self.takes.len().saturating_sub(TAKES);
+        self.takes.drain(..over);
     }
 
     fn deliver_one(&mut self, stream: StreamId, seq: u64, due: Instant) -> Option<RawEvent> {
