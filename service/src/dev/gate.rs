@@ -18,6 +18,8 @@ use crate::lifecycle::Tasks;
 const MAX_CONNECTIONS: usize = 4096;
 /// Bytes on their way through, a direction.
 const BUFFER: usize = 16 * 1024;
+/// How long what a pod said last may take to come through a door that was shut behind it: a process that ends leaves its bytes to the kernel, too.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Wait after an accept failed for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -61,7 +63,7 @@ impl Gate {
         self.state.send_replace(State { to: Some(to), frozen: false });
     }
 
-    /// Breaks every connection, and each new one at once.
+    /// Breaks every connection, once what came from the pod is through, and each new one at once.
     pub(super) fn shut(&self) {
         self.state.send_replace(State::default());
     }
@@ -98,8 +100,12 @@ async fn pass(outside: TcpStream, state: &mut watch::Receiver<State>) {
     let ((from_outside, to_outside), (from_inside, to_inside)) = (outside.into_split(), inside.into_split());
     let mut moved = state.clone();
     let (inward, outward) = (state.clone(), state.clone());
+    let cut = async {
+        let _ = moved.wait_for(|now| now.to != Some(to)).await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
     tokio::select! {
-        _ = moved.wait_for(|now| now.to != Some(to)) => {}
+        () = cut => {}
         _ = async { tokio::join!(pump(from_outside, to_inside, inward), pump(from_inside, to_outside, outward)) } => {}
     }
 }
@@ -111,10 +117,10 @@ async fn thawed(state: &mut watch::Receiver<State>) -> Option<SocketAddr> {
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>) {
     let mut buffer = vec![0; BUFFER];
-    while thawed(&mut state).await.is_some() {
+    while state.wait_for(|now| !now.frozen).await.is_ok() {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { break };
         // What was read while the door froze waits too.
-        if thawed(&mut state).await.is_none() || to.write_all(&buffer[..read]).await.is_err() {
+        if state.wait_for(|now| !now.frozen).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }
