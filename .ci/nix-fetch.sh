@@ -20,7 +20,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || give_up "apt-
 mirror=${DEB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | awk '/\/debian\/$/ { u = $0 } END { print u }')}
 [[ $mirror ]] || give_up "apt knows no Debian mirror"
 
-rm -rf "$dir/fetch" "$dir/root" "$dir/bin"
+rm -rf "${dir:?}"/{fetch,root,bin}
 state=$dir/fetch
 mkdir -p "$state"/{lists/partial,cache/archives/partial} "$dir"/{root,bin,conf}
 # No package counts as installed, so that every library comes along.

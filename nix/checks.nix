@@ -71,6 +71,7 @@ in
   fmt = craneLib.cargoFmt {
     src = tree;
     inherit (workspace) pname version;
+    cargoExtraArgs = "--all";
   };
   clippy = craneLib.cargoClippy (
     cargo // { cargoClippyExtraArgs = "--all-targets -- --deny warnings"; }
@@ -117,7 +118,7 @@ in
   nix = check "nix" [ nixfmt ] "nixfmt --check flake.nix nix/*.nix nix/stub/*/*.nix";
   scripts = check "scripts" [
     shellcheck
-  ] "shellcheck --shell bash --external-sources .ci/* nix/*.sh";
+  ] "shellcheck --shell bash --severity warning .ci/* nix/*.sh e2e/*.sh";
 }
 // whenThere ../dashboards/prometheus {
   promtool = check "promtool" [ prometheus ] ''

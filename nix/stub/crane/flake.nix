@@ -67,7 +67,7 @@
               cp ${host.cargoTarget}/${host.rustTarget}/debug/daisi-ws-service $out/bin/
             '')
           );
-          cargoFmt = only [ ] (cargo "-fmt" (_: "cargo fmt --all --check; touch $out"));
+          cargoFmt = only [ ] (cargo "-fmt" (arguments: "cargo fmt ${arguments} -- --check; touch $out"));
           cargoClippy = only [ "cargoClippyExtraArgs" ] (
             all: cargo "-clippy" (arguments: "cargo clippy ${arguments} ${all.cargoClippyExtraArgs}; touch $out") all
           );
