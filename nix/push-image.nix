@@ -2,6 +2,7 @@
 {
   writeShellApplication,
   coreutils,
+  gzip,
   jq,
   skopeo,
   images,
@@ -11,6 +12,7 @@ writeShellApplication {
   meta.description = "Pushes the image of both architectures under one name";
   runtimeInputs = [
     coreutils
+    gzip
     jq
     skopeo
   ];

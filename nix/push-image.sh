@@ -15,8 +15,14 @@ layout=$work/layout
 
 # Nothing is verified by signature here: the archives come from this very build.
 copy() { skopeo --insecure-policy copy --quiet "$@"; }
-copy "docker-archive:$IMAGE_AMD64" "oci:$layout:amd64"
-copy "docker-archive:$IMAGE_ARM64" "oci:$layout:arm64"
+add() {
+  # Older skopeos read no compressed archive.
+  gzip -dc "$2" >"$work/archive.tar"
+  copy "docker-archive:$work/archive.tar" "oci:$layout:$1"
+  rm "$work/archive.tar"
+}
+add amd64 "$IMAGE_AMD64"
+add arm64 "$IMAGE_ARM64"
 
 # One index that names both, as a blob of the layout, which then lists it alone.
 entry() {
