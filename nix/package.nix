@@ -1,0 +1,57 @@
+# The gateway, by crane: dependencies are a derivation of their own, so that a change of the code compiles only the code.
+{
+  lib,
+  pkgs,
+  rustc,
+  crane,
+  # The commit, for `--version`. It goes into the last step alone: a new commit builds no dependency again.
+  revision,
+}:
+let
+  craneLib = crane.mkLib pkgs;
+  workspace = (lib.importTOML ../Cargo.toml).workspace.package;
+
+  # What cargo reads: not the documents, manifests and dashboards beside it, whose changes shall build nothing.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../Cargo.toml
+      ../Cargo.lock
+      ../proto
+      ../service
+      # Not built here, but a member of the workspace, without which cargo refuses the manifest.
+      (lib.fileset.maybeMissing ../e2e)
+    ];
+  };
+
+  commonArgs = {
+    inherit src;
+    pname = "daisi-ws-service";
+    inherit (workspace) version;
+    strictDeps = true;
+    # The features of the gateway alone: with the whole workspace, those that only tests ask for would be in it too.
+    cargoExtraArgs = "--locked -p daisi-ws-service";
+    # checks.nix runs the tests, on a profile that compiles faster.
+    doCheck = false;
+  };
+in
+# Said here, where it can be understood, and not by cargo an hour into the build.
+assert lib.assertMsg (lib.versionAtLeast rustc.version workspace.rust-version)
+  "this nixpkgs has rustc ${rustc.version}, and Cargo.toml asks for ${workspace.rust-version}";
+craneLib.buildPackage (
+  commonArgs
+  // {
+    cargoArtifacts = craneLib.buildDepsOnly commonArgs;
+    env.DAISI_WS_REVISION = revision;
+    passthru = { inherit craneLib; };
+    meta = {
+      description = "WebSocket gateway between NATS JetStream and browsers";
+      mainProgram = "daisi-ws-service";
+      license = [
+        lib.licenses.mit
+        lib.licenses.asl20
+      ];
+      platforms = lib.platforms.linux;
+    };
+  }
+)
