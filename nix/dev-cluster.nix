@@ -6,7 +6,6 @@
   writeText,
   bash,
   coreutils,
-  emptyDirectory,
   gateway,
   grafana,
   nats-server,
@@ -98,8 +97,6 @@ let
   }
   // lib.listToAttrs (map (number: lib.nameValuePair "pod-${number}" (pod number)) pods);
 
-  shipped = path: if builtins.pathExists path then path else emptyDirectory;
-
   # JSON is YAML.
   config = writeText "daisi-ws-dev.yaml" (
     builtins.toJSON {
@@ -129,8 +126,8 @@ writeShellApplication {
     CLUSTER_CONFIG = config;
     PODS = lib.concatStringsSep " " pods;
     # The same rules and dashboards as everywhere.
-    RULES = shipped ../dashboards/prometheus;
-    DASHBOARDS = shipped ../dashboards/grafana;
+    RULES = ../dashboards/prometheus;
+    DASHBOARDS = ../dashboards/grafana;
   };
   derivationArgs.passthru = { inherit config; };
   text = builtins.readFile ./dev-cluster.sh;

@@ -42,7 +42,7 @@ export DAISI_WS_CONFIG=$DATA/config.yaml
 
 cat >"$DATA/prometheus.yml" <<YAML
 global: { scrape_interval: 5s, evaluation_interval: 5s }
-rule_files: ["$RULES/*.yml", "$RULES/*.yaml"]
+rule_files: ["$RULES/*.yaml"]
 scrape_configs:
   - job_name: daisi-ws-service
     static_configs: [{ targets: [$(IFS=,; echo "${targets[*]}")] }]
