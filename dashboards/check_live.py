@@ -202,10 +202,15 @@ async def steadily(work, seconds):
         await asyncio.sleep(seconds)
 
 
+async def expected(_):
+    """NATS is taken away on purpose."""
+
+
 async def publish(fleet, subject, payload):
     client = getattr(fleet, "publisher", None)
     if client is None or client.is_closed:
-        fleet.publisher = client = await nats.connect(f"nats://127.0.0.1:{fleet.nats}", max_reconnect_attempts=-1, reconnect_time_wait=0.5)
+        fleet.publisher = client = await nats.connect(f"nats://127.0.0.1:{fleet.nats}", max_reconnect_attempts=-1,
+                                                      reconnect_time_wait=0.5, error_cb=expected)
     await client.publish(subject, payload)
 
 
