@@ -20,7 +20,7 @@ import nats
 import websockets
 
 BINARY, API_KEY = os.environ["DAISI_WS_BINARY"], "browsers-hold-this-key"
-SOCKETS, EVENTS, ROUNDS = 50, 1000, int(os.environ.get("ROUNDS", "8"))
+SOCKETS, EVENTS, ROUNDS = 50, 3000, int(os.environ.get("ROUNDS", "8"))
 TICK = os.sysconf("SC_CLK_TCK")
 KEYS = {
     "DAISI_WS_AUTH_SECRET_TOKEN": API_KEY, "DAISI_WS_AUTH_TOKEN_GENERATION_ADMIN_KEY": "only-the-back-end-holds-this-key",

@@ -8,7 +8,7 @@ use daisi_ws_service::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsSource, Publisher},
     },
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, Ticket},
     domain::{
         event::{Address, EventKind},
         ids::PodId,
@@ -354,6 +354,23 @@ async fn limits_are_those_of_a_consumer_that_was_made_here(world: &dyn World) {
     assert_eq!((limits.ack_wait, limits.max_ack_pending), (DEFAULTS.ack_wait, DEFAULTS.max_ack_pending));
 }
 
+async fn the_lag_counts_what_waits_and_what_is_not_settled_over_all_pods(world: &dyn World) {
+    let (a, b) = (world.pod("a").await, world.pod("b").await);
+    world.publish(SUBJECT, "{}").await;
+    let event = one(&*a).await;
+    assert_eq!(b.lag().await.unwrap().ack_pending, 1);
+    settle(&*a, &[event], Settlement::Ack).await;
+    all_is_settled(world).await;
+    assert_eq!(b.lag().await.unwrap(), SourceLag { pending: 0, ack_pending: 0 });
+    a.close().await;
+    b.close().await;
+    world.publish(SUBJECT, "{}").await;
+    // Nobody asks for it any more.
+    assert_eq!(b.lag().await.unwrap(), SourceLag { pending: 1, ack_pending: 0 });
+    world.set_down(true).await;
+    assert!(b.lag().await.is_err());
+}
+
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -387,4 +404,5 @@ on_both! {
     a_pod_that_joins_later_takes_what_nobody_took,
     an_event_arrives_as_it_was_published,
     limits_are_those_of_a_consumer_that_was_made_here,
+    the_lag_counts_what_waits_and_what_is_not_settled_over_all_pods,
 }
