@@ -60,7 +60,9 @@ pub fn path(who: &Who) -> String {
 pub async fn open_path(to: SocketAddr, path: &str, token: &str, api_key: &str) -> Result<WebSocketStream<TcpStream>, WsError> {
     let stream = TcpStream::connect(to).await?;
     let mut request = format!("ws://{to}{path}?token={token}&x-api-key={api_key}").into_client_request()?;
-    request.headers_mut().insert("sec-websocket-protocol", tokio_tungstenite::tungstenite::http::HeaderValue::from_static("json.v1"));
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", tokio_tungstenite::tungstenite::http::HeaderValue::from_static("json.v1"));
     Ok(tokio_tungstenite::client_async(request, stream).await?.0)
 }
 
@@ -141,8 +143,11 @@ impl Client {
     /// When it takes too long.
     pub async fn ready(&self) -> Result<()> {
         let has_chat = matches!(self.ledger().who, Who::User { chat: Some(_), .. });
-        self.sees("the session is ready", |seen| if has_chat { *seen == Seen::ChatSelected } else { matches!(seen, Seen::Ready(_)) })
-            .await
+        self.sees(
+            "the session is ready",
+            |seen| if has_chat { *seen == Seen::ChatSelected } else { matches!(seen, Seen::Ready(_)) },
+        )
+        .await
     }
 
     /// Ends the session and returns its ledger.

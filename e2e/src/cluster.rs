@@ -94,7 +94,13 @@ fn pod_lookup(ip: &SharedIp) -> Lookup {
     })
 }
 
-async fn server(image: (&str, &str), name: &str, network: &str, command: &[&str], started: WaitFor) -> Result<ContainerAsync<GenericImage>> {
+async fn server(
+    image: (&str, &str),
+    name: &str,
+    network: &str,
+    command: &[&str],
+    started: WaitFor,
+) -> Result<ContainerAsync<GenericImage>> {
     let request = GenericImage::new(image.0, image.1).with_wait_for(started).with_container_name(name).with_network(network);
     let request = request.with_label(LABEL, std::process::id().to_string()).with_cmd(command.iter().copied());
     request.start().await.with_context(|| format!("{}:{} does not start: has e2e/images/ensure.sh been run?", image.0, image.1))

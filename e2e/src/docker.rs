@@ -52,8 +52,7 @@ impl Network {
         for attempt in 0..20 {
             let third = (first + attempt * 7) % 250;
             let (subnet, gateway) = (format!("10.213.{third}.0/24"), format!("10.213.{third}.1"));
-            let made =
-                docker(&["network", "create", "--label", &label, "--subnet", &subnet, "--gateway", &gateway, name]).await;
+            let made = docker(&["network", "create", "--label", &label, "--subnet", &subnet, "--gateway", &gateway, name]).await;
             match made {
                 Ok(_) => return Ok(Self { name: name.to_owned(), gateway: gateway.parse()? }),
                 Err(error) if error.to_string().contains("overlap") => {}

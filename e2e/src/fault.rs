@@ -2,12 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{
-    cluster::Cluster,
-    docker::docker,
-    pod::Pod,
-    proxy::Mode,
-};
+use crate::{cluster::Cluster, docker::docker, pod::Pod, proxy::Mode};
 
 /// Stops a container's processes where they are, as a host that hangs does.
 ///

@@ -28,7 +28,8 @@ pub struct Answer {
 pub async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
     let exchange = async {
         let mut socket = TcpStream::connect(to).await?;
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

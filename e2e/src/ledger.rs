@@ -157,9 +157,10 @@ impl Seen {
             ("event", Some(seq), Some(number)) => Self::Event { seq, number, subject: word("subject") },
             ("ready", ..) => Self::Ready(word("pod_id")),
             ("chat_selected", ..) => Self::ChatSelected,
-            ("gap", ..) => {
-                Self::Gap { range: frame.payload["first_seq"].as_u64().zip(frame.payload["last_seq"].as_u64()), reason: word("reason") }
-            }
+            ("gap", ..) => Self::Gap {
+                range: frame.payload["first_seq"].as_u64().zip(frame.payload["last_seq"].as_u64()),
+                reason: word("reason"),
+            },
             ("error", ..) => Self::Error(word("code")),
             _ => Self::Nonsense(text.to_owned()),
         }
@@ -196,8 +197,7 @@ mod tests {
     #[test]
     fn a_session_wants_its_own_and_nothing_else() {
         let subject = |company: &str, agent: &str, kind| Subject { company: company.into(), agent: agent.into(), kind };
-        let user =
-            Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: Some("c1".into()) };
+        let user = Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: Some("c1".into()) };
         assert!(user.wants(&subject("acme", "a1", Kind::Chats)));
         assert!(user.wants(&subject("acme", "a1", Kind::Messages("c1".into()))));
         assert!(!user.wants(&subject("acme", "a1", Kind::Messages("c2".into()))));

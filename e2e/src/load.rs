@@ -25,8 +25,8 @@ const AGENTS: usize = 3;
 const USERS: usize = 10;
 /// Chats of an agent; its users select them in turn.
 const CHATS: usize = 2;
-/// Between two events of one agent: 25 a second, 22 of which every one of its sessions sees.
-const PERIOD: Duration = Duration::from_millis(40);
+/// Between two events of one agent: 31 a second, of which every one of its sessions sees 28.
+const PERIOD: Duration = Duration::from_millis(32);
 /// Longest wait until everybody has a socket.
 const EVERYBODY: Duration = Duration::from_secs(60);
 /// Longest wait until everything that was stored is settled.
@@ -130,7 +130,8 @@ impl Load {
     /// # Errors
     /// When somebody has none in time.
     pub async fn everybody_is_connected(&self) -> Result<()> {
-        wait::until("everybody has a socket", EVERYBODY, || std::future::ready(self.clients.iter().all(Client::is_connected))).await
+        wait::until("everybody has a socket", EVERYBODY, || std::future::ready(self.clients.iter().all(Client::is_connected)))
+            .await
     }
 
     /// The number of lines in all ledgers.

@@ -92,7 +92,8 @@ fn sockets(ledger: &Ledger) -> Vec<Socket<'_>> {
     let starts: Vec<usize> =
         ledger.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.seen, Seen::Ready(_))).map(|(at, _)| at).collect();
     let ends = starts.iter().skip(1).copied().chain([ledger.entries.len()]);
-    let find = |entries: &[Entry], wanted: fn(&Seen) -> bool| entries.iter().find(|entry| wanted(&entry.seen)).map(|entry| entry.at);
+    let find =
+        |entries: &[Entry], wanted: fn(&Seen) -> bool| entries.iter().find(|entry| wanted(&entry.seen)).map(|entry| entry.at);
     let cut = starts.iter().zip(ends).map(|(start, end)| {
         let entries = &ledger.entries[*start..end];
         Socket {
@@ -207,7 +208,9 @@ impl Verdict {
                             }
                             _ => {
                                 self.misdelivered += 1;
-                                self.mistake(|| format!("{name}: got event {number} (seq {seq}) of {subject}, which is not its own"));
+                                self.mistake(|| {
+                                    format!("{name}: got event {number} (seq {seq}) of {subject}, which is not its own")
+                                });
                             }
                         }
                     }
@@ -337,7 +340,11 @@ mod tests {
         fn judge(self, fault: Option<(u32, u32)>) -> Verdict {
             let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "u".into(), chat: None };
             let ended = self.start + STEP * 60;
-            let fault = fault.map(|(began, end)| FaultTime { began: self.start + STEP * began, ended: self.start + STEP * end, stalls: true });
+            let fault = fault.map(|(began, end)| FaultTime {
+                began: self.start + STEP * began,
+                ended: self.start + STEP * end,
+                stalls: true,
+            });
             let ledgers = vec![Ledger { who, entries: self.entries }];
             Verdict::of(&Evidence { ledgers, published: self.published, started: self.start, ended }, fault)
         }

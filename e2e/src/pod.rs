@@ -84,7 +84,8 @@ impl Pod {
             request = request.with_env_var(name, value);
         }
         if let Some(folder) = around.config {
-            request = request.with_env_var("DAISI_WS_CONFIG", "/config/config.yaml").with_mount(Mount::bind_mount(folder, "/config"));
+            request =
+                request.with_env_var("DAISI_WS_CONFIG", "/config/config.yaml").with_mount(Mount::bind_mount(folder, "/config"));
         }
         let started = request.start().await.context("the pod does not start: has compose/image.sh made its image?")?;
         let pod = Self {
@@ -140,9 +141,9 @@ impl Pod {
     /// The sum of a metric over its labels that contain `labels`; none if the pod does not answer.
     pub async fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let text = http::get(self.http().ok()?, "/metrics").await.ok()?.body;
-        let lines = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
-        });
+        let lines = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels)));
         Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 

@@ -197,7 +197,8 @@ mod tests {
                 });
             }
         });
-        let proxy = Proxy::start(Ipv4Addr::LOCALHOST.into(), Arc::new(move || Box::pin(async move { Some(server) }))).await.unwrap();
+        let proxy =
+            Proxy::start(Ipv4Addr::LOCALHOST.into(), Arc::new(move || Box::pin(async move { Some(server) }))).await.unwrap();
         let client = TcpStream::connect(proxy.address).await.unwrap();
         (proxy, client, tasks)
     }

@@ -25,7 +25,8 @@ pub struct Measured {
 /// A folder for what the harness writes, under the build's own.
 #[must_use]
 pub fn folder(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     target.join("e2e").join(name)
 }
 
@@ -79,7 +80,8 @@ fn closes(closes: &BTreeMap<u16, usize>) -> String {
     if closes.is_empty() {
         return "0".to_owned();
     }
-    let words = closes.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
+    let words =
+        closes.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
     words.collect::<Vec<_>>().join(", ")
 }
 

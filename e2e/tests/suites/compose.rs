@@ -33,7 +33,8 @@ impl Environment {
     }
 
     fn up(files: &[&'static str]) -> Self {
-        let made = std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets.sh")).output().unwrap();
+        let made =
+            std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets.sh")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // No label of the harness: compose has its own.
@@ -102,11 +103,13 @@ async fn the_plain_environment_serves_through_one_url_and_survives_a_dead_pod() 
 async fn the_secure_environment_serves_and_refuses_whoever_has_no_password() {
     let environment = Environment::up(&["compose.yaml", "compose.secure.yaml"]);
     environment.serves().await;
-    let tls = ["exec", "-T", "redis", "redis-cli", "--tls", "--cacert", "/etc/redis/ca.crt", "-h", "localhost", "get", "routes:epoch"];
+    let tls =
+        ["exec", "-T", "redis", "redis-cli", "--tls", "--cacert", "/etc/redis/ca.crt", "-h", "localhost", "get", "routes:epoch"];
     assert!(environment.run(&tls).contains("NOAUTH"));
     let plain = environment.command(&["exec", "-T", "redis", "redis-cli", "ping"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&plain.stdout).contains("PONG"), "Redis answers without TLS");
-    let stranger = ["-e", "DAISI_WS_NATS_PASSWORD_FILE=", "-e", "DAISI_WS_NATS_USER=stranger", "-e", "DAISI_WS_NATS_PASSWORD=wrong"];
+    let stranger =
+        ["-e", "DAISI_WS_NATS_PASSWORD_FILE=", "-e", "DAISI_WS_NATS_USER=stranger", "-e", "DAISI_WS_NATS_PASSWORD=wrong"];
     let mut words = vec!["exec", "-T"];
     words.extend_from_slice(&stranger);
     words.extend_from_slice(&["pod-b", "/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", "{}"]);

@@ -37,7 +37,9 @@ async fn refused(cluster: &Cluster, pod: usize, token: &str) -> Option<u16> {
 async fn redis_is_away(cluster: &Cluster, pods: &[usize], token: &str) {
     for pod in pods {
         // What is refused first may have waited for the time-out of a command on a connection that was good until now.
-        wait::until("new sessions are refused", SOON, || async { refused(cluster, *pod, token).await == Some(503) }).await.unwrap();
+        wait::until("new sessions are refused", SOON, || async { refused(cluster, *pod, token).await == Some(503) })
+            .await
+            .unwrap();
         let started = Instant::now();
         assert_eq!(refused(cluster, *pod, token).await, Some(503));
         assert!(started.elapsed() < REFUSED, "refused after {:?}", started.elapsed());

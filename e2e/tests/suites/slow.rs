@@ -61,7 +61,8 @@ async fn slow_client() {
             }
         }
         assert!(!gaps.is_empty(), "nothing was dropped: the test is too small");
-        let silent = owed.iter().filter(|seq| !got.contains(seq) && !gaps.iter().any(|(first, last)| (first..=last).contains(seq)));
+        let silent =
+            owed.iter().filter(|seq| !got.contains(seq) && !gaps.iter().any(|(first, last)| (first..=last).contains(seq)));
         assert_eq!(silent.count(), 0, "silently lost; gaps {gaps:?}");
         assert!(got.is_subset(&owed));
         Ok(until_now(began, false))
@@ -116,7 +117,8 @@ async fn trickling_client() {
         read(Instant::now() + Duration::from_secs(3)).await;
         // It fell behind, caught up and missed nothing.
         let records = load.publisher.records();
-        let owed = records.iter().filter(|event| thin.wants(&event.subject) && event.started > began && event.stored < time.ended);
+        let owed =
+            records.iter().filter(|event| thin.wants(&event.subject) && event.started > began && event.stored < time.ended);
         let missing: Vec<u64> = owed.map(|event| event.seq).filter(|seq| !got.contains(seq)).collect();
         assert!(missing.is_empty(), "missing: {missing:?}");
         Ok(time)
