@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # image.sh [TAG]: builds the static binary and the gateway's image around it, as daisi-ws-service:local by default. Needs cargo and Docker.
+# DAISI_WS_REVISION=$(git rev-parse HEAD) puts the revision into the binary.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tag=${1:-daisi-ws-service:local}
