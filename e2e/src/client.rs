@@ -174,6 +174,11 @@ impl Session {
     }
 }
 
+/// Ends when the client shall stop.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 async fn live(mut session: Session) {
     let mut stopped = session.stopped.clone();
     for turn in (0..session.pods.len()).cycle() {
@@ -194,7 +199,7 @@ async fn live(mut session: Session) {
         }
         tokio::select! {
             () = sleep(BACK_OFF) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = told(&mut stopped) => return,
         }
     }
 }
@@ -223,7 +228,7 @@ async fn read(mut socket: WebSocketStream<TcpStream>, session: &mut Session) -> 
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
-            _ = stopped.wait_for(|stopped| *stopped) => {
+            () = told(&mut stopped) => {
                 let _ = timeout(GOODBYE, socket.close(None)).await;
                 return None;
             }

@@ -244,6 +244,6 @@ mod tests {
         proxy.set(Mode::Delay(Duration::from_millis(60)));
         assert!(round_trip(&mut client).await.unwrap() >= Duration::from_millis(120));
         proxy.set(Mode::Trickle(10));
-        assert!(round_trip(&mut client).await.unwrap() >= Duration::from_millis(400));
+        assert!(round_trip(&mut client).await.unwrap() >= Duration::from_millis(300));
     }
 }
