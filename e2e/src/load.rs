@@ -25,7 +25,7 @@ const AGENTS: usize = 3;
 const USERS: usize = 10;
 /// Chats of an agent; its users select them in turn.
 const CHATS: usize = 2;
-/// Between two events of one agent: 31 a second, of which every one of its sessions sees 28.
+/// Between two events of one agent: 31 a second, of which 28 concern every one of its sessions.
 const PERIOD: Duration = Duration::from_millis(32);
 /// Longest wait until everybody has a socket.
 const EVERYBODY: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ use async_nats::{
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 
 use crate::ledger::{Published, Subject};
@@ -25,6 +25,11 @@ use crate::ledger::{Published, Subject};
 const CONFIRMATION: Duration = Duration::from_secs(1);
 /// Between two attempts to store an event.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Events of one agent that wait for their confirmation at most.
+const UNCONFIRMED: usize = 16;
+/// A publisher that is late by less than this, as the machine is busy, makes up for it.
+const ARREARS: Duration = Duration::from_secs(1);
 
 /// A connection to publish on; clones share it, its numbers and its records.
 #[derive(Clone)]
@@ -111,18 +116,27 @@ impl Publisher {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores an event of each of the `subjects` in turn at every `period`, until `stopped`, as one publisher does: each after the other.
+    /// Stores an event of each of the `subjects` in turn at every `period`, until `stopped`, without waiting for one before the next. While NATS is
+    /// away so many and no more wait to be stored, and the rate afterwards is as before: no burst makes up for an outage.
     pub(crate) async fn keep_storing(self, subjects: Vec<Subject>, period: Duration, mut stopped: watch::Receiver<bool>) {
         let mut ticks = interval(period);
-        // After an outage the rate goes on as before: no burst makes up for it.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut storing = JoinSet::new();
         for subject in subjects.iter().cycle() {
             tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-                _ = ticks.tick() => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                due = ticks.tick() => {
+                    if due.elapsed() > ARREARS {
+                        ticks.reset();
+                    }
+                }
             }
-            self.store(subject).await;
+            while storing.len() >= UNCONFIRMED {
+                storing.join_next().await;
+            }
+            let (publisher, subject) = (self.clone(), subject.clone());
+            storing.spawn(async move { publisher.store(&subject).await });
         }
+        storing.join_all().await;
     }
 }
 

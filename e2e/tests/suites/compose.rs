@@ -13,6 +13,8 @@ struct Environment {
     project: String,
     files: Vec<&'static str>,
     port: u16,
+    prometheus: u16,
+    alertmanager: u16,
 }
 
 impl Environment {
@@ -22,7 +24,12 @@ impl Environment {
         for file in &self.files {
             command.args(["-f", file]);
         }
-        command.args(arguments).env("HTTP_PORT", self.port.to_string()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("HTTP_PORT", self.port.to_string())
+            .env("PROMETHEUS_PORT", self.prometheus.to_string())
+            .env("ALERTMANAGER_PORT", self.alertmanager.to_string())
+            .stdin(Stdio::null());
         command
     }
 
@@ -36,10 +43,11 @@ impl Environment {
         let made =
             std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets.sh")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, prometheus, alertmanager] = held.map(|held| held.local_addr().unwrap().port());
         // No label of the harness: compose has its own.
         let project = format!("{}-{}", LABEL.split('.').next().unwrap(), std::process::id());
-        let environment = Self { project, files: files.to_vec(), port: free };
+        let environment = Self { project, files: files.to_vec(), port, prometheus, alertmanager };
         environment.run(&["up", "-d", "--wait"]);
         environment
     }
@@ -113,4 +121,23 @@ async fn the_secure_environment_serves_and_refuses_whoever_has_no_password() {
     let refused = environment.command(&[&stranger[..], &publish[..]].concat()).output().unwrap();
     let words = String::from_utf8_lossy(&refused.stderr).to_lowercase();
     assert!(!refused.status.success() && words.contains("authori"), "NATS takes events from strangers: {words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn the_observed_environment_is_scraped_and_knows_its_alertmanager() {
+    let environment = Environment::up(&["compose.yaml", "compose.observability.yaml"]);
+    let ask = async |port: u16, path: &str| http::get(([127, 0, 0, 1], port).into(), path).await.map(|answer| answer.body);
+    wait::until("all three pods are scraped", SOON, || async {
+        let up = ask(environment.prometheus, "/api/v1/query?query=sum(up%7Bjob%3D%22daisi-ws-service%22%7D)").await;
+        up.is_ok_and(|up| up.contains("\"3\"]"))
+    })
+    .await
+    .unwrap();
+    wait::until("alerts have somewhere to go", SOON, || async {
+        ask(environment.prometheus, "/api/v1/alertmanagers").await.is_ok_and(|answer| answer.contains("alertmanager:9093"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(ask(environment.alertmanager, "/-/ready").await.unwrap(), "OK");
 }

@@ -1,12 +1,23 @@
 //! Who is let in.
 
+use std::time::Duration;
+
 use daisi_ws_e2e::{
     client::{self, Client},
     cluster::{Cluster, Options},
+    docker::docker,
+    fault,
     ledger::{Kind, Seen, Subject, Who},
     pod::{API_KEY, MINT_KEY},
     publisher::Publisher,
+    wait,
 };
+use tokio::time::Instant;
+
+/// Largest image.
+const IMAGE_BYTES: u64 = 20_000_000;
+/// Longest start of the program, on a machine that may be busy.
+const START: Duration = Duration::from_secs(2);
 
 fn sari() -> Who {
     Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: None }
@@ -44,12 +55,28 @@ async fn only_who_holds_the_key_and_a_token_of_this_path_is_let_in() {
 async fn the_image_holds_no_shell_and_runs_as_nobody_in_a_read_only_root() {
     let cluster = Cluster::start(Options::pods(1)).await.unwrap();
     let container = &cluster.pods[0].container;
-    let shell = daisi_ws_e2e::docker::docker(&["exec", container, "/bin/sh", "-c", "true"]).await;
+    let shell = docker(&["exec", container, "/bin/sh", "-c", "true"]).await;
     assert!(shell.is_err(), "there is a shell");
-    let user = daisi_ws_e2e::docker::docker(&["inspect", "--format", "{{.Config.User}}", container]).await.unwrap();
+    let user = docker(&["inspect", "--format", "{{.Config.User}}", container]).await.unwrap();
     assert!(user.starts_with(|c: char| c.is_ascii_digit() && c != '0'), "the user is {user:?}");
     // The health check of the image, as the engine runs it.
-    daisi_ws_e2e::docker::docker(&["exec", container, "/bin/daisi-ws-service", "healthcheck"]).await.unwrap();
+    docker(&["exec", container, "/bin/daisi-ws-service", "healthcheck"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn the_image_is_small_and_up_at_once() {
+    let cluster = Cluster::start(Options::pods(1)).await.unwrap();
+    let pod = &cluster.pods[0];
+    let image = docker(&["inspect", "--format", "{{.Image}}", &pod.container]).await.unwrap();
+    let bytes: u64 = docker(&["image", "inspect", "--format", "{{.Size}}", &image]).await.unwrap().parse().unwrap();
+    assert!(bytes < IMAGE_BYTES, "{bytes} bytes");
+    fault::kill(&pod.container).await.unwrap();
+    fault::start(&pod.container).await.unwrap();
+    let started = Instant::now();
+    pod.find().await.unwrap();
+    wait::until("the pod lives", START, || async { pod.status("/health").await == Some(200) }).await.unwrap();
+    eprintln!("{bytes} bytes, up after {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
