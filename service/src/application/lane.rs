@@ -95,18 +95,22 @@ impl Lane {
     /// Works until the peer is dead or the forwarder is gone.
     pub(super) async fn run(mut self) {
         let mut batch = Vec::new();
+        // When the peer is looked after next. It outlives a turn of the loop and comes first: a steady stream of events must not put it off.
+        let mut next_look: Option<Instant> = None;
         loop {
             let restless = !self.owed.is_empty() || !self.breaker.is_closed() || !self.parked.is_empty();
+            next_look = restless.then(|| next_look.unwrap_or_else(|| Instant::now() + PROBE_PERIOD));
             tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(next_look.unwrap_or_else(Instant::now)), if restless => {
+                    self.look_after_peer().await;
+                    next_look = None;
+                    continue;
+                }
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order, &mut batch),
                     None => return,
                 },
-                () = tokio::time::sleep(PROBE_PERIOD), if restless => {
-                    self.look_after_peer().await;
-                    continue;
-                }
             }
             self.fill(&mut batch);
             if self.dead {
