@@ -1,7 +1,7 @@
 //! A network with NATS, Redis and pods in it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor, runners::AsyncRunner as _};
+
+use tokio::time::Instant;
 
 use crate::{
     docker::{self, LABEL, Network, docker},
@@ -31,6 +33,8 @@ const GATEWAY: &str = "daisi-ws-service:local";
 const NATS_PORT: u16 = 4222;
 /// Port of Redis.
 const REDIS_PORT: u16 = 6379;
+/// How long the address of a server is taken for granted.
+const GOOD_FOR: Duration = Duration::from_millis(500);
 /// Longest wait until pods know each other.
 const MEET: Duration = Duration::from_secs(30);
 
@@ -69,6 +73,7 @@ pub struct Cluster {
     pub redis: String,
     /// Carries the publishers' connections to NATS, as its address may change when it starts again.
     pub to_nats: Proxy,
+    find_redis: Lookup,
     name: String,
     options: Options,
     _servers: Vec<ContainerAsync<GenericImage>>,
@@ -76,12 +81,25 @@ pub struct Cluster {
     network: Network,
 }
 
-/// Finds a container at each connect, wherever it is by then.
+/// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage must not make
+/// as many processes that ask the engine.
 fn container_lookup(container: &str, network: &str, port: u16) -> Lookup {
+    type Found = Option<(Instant, Option<IpAddr>)>;
+    let found: Arc<tokio::sync::Mutex<Found>> = Arc::default();
     let (container, network) = (container.to_owned(), network.to_owned());
     Arc::new(move || {
-        let (container, network) = (container.clone(), network.clone());
-        Box::pin(async move { Some(SocketAddr::new(docker::address(&container, &network).await.ok()?, port)) })
+        let (container, network, found) = (container.clone(), network.clone(), Arc::clone(&found));
+        Box::pin(async move {
+            let mut found = found.lock().await;
+            let ip = match *found {
+                Some((at, ip)) if at.elapsed() < GOOD_FOR => ip,
+                _ => docker::address(&container, &network).await.ok(),
+            };
+            if found.is_none_or(|(at, _)| at.elapsed() >= GOOD_FOR) {
+                *found = Some((Instant::now(), ip));
+            }
+            ip.map(|ip| SocketAddr::new(ip, port))
+        })
     })
 }
 
@@ -123,8 +141,18 @@ impl Cluster {
             server(REDIS, &redis, &name, &no_disk, WaitFor::message_on_stdout("Ready to accept connections")),
         )?;
         let to_nats = Proxy::start(network.gateway, container_lookup(&nats, &name, NATS_PORT)).await?;
-        let mut cluster =
-            Self { pods: Vec::new(), nats, redis, to_nats, name, options, _servers: vec![servers.0, servers.1], network };
+        let find_redis = container_lookup(&redis, &name, REDIS_PORT);
+        let mut cluster = Self {
+            find_redis,
+            pods: Vec::new(),
+            nats,
+            redis,
+            to_nats,
+            name,
+            options,
+            _servers: vec![servers.0, servers.1],
+            network,
+        };
         for _ in 0..cluster.options.pods {
             cluster.add_pod().await?;
         }
@@ -140,7 +168,7 @@ impl Cluster {
         let id = format!("pod-{}", char::from(b'a' + u8::try_from(self.pods.len())?));
         let image = std::env::var("DAISI_WS_IMAGE").unwrap_or_else(|_| GATEWAY.to_owned());
         let ip = SharedIp::default();
-        let to_redis = Proxy::start(self.network.gateway, container_lookup(&self.redis, &self.name, REDIS_PORT)).await?;
+        let to_redis = Proxy::start(self.network.gateway, Arc::clone(&self.find_redis)).await?;
         let from_peers = Proxy::start(self.network.gateway, pod_lookup(&ip)).await?;
         let around = Surroundings {
             image: image.split_once(':').context("DAISI_WS_IMAGE has no tag")?,

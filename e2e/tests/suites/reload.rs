@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use daisi_ws_e2e::{
-    client,
+    client::{self, Client},
     cluster::{Cluster, Options},
     ledger::Who,
     pod::API_KEY,
@@ -33,8 +33,13 @@ async fn a_changed_file_takes_effect_by_itself_or_by_a_signal_and_a_bad_one_chan
     let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: None };
     let token = cluster.pods[0].token(&who).await.unwrap();
     assert!(takes_sessions(&cluster, &token).await);
+    // One session is there to stay.
+    let guest = Who::User { company: "acme".into(), agent: "a1".into(), user: "guest".into(), chat: None };
+    let guests = cluster.pods[0].token(&guest).await.unwrap();
+    let guest = Client::start(guest, guests, vec![cluster.pods[0].shared_ip()]);
+    guest.ready().await.unwrap();
 
-    write(&folder, "app:\n  max_connections: 0\n");
+    write(&folder, "app:\n  max_connections: 1\n");
     wait::until("the pod is full by the new limit", SOON, || async { !takes_sessions(&cluster, &token).await }).await.unwrap();
 
     write(&folder, "app:\n  max_connections: nonsense\n");
@@ -44,6 +49,7 @@ async fn a_changed_file_takes_effect_by_itself_or_by_a_signal_and_a_bad_one_chan
         .await
         .unwrap();
     assert!(!takes_sessions(&cluster, &token).await, "the old limit stays in force");
+    assert!(guest.is_connected(), "nobody who was there has to go");
 
     write(&folder, "app:\n  max_connections: 10\n");
     cluster.pods[0].signal("HUP").await.unwrap();
