@@ -66,7 +66,8 @@ make_alertmanager() {
     --change 'WORKDIR /alertmanager' --change 'VOLUME /alertmanager' --change 'EXPOSE 9093'
 }
 
-for name in ${*:-nats redis haproxy prometheus alertmanager}; do
+(($#)) || set -- nats redis haproxy prometheus alertmanager
+for name in "$@"; do
   case $name in
     nats) ensure nats:2.10-alpine make_nats nats:2.10-alpine ;;
     redis) ensure redis:7-alpine make_redis redis:7-alpine ;;
