@@ -177,17 +177,32 @@ async fn fault_pod_cut_off_from_redis_for_longer_than_its_routes_live_still_gets
 
 #[tokio::test(start_paused = true)]
 async fn fault_pod_cut_off_from_peers_only_events_are_delivered_on_heal() {
-    let fleet = Fleet::start(3).await;
+    let fleet = Fleet::with(3, |config| config.app.forward_parked_share_percent = 50).await;
     let mut clients = one_session_a_pod(&fleet).await;
     fleet.network.isolate(&fleet.pods[1].id, true);
     let mut published = publish_for(&fleet, Duration::from_secs(10)).await;
     fleet.network.isolate(&fleet.pods[1].id, false);
     published.extend(publish_for(&fleet, Duration::from_secs(5)).await);
     fleet.all_settled().await;
+    assert_eq!(fleet.labelled("dws_events_settled_total", "given_up"), 0.0);
     for (n, client) in clients.iter_mut().enumerate() {
         got_all(client, &published, &format!("user-{n}")).await;
     }
-    assert_eq!(fleet.labelled("dws_events_settled_total", "given_up"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_stream_of_events_does_not_put_off_the_look_at_a_peer_that_is_back() {
+    let fleet = Fleet::start(2).await;
+    // All events go through pod 0, and all are for pod 1.
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();
+    fleet.cut_link(0, 1, true);
+    publish_for(&fleet, Duration::from_secs(5)).await;
+    fleet.cut_link(0, 1, false);
+    // Much shorter than the breaker stays open by itself, and never a second without an event.
+    let published = publish_for(&fleet, Duration::from_secs(3)).await;
+    let seen = far.drain_seqs(Duration::from_millis(200)).await;
+    assert!(seen.contains(published.last().unwrap()), "the breaker is still open: {seen:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,249 @@
+//! A network with NATS, Redis and pods in it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor, runners::AsyncRunner as _};
+
+use tokio::time::Instant;
+
+use crate::{
+    docker::{self, LABEL, Network, docker},
+    pod::{GRPC_PORT, Pod, SharedIp, Surroundings},
+    proxy::{Lookup, Proxy},
+    wait,
+};
+
+/// The images of the servers, as the compose files name them; `e2e/images/ensure.sh` sees that they are there.
+const NATS: (&str, &str) = ("nats", "2.10-alpine");
+/// As above.
+const REDIS: (&str, &str) = ("redis", "7-alpine");
+/// The gateway's image, unless `DAISI_WS_IMAGE` names another.
+const GATEWAY: &str = "daisi-ws-service:local";
+/// Port of NATS.
+const NATS_PORT: u16 = 4222;
+/// Port of Redis.
+const REDIS_PORT: u16 = 6379;
+/// How long the address of a server is taken for granted.
+const GOOD_FOR: Duration = Duration::from_millis(500);
+/// Longest wait until pods know each other.
+const MEET: Duration = Duration::from_secs(30);
+
+/// How a cluster shall be.
+pub struct Options {
+    /// Number of pods.
+    pub pods: usize,
+    /// Environment of every pod beside what the harness sets.
+    pub environment: Vec<(String, String)>,
+    /// A folder of this host with a `config.yaml`, which every pod mounts.
+    pub config: Option<PathBuf>,
+}
+
+impl Options {
+    /// So many pods with the shipped defaults.
+    #[must_use]
+    pub fn pods(pods: usize) -> Self {
+        Self { pods, environment: Vec::new(), config: None }
+    }
+
+    /// The same with one more variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running cluster. When it is dropped while a test panics, the logs of all its containers are kept.
+pub struct Cluster {
+    /// The pods.
+    pub pods: Vec<Pod>,
+    /// Name of the container of NATS.
+    pub nats: String,
+    /// Name of the container of Redis.
+    pub redis: String,
+    /// Carries the publishers' connections to NATS, as its address may change when it starts again.
+    pub to_nats: Proxy,
+    find_redis: Lookup,
+    name: String,
+    options: Options,
+    _servers: Vec<ContainerAsync<GenericImage>>,
+    // Last, as a network can be removed only when nobody is in it.
+    network: Network,
+}
+
+/// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage must not make
+/// as many processes that ask the engine.
+fn container_lookup(container: &str, network: &str, port: u16) -> Lookup {
+    type Found = Option<(Instant, Option<IpAddr>)>;
+    let found: Arc<tokio::sync::Mutex<Found>> = Arc::default();
+    let (container, network) = (container.to_owned(), network.to_owned());
+    Arc::new(move || {
+        let (container, network, found) = (container.clone(), network.clone(), Arc::clone(&found));
+        Box::pin(async move {
+            let mut found = found.lock().await;
+            let ip = match *found {
+                Some((at, ip)) if at.elapsed() < GOOD_FOR => ip,
+                _ => docker::address(&container, &network).await.ok(),
+            };
+            if found.is_none_or(|(at, _)| at.elapsed() >= GOOD_FOR) {
+                *found = Some((Instant::now(), ip));
+            }
+            ip.map(|ip| SocketAddr::new(ip, port))
+        })
+    })
+}
+
+/// Where a pod was found last.
+fn pod_lookup(ip: &SharedIp) -> Lookup {
+    let ip = Arc::clone(ip);
+    Arc::new(move || {
+        let found = *ip.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::pin(std::future::ready(found.map(|ip| SocketAddr::new(ip, GRPC_PORT))))
+    })
+}
+
+async fn server(
+    image: (&str, &str),
+    name: &str,
+    network: &str,
+    command: &[&str],
+    started: WaitFor,
+) -> Result<ContainerAsync<GenericImage>> {
+    let request = GenericImage::new(image.0, image.1).with_wait_for(started).with_container_name(name).with_network(network);
+    let request = request.with_label(LABEL, std::process::id().to_string()).with_cmd(command.iter().copied());
+    request.start().await.with_context(|| format!("{}:{} does not start: has e2e/images/ensure.sh been run?", image.0, image.1))
+}
+
+impl Cluster {
+    /// Starts all and waits until every pod is ready and knows every other.
+    ///
+    /// # Errors
+    /// When anything does not come up in time.
+    pub async fn start(options: Options) -> Result<Self> {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let name = format!("daisi-e2e-{}-{}", std::process::id(), CLUSTERS.fetch_add(1, Ordering::Relaxed));
+        let network = Network::create(&name).await?;
+        let (nats, redis) = (format!("{name}-nats"), format!("{name}-redis"));
+        let jetstream = ["nats-server", "--jetstream", "--store_dir", "/data", "--http_port", "8222"];
+        let no_disk = ["redis-server", "--save", "", "--appendonly", "no"];
+        let servers = tokio::try_join!(
+            server(NATS, &nats, &name, &jetstream, WaitFor::message_on_stderr("Server is ready")),
+            server(REDIS, &redis, &name, &no_disk, WaitFor::message_on_stdout("Ready to accept connections")),
+        )?;
+        let to_nats = Proxy::start(network.gateway, container_lookup(&nats, &name, NATS_PORT)).await?;
+        let find_redis = container_lookup(&redis, &name, REDIS_PORT);
+        let mut cluster = Self {
+            find_redis,
+            pods: Vec::new(),
+            nats,
+            redis,
+            to_nats,
+            name,
+            options,
+            _servers: vec![servers.0, servers.1],
+            network,
+        };
+        for _ in 0..cluster.options.pods {
+            cluster.add_pod().await?;
+        }
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// Starts one more pod; it may not be ready yet.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn add_pod(&mut self) -> Result<()> {
+        let id = format!("pod-{}", char::from(b'a' + u8::try_from(self.pods.len())?));
+        let image = std::env::var("DAISI_WS_IMAGE").unwrap_or_else(|_| GATEWAY.to_owned());
+        let ip = SharedIp::default();
+        let to_redis = Proxy::start(self.network.gateway, Arc::clone(&self.find_redis)).await?;
+        let from_peers = Proxy::start(self.network.gateway, pod_lookup(&ip)).await?;
+        let around = Surroundings {
+            image: image.split_once(':').context("DAISI_WS_IMAGE has no tag")?,
+            network: &self.name,
+            nats_url: format!("nats://{}:{NATS_PORT}", self.nats),
+            environment: &self.options.environment,
+            config: self.options.config.as_deref().and_then(|path| path.to_str()),
+        };
+        let container = format!("{}-{id}", self.name);
+        self.pods.push(Pod::start((&id, container), &around, (to_redis, from_peers), ip).await?);
+        Ok(())
+    }
+
+    /// Waits until every pod is ready and knows every other.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub async fn ready(&self) -> Result<()> {
+        for pod in &self.pods {
+            pod.ready().await?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a handful of pods")]
+        let others = (self.pods.len() - 1) as f64;
+        for pod in &self.pods {
+            wait::until(&format!("{} knows the others", pod.id), MEET, || async {
+                pod.metric("dws_peers", "state=\"alive\"").await == Some(others)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Where publishers connect.
+    #[must_use]
+    pub fn nats_url(&self) -> String {
+        format!("nats://{}", self.to_nats.address)
+    }
+
+    /// The name of the cluster's network.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks Redis by its own command line.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn redis_cli(&self, arguments: &[&str]) -> Result<String> {
+        let mut words = vec!["exec", &self.redis, "redis-cli"];
+        words.extend_from_slice(arguments);
+        docker(&words).await
+    }
+
+    /// Keeps the logs of all containers, and says where.
+    pub fn keep_logs(&self) {
+        let folder = crate::report::folder("logs").join(&self.name);
+        if std::fs::create_dir_all(&folder).is_err() {
+            return;
+        }
+        for container in self.pods.iter().map(|pod| &pod.container).chain([&self.nats, &self.redis]) {
+            let Ok(file) = std::fs::File::create(folder.join(format!("{container}.log"))) else { continue };
+            let Ok(also) = file.try_clone() else { continue };
+            let mut logs = std::process::Command::new("docker");
+            logs.args(["logs", "--timestamps", container]).stdin(Stdio::null()).stdout(file).stderr(also);
+            let _ = logs.status();
+        }
+        eprintln!("the logs of all containers are in {}", folder.display());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var_os("E2E_KEEP_LOGS").is_some() {
+            self.keep_logs();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What befalls a cluster.
+
+use anyhow::Result;
+
+use crate::{cluster::Cluster, docker::docker, pod::Pod, proxy::Mode};
+
+/// Stops a container's processes where they are, as a host that hangs does.
+///
+/// # Errors
+/// When it does not run.
+pub async fn freeze(container: &str) -> Result<()> {
+    docker(&["pause", container]).await.map(drop)
+}
+
+/// Lets a frozen container go on.
+///
+/// # Errors
+/// When it is not frozen.
+pub async fn thaw(container: &str) -> Result<()> {
+    docker(&["unpause", container]).await.map(drop)
+}
+
+/// Ends a container at once.
+///
+/// # Errors
+/// When it does not run.
+pub async fn kill(container: &str) -> Result<()> {
+    docker(&["kill", container]).await.map(drop)
+}
+
+/// Starts a container that has ended.
+///
+/// # Errors
+/// When it does not start.
+pub async fn start(container: &str) -> Result<()> {
+    docker(&["start", container]).await.map(drop)
+}
+
+/// Ends a container as an orchestrator does, and starts it again.
+///
+/// # Errors
+/// When it does not start.
+pub async fn restart(container: &str) -> Result<()> {
+    docker(&["restart", "--time", "40", container]).await.map(drop)
+}
+
+/// Starts a pod that has ended, and waits until it is ready, at an address that may be another one.
+///
+/// # Errors
+/// When it takes too long.
+pub async fn start_pod(pod: &Pod) -> Result<()> {
+    start(&pod.container).await?;
+    pod.find().await?;
+    pod.ready().await
+}
+
+impl Cluster {
+    /// Takes a pod off the network: nobody reaches it and it reaches nobody; no connection is reset.
+    ///
+    /// # Errors
+    /// When it is not on it.
+    pub async fn cut_off(&self, pod: &Pod) -> Result<()> {
+        docker(&["network", "disconnect", self.network(), &pod.container]).await.map(drop)
+    }
+
+    /// Puts a pod back on the network, under the address that it had.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub async fn bring_back(&self, pod: &Pod) -> Result<()> {
+        let ip = pod.ip()?.to_string();
+        docker(&["network", "connect", "--ip", &ip, self.network(), &pod.container]).await.map(drop)
+    }
+
+    /// Does this to a pod's link to Redis.
+    pub fn redis_link(&self, pod: &Pod, mode: Mode) {
+        pod.to_redis.set(mode);
+    }
+
+    /// Does this to all links between a pod and its peers, both ways.
+    ///
+    /// # Errors
+    /// When the pod has no address.
+    pub fn peer_links(&self, pod: &Pod, mode: Mode) -> Result<()> {
+        let source = pod.ip()?;
+        for other in &self.pods {
+            if other.id == pod.id {
+                other.from_peers.set(mode);
+            } else {
+                other.from_peers.set_from(source, mode);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens all links.
+    pub fn heal(&self) {
+        for pod in &self.pods {
+            pod.to_redis.heal();
+            pod.from_peers.heal();
+        }
+        self.to_nats.heal();
+    }
+}

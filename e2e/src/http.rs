@@ -1,0 +1,55 @@
+//! Plain HTTP/1.1 requests, one a connection.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Longest wait for an answer; a frozen pod gives none.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Status and body of an answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Errors
+/// When there is no answer in time, or it is not HTTP.
+pub async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+    let exchange = async {
+        let mut socket = TcpStream::connect(to).await?;
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body);
+        socket.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await?;
+        anyhow::Ok(text)
+    };
+    let text = timeout(PATIENCE, exchange).await.with_context(|| format!("{method} {path}: no answer in time"))??;
+    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status in the answer")?;
+    Ok(Answer { status, body: body.to_owned() })
+}
+
+/// A GET without headers.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn get(from: SocketAddr, path: &str) -> Result<Answer> {
+    ask(from, "GET", path, &[], "").await
+}

@@ -1,0 +1,167 @@
+//! Many sessions over all pods, and publishers that keep them busy.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    client::Client,
+    cluster::Cluster,
+    ledger::{Kind, Ledger, Published, Subject, Who},
+    publisher::{Publisher, Storing},
+    wait,
+};
+
+/// Companies of the load.
+const COMPANIES: [&str; 2] = ["acme", "globex"];
+/// Agents of each company.
+const AGENTS: usize = 3;
+/// Users of each agent: with two companies of three agents, sixty sessions.
+const USERS: usize = 10;
+/// Chats of an agent; its users select them in turn.
+const CHATS: usize = 2;
+/// Between two events of one agent: 31 a second, of which 28 concern every one of its sessions.
+const PERIOD: Duration = Duration::from_millis(32);
+/// Longest wait until everybody has a socket.
+const EVERYBODY: Duration = Duration::from_secs(60);
+/// Longest wait until everything that was stored is settled.
+const SETTLED: Duration = Duration::from_secs(90);
+/// How long ledgers must have been still before they are closed.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A load on a cluster.
+pub struct Load {
+    /// The sessions: users first, then an admin a pod.
+    pub clients: Vec<Client>,
+    /// The connection that events are stored on.
+    pub publisher: Publisher,
+    storing: Storing,
+    started: Instant,
+}
+
+/// All that a run left in writing.
+pub struct Evidence {
+    /// A ledger a session.
+    pub ledgers: Vec<Ledger>,
+    /// A record an event.
+    pub published: Vec<Published>,
+    /// When publishing began, with every session ready.
+    pub started: Instant,
+    /// When publishing ended.
+    pub ended: Instant,
+}
+
+/// The sessions of the load: sixty users, and an admin a pod.
+#[must_use]
+pub fn sessions(pods: usize) -> Vec<Who> {
+    let mut sessions = Vec::new();
+    for user in 0..USERS {
+        for company in COMPANIES {
+            for agent in 0..AGENTS {
+                sessions.push(Who::User {
+                    company: company.to_owned(),
+                    agent: format!("agent-{agent}"),
+                    user: format!("user-{user}@example.com"),
+                    chat: Some(format!("chat.{}@s.example", user % CHATS)),
+                });
+            }
+        }
+    }
+    for admin in 0..pods {
+        // Every other admin may see one company only.
+        let company = (admin % 2 == 1).then(|| COMPANIES[0].to_owned());
+        sessions.push(Who::Admin { admin: format!("admin-{admin}"), company });
+    }
+    sessions
+}
+
+/// What one agent's publisher stores, in turn: mostly chats, which all of the agent's sessions see.
+fn subjects(company: &str, agent: usize) -> Vec<Subject> {
+    let kinds = (0..25).map(|turn| match turn {
+        8 => Kind::Messages("chat.0@s.example".to_owned()),
+        16 => Kind::Messages("chat.1@s.example".to_owned()),
+        24 => Kind::Agents,
+        _ => Kind::Chats,
+    });
+    kinds.map(|kind| Subject { company: company.to_owned(), agent: format!("agent-{agent}"), kind }).collect()
+}
+
+impl Load {
+    /// Connects everybody, spread over the pods, and then starts to publish.
+    ///
+    /// # Errors
+    /// When somebody gets no socket in time.
+    pub async fn start(cluster: &Cluster) -> Result<Self> {
+        let mut clients = Vec::new();
+        let ips: Vec<_> = cluster.pods.iter().map(crate::pod::Pod::shared_ip).collect();
+        for (turn, who) in sessions(cluster.pods.len()).into_iter().enumerate() {
+            let token = cluster.pods[turn % cluster.pods.len()].token(&who).await?;
+            let mut pods = ips.clone();
+            // Every pod gets a share of every agent's sessions.
+            pods.rotate_left((turn / (COMPANIES.len() * AGENTS) + turn) % ips.len());
+            clients.push(Client::start(who, token, pods));
+        }
+        for client in &clients {
+            timeout(EVERYBODY, client.ready()).await??;
+        }
+        let publisher = Publisher::connect(&cluster.nats_url()).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for company in COMPANIES {
+            for agent in 0..AGENTS {
+                tasks.spawn(publisher.clone().keep_storing(subjects(company, agent), PERIOD, stopped.clone()));
+            }
+        }
+        Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now() })
+    }
+
+    /// Lets it run.
+    pub async fn run(&self, time: Duration) {
+        sleep(time).await;
+    }
+
+    /// Waits until everybody has a socket.
+    ///
+    /// # Errors
+    /// When somebody has none in time.
+    pub async fn everybody_is_connected(&self) -> Result<()> {
+        wait::until("everybody has a socket", EVERYBODY, || std::future::ready(self.clients.iter().all(Client::is_connected)))
+            .await
+    }
+
+    /// The number of lines in all ledgers.
+    fn lines(&self) -> usize {
+        self.clients.iter().map(|client| client.look(<[_]>::len)).sum()
+    }
+
+    /// Stops publishing, waits until everything is settled and the ledgers are still, and takes them.
+    ///
+    /// # Errors
+    /// When something stays unsettled.
+    pub async fn stop(mut self) -> Result<Evidence> {
+        let _ = self.storing.stop.send(true);
+        while self.storing.tasks.join_next().await.is_some() {}
+        let ended = Instant::now();
+        let publisher = &self.publisher;
+        wait::until("every event is settled", SETTLED, || async { matches!(publisher.backlog().await, Ok((0, 0))) }).await?;
+        let mut lines = 0;
+        while lines != self.lines() {
+            lines = self.lines();
+            sleep(QUIET).await;
+        }
+        let mut stopping = JoinSet::new();
+        for (turn, client) in self.clients.into_iter().enumerate() {
+            stopping.spawn(async move { (turn, client.stop().await) });
+        }
+        let mut ledgers = stopping.join_all().await;
+        ledgers.sort_by_key(|(turn, _)| *turn);
+        ensure!(!ledgers.is_empty(), "there were no sessions");
+        let ledgers = ledgers.into_iter().map(|(_, ledger)| ledger).collect();
+        Ok(Evidence { ledgers, published: self.publisher.records(), started: self.started, ended })
+    }
+}

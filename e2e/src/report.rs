@@ -1,0 +1,90 @@
+//! What was measured, as files: one a row of the fault table, from which `docs/faults.md` is written.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::oracle::Verdict;
+
+/// One measured fault.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Measured {
+    /// Orders the table.
+    pub place: u32,
+    /// What was done.
+    pub fault: String,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// A folder for what the harness writes, under the build's own.
+#[must_use]
+pub fn folder(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    target.join("e2e").join(name)
+}
+
+/// Keeps a verdict for the table.
+///
+/// # Errors
+/// When it can't be written.
+pub fn keep(place: u32, fault: &str, verdict: &Verdict) -> Result<()> {
+    let folder = folder("faults");
+    std::fs::create_dir_all(&folder)?;
+    let name: String = fault.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '-' }).collect();
+    let measured = Measured { place, fault: fault.to_owned(), verdict: verdict.clone() };
+    std::fs::write(folder.join(format!("{place:03}-{name}.json")), serde_json::to_string_pretty(&measured)?)?;
+    Ok(())
+}
+
+/// All that was kept, in order.
+///
+/// # Errors
+/// When nothing was, or it can't be read.
+pub fn kept() -> Result<Vec<Measured>> {
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(folder("faults")).context("nothing was measured yet")? {
+        all.push(serde_json::from_str::<Measured>(&std::fs::read_to_string(file?.path())?)?);
+    }
+    all.sort_by_key(|measured| measured.place);
+    Ok(all)
+}
+
+/// The table, as Markdown.
+#[must_use]
+pub fn table(all: &[Measured]) -> String {
+    let mut text = String::from(
+        "| Fault | Events/s a session | Lost | Doubled | Misdelivered | Announced (gap frames) | Gone with its socket | Away | Sockets ended | Worst silence | Recovery |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for Measured { fault, verdict, .. } in all {
+        let Verdict { rate, lost, doubled, misdelivered, announced, gaps, with_socket, away, .. } = verdict;
+        let _ = writeln!(
+            text,
+            "| {fault} | {rate:.0} | {lost} | {doubled} | {misdelivered} | {announced} ({gaps}) | {with_socket} | {away} | {} | {} | {} |",
+            closes(&verdict.closes),
+            seconds(verdict.worst_silence_ms),
+            seconds(verdict.recovery_ms),
+        );
+    }
+    text
+}
+
+fn closes(closes: &BTreeMap<u16, usize>) -> String {
+    if closes.is_empty() {
+        return "0".to_owned();
+    }
+    let words =
+        closes.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+}

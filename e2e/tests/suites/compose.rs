@@ -1,0 +1,143 @@
+//! The compose environments come up, and a browser that knows one URL gets its events.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use daisi_ws_e2e::{client, docker::LABEL, http, ledger::Who, wait};
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// An environment, taken down again when it is dropped, with its volumes.
+struct Environment {
+    project: String,
+    files: Vec<&'static str>,
+    port: u16,
+    prometheus: u16,
+    alertmanager: u16,
+}
+
+impl Environment {
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new("docker");
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose")).args(["compose", "-p", &self.project]);
+        for file in &self.files {
+            command.args(["-f", file]);
+        }
+        command
+            .args(arguments)
+            .env("HTTP_PORT", self.port.to_string())
+            .env("PROMETHEUS_PORT", self.prometheus.to_string())
+            .env("ALERTMANAGER_PORT", self.alertmanager.to_string())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn up(files: &[&'static str]) -> Self {
+        let made =
+            std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets.sh")).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, prometheus, alertmanager] = held.map(|held| held.local_addr().unwrap().port());
+        // No label of the harness: compose has its own.
+        let project = format!("{}-{}", LABEL.split('.').next().unwrap(), std::process::id());
+        let environment = Self { project, files: files.to_vec(), port, prometheus, alertmanager };
+        environment.run(&["up", "-d", "--wait"]);
+        environment
+    }
+
+    fn secret(name: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets").join(name)).unwrap()
+    }
+
+    /// A session through the one URL gets what is published.
+    async fn serves(&self) {
+        let url = ([127, 0, 0, 1], self.port).into();
+        let headers = [("x-api-key", &*Self::secret("mint_key")), ("content-type", "application/json")];
+        let wish = r#"{"company_id":"acme","agent_id":"a1","user_id":"sari","expires_in_seconds":60}"#;
+        let answer = http::ask(url, "POST", "/generate-token", &headers, wish).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: None };
+        let token = answer["token"].as_str().unwrap();
+        let mut socket = client::open_path(url, &client::path(&who), token, &Self::secret("api_key")).await.unwrap();
+        let ready = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
+        assert!(ready.to_text().unwrap().contains("\"ready\""), "{ready:?}");
+        for n in 0..20 {
+            self.run(&["exec", "-T", "pod-b", "/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", &format!("{{\"n\":{n}}}")]);
+            let event = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
+            assert!(event.to_text().unwrap().contains(&format!("\"n\":{n}")), "{event:?}");
+        }
+        assert_eq!(http::get(url, "/metrics").await.unwrap().status, 404, "browsers see the figures");
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let folder = daisi_ws_e2e::report::folder("logs");
+            let _ = std::fs::create_dir_all(&folder);
+            if let Ok(log) = self.command(&["logs", "--no-color", "--timestamps"]).output() {
+                let _ = std::fs::write(folder.join(format!("{}.log", self.project)), log.stdout);
+            }
+            eprintln!("the logs of all containers are in {}", folder.display());
+        }
+        let _ = self.command(&["down", "--volumes", "--timeout", "10"]).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn the_plain_environment_serves_through_one_url_and_survives_a_dead_pod() {
+    let environment = Environment::up(&["compose.yaml"]);
+    environment.serves().await;
+    environment.run(&["kill", "pod-a"]);
+    wait::until("the load balancer sees it", SOON, || async {
+        http::get(([127, 0, 0, 1], environment.port).into(), "/ready").await.is_ok_and(|answer| answer.status == 200)
+    })
+    .await
+    .unwrap();
+    environment.serves().await;
+    environment.run(&["up", "-d", "--wait"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn the_secure_environment_serves_and_refuses_whoever_has_no_password() {
+    let environment = Environment::up(&["compose.yaml", "compose.secure.yaml"]);
+    environment.serves().await;
+    let tls =
+        ["exec", "-T", "redis", "redis-cli", "--tls", "--cacert", "/etc/redis/ca.crt", "-h", "localhost", "get", "routes:epoch"];
+    assert!(environment.run(&tls).contains("NOAUTH"));
+    let plain = environment.command(&["exec", "-T", "redis", "redis-cli", "ping"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&plain.stdout).contains("PONG"), "Redis answers without TLS");
+    let stranger = ["exec", "-T", "-e", "DAISI_WS_NATS_USER=stranger", "pod-b"];
+    let publish = ["/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", "{}"];
+    let refused = environment.command(&[&stranger[..], &publish[..]].concat()).output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).to_lowercase();
+    assert!(!refused.status.success() && words.contains("authori"), "NATS takes events from strangers: {words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn the_observed_environment_is_scraped_and_knows_its_alertmanager() {
+    let environment = Environment::up(&["compose.yaml", "compose.observability.yaml"]);
+    let ask = async |port: u16, path: &str| http::get(([127, 0, 0, 1], port).into(), path).await.map(|answer| answer.body);
+    wait::until("all three pods are scraped", SOON, || async {
+        let up = ask(environment.prometheus, "/api/v1/query?query=sum(up%7Bjob%3D%22daisi-ws-service%22%7D)").await;
+        up.is_ok_and(|up| up.contains("\"3\"]"))
+    })
+    .await
+    .unwrap();
+    wait::until("alerts have somewhere to go", SOON, || async {
+        ask(environment.prometheus, "/api/v1/alertmanagers").await.is_ok_and(|answer| answer.contains("alertmanager:9093"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(ask(environment.alertmanager, "/-/ready").await.unwrap(), "OK");
+}

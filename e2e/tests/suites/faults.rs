@@ -1,0 +1,353 @@
+//! Every row of the fault table, under load.
+
+use std::time::Duration;
+
+use daisi_ws_e2e::{
+    client,
+    cluster::{Cluster, Options},
+    fault,
+    ledger::Who,
+    pod::API_KEY,
+    proxy::Mode,
+    wait,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::measure::{measured, until_now};
+
+/// Long enough for every time-out that matters (breaker, liveness key, readiness, ack wait).
+const LONG: Duration = Duration::from_secs(15);
+/// Shorter than the ack wait and longer than a liveness key lives.
+const SHORT: Duration = Duration::from_secs(6);
+/// Longest wait for what a fault should show.
+const SOON: Duration = Duration::from_secs(15);
+/// New sessions are refused within this time while Redis is away. Promised is a second; the machine has other work.
+const REFUSED: Duration = Duration::from_secs(2);
+
+fn newcomer() -> Who {
+    Who::User { company: "acme".into(), agent: "agent-0".into(), user: "newcomer".into(), chat: None }
+}
+
+/// A new session at this pod: the status of its refusal, or none if it was let in.
+async fn refused(cluster: &Cluster, pod: usize, token: &str) -> Option<u16> {
+    client::refusal(cluster.pods[pod].http().unwrap(), &client::path(&newcomer()), token, API_KEY).await
+}
+
+/// Redis is away at these pods: sockets stay, new sessions get 503 soon, and `/ready` says so. And then they are let in again.
+async fn redis_is_away(cluster: &Cluster, pods: &[usize], token: &str) {
+    for pod in pods {
+        // What is refused first may have waited for the time-out of a command on a connection that was good until now.
+        wait::until("new sessions are refused", SOON, || async { refused(cluster, *pod, token).await == Some(503) })
+            .await
+            .unwrap();
+        let started = Instant::now();
+        assert_eq!(refused(cluster, *pod, token).await, Some(503));
+        assert!(started.elapsed() < REFUSED, "refused after {:?}", started.elapsed());
+        assert_eq!(cluster.pods[*pod].status("/health").await, Some(200));
+        wait::until("/ready says 503", SOON, || async { cluster.pods[*pod].status("/ready").await == Some(503) }).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn redis_killed_and_back_empty() {
+    let row = (10, "Redis killed, back empty after 8 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let token = cluster.pods[0].token(&newcomer()).await?;
+        let began = Instant::now();
+        fault::kill(&cluster.redis).await?;
+        redis_is_away(cluster, &[0, 1, 2], &token).await;
+        sleep((began + Duration::from_secs(8)).saturating_duration_since(Instant::now())).await;
+        fault::start(&cluster.redis).await?;
+        let time = until_now(began, false);
+        wait::until("new sessions are let in", SOON, || async { refused(cluster, 0, &token).await.is_none() }).await?;
+        Ok(time)
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn redis_frozen() {
+    let verdict = measured((11, "Redis frozen for 15 s"), Options::pods(3), async |cluster, _| {
+        let token = cluster.pods[0].token(&newcomer()).await?;
+        let began = Instant::now();
+        fault::freeze(&cluster.redis).await?;
+        redis_is_away(cluster, &[0, 1, 2], &token).await;
+        sleep((began + LONG).saturating_duration_since(Instant::now())).await;
+        fault::thaw(&cluster.redis).await?;
+        let time = until_now(began, false);
+        wait::until("new sessions are let in", SOON, || async { refused(cluster, 0, &token).await.is_none() }).await?;
+        Ok(time)
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn redis_restarted() {
+    let verdict = measured((12, "Redis restarted, back empty at once"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        fault::restart(&cluster.redis).await?;
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn nats_killed_and_restarted() {
+    let verdict = measured((20, "NATS killed, back after 6 s"), Options::pods(3), async |cluster, _| {
+        let token = cluster.pods[0].token(&newcomer()).await?;
+        let began = Instant::now();
+        fault::kill(&cluster.nats).await?;
+        assert_eq!(refused(cluster, 1, &token).await, None, "sessions can be had while NATS is away");
+        sleep(SHORT).await;
+        assert_eq!(cluster.pods[0].status("/health").await, Some(200));
+        assert_eq!(cluster.pods[0].status("/ready").await, Some(503));
+        fault::start(&cluster.nats).await?;
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn nats_frozen() {
+    let verdict = measured((21, "NATS frozen for 6 s"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        fault::freeze(&cluster.nats).await?;
+        sleep(SHORT).await;
+        fault::thaw(&cluster.nats).await?;
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn nats_restarted() {
+    let verdict = measured((22, "NATS restarted"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        fault::restart(&cluster.nats).await?;
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_killed() {
+    let verdict = measured((30, "Pod killed, started again after 15 s"), Options::pods(3), async |cluster, load| {
+        let began = Instant::now();
+        fault::kill(&cluster.pods[1].container).await?;
+        let time = until_now(began, false);
+        // Its sessions are taken over elsewhere, long before their locks run out.
+        load.everybody_is_connected().await?;
+        sleep((began + LONG).saturating_duration_since(Instant::now())).await;
+        fault::start_pod(&cluster.pods[1]).await?;
+        Ok(time)
+    })
+    .await;
+    // Only its own sockets ended: a third of all.
+    assert_eq!(verdict.closes.values().sum::<usize>(), 21, "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_frozen_for_long() {
+    measured((31, "Pod frozen for 15 s"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        fault::freeze(&cluster.pods[1].container).await?;
+        sleep(LONG).await;
+        fault::thaw(&cluster.pods[1].container).await?;
+        Ok(until_now(began, true))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_frozen_for_a_moment() {
+    let verdict = measured((32, "Pod frozen for 2 s"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        fault::freeze(&cluster.pods[1].container).await?;
+        sleep(Duration::from_secs(2)).await;
+        fault::thaw(&cluster.pods[1].container).await?;
+        Ok(until_now(began, true))
+    })
+    .await;
+    assert_eq!(verdict.closes.len(), 0, "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_cut_off_from_all() {
+    measured((33, "Pod cut off from everything for 15 s"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.cut_off(&cluster.pods[1]).await?;
+        sleep(LONG).await;
+        cluster.bring_back(&cluster.pods[1]).await?;
+        Ok(until_now(began, true))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_stalled_to_redis_only() {
+    let row = (40, "Pod's link to Redis half-open for 15 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let token = cluster.pods[0].token(&newcomer()).await?;
+        let began = Instant::now();
+        cluster.redis_link(&cluster.pods[1], Mode::Stall);
+        redis_is_away(cluster, &[1], &token).await;
+        assert_eq!(refused(cluster, 0, &token).await, None, "others take new sessions");
+        sleep((began + LONG).saturating_duration_since(Instant::now())).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_cut_off_from_redis_only() {
+    let row = (41, "Pod's link to Redis cut for 15 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let token = cluster.pods[0].token(&newcomer()).await?;
+        let began = Instant::now();
+        cluster.redis_link(&cluster.pods[1], Mode::Cut);
+        redis_is_away(cluster, &[1], &token).await;
+        assert_eq!(refused(cluster, 0, &token).await, None, "others take new sessions");
+        sleep((began + LONG).saturating_duration_since(Instant::now())).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_cut_off_from_peers_for_a_moment() {
+    let row = (49, "Pod's links to its peers cut for 1 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.peer_links(&cluster.pods[1], Mode::Cut)?;
+        sleep(Duration::from_secs(1)).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    // What was meant for the other side of the cut was parked, and there was room for it: it came late, and no gap was needed.
+    assert_eq!((verdict.closes.len(), verdict.away, verdict.announced), (0, 0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_cut_off_from_peers_only() {
+    let row = (50, "Pod's links to its peers cut for 6 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.peer_links(&cluster.pods[1], Mode::Cut)?;
+        sleep(SHORT).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_stalled_to_peers_only() {
+    let row = (51, "Pod's links to its peers half-open for 15 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.peer_links(&cluster.pods[1], Mode::Stall)?;
+        sleep(LONG).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn peers_and_redis_slow() {
+    let row = (52, "Pod's links to Redis and peers 100 ms slower each way for 10 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.peer_links(&cluster.pods[1], Mode::Delay(Duration::from_millis(100)))?;
+        cluster.redis_link(&cluster.pods[1], Mode::Delay(Duration::from_millis(100)));
+        sleep(Duration::from_secs(10)).await;
+        cluster.heal();
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn poison_events() {
+    const POISON: [(&str, &[u8]); 5] = [
+        ("wa.acme.agent-0.chats", b"no JSON"),
+        ("wa.acme.agent-0.chats", b"[1,2]"),
+        ("wa.acme.agent-0.chats", b""),
+        ("wa.acme.nobody-knows.this.subject", b"{}"),
+        ("wa.acme", b"{}"),
+    ];
+    let verdict = measured((70, "100 poison events among the others"), Options::pods(3), async |_, load| {
+        let began = Instant::now();
+        for _ in 0..20 {
+            for (subject, payload) in POISON {
+                load.publisher.store_raw(subject, payload).await?;
+            }
+        }
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pod_terminated() {
+    let verdict = measured((80, "SIGTERM to a pod, started again"), Options::pods(3), async |cluster, _| {
+        let began = Instant::now();
+        cluster.pods[1].signal("TERM").await?;
+        assert_eq!(cluster.pods[1].exit_code().await?, 0);
+        let time = until_now(began, false);
+        fault::start_pod(&cluster.pods[1]).await?;
+        Ok(time)
+    })
+    .await;
+    assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn rolling_restart() {
+    let verdict = measured((81, "Rolling restart of all pods"), Options::pods(3), async |cluster, load| {
+        let began = Instant::now();
+        for pod in &cluster.pods {
+            fault::restart(&pod.container).await?;
+            pod.find().await?;
+            pod.ready().await?;
+            load.everybody_is_connected().await?;
+        }
+        Ok(until_now(began, false))
+    })
+    .await;
+    assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
+}
