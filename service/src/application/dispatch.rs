@@ -221,8 +221,9 @@ impl Dispatcher {
     /// The consumer's limits are known late and can change; the share of a pod depends on how many there are.
     fn apply_limits(&self) {
         let limits = self.source.limits();
-        let share = self.config.borrow().app.forward_parked_share_percent as usize;
-        let parked = (limits.max_ack_pending * share / 100 / self.directory.fleet_size()).max(1);
+        let share = limits.max_ack_pending * self.config.borrow().app.forward_parked_share_percent as usize / 100;
+        // Twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap that nobody needed.
+        let parked = (2 * share / self.directory.fleet_size()).min(share).max(1);
         self.forwarder.set_limits(ForwardLimits { budget: limits.ack_wait / 2, parked });
     }
 

@@ -177,7 +177,7 @@ async fn fault_pod_cut_off_from_redis_for_longer_than_its_routes_live_still_gets
 
 #[tokio::test(start_paused = true)]
 async fn fault_pod_cut_off_from_peers_only_events_are_delivered_on_heal() {
-    let fleet = Fleet::with(3, |config| config.app.forward_parked_share_percent = 50).await;
+    let fleet = Fleet::start(3).await;
     let mut clients = one_session_a_pod(&fleet).await;
     fleet.network.isolate(&fleet.pods[1].id, true);
     let mut published = publish_for(&fleet, Duration::from_secs(10)).await;
