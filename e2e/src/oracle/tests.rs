@@ -1,0 +1,131 @@
+use super::*;
+use crate::ledger::Subject;
+
+const STEP: Duration = Duration::from_millis(100);
+
+struct Story {
+    start: Instant,
+    published: Vec<Published>,
+    entries: Vec<Entry>,
+}
+
+impl Story {
+    fn new(events: u32) -> Self {
+        let start = Instant::now();
+        let event = |number: u32| Published {
+            number: number.into(),
+            subject: Subject { company: "acme".into(), agent: "a1".into(), kind: Kind::Chats },
+            seq: u64::from(number) + 100,
+            started: start + STEP * (number + 1),
+            stored: start + STEP * (number + 1) + STEP / 10,
+        };
+        let mut story = Self { start, published: (0..events).map(event).collect(), entries: Vec::new() };
+        story.see(0, Seen::Ready("pod-a".into()));
+        story
+    }
+
+    fn see(&mut self, step: u32, seen: Seen) {
+        self.entries.push(Entry { at: self.start + STEP * step + STEP / 2, seen });
+    }
+
+    fn get(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            let step = u32::try_from(*number).unwrap() + 1;
+            self.see(step, Seen::Event { seq: number + 100, number: *number, subject: "wa.acme.a1.chats".into() });
+        }
+    }
+
+    fn judge(self, fault: Option<(u32, u32)>) -> Verdict {
+        let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "u".into(), chat: None };
+        let ended = self.start + STEP * 60;
+        let fault = fault.map(|(began, end)| FaultTime {
+            began: self.start + STEP * began,
+            ended: self.start + STEP * end,
+            stalls: true,
+        });
+        let ledgers = vec![Ledger { who, entries: self.entries }];
+        Verdict::of(&Evidence { ledgers, published: self.published, started: self.start, ended }, fault)
+    }
+}
+
+#[test]
+fn a_whole_ledger_is_clean() {
+    let mut story = Story::new(5);
+    story.get(&[0, 1, 2, 3, 4]);
+    let verdict = story.judge(None);
+    assert!(verdict.is_clean() && verdict.deliveries == 5 && verdict.order_depth == 1, "{}", verdict.describe());
+}
+
+#[test]
+fn what_is_missing_on_a_socket_that_stands_is_lost() {
+    let mut story = Story::new(5);
+    story.get(&[0, 1, 3, 4]);
+    let verdict = story.judge(None);
+    assert_eq!((verdict.lost, verdict.is_clean()), (1, false));
+    assert!(verdict.describe().contains("event 2"), "{}", verdict.describe());
+}
+
+#[test]
+fn what_a_gap_covers_is_announced_and_what_it_does_not_is_lost() {
+    let mut story = Story::new(6);
+    story.get(&[0, 3, 5]);
+    story.see(7, Seen::Gap { range: Some((101, 102)), reason: "slow_client".into() });
+    let verdict = story.judge(None);
+    assert_eq!((verdict.announced, verdict.lost, verdict.gaps), (2, 1, 1));
+}
+
+#[test]
+fn a_gap_of_unknown_size_covers_nothing_from_long_before_the_fault_or_after_itself() {
+    let mut story = Story::new(50);
+    story.get(&(1..40).collect::<Vec<_>>());
+    // Missing: 0, long before the fault; 40 to 44, in it; 45 to 49, after the gap.
+    story.see(45, Seen::Gap { range: None, reason: "pod_resumed".into() });
+    let verdict = story.judge(Some((40, 45)));
+    assert_eq!((verdict.announced, verdict.lost), (5, 6), "{}", verdict.describe());
+}
+
+#[test]
+fn what_was_on_its_way_when_the_socket_ended_went_along_and_what_is_older_is_lost() {
+    let mut story = Story::new(30);
+    story.get(&(1..29).collect::<Vec<_>>());
+    story.see(30, Seen::Closed(Some(1001)));
+    let verdict = story.judge(None);
+    assert_eq!((verdict.with_socket, verdict.lost, verdict.closes[&1001]), (1, 1, 1), "{}", verdict.describe());
+}
+
+#[test]
+fn twice_is_doubled_and_on_the_next_socket_repeated() {
+    let mut story = Story::new(2);
+    story.get(&[0, 0, 1]);
+    story.see(4, Seen::Closed(None));
+    story.see(5, Seen::Ready("pod-b".into()));
+    story.get(&[1]);
+    let verdict = story.judge(None);
+    assert_eq!((verdict.doubled, verdict.repeated), (1, 1));
+}
+
+#[test]
+fn what_is_anothers_or_nobodys_is_misdelivered() {
+    let mut story = Story::new(1);
+    story.published[0].subject.agent = "a2".into();
+    story.see(2, Seen::Event { seq: 100, number: 0, subject: "wa.acme.a2.chats".into() });
+    story.see(2, Seen::Event { seq: 7, number: 9, subject: "wa.acme.a1.chats".into() });
+    assert_eq!(story.judge(None).misdelivered, 2);
+}
+
+#[test]
+fn recovery_ends_with_the_last_late_event() {
+    let mut story = Story::new(3);
+    story.get(&[0, 1]);
+    story.see(40, Seen::Event { seq: 102, number: 2, subject: "wa.acme.a1.chats".into() });
+    let verdict = story.judge(Some((2, 30)));
+    assert_eq!((verdict.recovery_ms, verdict.lost), (1050, 0));
+    assert!(verdict.worst_silence_ms >= 3800, "{}", verdict.worst_silence_ms);
+}
+
+#[test]
+fn interleaved_sources_fall_no_deeper_than_they_are_many() {
+    assert_eq!(longest_fall(&[1, 2, 3]), 1);
+    assert_eq!(longest_fall(&[10, 1, 11, 2, 12, 3]), 2);
+    assert_eq!(longest_fall(&[3, 2, 1]), 3);
+}

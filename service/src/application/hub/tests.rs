@@ -1,0 +1,161 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    application::mailbox::MailboxLimits,
+    config::DropPolicy,
+    domain::{
+        claims::{AdminClaims, Claims, UserClaims},
+        event::{Address, Payload, StreamId},
+        gap::GapCause,
+        ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
+        session::LockOwner,
+    },
+};
+
+fn hub() -> Hub {
+    Hub::new(100, Arc::new(Metrics::new().unwrap()))
+}
+
+fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {
+    let limits =
+        MailboxLimits { messages: 10, bytes: 10_000, policy: DropPolicy::DropOldest, overflow_timeout: Duration::from_secs(30) };
+    let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::parse(connection).unwrap());
+    let session = Arc::new(Session::new(claims, pod, connection, limits));
+    hub.enter(&session, 100).unwrap();
+    hub.join(session.connection(), &session.claims().base_route());
+    session
+}
+
+fn user(company: &str, agent: &str, user: &str) -> Claims {
+    Claims::User(UserClaims {
+        company: CompanyId::parse(company).unwrap(),
+        agent: AgentId::parse(agent).unwrap(),
+        user: UserId::parse(user).unwrap(),
+        expires_at: Duration::from_secs(1),
+    })
+}
+
+fn admin(name: &str, company: Option<&str>) -> Claims {
+    let admin = AdminId::parse(name).unwrap();
+    Claims::Admin(AdminClaims::new(admin, company, None, None, Duration::from_secs(1)).unwrap())
+}
+
+fn event(subject: &str, seq: u64) -> Event {
+    Event {
+        address: Address::parse("wa", subject).unwrap(),
+        payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
+        stream: StreamId(1),
+        seq,
+        stored_at: Duration::ZERO,
+        request_id: None,
+        traceparent: None,
+    }
+}
+
+#[test]
+fn events_reach_just_the_sessions_of_their_company_and_agent() {
+    let hub = hub();
+    let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a2", "u"), "2"));
+    let c = enter(&hub, user("other", "a1", "u"), "3");
+    assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::To(1));
+    assert_eq!((a.mailbox().len(), b.mailbox().len(), c.mailbox().len()), (1, 0, 0));
+    assert_eq!(hub.deliver(&event("wa.nobody.a1.chats", 2), Path::Local), Delivered::Nobody);
+}
+
+#[test]
+fn messages_reach_those_that_selected_the_chat() {
+    let hub = hub();
+    let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
+    let route = a.chat_route(&ChatId::parse("c.1").unwrap()).unwrap();
+    hub.join(a.connection(), &route);
+    assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 1), Path::Local), Delivered::To(1));
+    hub.leave(a.connection(), &route);
+    assert_eq!(hub.deliver(&event("wa.acme.a1.messages.c.1", 2), Path::Local), Delivered::Nobody);
+    assert_eq!((a.mailbox().len(), b.mailbox().len()), (1, 0));
+}
+
+#[test]
+fn agent_events_reach_every_admin_whose_scope_covers_them_and_no_user() {
+    let hub = hub();
+    let sees_all = enter(&hub, admin("root", None), "1");
+    let sees_acme = enter(&hub, admin("a", Some("acme")), "2");
+    let sees_other = enter(&hub, admin("b", Some("other")), "3");
+    let operator = enter(&hub, user("acme", "a1", "u"), "4");
+    assert_eq!(hub.deliver(&event("wa.acme.a1.agents", 1), Path::Local), Delivered::To(2));
+    let lens = [&sees_all, &sees_acme, &sees_other, &operator].map(|s| s.mailbox().len());
+    assert_eq!(lens, [1, 1, 0, 0]);
+}
+
+#[test]
+fn g1_a_redelivery_is_shown_to_nobody_again() {
+    let hub = hub();
+    let a = enter(&hub, user("acme", "a1", "u"), "1");
+    hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local);
+    assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::Before);
+    assert_eq!(a.mailbox().len(), 1);
+}
+
+#[test]
+fn a_late_exit_of_an_old_socket_leaves_its_successor() {
+    let hub = hub();
+    let (_, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
+    let old = ConnectionId::parse("old").unwrap();
+    assert!(hub.remove(&old) && !hub.remove(&old));
+    assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::To(1));
+    assert_eq!(new.mailbox().len(), 1);
+}
+
+#[test]
+fn an_evicted_session_gets_nothing_more() {
+    let hub = hub();
+    let a = enter(&hub, user("acme", "a1", "u"), "1");
+    hub.evict(a.connection(), CloseReason::SessionReplaced);
+    assert_eq!(a.close_reason(), Some(CloseReason::SessionReplaced));
+    assert_eq!(hub.deliver(&event("wa.acme.a1.chats", 1), Path::Local), Delivered::Nobody);
+}
+
+#[test]
+fn a_kill_names_its_victim_and_spares_the_others() {
+    let hub = hub();
+    let (old, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
+    let me = PodId::parse("pod-a").unwrap();
+    let kill = |victim: Option<LockOwner>, new_pod: &str| {
+        let new_pod = PodId::parse(new_pod).unwrap();
+        hub.victims(&Kill { key: old.key().clone(), new_pod, connection: None, victim }, &me)
+    };
+    assert_eq!(kill(Some(old.owner().clone()), "pod-a"), [old.connection().clone()]);
+    assert_eq!(kill(Some(LockOwner::new(PodId::parse("pod-b").unwrap(), old.connection().clone())), "pod-a"), []);
+    assert_eq!(kill(None, "pod-a"), []);
+    assert_eq!(kill(None, "old-pod"), [old.connection().clone(), new.connection().clone()]);
+}
+
+#[test]
+fn routes_change_when_the_first_comes_and_the_last_goes() {
+    let hub = hub();
+    let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
+    let route = a.claims().base_route();
+    assert_eq!(hub.take_changed().len(), 1);
+    hub.remove(a.connection());
+    assert!(hub.take_changed().is_empty() && hub.wants(&route));
+    hub.remove(b.connection());
+    assert!(hub.take_changed().contains(&route) && !hub.wants(&route));
+}
+
+#[test]
+fn a_full_or_draining_pod_lets_nobody_in() {
+    let hub = hub();
+    let a = enter(&hub, user("acme", "a1", "u"), "1");
+    assert_eq!(hub.enter(&a, 1), Err(Refusal::Full));
+    hub.stop_admitting();
+    assert_eq!(hub.enter(&a, 100), Err(Refusal::Draining));
+}
+
+#[test]
+fn a_gap_is_told_to_those_it_concerns() {
+    let hub = hub();
+    let (a, b) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("other", "a1", "u"), "2"));
+    assert_eq!(hub.announce(Some(&a.claims().base_route()), Gap::of(3, GapCause::GivenUp)), 1);
+    assert_eq!((a.mailbox().len(), b.mailbox().len()), (1, 0));
+    assert_eq!(hub.announce(None, Gap::unknown(GapCause::PodResumed)), 2);
+}
