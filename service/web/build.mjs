@@ -1,10 +1,11 @@
 // build.mjs [--check]: makes client.min.js of client.js, or says whether it is fresh. Needs nothing but Node.
 //
-// A tokenizer, not a parser: it drops comments and needless space, and gives private names (#name) short ones. Both are safe without knowing
-// scopes, as private names are unique in their class. What it can't read is an error, never a guess.
+// A tokenizer, not a parser: it drops comments and needless space, gives private names (#name) and the module's own constants (const NAME) short
+// ones, and joins those constants' declarations. All of it is safe without knowing scopes: private names are unique in their class, and nothing else is
+// written in capitals like a constant. What it can't read is an error, never a guess.
 import { readFileSync, writeFileSync } from "node:fs";
 
-const LIMIT = 5 * 1024;
+const LIMIT = 5000;
 const here = (name) => new URL(name, import.meta.url);
 
 /** Tokens of the source: words (private names, identifiers, numbers), strings, and single signs. */
@@ -24,16 +25,23 @@ function tokens(source) {
 export function minify(source) {
   const names = new Map();
   const short = (name) => names.get(name) ?? names.set(name, `#${names.size < 26 ? "" : "a"}${"abcdefghijklmnopqrstuvwxyz"[names.size % 26]}`).get(name);
+  const all = tokens(source);
+  const constants = new Map();
+  all.forEach((token, at) => {
+    if (all[at - 1] === "const" && /^[A-Z][A-Z_]+$/.test(token)) constants.set(token, `$${constants.size}`);
+  });
   let out = "";
-  for (const token of tokens(source)) {
-    const text = token.startsWith("#") ? short(token) : token;
+  for (const token of all) {
+    const text = token.startsWith("#") ? short(token) : constants.get(token) ?? token;
     if (/[\w$]$/.test(out) && /^[\w$#]/.test(text)) out += " ";
     // "+ +" and "- -" would become other operators.
     if (/[-+]$/.test(out) && /^[-+]/.test(text)) out += " ";
     if (text === "}") out = out.replace(/;$/, "").replace(/,$/, "");
     out += text;
   }
-  return `${out}\n`;
+  // Before the class there is nothing but constants.
+  const [head, ...rest] = out.split(/(?=export )/);
+  return `${head.replaceAll(";const ", ",")}${rest.join("")}\n`;
 }
 
 if (process.argv[1] && here("build.mjs").pathname === process.argv[1]) {

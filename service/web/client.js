@@ -91,8 +91,8 @@ export class GatewayClient extends EventTarget {
       health = new URL("/ready", target).href;
     } catch (error) {
       if (attempt === this.#attempt) {
-        this.#emit("error", { code: "ConnectFailed", message: String(error && error.message || error) });
-        this.#lost(attempt, error && error.final ? 4403 : 4000, "no-token");
+        this.#emit("error", { code: "ConnectFailed", message: String(error?.message || error) });
+        this.#lost(attempt, error?.final ? 4403 : 4000, "no-token");
       }
       return;
     }
@@ -221,7 +221,7 @@ export class GatewayClient extends EventTarget {
   }
 
   #send(type, payload) {
-    if (this.#socket && this.#socket.readyState === 1) {
+    if (this.#socket?.readyState === 1) {
       this.#socket.send(JSON.stringify({ type, payload }));
     }
   }
