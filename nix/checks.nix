@@ -10,7 +10,9 @@
   kustomize,
   nats-server,
   nix,
+  nodejs,
   prometheus,
+  python3,
   redis,
   shellcheck,
 }:
@@ -126,6 +128,17 @@ in
     promtool check config dashboards/prometheus/prometheus.yml
     promtool test rules dashboards/prometheus/tests/*.yaml
   '';
+  # What .ci/dashboards checks without Grafana's own types, which nixpkgs has no package of.
+  dashboards = check "dashboards" [ python3 ] "python3 -B dashboards/build.py --check";
+  # What .ci/web checks without a browser, which no build may start.
+  browser-client = check "browser-client" [ nodejs ] ''
+    node service/web/build.mjs --check
+    for client in client.js client.min.js; do
+      CLIENT=$client node --test service/web/test/client.test.mjs
+    done
+  '';
+  # The rules in the manifests are those of dashboards/.
+  kubernetes-rules = check "kubernetes-rules" [ python3 ] "python3 -B k8s/rules.py --check";
   kustomize = check "kustomize" [ kustomize ] ''
     for overlay in k8s/overlays/*/ k8s/tests/*/; do
       if [ -f "$overlay/kustomization.yaml" ]; then kustomize build "$overlay" >/dev/null; fi
