@@ -18,6 +18,7 @@ use tokio_tungstenite::{
 use super::{
     connect::{Admission, Connector},
     mailbox::Item,
+    select_chat::select,
     session::Session,
 };
 use crate::{
@@ -312,37 +313,6 @@ async fn selection(pending: &mut Option<Selection>) -> Result<ChatId, ErrorBody>
     match pending {
         Some(selection) => selection.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
-async fn select(connector: Connector, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
-    let connection = session.connection();
-    let old = session.chat();
-    let (Some(route), old_route) = (session.chat_route(&chat), old.as_ref().and_then(|chat| session.chat_route(chat))) else {
-        return Err(ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
-    };
-    connector.hub.join(connection, &route);
-    match connector.writer.confirm(std::slice::from_ref(&route)).await {
-        Ok(()) => {
-            session.set_chat(Some(chat.clone()));
-            if let Some(old_route) = old_route.filter(|old| *old != route) {
-                connector.hub.leave(connection, &old_route);
-            }
-            let ttl = connector.config.borrow().app.selected_chat_ttl;
-            // Only a convenience for the next connect, and renewal writes it again.
-            if let Err(error) = connector.locks.save_chat(session.key(), &chat, ttl).await {
-                tracing::debug!(%error, "the selected chat could not be saved");
-            }
-            Ok(chat)
-        }
-        Err(_) => {
-            if old_route.as_ref() != Some(&route) {
-                connector.hub.leave(connection, &route);
-            }
-            Err(ErrorBody::new(ErrorCode::SubscriptionFailure, "the chat could not be selected; the one before still is")
-                .with_details("the session store is unavailable; try again shortly"))
-        }
     }
 }
 

@@ -23,5 +23,6 @@ pub mod readiness;
 pub mod release;
 pub mod renew;
 pub mod route_writer;
+mod select_chat;
 pub mod session;
 pub mod token;
