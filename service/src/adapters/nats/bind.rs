@@ -194,19 +194,28 @@ fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Bi
     })
 }
 
-/// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is.
+/// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is. "No suitable peers" is a 400
+/// as well, but is what a cluster says whose servers have just found each other or restart one by one.
 fn api_error(what: &str, error: &async_nats::jetstream::Error) -> BindError {
     let text = format!("{what}: {error}");
-    if (400..500).contains(&error.code()) && error.code() != 408 && error.code() != 404 {
-        BindError::Refused(text)
-    } else {
-        BindError::Unavailable(text)
-    }
+    let passing = matches!(error.code(), 404 | 408) || error.error_code() == ErrorCode::CLUSTER_NO_PEERS;
+    if (400..500).contains(&error.code()) && !passing { BindError::Refused(text) } else { BindError::Unavailable(text) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_without_enough_peers_yet_is_an_outage_and_no_refusal() {
+        let answer = |code: u64, err_code: u64| {
+            let json = format!(r#"{{"code":{code},"err_code":{err_code},"description":"x"}}"#);
+            api_error("make the stream", &serde_json::from_str(&json).unwrap())
+        };
+        assert!(matches!(answer(400, 10005), BindError::Unavailable(_)));
+        assert!(matches!(answer(503, 10008), BindError::Unavailable(_)));
+        assert!(matches!(answer(400, 10074), BindError::Refused(_)));
+    }
 
     #[test]
     fn only_a_stream_with_foreign_subjects_needs_a_filter() {
