@@ -229,15 +229,10 @@ impl Connector {
     async fn route(&self, session: &Session) -> Result<(), ConnectError> {
         let mut routes = vec![session.claims().base_route()];
         routes.extend(session.chat().and_then(|chat| session.chat_route(&chat)));
-        for route in &routes {
-            if !self.hub.join(session.connection(), route) {
-                return Err(ConnectError::Replaced);
-            }
-        }
         tokio::select! {
             biased;
             _ = session.closed() => Err(ConnectError::Replaced),
-            confirmed = self.writer.confirm(&routes) => Ok(confirmed?),
+            joined = self.writer.join(session.connection(), &routes) => if joined? { Ok(()) } else { Err(ConnectError::Replaced) },
             () = tokio::time::sleep(STORE_PATIENCE) => Err(ConnectError::StoreUnavailable),
         }
     }

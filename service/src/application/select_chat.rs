@@ -12,9 +12,8 @@ pub(super) async fn select(connector: Connector, session: Arc<Session>, chat: Ch
     let (Some(route), old_route) = (session.chat_route(&chat), old.as_ref().and_then(|chat| session.chat_route(chat))) else {
         return Err(ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
     };
-    connector.hub.join(connection, &route);
-    match connector.writer.confirm(std::slice::from_ref(&route)).await {
-        Ok(()) => {
+    match connector.writer.join(connection, std::slice::from_ref(&route)).await {
+        Ok(_) => {
             session.set_chat(Some(chat.clone()));
             if let Some(old_route) = old_route.filter(|old| *old != route) {
                 connector.hub.leave(connection, &old_route);

@@ -210,7 +210,8 @@ impl Fleet {
     }
 }
 
-fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
+/// The value of a counter or gauge of one pod, all labels, or those with one value, added up.
+pub(crate) fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
     let families = metrics.gather();
     let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
     series
