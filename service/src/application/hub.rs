@@ -13,7 +13,8 @@ use indexmap::{IndexMap, IndexSet};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    mailbox::{Item, Outgoing, Push},
+    mailbox::{Item, Push},
+    outgoing::Outgoing,
     session::Session,
 };
 use crate::{
@@ -282,7 +283,7 @@ impl Hub {
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let inner = self.lock();
-        let tell = |session: &Arc<Session>| matches!(session.mailbox().push(Item::Gap(gap)), Push::Taken { .. });
+        let tell = |session: &Arc<Session>| matches!(session.put(Item::Gap(gap)), Push::Taken { .. });
         let told = match route {
             Some(route) => inner.routes.get(route).map_or(0, |entry| entry.sessions.values().filter(|s| tell(s)).count()),
             None => inner.entries.values().filter(|e| tell(&e.session)).count(),
@@ -346,7 +347,7 @@ impl Inner {
             entry.active_at = Instant::now();
             for (connection, session) in &entry.sessions {
                 let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
-                match session.mailbox().push(Item::Event(Arc::clone(outgoing))) {
+                match session.put(Item::Event(Arc::clone(outgoing))) {
                     Push::Taken { dropped: 0 } => count += 1,
                     Push::Taken { dropped } => {
                         count += 1;

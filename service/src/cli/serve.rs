@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
+    cores::Cores,
     gateway::{Gateway, StoreChoice, StreamChoice},
     lifecycle::Shutdown,
     metrics::Metrics,
@@ -36,7 +37,8 @@ pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &Lev
     };
     config.start(gateway.tasks());
     level.follow(config, gateway.tasks());
-    let mut running = Box::pin(gateway.run());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut running = Box::pin(gateway.on_cores(Arc::new(Cores::start(threads)?)).run());
     tokio::select! {
         ended = &mut running => ended.map_err(CliError::failed),
         // They end with the hard token, which ends the pod too.

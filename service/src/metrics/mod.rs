@@ -14,7 +14,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::domain::event::Path;
+use crate::domain::{event::Path, frame::FrameKind};
 
 /// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
 const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -42,6 +42,7 @@ const CLOSED: &[&str] = &[
     "rate-limited",
     "message-too-big",
     "protocol-error",
+    "invalid-data",
     "pong-timeout",
     "slow-client",
     "lock-unconfirmed",
@@ -211,6 +212,7 @@ struct Hot {
     forwarded: Written,
     bytes_in: IntCounter,
     bytes_out: IntCounter,
+    sent: [IntCounter; FrameKind::ALL.len()],
 }
 
 /// The histograms of one path.
@@ -271,8 +273,14 @@ impl Metrics {
                 forwarded: written(Path::Forwarded),
                 bytes_in: bytes("in"),
                 bytes_out: bytes("out"),
+                sent: FrameKind::ALL.map(|kind| self.messages_sent_total.with_label_values(&[kind.as_str()])),
             }
         })
+    }
+
+    /// Notes that so many frames of a kind were written.
+    pub fn sent(&self, kind: FrameKind, count: u64) {
+        self.hot().sent[kind as usize].inc_by(count);
     }
 
     /// Bytes read from sockets.

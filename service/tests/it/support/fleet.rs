@@ -17,7 +17,6 @@ use daisi_ws_service::{
     },
     application::{
         connect::ConnectError,
-        connection::socket_config,
         pod::{Backends, Pod},
         ports::{Routes, SessionLocks},
         readiness::Readiness,
@@ -152,10 +151,8 @@ impl Fleet {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
-        let config = socket_config(at.config.borrow().app.max_message_bytes);
-        let socket = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(config)).await;
         at.tasks.spawn("socket", async move {
-            admission.serve(socket).await;
+            admission.serve(theirs, bytes::Bytes::new(), None).await;
         });
         let ours: Box<dyn Pipe> = Box::new(ours);
         Ok(Client::lazy(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
