@@ -5,7 +5,10 @@
 
 mod kinds;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use kinds::Make;
 pub use kinds::{Label, Spec};
@@ -13,6 +16,8 @@ use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
+
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::domain::{event::Path, frame::FrameKind};
 
@@ -89,6 +94,7 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Registry,
             recording: bool,
+            runtimes: Mutex<Vec<Handle>>,
             hot: OnceLock<Hot>,
             $(#[doc = $help] pub $field: $kind,)*
         }
@@ -103,7 +109,7 @@ macro_rules! metrics {
                     $field.touch_all(spec);
                     registry.register(Box::new($field.clone()))?;
                 )*
-                Ok(Self { registry, recording, hot: OnceLock::new(), $($field,)* })
+                Ok(Self { registry, recording, hot: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
             }
         }
 
@@ -180,9 +186,9 @@ metrics! {
     draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
     task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
-    tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtime.";
+    tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtimes, those of sockets included.";
     tokio_alive_tasks: IntGauge = "dws_tokio_alive_tasks", [], NONE, "Tasks that have not ended.";
-    tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtime's global queue.";
+    tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtimes' global queues.";
     tokio_busy_seconds_total: Counter = "dws_tokio_busy_seconds_total", [], NONE, "Time that all workers together were busy.";
     build_info: IntGaugeVec = "dws_build_info", ["version": VERSIONS, "revision": REVISIONS], NONE, "1, with the version and revision that run.";
 }
@@ -278,6 +284,11 @@ impl Metrics {
         })
     }
 
+    /// Has what this runtime says of itself added to what is shown. Where none is named, it is the one that runs whoever asks.
+    pub fn watch_runtime(&self, runtime: Handle) {
+        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).push(runtime);
+    }
+
     /// Notes that so many frames of a kind were written.
     pub fn sent(&self, kind: FrameKind, count: u64) {
         self.hot().sent[kind as usize].inc_by(count);
@@ -297,13 +308,20 @@ impl Metrics {
 
     /// Reads what the runtime says of itself; nothing outside of one.
     fn read_runtime(&self) {
-        let Ok(handle) = tokio::runtime::Handle::try_current() else { return };
-        let runtime = handle.metrics();
-        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.tokio_workers.set(gauge(runtime.num_workers()));
-        self.tokio_alive_tasks.set(gauge(runtime.num_alive_tasks()));
-        self.tokio_global_queue_depth.set(gauge(runtime.global_queue_depth()));
-        let busy: Duration = (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+        let mut runtimes: Vec<RuntimeMetrics> =
+            self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Handle::metrics).collect();
+        if runtimes.is_empty() {
+            runtimes.extend(Handle::try_current().map(|current| current.metrics()));
+        }
+        let sum =
+            |read: fn(&RuntimeMetrics) -> usize| i64::try_from(runtimes.iter().map(read).sum::<usize>()).unwrap_or(i64::MAX);
+        self.tokio_workers.set(sum(RuntimeMetrics::num_workers));
+        self.tokio_alive_tasks.set(sum(RuntimeMetrics::num_alive_tasks));
+        self.tokio_global_queue_depth.set(sum(RuntimeMetrics::global_queue_depth));
+        let busy_of = |runtime: &RuntimeMetrics| -> Duration {
+            (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum()
+        };
+        let busy: Duration = runtimes.iter().map(busy_of).sum();
         // Two scrapes at once may both add a little; the next one finds it and adds nothing.
         self.tokio_busy_seconds_total.inc_by((busy.as_secs_f64() - self.tokio_busy_seconds_total.get()).max(0.0));
     }

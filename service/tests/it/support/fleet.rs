@@ -49,7 +49,8 @@ pub(crate) struct TestPod {
     pub(crate) pod: Pod,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) config: watch::Sender<Arc<Config>>,
+    /// Held, so that the pod sees a configuration that may still change.
+    _config: watch::Sender<Arc<Config>>,
 }
 
 /// Pods, and what they share.
@@ -130,7 +131,7 @@ impl Fleet {
         let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
         self.network.register(&me, pod.peer_service());
         pod.joined().await;
-        self.pods.push(TestPod { id, pod, tasks, metrics, config });
+        self.pods.push(TestPod { id, pod, tasks, metrics, _config: config });
         self.pods.len() - 1
     }
 
