@@ -91,8 +91,7 @@ impl From<Refusal> for ConnectError {
     }
 }
 
-/// Gets sessions. Clones share everything.
-#[derive(Clone)]
+/// Gets sessions.
 pub struct Connector {
     /// This pod.
     pub me: PodId,
@@ -125,14 +124,14 @@ impl Connector {
     ///
     /// # Errors
     /// When the session cannot be had; the error says what the client can do.
-    pub async fn connect(&self, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
+    pub async fn connect(self: &Arc<Self>, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
         let started = Instant::now();
         let config = self.config.borrow().clone();
         let connection = ConnectionId::from_random(rand::random());
-        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config)));
+        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id));
         let kind = session.kind().as_str();
         self.hub.enter(&session, config.app.max_connections)?;
-        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: self.clone() };
+        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: Arc::clone(self) };
 
         let (saved_chat, took_over) = self.lock(&session, &config).await?;
         admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
@@ -252,7 +251,7 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
 pub struct Admission {
     session: Arc<Session>,
     restored: Option<ChatId>,
-    connector: Connector,
+    connector: Arc<Connector>,
 }
 
 impl Admission {
@@ -268,7 +267,7 @@ impl Admission {
         self.restored.as_ref()
     }
 
-    pub(super) fn connector(&self) -> &Connector {
+    pub(super) fn connector(&self) -> &Arc<Connector> {
         &self.connector
     }
 }

@@ -5,24 +5,16 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio::time::Instant;
 
+use super::outgoing::Outgoing;
 use crate::{
     config::DropPolicy,
-    domain::{
-        event::{Event, Path},
-        frame::Frame,
-        gap::{Gap, GapCause},
-    },
-    telemetry::spans,
+    domain::gap::{Gap, GapCause},
 };
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
@@ -41,51 +33,6 @@ pub struct MailboxLimits {
     pub overflow_timeout: Duration,
 }
 
-/// Sockets of one pod whose write of a traced event gets a span; an event for a thousand sockets must not be a thousand spans.
-const TRACED_WRITES: usize = 16;
-
-/// An encoded event, made once and shared by every socket of the pod that gets it.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Its stream sequence.
-    pub seq: u64,
-    /// The frame's text.
-    pub text: Utf8Bytes,
-    /// Which way it came here.
-    pub path: Path,
-    /// When the stream stored it, since the Unix epoch.
-    pub stored_at: Duration,
-    /// When it happened, as the publisher says.
-    pub event_time: Option<Duration>,
-    /// If it is traced: under which span its writes are, and how many more get one.
-    trace: Option<(String, AtomicUsize)>,
-}
-
-impl Outgoing {
-    /// Encodes an event.
-    #[must_use]
-    pub fn new(event: &Event, path: Path) -> Self {
-        let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
-        Self {
-            seq: event.seq,
-            text: Utf8Bytes::try_from(Frame::event(event).bytes().clone()).unwrap_or_default(),
-            path,
-            stored_at: event.stored_at,
-            event_time: event.payload.event_time(),
-            trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
-        }
-    }
-
-    /// The span of its write to one socket, if that is traced.
-    #[must_use]
-    pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
-        let (traceparent, left) = self.trace.as_ref()?;
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
-        let age = now.saturating_sub(self.stored_at);
-        Some(spans::write(traceparent, self.path.as_str(), self.seq, age.as_secs_f64() * 1000.0))
-    }
-}
-
 /// One thing to write.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -98,7 +45,7 @@ pub enum Item {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(event) => event.text.len(),
+            Self::Event(event) => event.len(),
             Self::Gap(_) => 0,
         }
     }
@@ -141,14 +88,13 @@ struct Inner {
 pub struct Mailbox {
     limits: MailboxLimits,
     inner: Mutex<Inner>,
-    filled: Notify,
 }
 
 impl Mailbox {
     /// An empty mailbox. It grows on use; nothing is reserved.
     #[must_use]
     pub fn new(limits: MailboxLimits) -> Self {
-        Self { limits, inner: Mutex::default(), filled: Notify::new() }
+        Self { limits, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -170,8 +116,6 @@ impl Mailbox {
             DropPolicy::DropOldest => self.drop_excess(&mut inner),
             DropPolicy::Block => 0,
         };
-        drop(inner);
-        self.filled.notify_one();
         Push::Taken { dropped }
     }
 
@@ -202,22 +146,17 @@ impl Mailbox {
         !full && (inner.queue.is_empty() || inner.bytes + more <= self.limits.bytes)
     }
 
-    /// Waits until there is something to take. Cancel-safe.
-    pub async fn ready(&self) {
-        loop {
-            {
-                let inner = self.lock();
-                if !inner.queue.is_empty() || inner.lost.is_some() {
-                    return;
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-
     /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
     pub fn take(&self, bytes: usize) -> Vec<Item> {
         let mut inner = self.lock();
+        if inner.queue.is_empty() && inner.lost.is_none() {
+            return Vec::new();
+        }
+        if inner.lost.is_none() && inner.bytes <= bytes {
+            inner.bytes = 0;
+            inner.overflowing_since = None;
+            return std::mem::take(&mut inner.queue).into();
+        }
         let mut items = Vec::with_capacity(inner.queue.len() + 1);
         items.extend(inner.lost.take().map(Item::Gap));
         let mut taken = 0;
@@ -268,8 +207,7 @@ mod tests {
     }
 
     fn event(seq: u64) -> Item {
-        let (text, stored_at) = ("0123456789".into(), Duration::ZERO);
-        Item::Event(Arc::new(Outgoing { seq, text, path: Path::Local, stored_at, event_time: None, trace: None }))
+        Item::Event(Arc::new(Outgoing::of_text(seq, "0123456789")))
     }
 
     fn seqs(items: &[Item]) -> Vec<u64> {

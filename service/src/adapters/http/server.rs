@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::Tasks;
+use crate::{cores::Cores, lifecycle::Tasks};
 
 /// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
 /// that only makes the storm last.
@@ -60,15 +60,18 @@ impl HttpServer {
 
     /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
     /// request that is under way. Sockets are not its business any more.
-    pub fn serve(self, app: Router, tasks: &Tasks, stop: CancellationToken) {
-        self.serve_at_most(MAX_CONNECTIONS, app, tasks, stop);
+    ///
+    /// Where there are `cores`, each connection lives on one of them from its first byte on, with the socket that it becomes.
+    pub fn serve(self, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
+        self.serve_at_most(MAX_CONNECTIONS, app, tasks, cores, stop);
     }
 
-    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, stop: CancellationToken) {
+    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
         let acceptor = Arc::new(Acceptor {
             listener: self.listener,
             app,
             tasks: tasks.clone(),
+            cores,
             stop,
             room: Arc::new(Semaphore::new(connections)),
         });
@@ -80,6 +83,7 @@ struct Acceptor {
     listener: TcpListener,
     app: Router,
     tasks: Tasks,
+    cores: Option<Arc<Cores>>,
     stop: CancellationToken,
     room: Arc<Semaphore>,
 }
@@ -123,8 +127,19 @@ impl Acceptor {
 
     fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let (app, stop) = (self.app.clone(), self.stop.clone());
-        self.tasks.spawn("http connection", async move {
-            serve(stream, app, stop).await;
+        let Some(core) = self.cores.as_ref().map(|cores| cores.least_loaded()) else {
+            self.tasks.spawn("http connection", async move {
+                serve(stream, app, stop).await;
+                drop(permit);
+            });
+            return;
+        };
+        // Out of this runtime, to be waited for in that one.
+        let Ok(stream) = stream.into_std() else { return };
+        self.tasks.spawn_on(core, "http connection", async move {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve(stream, app, stop).await;
+            }
             drop(permit);
         });
     }
@@ -183,7 +198,7 @@ mod tests {
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
         let address = server.local_addr();
-        server.serve_at_most(1, app, &tasks, stop.clone());
+        server.serve_at_most(1, app, &tasks, None, stop.clone());
         (address, tasks, stop)
     }
 

@@ -15,7 +15,6 @@ use crate::{
     application::{
         auth::{Authenticator, Door},
         connect::Connector,
-        connection::socket_config,
     },
     config::Config,
     domain::{claims::Claims, close::ErrorCode, frame::ErrorBody, session::SessionKind},
@@ -82,10 +81,10 @@ impl Doors {
         let around = if traced.is_none() { &span } else { &traced };
         let connect = self.connector.connect(claims, id.as_str());
         let admission = tracing::Instrument::instrument(connect, around.clone()).await?;
-        let serve = async |socket| {
-            admission.serve(socket).await;
+        let serve = async move |stream, read, agreement| {
+            admission.serve(stream, read, agreement).await;
         };
-        Ok(handshake.switch(socket_config(config.app.max_message_bytes), &self.tasks, span, serve))
+        Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
     }
 
     fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId) {
