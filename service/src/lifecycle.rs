@@ -87,10 +87,25 @@ impl Tasks {
         self.start(self.guard(name, task).instrument(self.span.clone()));
     }
 
-    /// As [`Tasks::spawn`], without the pod's span around it, for tasks by the thousand: to enter and leave a span costs as much as all else that
-    /// waking such a task does. What it logs has to name the pod by itself.
-    pub fn spawn_bare(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.start(self.guard(name, task));
+    /// As [`Tasks::spawn`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see [`Tasks::at_the_end`]. To wait for
+    /// the token in each of them would have every wake-up take a lock that all of them share, and the pod's span around them would cost as much again;
+    /// what they log has to name the pod.
+    pub fn spawn_many(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let metrics = Arc::clone(&self.metrics);
+        self.start(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                report_panic(&metrics, name, panic.as_ref());
+            }
+        });
+    }
+
+    /// Calls `end` when the hard token is cancelled.
+    pub fn at_the_end(&self, end: impl FnOnce() + Send + 'static) {
+        let hard = self.shutdown.hard.clone();
+        self.start(async move {
+            hard.cancelled().await;
+            end();
+        });
     }
 
     /// As [`Tasks::spawn`], on a core.

@@ -6,6 +6,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     evict::Evictor,
@@ -109,6 +110,8 @@ pub struct Connector {
     pub releaser: Releaser,
     /// Settings in force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Ends goodbyes at once.
+    pub hard: CancellationToken,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }

@@ -45,7 +45,7 @@ const WRITE_BATCH_BYTES: usize = 256 * 1024;
 const STALL_AFTER: Duration = Duration::from_millis(500);
 
 impl Admission {
-    /// Sends `ready` and serves the socket until it ends; then everything is given back. Returns why it ended. `read` is what was read behind
+    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended. `read` is what was read behind
     /// the request; `agreement`, what was agreed on about compression.
     pub async fn serve<S>(self, stream: S, read: bytes::Bytes, agreement: Option<Agreement>) -> CloseReason
     where
@@ -55,12 +55,14 @@ impl Admission {
         let mut connection = Connection::new(&self, stream, &read, agreement);
         drop(read);
         connection.greet(self.restored_chat());
-        let reason = poll_fn(|cx| connection.poll(cx)).await;
+        let session = Arc::clone(self.session());
+        let ended = poll_fn(|cx| if session.is_aborted() { Poll::Ready(None) } else { connection.poll(cx).map(Some) }).await;
+        let Some(reason) = ended else { return CloseReason::Internal };
         // Nothing more is put in the mailbox, and the lock is free, before the client is told.
         self.connector().evictor.evict(self.session().connection(), reason);
         // In a box, as a socket is idle for most of its life and its task should be as small then as can be.
         Box::pin(connection.say_goodbye(reason)).await;
-        opened.closed(reason, self.session());
+        opened.closed(reason, &session);
         reason
     }
 }

@@ -122,7 +122,7 @@ impl Pod {
             me: me.id.clone(),
         };
         let pod = Self {
-            connector: Arc::new(parts.connector(me, backends, &config, metrics)),
+            connector: Arc::new(parts.connector(me, backends, &config, tasks)),
             delivery: parts.delivery.clone(),
             hub: Arc::clone(&parts.hub),
             directory: Arc::clone(&parts.directory),
@@ -266,13 +266,7 @@ impl Parts {
         }
     }
 
-    fn connector(
-        &self,
-        me: &PodRecord,
-        backends: &Backends,
-        config: &watch::Receiver<Arc<Config>>,
-        metrics: &Arc<Metrics>,
-    ) -> Connector {
+    fn connector(&self, me: &PodRecord, backends: &Backends, config: &watch::Receiver<Arc<Config>>, tasks: &Tasks) -> Connector {
         Connector {
             me: me.id.clone(),
             hub: Arc::clone(&self.hub),
@@ -282,7 +276,8 @@ impl Parts {
             writer: Arc::clone(&self.writer),
             releaser: self.releaser.clone(),
             config: config.clone(),
-            metrics: Arc::clone(metrics),
+            hard: tasks.shutdown().hard.clone(),
+            metrics: Arc::clone(tasks.metrics()),
         }
     }
 
@@ -313,6 +308,8 @@ impl Parts {
             let (queue, locks) = (Arc::clone(&queue), Arc::clone(&locks));
             async move { queue.lock().await.run(&locks, ttl).await }
         });
+        let hub = Arc::clone(&self.hub);
+        tasks.at_the_end(move || hub.sessions().iter().for_each(|session| session.abort()));
         let renewer = Renewer {
             hub: self.hub,
             locks: Arc::clone(&backends.locks),

@@ -60,6 +60,7 @@ pub struct Session {
     mailbox: Mailbox,
     asked: AtomicBool,
     locked: AtomicBool,
+    aborted: AtomicBool,
     /// The one task that has the session at a time: first its connect, then its socket's.
     task: AtomicWaker,
     /// Where that task runs, if it is pinned.
@@ -82,6 +83,7 @@ impl Session {
             mailbox: Mailbox::new(limits),
             asked: AtomicBool::new(false),
             locked: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
             core: Core::current(),
             reason: OnceLock::new(),
@@ -199,6 +201,18 @@ impl Session {
     pub fn close(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
         self.wake();
+    }
+
+    /// Ends the session's task at once, without a word to the client: the pod is at its end.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Was it aborted?
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
     }
 
     /// Why the session was ended, if it was.

@@ -51,7 +51,7 @@ impl Handshake {
     }
 
     /// Runs `serve` on the stream, with what was read behind the request and what was agreed on about compression, as one of `tasks`, once the
-    /// client has been answered. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
+    /// client has been answered; from then on `serve` must end by itself at the hard token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
     pub(super) fn switch<F>(
         self,
         mode: CompressionMode,
@@ -63,8 +63,15 @@ impl Handshake {
     {
         let upgrade = self.upgrade;
         let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
+        let hard = tasks.shutdown().hard.clone();
         let session = async move {
-            match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
+            let upgraded = tokio::select! {
+                biased;
+                () = hard.cancelled() => return,
+                upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade) => upgraded,
+            };
+            drop(hard);
+            match upgraded {
                 // Not hyper's wrapper, which would hold its read buffer for as long as the socket lives.
                 Ok(Ok(upgraded)) => match upgraded.downcast::<TokioIo<TcpStream>>() {
                     Ok(Parts { io, read_buf, .. }) => serve(io.into_inner(), read_buf, agreement).await,
@@ -73,7 +80,7 @@ impl Handshake {
                 Ok(Err(_)) | Err(_) => tracing::debug!("the client left before its socket was open"),
             }
         };
-        tasks.spawn_bare("session", Box::pin(session));
+        tasks.spawn_many("session", Box::pin(session));
         answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }

@@ -23,6 +23,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Writes what still waits, the reason, and the close frame; waits for the client's, for a moment.
     pub(super) async fn say_goodbye(mut self, reason: CloseReason) {
         let Some(code) = reason.code() else { return };
+        let hard = self.connector.hard.clone();
         let farewell = async {
             // To a client that takes no bytes or has left, nothing more can be said.
             if !matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout) {
@@ -42,7 +43,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             let _ = poll_fn(|cx| self.socket.poll_shutdown(cx)).await;
         };
-        let _ = timeout(FAREWELL, farewell).await;
+        tokio::select! {
+            biased;
+            () = hard.cancelled() => {}
+            _ = timeout(FAREWELL, farewell) => {}
+        }
     }
 
     async fn flush(&mut self) -> bool {

@@ -177,3 +177,12 @@ async fn a_socket_is_closed_with_4403_when_its_token_runs_out() {
     assert_eq!(client.expect("error").await["payload"]["code"], "InvalidToken");
     assert_eq!(client.expect_close().await, Some(4403));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_sockets_task_is_small() {
+    let fleet = Fleet::with(1, |_| ()).await;
+    let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test").await.unwrap();
+    let (_ours, theirs) = tokio::io::duplex(64);
+    let task = size_of_val(&admission.serve(theirs, bytes::Bytes::new(), None));
+    assert!(task <= 700, "{task} bytes");
+}

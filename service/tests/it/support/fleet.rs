@@ -152,7 +152,7 @@ impl Fleet {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
-        at.tasks.spawn("socket", async move {
+        at.tasks.spawn_many("socket", async move {
             admission.serve(theirs, bytes::Bytes::new(), None).await;
         });
         let ours: Box<dyn Pipe> = Box::new(ours);
