@@ -92,11 +92,12 @@ impl Tasks {
     /// what they log has to name the pod.
     pub fn spawn_many(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let metrics = Arc::clone(&self.metrics);
-        self.start(async move {
-            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        // No async block around it, which would have room for the task twice.
+        self.start(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
+            if let Err(panic) = ended {
                 report_panic(&metrics, name, panic.as_ref());
             }
-        });
+        }));
     }
 
     /// Calls `end` when the hard token is cancelled.

@@ -47,23 +47,29 @@ const STALL_AFTER: Duration = Duration::from_millis(500);
 impl Admission {
     /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended. `read` is what was read behind
     /// the request; `agreement`, what was agreed on about compression.
-    pub async fn serve<S>(self, stream: S, read: bytes::Bytes, agreement: Option<Agreement>) -> CloseReason
+    pub fn serve<S>(
+        self,
+        stream: S,
+        read: &[u8],
+        agreement: Option<Agreement>,
+    ) -> impl Future<Output = CloseReason> + Send + use<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
-        let mut connection = Connection::new(&self, stream, &read, agreement);
-        drop(read);
+        let mut connection = Connection::new(&self, stream, read, agreement);
         connection.greet(self.restored_chat());
-        let session = Arc::clone(self.session());
-        let ended = poll_fn(|cx| if session.is_aborted() { Poll::Ready(None) } else { connection.poll(cx).map(Some) }).await;
-        let Some(reason) = ended else { return CloseReason::Internal };
-        // Nothing more is put in the mailbox, and the lock is free, before the client is told.
-        self.connector().evictor.evict(self.session().connection(), reason);
-        // In a box, as a socket is idle for most of its life and its task should be as small then as can be.
-        Box::pin(connection.say_goodbye(reason)).await;
-        opened.closed(reason, &session);
-        reason
+        // Its size is a good part of what an idle socket costs: nothing is in it that is not needed until the end.
+        async move {
+            let session = self.session();
+            let ended = poll_fn(|cx| if session.is_aborted() { Poll::Ready(None) } else { connection.poll(cx).map(Some) }).await;
+            let Some(reason) = ended else { return CloseReason::Internal };
+            // Nothing more is put in the mailbox, and the lock is free, before the client is told.
+            self.connector().evictor.evict(session.connection(), reason);
+            Box::pin(connection.say_goodbye(reason)).await;
+            opened.closed(reason, session);
+            reason
+        }
     }
 }
 

@@ -63,24 +63,18 @@ impl Handshake {
     {
         let upgrade = self.upgrade;
         let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
-        let hard = tasks.shutdown().hard.clone();
-        let session = async move {
-            let upgraded = tokio::select! {
-                biased;
-                () = hard.cancelled() => return,
-                upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade) => upgraded,
-            };
-            drop(hard);
-            match upgraded {
-                // Not hyper's wrapper, which would hold its read buffer for as long as the socket lives.
+        let sessions = tasks.clone();
+        // A task of its own, which ends where the session's begins: what it takes to wait for the upgrade is not kept for as long as the socket lives.
+        tasks.spawn("upgrade", async move {
+            match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
+                // Not hyper's wrapper, which would hold its read buffer as long.
                 Ok(Ok(upgraded)) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-                    Ok(Parts { io, read_buf, .. }) => serve(io.into_inner(), read_buf, agreement).await,
+                    Ok(Parts { io, read_buf, .. }) => sessions.spawn_many("session", serve(io.into_inner(), read_buf, agreement)),
                     Err(_) => tracing::error!("an upgraded connection is no TCP stream"),
                 },
                 Ok(Err(_)) | Err(_) => tracing::debug!("the client left before its socket was open"),
             }
-        };
-        tasks.spawn_many("session", Box::pin(session));
+        });
         answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }

@@ -8,6 +8,8 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -80,9 +82,7 @@ impl Doors {
         let traced = spans::connect(traceparent);
         let connect = self.connector.connect(claims, id.as_str());
         let admission = if traced.is_none() { connect.await } else { connect.instrument(traced).await }?;
-        let serve = async move |stream, read, agreement| {
-            admission.serve(stream, read, agreement).await;
-        };
+        let serve = move |stream, read: Bytes, agreement| admission.serve(stream, &read, agreement).map(drop);
         Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
     }
 
