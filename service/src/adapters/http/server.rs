@@ -9,7 +9,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -23,6 +23,9 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
 /// keep one out that does.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
+/// tries again after a second.
+const BACKLOG: u32 = 4096;
 /// Headers of a request; browsers and proxies send some thirty.
 const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
@@ -47,7 +50,11 @@ impl HttpServer {
     /// # Errors
     /// When the address can't be had.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As the standard library does: a restart must not wait for old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
