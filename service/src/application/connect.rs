@@ -14,7 +14,7 @@ use super::{
     ports::{Acquire, KillBus, SessionLocks, StoreError},
     release::Releaser,
     route_writer::RouteWriter,
-    session::Session,
+    session::{Session, session_line},
 };
 use crate::{
     config::Config,
@@ -143,13 +143,7 @@ impl Connector {
         }
         let took = started.elapsed();
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
-        tracing::info!(
-            request.id = request_id,
-            session.kind = kind,
-            took_over,
-            duration_ms = took.as_secs_f64() * 1000.0,
-            "a session is open"
-        );
+        session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
     }
 

@@ -19,13 +19,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
 };
-use tracing::Instrument as _;
 
 use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
     select_chat::select,
-    session::Session,
+    session::{Session, session_line},
 };
 use crate::{
     clock,
@@ -83,7 +82,7 @@ impl Opened {
     fn closed(&self, reason: CloseReason, session: &Session) {
         self.metrics.connections_closed_total.with_label_values(&[self.kind, reason.as_str()]).inc();
         let duration_ms = self.at.elapsed().as_secs_f64() * 1000.0;
-        session.span().in_scope(|| tracing::info!(reason = reason.as_str(), duration_ms, "a session is closed"));
+        session_line!(session, reason = reason.as_str(), duration_ms, "a session is closed");
     }
 }
 
@@ -321,7 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             ClientFrame::SelectChat(chat) => {
                 let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
-                self.selection = Some(selection.instrument(self.session.span()).boxed());
+                self.selection = Some(selection.boxed());
             }
         }
     }

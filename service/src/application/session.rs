@@ -11,7 +11,6 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
 use crate::{
@@ -24,6 +23,31 @@ use crate::{
         session::{LockOwner, SessionKey, SessionKind},
     },
 };
+
+/// Whose session it is, in words.
+#[derive(Debug)]
+pub(super) struct Who<'a> {
+    pub(super) pod: &'a str,
+    pub(super) request: &'a str,
+    pub(super) kind: &'static str,
+    pub(super) company: &'a str,
+    pub(super) agent: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) admin: Option<&'a str>,
+}
+
+/// Logs a line about a session, as `tracing::info!` would, with the fields that every such line has. No span around the session's task has them: kept for
+/// as long as a socket lives, it would be a third of an idle one's memory, and entering it most of the price of waking one.
+macro_rules! session_line {
+    ($session:expr, $($rest:tt)+) => {{
+        let who = $session.who();
+        tracing::info!(
+            pod.id = who.pod, request.id = who.request, session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
+            admin.id = who.admin, $($rest)+
+        );
+    }};
+}
+pub(super) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
 #[derive(Debug)]
@@ -96,31 +120,28 @@ impl Session {
         &self.claims
     }
 
-    /// What every line about the session carries. Made when a line is written: kept for as long as the session, it would be a third of an idle
-    /// socket's memory.
-    #[must_use]
-    pub fn span(&self) -> Span {
+    /// What every line about the session carries; see [`session_line`].
+    pub(super) fn who(&self) -> Who<'_> {
+        let (pod, request, kind) = (self.owner.pod.as_str(), &*self.request_id, self.kind().as_str());
         match &self.claims {
-            Claims::User(user) => tracing::info_span!(
-                parent: None,
-                "session",
-                pod.id = %self.owner.pod,
-                request.id = %self.request_id,
-                session.kind = "user",
-                company.id = %user.company,
-                agent.id = %user.agent,
-                user.id = %user.user,
-            ),
-            Claims::Admin(admin) => tracing::info_span!(
-                parent: None,
-                "session",
-                pod.id = %self.owner.pod,
-                request.id = %self.request_id,
-                session.kind = "admin",
-                admin.id = %admin.admin,
-                company.id = admin.company.as_str(),
-                agent.id = admin.agent.as_str(),
-            ),
+            Claims::User(user) => Who {
+                pod,
+                request,
+                kind,
+                company: user.company.as_str(),
+                agent: user.agent.as_str(),
+                user: Some(user.user.as_str()),
+                admin: None,
+            },
+            Claims::Admin(admin) => Who {
+                pod,
+                request,
+                kind,
+                company: admin.company.as_str(),
+                agent: admin.agent.as_str(),
+                user: None,
+                admin: Some(admin.admin.as_str()),
+            },
         }
     }
 
