@@ -7,9 +7,11 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Waker,
+    task::{Context, Wake, Waker},
     thread::JoinHandle,
     time::Duration,
 };
@@ -46,6 +48,12 @@ impl Core {
         &self.runtime
     }
 
+    /// How many tasks live here.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
+    }
+
     /// Wakes a task of this core, from any thread.
     pub fn wake(&self, waker: Waker) {
         let is_here = CURRENT.with_borrow(|current| current.as_deref().is_some_and(|core| std::ptr::eq(core, self)));
@@ -72,6 +80,30 @@ impl Core {
             wakers.drain(..).for_each(Waker::wake);
         }
     }
+}
+
+/// A waker that goes through the inbox of a core.
+struct Relay {
+    core: Arc<Core>,
+    waker: Waker,
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.core.wake(self.waker.clone());
+    }
+}
+
+/// Waits for something that another thread does, such as an answer. On a core, many such waits that end at once wake its thread once; elsewhere this is just
+/// the future. Cancel-safe if the future is.
+pub async fn relayed<F: Future>(future: F) -> F::Output {
+    let Some(core) = Core::current() else { return future.await };
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(Relay { core: Arc::clone(&core), waker: cx.waker().clone() }));
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
 }
 
 /// The cores of a process. Dropping it ends their threads, and with them all tasks that still run there.
@@ -118,8 +150,7 @@ impl Cores {
     /// The core with the fewest tasks: where the next connection goes.
     #[must_use]
     pub fn least_loaded(&self) -> &Arc<Core> {
-        let load = |core: &&Arc<Core>| core.runtime.metrics().num_alive_tasks();
-        self.cores.iter().min_by_key(load).unwrap_or(&self.cores[0])
+        self.cores.iter().min_by_key(|core| core.load()).unwrap_or(&self.cores[0])
     }
 }
 
@@ -136,7 +167,6 @@ impl Drop for Cores {
 #[cfg(test)]
 mod tests {
     use std::{
-        future::poll_fn,
         sync::atomic::{AtomicUsize, Ordering},
         task::Poll,
     };
@@ -165,6 +195,16 @@ mod tests {
         }
         task.await.unwrap();
         assert!(Core::current().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_elsewhere_wakes_who_waits_on_a_core() {
+        let cores = Cores::start(1).unwrap();
+        let (sender, receiver) = oneshot::channel();
+        let waiting = cores.all()[0].runtime().spawn(relayed(receiver));
+        sender.send(7).unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(7));
+        assert_eq!(relayed(std::future::ready(8)).await, 8);
     }
 
     #[tokio::test]

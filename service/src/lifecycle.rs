@@ -122,16 +122,32 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn(name, self.restart(name, make));
+    }
+
+    fn restart<F, M>(&self, name: &'static str, make: M) -> impl Future<Output = ()> + Send + use<F, M>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        M: Fn() -> F + Send + 'static,
+    {
         let metrics = Arc::clone(&self.metrics);
-        self.spawn(name, async move {
+        async move {
             while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
                 report_panic(&metrics, name, panic.as_ref());
                 tokio::time::sleep(RESTART_DELAY).await;
             }
-        });
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
+    /// As [`Tasks::supervise`], on a core.
+    pub fn supervise_on<F>(&self, core: &Core, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_on(core, name, self.restart(name, make));
+    }
+
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.tracker.track_future(task));
     }

@@ -142,39 +142,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Does all that can be done now; ready with the reason when the socket has to end.
+    ///
+    /// Whoever puts something in the mailbox, or ends the session, after the waker is registered has this polled again: nothing needs to be looked at twice.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.session.register(cx.waker());
+        match self.poll_all(cx) {
+            Ok(()) => Poll::Pending,
+            Err(reason) => Poll::Ready(reason),
+        }
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            self.on_timer()?;
+            let next = self.next_deadline();
+            self.timer.as_mut().reset(next);
+        }
         loop {
-            match self.poll_step(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(reason)) => return Poll::Ready(reason),
-                Poll::Pending => return Poll::Pending,
+            if let Some(reason) = self.session.close_reason() {
+                return Err(reason);
+            }
+            if !self.poll_flush(cx)? {
+                return Ok(());
+            }
+            self.take_waiting();
+            if !self.poll_flush(cx)? || !(self.poll_selection(cx) || self.poll_message(cx)?) {
+                return Ok(());
             }
         }
     }
 
-    /// One round, in the order of what matters most. Pending when nothing is left to do.
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        if let Some(reason) = self.session.close_reason() {
-            return Poll::Ready(Err(reason));
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            self.on_timer()?;
-            let next = self.next_deadline();
-            self.timer.as_mut().reset(next);
-            return Poll::Ready(Ok(()));
-        }
-        if !self.socket.is_flushed() && !self.poll_flush(cx)? {
-            return Poll::Pending;
-        }
-        if self.poll_selection(cx) || self.poll_message(cx)? || self.take_waiting() {
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
-    }
-
     /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write time-out.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
+        if self.socket.is_flushed() {
+            return Ok(true);
+        }
         match self.socket.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 if self.writing.was_stuck() {
@@ -215,8 +217,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match self.socket.poll_receive(cx) {
             Poll::Ready(Ok(message)) => {
                 self.on_message(message)?;
-                // A client that talks without end must not keep its own events waiting.
-                self.take_waiting();
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(reason_of(&error)),
@@ -224,14 +224,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// Queues what waits in the mailbox. False if there is nothing.
-    fn take_waiting(&mut self) -> bool {
+    /// Queues what waits in the mailbox.
+    fn take_waiting(&mut self) {
         let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
-        if items.is_empty() {
-            return false;
+        if !items.is_empty() {
+            self.writing.add_items(items, &mut self.compressor, &mut self.socket);
         }
-        self.writing.add_items(items, &mut self.compressor, &mut self.socket);
-        true
     }
 
     fn next_deadline(&self) -> Instant {

@@ -330,7 +330,7 @@ impl Hub {
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let inner = self.lock();
-        let tell = |session: &Arc<Session>| matches!(session.put(Item::Gap(gap)), Push::Taken { .. });
+        let tell = |session: &Arc<Session>| matches!(session.put(Item::Gap(Box::new(gap))), Push::Taken { .. });
         let told = match route {
             Some(route) => inner.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
             None => inner.entries.values().filter(|e| tell(&e.session)).count(),

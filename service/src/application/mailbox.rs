@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
@@ -38,9 +39,12 @@ pub struct MailboxLimits {
 pub enum Item {
     /// An event.
     Event(Arc<Outgoing>),
-    /// A notice that events were lost here.
-    Gap(Gap),
+    /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
+    Gap(Box<Gap>),
 }
+
+/// What is taken from a mailbox at once: most often one item.
+pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
     fn bytes(&self) -> usize {
@@ -53,7 +57,7 @@ impl Item {
     fn as_gap(&self) -> Gap {
         match self {
             Self::Event(event) => Gap::of(event.seq, GapCause::SlowClient),
-            Self::Gap(gap) => *gap,
+            Self::Gap(gap) => **gap,
         }
     }
 }
@@ -72,9 +76,37 @@ pub enum Push {
     Closed,
 }
 
+/// Items in their order; the first has its place here, so that a socket which is written as fast as events come needs no other memory.
+#[derive(Debug, Default)]
+struct Queue {
+    first: Option<Item>,
+    rest: VecDeque<Item>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn push_back(&mut self, item: Item) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.rest.push_back(item),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Item> {
+        std::mem::replace(&mut self.first, self.rest.pop_front())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    queue: VecDeque<Item>,
+    queue: Queue,
     bytes: usize,
     /// What was dropped from the front, announced before the next item.
     lost: Option<Gap>,
@@ -147,18 +179,13 @@ impl Mailbox {
     }
 
     /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
-    pub fn take(&self, bytes: usize) -> Vec<Item> {
+    pub fn take(&self, bytes: usize) -> Items {
         let mut inner = self.lock();
         if inner.queue.is_empty() && inner.lost.is_none() {
-            return Vec::new();
+            return Items::new();
         }
-        if inner.lost.is_none() && inner.bytes <= bytes {
-            inner.bytes = 0;
-            inner.overflowing_since = None;
-            return std::mem::take(&mut inner.queue).into();
-        }
-        let mut items = Vec::with_capacity(inner.queue.len() + 1);
-        items.extend(inner.lost.take().map(Item::Gap));
+        let mut items = Items::with_capacity(inner.queue.len() + usize::from(inner.lost.is_some()));
+        items.extend(inner.lost.take().map(|gap| Item::Gap(Box::new(gap))));
         let mut taken = 0;
         while taken < bytes
             && let Some(item) = inner.queue.pop_front()
@@ -169,7 +196,7 @@ impl Mailbox {
         inner.bytes -= taken;
         if inner.queue.is_empty() {
             // A burst must not pin its memory for the rest of a long connection.
-            inner.queue = VecDeque::new();
+            inner.queue = Queue::default();
             inner.overflowing_since = None;
         }
         items
@@ -232,7 +259,7 @@ mod tests {
         }
         let items = mailbox.take(usize::MAX);
         let lost = Gap { dropped: Some(5), first_seq: Some(41), last_seq: Some(45), cause: GapCause::SlowClient };
-        assert!(matches!(items[0], Item::Gap(gap) if gap == lost));
+        assert!(matches!(&items[0], Item::Gap(gap) if **gap == lost));
         assert_eq!(seqs(&items), [46, 47, 48]);
     }
 
@@ -248,12 +275,18 @@ mod tests {
     fn a_gap_that_is_dropped_lives_on_in_the_gap_before_it() {
         let mailbox = mailbox(DropPolicy::DropOldest);
         mailbox.set_stalled(true);
-        mailbox.push(Item::Gap(Gap { dropped: Some(7), first_seq: Some(1), last_seq: Some(7), cause: GapCause::GivenUp }));
+        mailbox.push(Item::Gap(Box::new(Gap {
+            dropped: Some(7),
+            first_seq: Some(1),
+            last_seq: Some(7),
+            cause: GapCause::GivenUp,
+        })));
         for seq in 8..=11 {
             mailbox.push(event(seq));
         }
         let items = mailbox.take(usize::MAX);
-        assert!(matches!(items[0], Item::Gap(Gap { dropped: Some(8), first_seq: Some(1), last_seq: Some(8), .. })));
+        let Item::Gap(gap) = &items[0] else { panic!("no gap comes first") };
+        assert_eq!((gap.dropped, gap.first_seq, gap.last_seq), (Some(8), Some(1), Some(8)));
     }
 
     #[tokio::test(start_paused = true)]

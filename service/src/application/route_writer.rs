@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    cores::relayed,
     domain::{
         ids::{ConnectionId, PodId},
         route::RouteKey,
@@ -118,7 +119,7 @@ impl RouteWriter {
 
     async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         self.wake.notify_one();
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        relayed(answer).await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
     }
 
     /// Writes until cancelled. One at a time: a second one would break the order of writes.

@@ -41,9 +41,9 @@ pub enum SocketError {
 pub struct WebSocket<S> {
     stream: S,
     decoder: Decoder,
-    /// What is to be written, and how much of the first frame has been.
-    frames: VecDeque<Bytes>,
-    written: usize,
+    /// What is to be written: most often one frame, or what is left of it; empty if there is none.
+    head: Bytes,
+    rest: VecDeque<Bytes>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub fn new(stream: S, read: &[u8], limit: usize, inflater: Inflater) -> Self {
         let mut decoder = Decoder::new(limit, inflater);
         decoder.push(read);
-        Self { stream, decoder, frames: VecDeque::new(), written: 0 }
+        Self { stream, decoder, head: Bytes::new(), rest: VecDeque::new() }
     }
 
     /// The next message.
@@ -82,13 +82,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Puts a frame at the end of what is to be written. The caller bounds how much that is.
     pub fn queue(&mut self, frame: Bytes) {
-        self.frames.push_back(frame);
+        if self.head.is_empty() {
+            self.head = frame;
+        } else {
+            self.rest.push_back(frame);
+        }
     }
 
-    /// Is there anything left to write?
+    /// Is there nothing left to write?
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.frames.is_empty()
+        self.head.is_empty()
     }
 
     /// Writes what is queued, as much in one call of the system as it takes.
@@ -96,44 +100,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Errors
     /// When the connection is lost.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.frames.is_empty() {
+        while !self.head.is_empty() {
             let count = ready!(self.poll_write(cx))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(count);
         }
-        // A burst must not pin its memory for the rest of a long connection.
-        self.frames = VecDeque::new();
+        if self.rest.capacity() > 0 {
+            // A burst must not pin its memory for the rest of a long connection.
+            self.rest = VecDeque::new();
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let first = &self.frames[0][self.written..];
-        if self.frames.len() == 1 {
-            return Pin::new(&mut self.stream).poll_write(cx, first);
+        if self.rest.is_empty() {
+            return Pin::new(&mut self.stream).poll_write(cx, &self.head);
         }
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let mut used = 0;
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+        for (slice, frame) in slices.iter_mut().zip(std::iter::once(&self.head).chain(&self.rest)) {
             *slice = IoSlice::new(frame);
             used += 1;
         }
-        slices[0] = IoSlice::new(first);
         Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used])
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(frame) = self.frames.front() {
-            let left = frame.remaining() - self.written;
-            if count < left {
-                self.written += count;
-                return;
-            }
-            count -= left;
-            self.written = 0;
-            self.frames.pop_front();
+        while count >= self.head.len() && !self.head.is_empty() {
+            count -= self.head.len();
+            self.head = self.rest.pop_front().unwrap_or_default();
         }
+        self.head.advance(count);
     }
 
     /// Says that nothing more will be written.

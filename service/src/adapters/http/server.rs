@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{cores::Cores, lifecycle::Tasks};
+use crate::{
+    cores::{Core, Cores},
+    lifecycle::Tasks,
+};
 
 /// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
 /// that only makes the storm last.
@@ -74,20 +77,26 @@ impl HttpServer {
     }
 
     fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
-        let acceptor = Arc::new(Acceptor {
-            listener: self.listener,
-            app,
-            tasks: tasks.clone(),
-            cores,
-            stop,
-            room: Arc::new(Semaphore::new(connections)),
-        });
-        tasks.supervise("http listener", move || Arc::clone(&acceptor).run());
+        let acceptor =
+            Acceptor { app, tasks: tasks.clone(), cores: cores.clone(), stop, room: Arc::new(Semaphore::new(connections)) };
+        let Some(cores) = cores else {
+            let listener = Arc::new(self.listener);
+            tasks.supervise("http listener", move || acceptor.clone().run(Arc::clone(&listener)));
+            return;
+        };
+        let Ok(listener) = self.listener.into_std().map(Arc::new) else {
+            tracing::error!("the listener can't be shared by the cores; no connection will be accepted");
+            return;
+        };
+        for core in cores.all() {
+            let (acceptor, listener) = (acceptor.clone(), Arc::clone(&listener));
+            tasks.supervise_on(core, "http listener", move || acceptor.clone().run_shared(Arc::clone(&listener)));
+        }
     }
 }
 
+#[derive(Clone)]
 struct Acceptor {
-    listener: TcpListener,
     app: Router,
     tasks: Tasks,
     cores: Option<Arc<Cores>>,
@@ -96,13 +105,21 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(self: Arc<Self>) {
+    /// Accepts on a core, from the one queue that the kernel has for all of them.
+    async fn run_shared(self, listener: Arc<std::net::TcpListener>) {
+        match listener.try_clone().and_then(TcpListener::from_std) {
+            Ok(listener) => self.run(Arc::new(listener)).await,
+            Err(error) => tracing::error!(error = %error, "the listener can't be had on this core; the others go on"),
+        }
+    }
+
+    async fn run(self, listener: Arc<TcpListener>) {
         let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, permit)) => {
@@ -124,9 +141,9 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
+        let (stream, _) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
         Ok((stream, permit))
@@ -134,7 +151,7 @@ impl Acceptor {
 
     fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let (app, stop) = (self.app.clone(), self.stop.clone());
-        let Some(core) = self.cores.as_ref().map(|cores| cores.least_loaded()) else {
+        let Some(core) = self.cores.as_ref().and_then(|cores| elsewhere(cores)) else {
             self.tasks.spawn("http connection", async move {
                 serve(stream, app, stop).await;
                 drop(permit);
@@ -150,6 +167,13 @@ impl Acceptor {
             drop(permit);
         });
     }
+}
+
+/// The core that has so many fewer connections than this one that a new one should go there. The kernel does not share them out evenly.
+fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
+    let (here, least) = (Core::current()?, cores.least_loaded());
+    let fair = least.load() + least.load() / 8 + 16;
+    (here.load() > fair).then_some(least)
 }
 
 /// Serves one connection until it ends or becomes a socket.

@@ -7,7 +7,10 @@ use tokio::{
 };
 
 use crate::{
-    application::{mailbox::Item, outgoing::Outgoing},
+    application::{
+        mailbox::{Item, Items},
+        outgoing::Outgoing,
+    },
     clock,
     domain::frame::{Frame, FrameKind},
     metrics::Metrics,
@@ -72,7 +75,7 @@ enum Progress {
 /// The frames of one write and what has to be counted of them.
 #[derive(Debug, Default)]
 pub(super) struct Writing {
-    items: Vec<Item>,
+    items: Items,
     /// Open while the traced ones among the items are written.
     spans: Vec<tracing::Span>,
     /// A frame that is no item; there is at most one or two, as nothing is read meanwhile.
@@ -83,7 +86,7 @@ pub(super) struct Writing {
 
 impl Writing {
     /// Queues items of the mailbox.
-    pub(super) fn add_items<S>(&mut self, items: Vec<Item>, compressor: &mut Compressor, socket: &mut WebSocket<S>)
+    pub(super) fn add_items<S>(&mut self, items: Items, compressor: &mut Compressor, socket: &mut WebSocket<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
