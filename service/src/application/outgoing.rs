@@ -144,7 +144,7 @@ mod tests {
         let mut decoder = Decoder::new(4096, Inflater::Shared);
         decoder.push(&masked);
         let text = String::from_utf8(event.text().to_vec()).unwrap();
-        assert_eq!(decoder.next(), Ok(Some(Message::Text(text))));
+        assert_eq!(decoder.next_message(), Ok(Some(Message::Text(text))));
     }
 
     #[test]

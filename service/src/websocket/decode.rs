@@ -109,7 +109,7 @@ impl Decoder {
         Self { limit, inflater, pending: Vec::new(), start: 0, fragments: None, closed: false }
     }
 
-    /// Takes what was read. Call [`Decoder::next`] until it gives nothing before pushing more, so that what waits stays within the limit and
+    /// Takes what was read. Call [`Decoder::next_message`] until it gives nothing before pushing more, so that what waits stays within the limit and
     /// one read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.drain(..self.start);
@@ -121,7 +121,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the client breaks a rule; the decoder must not be used after that.
-    pub fn next(&mut self) -> Result<Option<Message>, ProtocolError> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, ProtocolError> {
         while !self.closed {
             let Some((header, payload)) = self.next_frame()? else { break };
             if let Some(message) = self.on_frame(&header, payload)? {
@@ -263,7 +263,7 @@ mod tests {
         let (mut decoder, mut messages) = (Decoder::new(300, inflater), Vec::new());
         for piece in bytes.chunks(piece) {
             decoder.push(piece);
-            while let Some(message) = decoder.next()? {
+            while let Some(message) = decoder.next_message()? {
                 messages.push(message);
             }
         }
@@ -304,8 +304,8 @@ mod tests {
     fn nothing_is_read_after_the_close_frame() {
         let mut decoder = Decoder::new(300, Inflater::Off);
         decoder.push(&[frame(0x88, &[]), frame(0x81, b"late")].concat());
-        assert_eq!(decoder.next(), Ok(Some(Message::Close(None))));
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.next_message(), Ok(Some(Message::Close(None))));
+        assert_eq!(decoder.next_message(), Ok(None));
     }
 
     #[test]
@@ -351,7 +351,7 @@ mod tests {
     fn a_long_message_is_refused_before_it_is_kept() {
         let mut decoder = Decoder::new(300, Inflater::Off);
         decoder.push(&frame(0x81, &[b'x'; 301])[..8]);
-        assert_eq!(decoder.next(), Err(ProtocolError::TooBig));
+        assert_eq!(decoder.next_message(), Err(ProtocolError::TooBig));
         assert_eq!(error(&[frame(0x01, &[b'x'; 200]), frame(0x80, &[b'x'; 101])].concat()), ProtocolError::TooBig);
         let huge = [0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
         assert_eq!(error(&huge), ProtocolError::TooBig);

@@ -61,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// When the client breaks the protocol or the connection is lost. It must not be polled after that, nor after [`Message::Close`].
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, SocketError>> {
         loop {
-            if let Some(message) = self.decoder.next()? {
+            if let Some(message) = self.decoder.next_message()? {
                 return Poll::Ready(Ok(message));
             }
             ready!(self.poll_read(cx))?;

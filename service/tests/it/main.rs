@@ -8,6 +8,7 @@ mod dashboards;
 mod dev;
 mod docs;
 mod fleet;
+mod framing;
 mod grpc;
 mod http;
 mod manifests;
