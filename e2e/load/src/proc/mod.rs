@@ -1,0 +1,6 @@
+//! What the kernel says of a process.
+
+pub(crate) mod cpu;
+pub(crate) mod limits;
+pub(crate) mod memory;
+pub(crate) mod owner;

@@ -1,0 +1,136 @@
+//! The conductor of a run: what servers there are for a scenario, and which scenarios there are.
+
+use std::{fmt, path::PathBuf, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use super::shared;
+use crate::{
+    options::{Run, Scenario, Sizes},
+    report::{Results, Size},
+    stage::{
+        floor::Floor,
+        keys::Keys,
+        nats::Nats,
+        pod::{Pod, Recipe},
+        redis::Redis,
+        servers::Servers,
+    },
+};
+
+/// The scenarios of one set of sockets.
+const SHARED: [Scenario; 5] = [Scenario::Connect, Scenario::Idle, Scenario::FanOut, Scenario::Burst, Scenario::Storm];
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct Conductor {
+    options: Run,
+    pub(super) sizes: Sizes,
+    service: PathBuf,
+}
+
+/// The servers beside those that are measured.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) redis: Redis,
+    pub(super) nats: Nats,
+    pub(super) keys: Keys,
+    folder: TempDir,
+}
+
+impl Conductor {
+    /// A run by these options.
+    ///
+    /// # Errors
+    /// When there is no gateway to measure.
+    pub(crate) fn new(options: Run) -> Result<Self> {
+        let service = match &options.service {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("daisi-ws-service"),
+        };
+        ensure!(
+            service.exists() || !options.existing_pods.is_empty(),
+            "there is no gateway at {}: build it, or name it with --service",
+            service.display()
+        );
+        Ok(Self { sizes: options.sizes(), service, options })
+    }
+
+    /// Measures everything that is wanted.
+    ///
+    /// # Errors
+    /// When a server fails, or does not deliver.
+    pub(crate) async fn run(&self) -> Result<Results> {
+        let size = Size { sockets: self.sizes.sockets, pods: self.sizes.pods };
+        let mut results = Results::default();
+        if SHARED.iter().any(|scenario| self.wants(*scenario)) {
+            results.add(shared::measure(self, size).await?);
+        }
+        Ok(results)
+    }
+
+    pub(super) fn wants(&self, scenario: Scenario) -> bool {
+        self.options.wants(scenario)
+    }
+
+    /// Threads for all sockets together: one a core.
+    pub(super) fn client_threads(&self) -> usize {
+        thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// Fresh servers, or those that are there.
+    pub(super) async fn stage(&self) -> Result<Stage> {
+        let folder = tempfile::tempdir()?;
+        let (redis, nats) = match (self.options.redis, self.options.nats) {
+            (Some(redis), Some(nats)) => (Redis::existing(redis), Nats::existing(nats)),
+            (Some(redis), None) => (Redis::existing(redis), Nats::start(folder.path()).await?),
+            (None, Some(nats)) => (Redis::start(folder.path()).await?, Nats::existing(nats)),
+            (None, None) => (Redis::start(folder.path()).await?, Nats::start(folder.path()).await?),
+        };
+        let keys = match (&self.options.api_key, &self.options.token_key) {
+            (Some(api), Some(token)) => Keys::known(api.clone(), token.clone()),
+            _ => Keys::random(),
+        };
+        Ok(Stage { redis, nats, keys, folder })
+    }
+
+    /// The floor, unless it is not wanted.
+    pub(super) async fn floor(&self, stage: &Stage) -> Result<Option<Servers>> {
+        if self.options.no_floor {
+            return Ok(None);
+        }
+        Ok(Some(Servers::Floor(Floor::start(&stage.nats, stage.folder.path()).await?)))
+    }
+
+    /// So many pods: fresh ones with these variables, or those that are there.
+    pub(super) async fn pods(&self, stage: &Stage, count: u32, environment: &[(&str, &str)]) -> Result<Servers> {
+        let existing = &self.options.existing_pods;
+        if !existing.is_empty() {
+            let pods = existing.get(..count as usize).with_context(|| format!("this needs {count} pods"))?;
+            return Ok(Servers::Pods(pods.iter().copied().map(Pod::existing).collect()));
+        }
+        let own = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let environment: Vec<_> = own.chain(self.options.pod_env.iter().cloned()).collect();
+        let Stage { redis, nats, keys, folder } = stage;
+        let recipe = Recipe { service: &self.service, keys, nats, redis, environment: &environment };
+        let mut pods = Vec::new();
+        for nth in 0..count {
+            pods.push(Pod::start(&format!("pod-{nth}"), recipe, folder.path()).await?);
+        }
+        Ok(Servers::Pods(pods))
+    }
+}
+
+impl Stage {
+    /// Ends what the run has started.
+    pub(super) async fn end(self) -> Result<()> {
+        self.redis.end().await?;
+        self.nats.end().await
+    }
+}
+
+/// Tells whoever waits what is going on.
+pub(super) fn progress(what: fmt::Arguments<'_>) {
+    eprintln!("... {what}");
+}

@@ -1,0 +1,128 @@
+//! The scenarios that one set of sockets on one desk is good for: connect, idle, fan-out, burst, storm.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::sleep;
+
+use super::{
+    burst::{self, Burst},
+    connect::{self, Connects},
+    fan_out::{self, Audience, FanOut},
+    idle::{self, Idle},
+    run::{Conductor, Stage, progress},
+    storm::{self, Storm},
+};
+use crate::{
+    client::{
+        fleet::{Clients, Wish},
+        protocol::Desks,
+    },
+    options::Scenario,
+    publisher::Publisher,
+    report::{Results, Size},
+    stage::servers::Servers,
+};
+
+/// The set of sockets, and the one that comes back after a storm.
+const SOCKETS: u32 = 0;
+const RETURNED: u32 = 1;
+/// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
+const CONNECTS_IN_FLIGHT: u32 = 50;
+/// Before memory is looked at the first time.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// What was measured at one kind of server.
+#[derive(Debug)]
+struct Measured {
+    connects: Connects,
+    idle: Option<Idle>,
+    fan_out: Option<FanOut>,
+    burst: Option<Burst>,
+    storm: Option<Storm>,
+}
+
+/// Measures those of them that are wanted, at the floor and at the pods.
+///
+/// # Errors
+/// When a server fails, or does not deliver.
+pub(super) async fn measure(conductor: &Conductor, size: Size) -> Result<Results> {
+    let stage = conductor.stage().await?;
+    let floor = match conductor.floor(&stage).await? {
+        Some(servers) => Some(of(conductor, &stage, servers, size).await?),
+        None => None,
+    };
+    let pods = conductor.pods(&stage, size.pods, &[]).await?;
+    let gateway = of(conductor, &stage, pods, size).await?;
+    stage.end().await?;
+    Ok(results(conductor, size, &gateway, floor.as_ref()))
+}
+
+async fn of(conductor: &Conductor, stage: &Stage, servers: Servers, size: Size) -> Result<Measured> {
+    let sizes = conductor.sizes;
+    let (addresses, count) = (servers.addresses(), size.sockets * size.pods);
+    let redis = matches!(servers, Servers::Pods(_)).then_some(&stage.redis);
+    let mut clients = Clients::for_sockets(count, conductor.client_threads())?;
+    let mut publisher = Publisher::connect(&stage.nats).await?;
+    let wish = |set, in_flight| Wish {
+        set,
+        targets: &addresses,
+        count,
+        desks: Desks::Shared,
+        in_flight,
+        keys: &stage.keys,
+        receive_buffer: None,
+    };
+    sleep(SETTLING).await;
+    let empty = servers.private_bytes()?;
+    progress(format_args!("{}: opening {count} sockets", servers.name()));
+    let connects = connect::measure(&mut clients, &servers, redis, &wish(SOCKETS, CONNECTS_IN_FLIGHT)).await?;
+    let mut audience = Audience { set: SOCKETS, sockets: count, servers: addresses.len(), published: 0 };
+    let mut measured = Measured { connects, idle: None, fan_out: None, burst: None, storm: None };
+    if conductor.wants(Scenario::Idle) {
+        progress(format_args!("{}: idle for {} s", servers.name(), sizes.idle_seconds));
+        measured.idle = Some(idle::measure(&servers, empty, count, Duration::from_secs(sizes.idle_seconds)).await?);
+    }
+    if conductor.wants(Scenario::FanOut) {
+        progress(format_args!("{}: {} events for all", servers.name(), sizes.events));
+        let fan_out = fan_out::measure(&mut clients, &servers, &mut publisher, &mut audience, sizes.events);
+        measured.fan_out = Some(fan_out.await?);
+    }
+    if conductor.wants(Scenario::Burst) {
+        progress(format_args!("{}: {} bursts for all", servers.name(), sizes.bursts));
+        let burst = burst::measure(&mut clients, &servers, &mut publisher, &mut audience, sizes.bursts);
+        measured.burst = Some(burst.await?);
+    }
+    if conductor.wants(Scenario::Storm) {
+        progress(format_args!("{}: a storm of {count}", servers.name()));
+        measured.storm = Some(storm::measure(&mut clients, &servers, redis, SOCKETS, &wish(RETURNED, sizes.in_flight)).await?);
+    }
+    servers.end().await?;
+    Ok(measured)
+}
+
+fn results(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<&Measured>) -> Results {
+    let mut results = Results::default();
+    let figures = &mut results.figures;
+    if conductor.wants(Scenario::Connect) {
+        figures.extend(connect::figures(size, &gateway.connects, floor.map(|floor| &floor.connects)));
+    }
+    if let Some(idle) = &gateway.idle {
+        figures.extend(idle::figures(size, idle, floor.and_then(|floor| floor.idle.as_ref())));
+    }
+    if let Some(fan_out) = &gateway.fan_out {
+        figures.extend(fan_out::figures(size, fan_out, floor.and_then(|floor| floor.fan_out.as_ref())));
+    }
+    if let Some(burst) = &gateway.burst {
+        figures.extend(burst::figures(size, burst, floor.and_then(|floor| floor.burst.as_ref())));
+    }
+    if let Some(storm) = &gateway.storm {
+        figures.extend(storm::figures(size, storm, floor.and_then(|floor| floor.storm.as_ref())));
+    }
+    for measured in floor.into_iter().chain([gateway]) {
+        results.curves.extend(measured.fan_out.as_ref().map(fan_out::curve));
+        results.curves.extend(measured.burst.as_ref().map(burst::curve));
+        results.curves.extend(measured.storm.as_ref().map(storm::curve));
+    }
+    results
+}
