@@ -50,6 +50,14 @@ pub(crate) enum Scenario {
     Burst,
     /// All sockets drop and come back at once.
     Storm,
+    /// Many events a second, each for one socket.
+    Spread,
+    /// The same, with all sockets on another pod than the one that takes the events.
+    Forwarded,
+    /// Every session moves from one pod to another.
+    TakeOver,
+    /// Some clients stop reading.
+    Slow,
 }
 
 /// How to measure.
@@ -82,6 +90,9 @@ pub(crate) struct Run {
     /// Events of a fan-out [default: 200].
     #[arg(long)]
     pub(crate) events: Option<u32>,
+    /// Events a second where each is for one socket [default: 20000].
+    #[arg(long)]
+    pub(crate) rate: Option<u32>,
     /// Handshakes that may be under way at once in a storm.
     #[arg(long, default_value_t = 1000)]
     pub(crate) in_flight: u32,
@@ -126,6 +137,12 @@ pub(crate) struct Sizes {
     pub(crate) events: u32,
     /// Bursts.
     pub(crate) bursts: u32,
+    /// Events a second where each is for one socket.
+    pub(crate) rate: u32,
+    /// Seconds of that.
+    pub(crate) spread_seconds: u64,
+    /// Seconds of an event for all from time to time, before some stop reading; three times as long after.
+    pub(crate) slow_seconds: u64,
     /// Handshakes that may be under way at once.
     pub(crate) in_flight: u32,
 }
@@ -140,6 +157,9 @@ impl Run {
             idle_seconds: self.idle_seconds.unwrap_or(if self.quick { 2 } else { 60 }),
             events: self.events.unwrap_or_else(|| pick(200, 20)),
             bursts: pick(10, 3),
+            rate: self.rate.unwrap_or_else(|| pick(20_000, 1_000)),
+            spread_seconds: if self.quick { 1 } else { 10 },
+            slow_seconds: if self.quick { 2 } else { 4 },
             in_flight: self.in_flight.max(1),
         }
     }

@@ -1,6 +1,6 @@
 //! The conductor's end of the client processes: as many as the sockets need, all obeying at once.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, ops::Range, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
@@ -101,19 +101,25 @@ impl Clients {
     /// # Errors
     /// When a process is broken.
     pub(crate) async fn open(&mut self, wish: &Wish<'_>) -> Result<u64> {
+        self.open_from(0, wish).await
+    }
+
+    /// The same, with indices from `first`: other users than those of the first indices.
+    ///
+    /// # Errors
+    /// When a process is broken.
+    pub(crate) async fn open_from(&mut self, first: u32, wish: &Wish<'_>) -> Result<u64> {
         let mut at = 0;
+        let processes = self.processes.len();
         // A target after the other within a process, the processes beside each other.
         for (nth, target) in wish.targets.iter().enumerate() {
-            let (first, end) = (share(wish.count, wish.targets.len(), nth), share(wish.count, wish.targets.len(), nth + 1));
-            let processes = self.processes.len();
             let replies = self.all(|process| {
-                let from = first + share(end - first, processes, process);
-                let until = first + share(end - first, processes, process + 1);
+                let indices = part(wish.count, (wish.targets.len(), nth), (processes, process));
                 Order::Open(Opening {
                     set: wish.set,
                     target: *target,
-                    first: from,
-                    count: until - from,
+                    first: first + indices.start,
+                    count: indices.end - indices.start,
                     desks: wish.desks,
                     in_flight: wish.in_flight.div_ceil(u32::try_from(processes).unwrap_or(1)),
                     api_key: wish.keys.api.clone(),
@@ -126,20 +132,13 @@ impl Clients {
         Ok(at)
     }
 
-    /// Sockets of the nth process, when `count` are opened at each target.
-    pub(crate) fn indices(&self, count: u32, targets: usize, process: usize) -> u32 {
+    /// Says what was published for sockets that were opened by such a wish, and waits from then on for what is new.
+    pub(crate) fn expect(&mut self, count: u32, targets: usize, before: Published, now: Published) {
         let processes = self.processes.len();
-        (0..targets)
-            .map(|nth| {
-                let size = share(count, targets, nth + 1) - share(count, targets, nth);
-                share(size, processes, process + 1) - share(size, processes, process)
-            })
-            .sum()
-    }
-
-    /// Says that each process shall get so many events more.
-    pub(crate) fn expect(&mut self, events: impl Fn(usize) -> u64) {
-        self.expected.iter_mut().enumerate().for_each(|(process, expected)| *expected += events(process));
+        for (process, expected) in self.expected.iter_mut().enumerate() {
+            let indices = (0..targets).flat_map(|nth| part(count, (targets, nth), (processes, process)));
+            *expected += indices.map(|index| u64::from(now.of(index).saturating_sub(before.of(index)))).sum::<u64>();
+        }
     }
 
     /// Waits until all that was expected came in, at most for so long.
@@ -221,11 +220,6 @@ impl Clients {
         Ok(outcome)
     }
 
-    /// How many processes there are.
-    pub(crate) fn count(&self) -> usize {
-        self.processes.len()
-    }
-
     /// CPU time of all processes so far.
     pub(crate) fn cpu(&self) -> Cpu {
         self.processes.iter().filter_map(|process| process.child.id()).map(|pid| cpu::of(pid).unwrap_or_default()).sum()
@@ -267,7 +261,30 @@ fn share(count: u32, parts: usize, nth: usize) -> u32 {
     u32::try_from(u64::from(count) * nth as u64 / parts.max(1) as u64).unwrap_or(u32::MAX)
 }
 
+/// The indices that a process opens at a target: of as many, the nth.
+fn part(count: u32, (targets, target): (usize, usize), (processes, process): (usize, usize)) -> Range<u32> {
+    let (first, end) = (share(count, targets, target), share(count, targets, target + 1));
+    first + share(end - first, processes, process)..first + share(end - first, processes, process + 1)
+}
+
 fn latest(replies: &[Reply], at_least: u64) -> u64 {
     let times = replies.iter().map(|reply| if let Reply::Done { at } = reply { *at } else { 0 });
     times.fold(at_least, u64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_index_is_opened_by_one_process_at_one_target() {
+        for (count, targets, processes) in [(10, 1, 1), (10, 3, 2), (7, 4, 4), (1, 2, 3), (19_001, 2, 3)] {
+            let mut indices: Vec<u32> = (0..targets)
+                .flat_map(|target| (0..processes).map(move |process| (target, process)))
+                .flat_map(|(target, process)| part(count, (targets, target), (processes, process)))
+                .collect();
+            indices.sort_unstable();
+            assert_eq!(indices, (0..count).collect::<Vec<_>>(), "{targets} {processes}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::set::Set;
-use crate::{ledger::Ledger, stamp, wire};
+use crate::{clock, ledger::Ledger, stamp, wire};
 
 const SWITCHED: &[u8] = b"HTTP/1.1 101";
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -131,8 +131,9 @@ impl Socket {
         }
     }
 
-    /// Reads what there is, with `buffer` to read into, and counts it in `set`.
-    pub(super) fn on_readable(&mut self, buffer: &mut [u8], set: &mut Set, clock: impl Fn() -> u64) -> Result<Harvest, End> {
+    /// Reads what there is, with `buffer` to read into, and counts it in `set`. `to_the_end`: the kernel may have said all that it will say, so that
+    /// only a look tells whether there is more.
+    pub(super) fn on_readable(&mut self, buffer: &mut [u8], set: &mut Set, to_the_end: bool) -> Result<Harvest, End> {
         let mut harvest = Harvest::default();
         while !self.paused && self.state != State::Connecting {
             let kept = self.rest.len();
@@ -146,12 +147,12 @@ impl Socket {
                 Err(error) => return Err(self.end(&error.kind().to_string())),
             };
             self.rest.clear();
-            let now = clock();
+            let now = clock::nanos();
             let bytes = buffer.get(..kept + read).unwrap_or_default();
             let used = self.take(bytes, set, now, &mut harvest)?;
             self.rest.extend_from_slice(bytes.get(used..).unwrap_or_default());
             // Less than there was room for: the kernel has no more, and tells when it has.
-            if read < room {
+            if read < room && !to_the_end {
                 break;
             }
         }

@@ -102,7 +102,8 @@ impl Worker {
                         return Ok(());
                     }
                 } else {
-                    received += self.serve(event.token().0, event.is_writable());
+                    let to_the_end = event.is_read_closed() || event.is_error();
+                    received += self.serve(event.token().0, event.is_writable(), to_the_end);
                 }
             }
             if received > 0 {
@@ -113,13 +114,13 @@ impl Worker {
     }
 
     /// Something happened to a socket. Returns how many events came in.
-    fn serve(&mut self, place: usize, writable: bool) -> u64 {
+    fn serve(&mut self, place: usize, writable: bool, to_the_end: bool) -> u64 {
         let Self { members, sets, buffer, underway, .. } = self;
         let Some(slot) = members.get_mut(place) else { return 0 };
         let Some(Member { set: at, socket }) = slot else { return 0 };
         let Some(set) = sets.get_mut(*at) else { return 0 };
         let sent = if writable { socket.on_writable() } else { Ok(()) };
-        match sent.and_then(|()| socket.on_readable(buffer, set, clock::nanos)) {
+        match sent.and_then(|()| socket.on_readable(buffer, set, to_the_end)) {
             Ok(harvest) => {
                 if harvest.ready {
                     resolve(underway);
@@ -229,7 +230,7 @@ impl Worker {
             let Some(Some(member)) = self.members.get_mut(place) else { continue };
             if member.set == set as usize && member.socket.paused {
                 member.socket.paused = false;
-                received += self.serve(place, false);
+                received += self.serve(place, false, true);
             }
         }
         self.shared.received(received, clock::nanos());

@@ -55,9 +55,8 @@ impl Audience {
             first = if event == 0 { sent } else { first };
             self.published += 1;
         }
-        let sockets: Vec<u64> =
-            (0..clients.count()).map(|process| u64::from(clients.indices(self.sockets, self.servers, process))).collect();
-        clients.expect(|process| sockets.get(process).copied().unwrap_or(0) * u64::from(events));
+        let (before, now) = (Published::Each(self.published - events), Published::Each(self.published));
+        clients.expect(self.sockets, self.servers, before, now);
         Ok(first)
     }
 

@@ -3,8 +3,13 @@
 mod burst;
 mod connect;
 mod fan_out;
+mod forwarded;
 mod idle;
 mod measured;
+mod own;
 pub(crate) mod run;
 mod shared;
+mod slow;
+mod spread;
 mod storm;
+mod take_over;

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, thread};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::shared;
+use super::{own, shared, slow, take_over};
 use crate::{
     options::{Run, Scenario, Sizes},
     report::{Results, Size},
@@ -67,6 +67,15 @@ impl Conductor {
         if SHARED.iter().any(|scenario| self.wants(*scenario)) {
             results.add(shared::measure(self, size).await?);
         }
+        if self.wants(Scenario::Spread) || self.wants(Scenario::Forwarded) {
+            results.add(own::measure(self).await?);
+        }
+        if self.wants(Scenario::TakeOver) {
+            results.add(take_over::measure(self).await?);
+        }
+        if self.wants(Scenario::Slow) {
+            results.add(slow::measure(self).await?);
+        }
         Ok(results)
     }
 
@@ -103,19 +112,19 @@ impl Conductor {
         Ok(Some(Servers::Floor(Floor::start(&stage.nats, stage.folder.path()).await?)))
     }
 
-    /// So many pods: fresh ones with these variables, or those that are there.
-    pub(super) async fn pods(&self, stage: &Stage, count: u32, environment: &[(&str, &str)]) -> Result<Servers> {
+    /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.
+    pub(super) async fn pods(&self, stage: &Stage, environments: &[&[(&str, &str)]]) -> Result<Servers> {
         let existing = &self.options.existing_pods;
         if !existing.is_empty() {
-            let pods = existing.get(..count as usize).with_context(|| format!("this needs {count} pods"))?;
+            let pods = existing.get(..environments.len()).with_context(|| format!("this needs {} pods", environments.len()))?;
             return Ok(Servers::Pods(pods.iter().copied().map(Pod::existing).collect()));
         }
-        let own = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let environment: Vec<_> = own.chain(self.options.pod_env.iter().cloned()).collect();
         let Stage { redis, nats, keys, folder } = stage;
-        let recipe = Recipe { service: &self.service, keys, nats, redis, environment: &environment };
         let mut pods = Vec::new();
-        for nth in 0..count {
+        for (nth, environment) in environments.iter().enumerate() {
+            let own = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let environment: Vec<_> = own.chain(self.options.pod_env.iter().cloned()).collect();
+            let recipe = Recipe { service: &self.service, keys, nats, redis, environment: &environment };
             pods.push(Pod::start(&format!("pod-{nth}"), recipe, folder.path()).await?);
         }
         Ok(Servers::Pods(pods))

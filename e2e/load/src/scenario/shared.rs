@@ -52,7 +52,7 @@ pub(super) async fn measure(conductor: &Conductor, size: Size) -> Result<Results
         Some(servers) => Some(of(conductor, &stage, servers, size).await?),
         None => None,
     };
-    let pods = conductor.pods(&stage, size.pods, &[]).await?;
+    let pods = conductor.pods(&stage, &vec![[].as_slice(); size.pods as usize]).await?;
     let gateway = of(conductor, &stage, pods, size).await?;
     stage.end().await?;
     Ok(results(conductor, size, &gateway, floor.as_ref()))

@@ -28,7 +28,7 @@ impl Nats {
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         let address = free_address()?;
         let config = folder.join("nats.conf");
-        let text = format!("listen: \"{address}\"\njetstream {{ store_dir: {:?}, max_file_store: 2G }}\n", folder.join("store"));
+        let text = format!("listen: \"{address}\"\njetstream {{ store_dir: {:?}, max_file_store: 4G }}\n", folder.join("store"));
         fs::write(&config, text)?;
         let mut command = Command::new(program("NATS_SERVER", "nats-server"));
         command.arg("-c").arg(config);

@@ -17,11 +17,14 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
+    /// What reports call pods.
+    pub(crate) const GATEWAY: &str = "gateway";
+
     /// As reports name them.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Floor(_) => "floor",
-            Self::Pods(_) => "gateway",
+            Self::Pods(_) => Self::GATEWAY,
         }
     }
 
