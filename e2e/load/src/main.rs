@@ -19,7 +19,7 @@ mod stage;
 mod stamp;
 mod wire;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
@@ -27,7 +27,7 @@ use clap::Parser as _;
 use options::{Command, Options, Run};
 use report::{
     budget::{self, Verdict},
-    table,
+    json, plot, table,
 };
 use scenario::run::Conductor;
 
@@ -53,15 +53,24 @@ fn obey(options: Options) -> Result<ExitCode> {
 
 /// One thread conducts and publishes: it shall take as little as possible of the cores that are measured.
 fn measure(run: Run) -> Result<ExitCode> {
-    let (check, json) = (run.check, run.json.clone());
+    let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let results = runtime.block_on(async { Box::pin(Conductor::new(run)?.run()).await })?;
+    let conductor = Conductor::new(run)?;
+    let results = runtime.block_on(Box::pin(conductor.run()))?;
+    let setting = conductor.setting();
     print(&table::text(&results));
     if let Some(path) = json {
-        std::fs::write(&path, serde_json::to_vec_pretty(&results)?).with_context(|| format!("can't write {}", path.display()))?;
+        write(&path, &json::text(&setting, &results)?)?;
+    }
+    if let Some(path) = plot {
+        write(&path, &plot::svg(&setting, &results))?;
     }
     let missed = results.figures.iter().any(|figure| budget::verdict(figure) == Verdict::Missed);
     Ok(if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]

@@ -58,6 +58,8 @@ pub(crate) enum Scenario {
     TakeOver,
     /// Some clients stop reading.
     Slow,
+    /// Connect, idle and fan-out for more and more sockets and pods.
+    Growth,
 }
 
 /// How to measure.
@@ -93,9 +95,9 @@ pub(crate) struct Run {
     /// Events a second where each is for one socket [default: 20000].
     #[arg(long)]
     pub(crate) rate: Option<u32>,
-    /// Handshakes that may be under way at once in a storm.
-    #[arg(long, default_value_t = 1000)]
-    pub(crate) in_flight: u32,
+    /// Handshakes that may be under way at once in a storm [default: 1000].
+    #[arg(long)]
+    pub(crate) in_flight: Option<u32>,
     /// A variable for the pods that are started, beside the necessary ones, as KEY=VALUE.
     #[arg(long = "pod-env", value_parser = variable)]
     pub(crate) pod_env: Vec<(String, String)>,
@@ -114,9 +116,12 @@ pub(crate) struct Run {
     /// The key of user tokens of pods that are there already.
     #[arg(long, env = "DAISI_WS_AUTH_TOKEN_AES_KEY", hide_env_values = true)]
     pub(crate) token_key: Option<String>,
-    /// Writes everything to this file.
+    /// Writes everything to this file, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+    /// Draws everything to this file, as SVG.
+    #[arg(long)]
+    pub(crate) plot: Option<PathBuf>,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -159,9 +164,14 @@ impl Run {
             bursts: pick(10, 3),
             rate: self.rate.unwrap_or_else(|| pick(20_000, 1_000)),
             spread_seconds: if self.quick { 1 } else { 10 },
-            slow_seconds: if self.quick { 2 } else { 4 },
-            in_flight: self.in_flight.max(1),
+            slow_seconds: if self.quick { 3 } else { 4 },
+            in_flight: self.in_flight.unwrap_or_else(|| pick(1000, 100)).max(1),
         }
+    }
+
+    /// Are ever more sockets and pods to be measured? `all` is about one size.
+    pub(crate) fn wants_growth(&self) -> bool {
+        self.scenarios.contains(&Scenario::Growth)
     }
 
     /// Is this to be measured?

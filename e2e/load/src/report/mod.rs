@@ -1,6 +1,9 @@
 //! What a run has measured, and what is made of it.
 
 pub(crate) mod budget;
+pub(crate) mod json;
+pub(crate) mod plot;
+pub(crate) mod setting;
 pub(crate) mod table;
 
 /// One measured number.

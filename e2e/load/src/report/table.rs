@@ -71,9 +71,10 @@ fn shown(limit: Limit, floor: Option<f64>) -> String {
     }
 }
 
-/// Three digits that count, and no more.
-fn number(value: f64) -> String {
+/// Three digits that count, and no more; a dash for what is no number.
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
+        size if !size.is_finite() => "-".to_owned(),
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
@@ -101,6 +102,6 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_that_count() {
-        assert_eq!([0.1234, 1.234, 12.34, 123.4, 5.0].map(number), ["0.123", "1.23", "12.3", "123", "5"]);
+        assert_eq!([0.1234, 1.234, 12.34, 123.4, 5.0, f64::NAN].map(number), ["0.123", "1.23", "12.3", "123", "5", "-"]);
     }
 }

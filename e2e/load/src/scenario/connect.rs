@@ -22,7 +22,7 @@ const SETTLING: Duration = Duration::from_millis(500);
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Connects {
-    pod_micros: f64,
+    pub(super) pod_micros: f64,
     redis_micros: Option<f64>,
     redis_calls: Option<f64>,
     per_second: f64,

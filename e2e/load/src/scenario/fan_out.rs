@@ -23,8 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct FanOut {
-    micros: f64,
+    pub(super) micros: f64,
     user_micros: f64,
+    client_micros: f64,
     latency: Samples,
     server: &'static str,
 }
@@ -86,7 +87,7 @@ pub(super) async fn measure(
     audience.publish(clients, publisher, 1).await?;
     audience.received(clients, TIMEOUT).await?;
     clients.reset().await?;
-    let (before, mut readings) = (servers.cpu()?, Vec::new());
+    let (clients_before, before, mut readings) = (clients.cpu(), servers.cpu()?, Vec::new());
     let mut last = before;
     for _ in 0..events.div_ceil(BLOCK) {
         for _ in 0..BLOCK {
@@ -97,12 +98,14 @@ pub(super) async fn measure(
         readings.push(each((now - last).micros(), u64::from(BLOCK) * u64::from(audience.sockets)));
         last = now;
     }
+    let deliveries = u64::from(events.div_ceil(BLOCK) * BLOCK) * u64::from(audience.sockets);
+    let client_micros = each((clients.cpu() - clients_before).micros(), deliveries);
     publisher.confirmed().await?;
     let outcome = clients.report(audience.set, Published::Each(audience.published)).await?;
     is_sound("fan-out", servers.name(), &outcome, u64::from(audience.sockets))?;
     let micros = median(readings);
     let user_micros = micros * (last - before).user_share();
-    Ok(FanOut { micros, user_micros, latency: outcome.latency, server: servers.name() })
+    Ok(FanOut { micros, user_micros, client_micros, latency: outcome.latency, server: servers.name() })
 }
 
 /// The figures of the gateway beside those of the floor.
@@ -112,6 +115,7 @@ pub(super) fn figures(size: Size, gateway: &FanOut, floor: Option<&FanOut>) -> V
         figure("CPU per delivery", "us", |measured| measured.micros),
         figure("user CPU per delivery", "us", |measured| measured.user_micros),
         figure("kernel CPU per delivery", "us", |measured| measured.micros - measured.user_micros),
+        figure("client CPU per delivery", "us", |measured| measured.client_micros),
         figure("latency p50", "ms", |measured| measured.latency.millis_at(0.5)),
         figure("latency p99", "ms", |measured| measured.latency.millis_at(0.99)),
     ]

@@ -15,7 +15,7 @@ use crate::{
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Idle {
-    kilobytes: f64,
+    pub(super) kilobytes: f64,
     /// Per cent of one core.
     cpu: f64,
 }

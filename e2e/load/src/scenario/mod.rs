@@ -4,6 +4,7 @@ mod burst;
 mod connect;
 mod fan_out;
 mod forwarded;
+mod growth;
 mod idle;
 mod measured;
 mod own;

@@ -5,10 +5,10 @@ use std::{fmt, path::PathBuf, thread};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::{own, shared, slow, take_over};
+use super::{growth, own, shared, slow, take_over};
 use crate::{
     options::{Run, Scenario, Sizes},
-    report::{Results, Size},
+    report::{Results, setting::Setting},
     stage::{
         floor::Floor,
         keys::Keys,
@@ -62,10 +62,9 @@ impl Conductor {
     /// # Errors
     /// When a server fails, or does not deliver.
     pub(crate) async fn run(&self) -> Result<Results> {
-        let size = Size { sockets: self.sizes.sockets, pods: self.sizes.pods };
         let mut results = Results::default();
         if SHARED.iter().any(|scenario| self.wants(*scenario)) {
-            results.add(shared::measure(self, size).await?);
+            results.add(shared::measure(self).await?);
         }
         if self.wants(Scenario::Spread) || self.wants(Scenario::Forwarded) {
             results.add(own::measure(self).await?);
@@ -76,7 +75,20 @@ impl Conductor {
         if self.wants(Scenario::Slow) {
             results.add(slow::measure(self).await?);
         }
+        if self.options.wants_growth() {
+            results.add(growth::measure(self).await?);
+        }
         Ok(results)
+    }
+
+    /// Where and with what it is made.
+    pub(crate) fn setting(&self) -> Setting {
+        Setting::of(&self.service, self.sizes)
+    }
+
+    /// Is it a rehearsal?
+    pub(super) fn is_quick(&self) -> bool {
+        self.options.quick
     }
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
@@ -109,7 +121,7 @@ impl Conductor {
         if self.options.no_floor {
             return Ok(None);
         }
-        Ok(Some(Servers::Floor(Floor::start(&stage.nats, stage.folder.path()).await?)))
+        Ok(Some(Servers::Floor(Box::new(Floor::start(&stage.nats, stage.folder.path()).await?))))
     }
 
     /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The most sockets: events are long here, and all of them go to all sockets.
-const SOCKETS: u32 = 250;
+const SOCKETS: u32 = 150;
 /// One of so many stops reading.
 const SLOW_ONE_OF: u32 = 10;
 /// Bytes that an event is longer than usual, so that kernels run out of room soon: a pod's may hold some megabytes for each socket.
@@ -29,7 +29,7 @@ const PADDING: usize = 32 * 1024;
 /// What a slow client's kernel takes before it refuses.
 const RECEIVE_BUFFER: u32 = 128 * 1024;
 /// Between two events.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(25);
 /// A slow socket is closed when it takes nothing for so long; short, so that it happens within the run.
 const WRITE_TIMEOUT: (&str, &str) = ("DAISI_WS_APP_WRITE_TIMEOUT_SECONDS", "3");
 const SET: u32 = 0;

@@ -1,6 +1,6 @@
 //! All sockets drop, as when a load balancer is restarted, and come back at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use tokio::time::sleep;
@@ -26,7 +26,8 @@ pub(super) struct Storm {
     seconds: f64,
     pod_micros: f64,
     redis_micros: Option<f64>,
-    refused: u64,
+    /// How many did not come back, by why.
+    refused: BTreeMap<String, u64>,
     ready_in: Samples,
     server: &'static str,
 }
@@ -54,7 +55,7 @@ pub(super) async fn measure(
         seconds: seconds(began, ended),
         pod_micros,
         redis_micros,
-        refused: outcome.counts.refused.values().sum(),
+        refused: outcome.counts.refused,
         ready_in: outcome.ready_in,
         server: servers.name(),
     })
@@ -67,10 +68,16 @@ pub(super) fn figures(size: Size, gateway: &Storm, floor: Option<&Storm>) -> Vec
         figure("time until all are ready", "s", |measured| measured.seconds),
         figure("pod CPU per connect", "us", |measured| measured.pod_micros),
         figure("p99 from connect to ready", "ms", |measured| measured.ready_in.millis_at(0.99)),
-        figure("refused", "", |measured| ratio(measured.refused, 1)),
+        figure("refused", "", |measured| ratio(measured.refused.values().sum(), 1)),
     ];
     figures.extend(gateway.redis_micros.map(|micros| size.figure("storm", "Redis CPU per connect", "us", micros, None)));
     figures
+}
+
+/// Why some did not come back.
+pub(super) fn note(measured: &Storm) -> Option<String> {
+    let Storm { refused, server, .. } = measured;
+    (!refused.is_empty()).then(|| format!("storm: the {server} refused {refused:?}"))
 }
 
 /// Its times to `ready`.

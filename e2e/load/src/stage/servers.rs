@@ -11,7 +11,7 @@ use crate::proc::cpu::Cpu;
 #[derive(Debug)]
 pub(crate) enum Servers {
     /// The floor.
-    Floor(Floor),
+    Floor(Box<Floor>),
     /// Pods of one fleet.
     Pods(Vec<Pod>),
 }
