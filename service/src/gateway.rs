@@ -30,6 +30,7 @@ use crate::{
     },
     clock,
     config::{Config, ConfigWatch, TokenCacheKind, advertise_address, host_address, host_name, pod_id},
+    cores::Cores,
     domain::{
         ids::{IdError, PodId},
         peer::PodRecord,
@@ -99,6 +100,7 @@ pub struct Gateway {
     readiness: Readiness,
     config: ConfigWatch,
     tasks: Tasks,
+    cores: Option<Arc<Cores>>,
     metrics: Arc<Metrics>,
 }
 
@@ -137,7 +139,7 @@ impl Gateway {
             config: live,
             auth: Arc::new(auth),
             minter: Minter::new(TokenKeys::parse(&settings.auth)?, clock::now),
-            connector: Arc::new(pod.connector().clone()),
+            connector: Arc::clone(pod.connector()),
             readiness: readiness.clone(),
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
@@ -158,8 +160,16 @@ impl Gateway {
             readiness,
             config: config.clone(),
             tasks,
+            cores: None,
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// Has connections served on these cores, and not on the runtime that runs the pod.
+    #[must_use]
+    pub fn on_cores(mut self, cores: Arc<Cores>) -> Self {
+        self.cores = Some(cores);
+        self
     }
 
     /// This pod.
@@ -198,11 +208,11 @@ impl Gateway {
     /// # Errors
     /// When the server for peers fails by itself: the pod is drained all the same.
     pub async fn run(self) -> Result<(), GrpcServerError> {
-        let Self { me, pod, http, routes, grpc, grpc_settings, readiness, config, tasks, metrics } = self;
+        let Self { me, pod, http, routes, grpc, grpc_settings, readiness, config, tasks, cores, metrics } = self;
         let shutdown = tasks.shutdown().clone();
         let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
         tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
-        http.serve(routes, &tasks, stop_http.clone());
+        http.serve(routes, &tasks, cores, stop_http.clone());
         readiness.observe(Dependency::Grpc, true);
         let mut peers = std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, stop_grpc.clone()).fuse());
         let mut failure = Ok(());

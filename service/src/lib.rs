@@ -7,6 +7,7 @@
 //! - [`application`]: the use cases, one file each. [`application::ports`] says what they need from outside; [`application::pod`] puts them together.
 //! - [`adapters`]: one folder an outside system: HTTP, gRPC, NATS, Redis, and all of them in memory.
 //! - [`gateway`]: the composition root, the only place that knows ports and adapters.
+//! - [`websocket`]: the protocol of sockets. [`cores`]: the threads that they are pinned to.
 //! - [`config`], [`metrics`], [`telemetry`], [`lifecycle`], [`clock`]: what every room uses.
 //! - [`dev`]: the embedded fleet. [`cli`]: the commands.
 //!
@@ -27,9 +28,11 @@ pub mod application;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cores;
 pub mod dev;
 pub mod domain;
 pub mod gateway;
 pub mod lifecycle;
 pub mod metrics;
 pub mod telemetry;
+pub mod websocket;

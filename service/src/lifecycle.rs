@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::metrics::Metrics;
+use crate::{cores::Core, metrics::Metrics};
 
 /// How long a supervised task that panicked waits before it starts again: long enough not to spin, short against an ack wait.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
@@ -84,8 +84,27 @@ impl Tasks {
 
     /// Runs a task until it ends or the hard token is cancelled. A panic ends this task alone: the panic hook has logged it with its stack.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.start(self.guard(name, task).instrument(self.span.clone()));
+    }
+
+    /// As [`Tasks::spawn`], without the pod's span around it, for tasks by the thousand: to enter and leave a span costs as much as all else that
+    /// waking such a task does. What it logs has to name the pod by itself.
+    pub fn spawn_bare(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.start(self.guard(name, task));
+    }
+
+    /// As [`Tasks::spawn`], on a core.
+    pub fn spawn_on(&self, core: &Core, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let guarded = self.guard(name, task).instrument(self.span.clone());
+        core.runtime().spawn(self.tracker.track_future(guarded));
+    }
+
+    fn guard<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (hard, metrics) = (self.shutdown.hard.clone(), Arc::clone(&self.metrics));
-        let guarded = async move {
+        async move {
             tokio::select! {
                 biased;
                 () = hard.cancelled() => {}
@@ -95,8 +114,7 @@ impl Tasks {
                     }
                 }
             }
-        };
-        self.start(guarded);
+        }
     }
 
     /// Runs a task that the pod cannot do without: after a panic it is made again and goes on.
@@ -104,18 +122,34 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn(name, self.restart(name, make));
+    }
+
+    fn restart<F, M>(&self, name: &'static str, make: M) -> impl Future<Output = ()> + Send + use<F, M>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        M: Fn() -> F + Send + 'static,
+    {
         let metrics = Arc::clone(&self.metrics);
-        self.spawn(name, async move {
+        async move {
             while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
                 report_panic(&metrics, name, panic.as_ref());
                 tokio::time::sleep(RESTART_DELAY).await;
             }
-        });
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
+    /// As [`Tasks::supervise`], on a core.
+    pub fn supervise_on<F>(&self, core: &Core, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_on(core, name, self.restart(name, make));
+    }
+
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.tracker.track_future(task.instrument(self.span.clone())));
+        tokio::spawn(self.tracker.track_future(task));
     }
 
     /// Waits until every task has ended. Call it after the soft or hard token is cancelled.

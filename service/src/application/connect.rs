@@ -14,7 +14,7 @@ use super::{
     ports::{Acquire, KillBus, SessionLocks, StoreError},
     release::Releaser,
     route_writer::RouteWriter,
-    session::Session,
+    session::{Session, session_line},
 };
 use crate::{
     config::Config,
@@ -91,8 +91,7 @@ impl From<Refusal> for ConnectError {
     }
 }
 
-/// Gets sessions. Clones share everything.
-#[derive(Clone)]
+/// Gets sessions.
 pub struct Connector {
     /// This pod.
     pub me: PodId,
@@ -125,14 +124,14 @@ impl Connector {
     ///
     /// # Errors
     /// When the session cannot be had; the error says what the client can do.
-    pub async fn connect(&self, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
+    pub async fn connect(self: &Arc<Self>, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
         let started = Instant::now();
         let config = self.config.borrow().clone();
         let connection = ConnectionId::from_random(rand::random());
-        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config)));
+        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id));
         let kind = session.kind().as_str();
         self.hub.enter(&session, config.app.max_connections)?;
-        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: self.clone() };
+        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: Arc::clone(self) };
 
         let (saved_chat, took_over) = self.lock(&session, &config).await?;
         admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
@@ -144,13 +143,7 @@ impl Connector {
         }
         let took = started.elapsed();
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
-        tracing::info!(
-            request.id = request_id,
-            session.kind = kind,
-            took_over,
-            duration_ms = took.as_secs_f64() * 1000.0,
-            "a session is open"
-        );
+        session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
     }
 
@@ -229,15 +222,10 @@ impl Connector {
     async fn route(&self, session: &Session) -> Result<(), ConnectError> {
         let mut routes = vec![session.claims().base_route()];
         routes.extend(session.chat().and_then(|chat| session.chat_route(&chat)));
-        for route in &routes {
-            if !self.hub.join(session.connection(), route) {
-                return Err(ConnectError::Replaced);
-            }
-        }
         tokio::select! {
             biased;
             _ = session.closed() => Err(ConnectError::Replaced),
-            confirmed = self.writer.confirm(&routes) => Ok(confirmed?),
+            joined = self.writer.join(session.connection(), &routes) => if joined? { Ok(()) } else { Err(ConnectError::Replaced) },
             () = tokio::time::sleep(STORE_PATIENCE) => Err(ConnectError::StoreUnavailable),
         }
     }
@@ -257,7 +245,7 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
 pub struct Admission {
     session: Arc<Session>,
     restored: Option<ChatId>,
-    connector: Connector,
+    connector: Arc<Connector>,
 }
 
 impl Admission {
@@ -273,7 +261,7 @@ impl Admission {
         self.restored.as_ref()
     }
 
-    pub(super) fn connector(&self) -> &Connector {
+    pub(super) fn connector(&self) -> &Arc<Connector> {
         &self.connector
     }
 }

@@ -1,74 +1,66 @@
 //! One task a socket: reads what the client says, writes what waits for it, and has one way out.
+//!
+//! The task is a state machine that is polled as a whole. While what was written has not been taken by the system, nothing more is taken from the
+//! mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and nothing else.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+mod farewell;
+mod writing;
 
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message, Utf8Bytes,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
-    },
+    time::{Instant, Sleep, sleep_until},
 };
 
+use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
-    mailbox::Item,
     select_chat::select,
-    session::Session,
+    session::{Session, session_line},
 };
 use crate::{
     clock,
     config::Config,
     domain::{
         close::{CloseReason, ErrorCode},
-        frame::{ClientFrame, ErrorBody, Frame, FrameKind},
+        frame::{ClientFrame, ErrorBody, Frame},
         ids::ChatId,
         rate::TokenBucket,
     },
     metrics::Metrics,
+    websocket::{Agreement, Message, ProtocolError, SocketError, WebSocket, encode},
 };
 
 /// Written in one go; what is beyond waits for the next.
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// A socket that has not taken what it was given for this long counts as taking no bytes.
 const STALL_AFTER: Duration = Duration::from_millis(500);
-/// What waits is still written, and the client's goodbye waited for, for this long after the end.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// Read buffer of a socket. tungstenite allocates and zeroes it at every read, so it is small.
-const READ_BUFFER: usize = 4 * 1024;
-/// Write buffer of a socket; it grows on use only.
-const WRITE_BUFFER: usize = 64 * 1024;
-
-/// The limits of a socket. `max_message_bytes` bounds what a client may send in one message.
-#[must_use]
-pub fn socket_config(max_message_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_message_size(Some(max_message_bytes))
-        .max_frame_size(Some(max_message_bytes))
-        .accept_unmasked_frames(false)
-}
 
 impl Admission {
-    /// Sends `ready` and serves the socket until it ends; then everything is given back. Returns why it ended.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, socket: WebSocketStream<S>) -> CloseReason {
-        let kind = self.session().kind().as_str();
-        let metrics = Arc::clone(&self.connector().metrics);
-        let opened = Opened::new(kind, Arc::clone(&metrics));
-        let config = self.connector().config.borrow().clone();
-        let mut connection = Connection::new(socket, self.session(), self.connector(), &config);
-        let reason = connection.run(self.restored_chat()).await;
+    /// Sends `ready` and serves the socket until it ends; then everything is given back. Returns why it ended. `read` is what was read behind
+    /// the request; `agreement`, what was agreed on about compression.
+    pub async fn serve<S>(self, stream: S, read: bytes::Bytes, agreement: Option<Agreement>) -> CloseReason
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
+        let mut connection = Connection::new(&self, stream, &read, agreement);
+        drop(read);
+        connection.greet(self.restored_chat());
+        let reason = poll_fn(|cx| connection.poll(cx)).await;
         // Nothing more is put in the mailbox, and the lock is free, before the client is told.
         self.connector().evictor.evict(self.session().connection(), reason);
-        connection.say_goodbye(reason).await;
-        metrics.connections_closed_total.with_label_values(&[kind, reason.as_str()]).inc();
-        tracing::info!(reason = reason.as_str(), duration_ms = opened.at.elapsed().as_secs_f64() * 1000.0, "a session is closed");
+        // In a box, as a socket is idle for most of its life and its task should be as small then as can be.
+        Box::pin(connection.say_goodbye(reason)).await;
+        opened.closed(reason, self.session());
         reason
     }
 }
@@ -86,6 +78,12 @@ impl Opened {
         metrics.active_connections.with_label_values(&[kind]).inc();
         Self { kind, at: Instant::now(), metrics }
     }
+
+    fn closed(&self, reason: CloseReason, session: &Session) {
+        self.metrics.connections_closed_total.with_label_values(&[self.kind, reason.as_str()]).inc();
+        let duration_ms = self.at.elapsed().as_secs_f64() * 1000.0;
+        session_line!(session, reason = reason.as_str(), duration_ms, "a session is closed");
+    }
 }
 
 impl Drop for Opened {
@@ -98,104 +96,206 @@ impl Drop for Opened {
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
 
-struct Connection<'a, S> {
-    socket: WebSocketStream<S>,
-    session: &'a Arc<Session>,
-    connector: &'a Connector,
+struct Connection<S> {
+    socket: WebSocket<S>,
+    session: Arc<Session>,
+    connector: Arc<Connector>,
     config: Arc<Config>,
+    compressor: Compressor,
+    writing: Writing,
     rate: TokenBucket,
     selection: Option<Selection>,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
+    /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
+    timer: Pin<Box<Sleep>>,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
-    fn new(socket: WebSocketStream<S>, session: &'a Arc<Session>, connector: &'a Connector, config: &Arc<Config>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    fn new(admission: &Admission, stream: S, read: &[u8], agreement: Option<Agreement>) -> Self {
+        let (session, connector) = (admission.session(), admission.connector());
+        let config = connector.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
         // Sockets that came together (after a failover) must not all be pinged together for ever.
-        let first_ping = app.ping_interval.mul_f64(rand::random_range(0.5..1.0));
+        let ping_at = now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0));
         let left = session.claims().expires_at().saturating_sub(clock::now());
         Self {
-            socket,
-            session,
-            connector,
+            socket: WebSocket::new(stream, read, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
+            session: Arc::clone(session),
+            connector: Arc::clone(connector),
+            compressor: Compressor::new(agreement, app.websocket_compression_threshold),
+            writing: Writing::default(),
             rate: TokenBucket::new(app.client_messages_per_second, app.client_message_burst, now.into_std()),
             selection: None,
             heard_at: now,
-            ping_at: now + first_ping,
+            ping_at,
             expires_at: app.close_on_token_expiry.then(|| now.checked_add(left)).flatten(),
-            config: Arc::clone(config),
+            timer: Box::pin(sleep_until(ping_at)),
+            config,
         }
     }
 
-    async fn run(&mut self, restored: Option<&ChatId>) -> CloseReason {
+    fn greet(&mut self, restored: Option<&ChatId>) {
         let ready = Frame::ready(self.connector.me.as_str(), restored);
-        if let Err(reason) = self.write(vec![frame_message(&ready)], &[(FrameKind::Ready, 1)]).await {
-            return reason;
+        self.send(&ready);
+    }
+
+    /// Does all that can be done now; ready with the reason when the socket has to end.
+    ///
+    /// Whoever puts something in the mailbox, or ends the session, after the waker is registered has this polled again: nothing needs to be looked at twice.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.session.register(cx.waker());
+        match self.poll_all(cx) {
+            Ok(()) => Poll::Pending,
+            Err(reason) => Poll::Ready(reason),
         }
-        let mut timer = pin!(sleep_until(self.next_deadline()));
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            self.on_timer()?;
+            let next = self.next_deadline();
+            self.timer.as_mut().reset(next);
+        }
         loop {
-            match self.step(timer.as_mut()).await {
-                Ok(()) => timer.as_mut().reset(self.next_deadline()),
-                Err(reason) => return reason,
+            if let Some(reason) = self.session.close_reason() {
+                return Err(reason);
+            }
+            if !self.poll_flush(cx)? {
+                return Ok(());
+            }
+            self.take_waiting();
+            if !self.poll_flush(cx)? || !(self.poll_selection(cx) || self.poll_message(cx)?) {
+                return Ok(());
             }
         }
     }
 
-    /// One thing that happens, in the order of what matters most.
-    async fn step(&mut self, timer: std::pin::Pin<&mut Sleep>) -> Result<(), CloseReason> {
-        tokio::select! {
-            biased;
-            reason = self.session.closed() => Err(reason),
-            () = timer => self.on_timer().await,
-            selected = selection(&mut self.selection) => self.on_selected(selected).await,
-            // While a selection is under way, nothing else is read: answers keep the order of the questions.
-            message = self.socket.next(), if self.selection.is_none() => self.on_message(message).await,
-            () = self.session.mailbox().ready() => self.write_waiting().await,
+    /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write time-out.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
+        if self.socket.is_flushed() {
+            return Ok(true);
+        }
+        match self.socket.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                if self.writing.was_stuck() {
+                    // Taking bytes is a sign of life as well.
+                    self.heard_at = Instant::now();
+                    self.session.mailbox().set_stalled(false);
+                }
+                self.writing.done(&self.connector.metrics);
+                Ok(true)
+            }
+            Poll::Ready(Err(_)) => Err(CloseReason::ConnectionLost),
+            Poll::Pending => {
+                if self.writing.is_stuck_since(Instant::now()) {
+                    // To be polled at least once, or it wakes nobody.
+                    self.arm(cx);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn poll_selection(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(selection) = &mut self.selection else { return false };
+        let Poll::Ready(selected) = selection.as_mut().poll(cx) else { return false };
+        self.selection = None;
+        match selected {
+            Ok(chat) => self.send(&Frame::chat_selected(&chat)),
+            Err(body) => self.send(&Frame::error(&body)),
+        }
+        true
+    }
+
+    /// While a selection is under way, nothing is read: answers keep the order of the questions.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
+        if self.selection.is_some() {
+            return Ok(false);
+        }
+        match self.socket.poll_receive(cx) {
+            Poll::Ready(Ok(message)) => {
+                self.on_message(message)?;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(reason_of(&error)),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Queues what waits in the mailbox.
+    fn take_waiting(&mut self) {
+        let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
+        if !items.is_empty() {
+            self.writing.add_items(items, &mut self.compressor, &mut self.socket);
         }
     }
 
     fn next_deadline(&self) -> Instant {
-        let silent_until = self.heard_at + self.config.app.pong_wait;
-        self.expires_at.into_iter().fold(self.ping_at.min(silent_until), Instant::min)
+        let patience = match self.writing.stuck_since() {
+            Some(since) if self.writing.is_stalled() => since + self.config.app.write_timeout,
+            Some(since) => since + STALL_AFTER.min(self.config.app.write_timeout),
+            None => self.heard_at + self.config.app.pong_wait,
+        };
+        self.expires_at.into_iter().fold(self.ping_at.min(patience), Instant::min)
     }
 
-    async fn on_timer(&mut self) -> Result<(), CloseReason> {
-        let now = Instant::now();
-        if self.expires_at.is_some_and(|at| at <= now) {
-            return Err(CloseReason::TokenExpired);
-        }
-        if now >= self.heard_at + self.config.app.pong_wait {
-            return Err(CloseReason::PongTimeout);
-        }
-        if now >= self.ping_at {
-            self.ping_at = now + self.config.app.ping_interval;
-            return self.write(vec![Message::Ping(bytes::Bytes::new())], &[]).await;
-        }
-        Ok(())
-    }
-
-    async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), CloseReason> {
-        self.heard_at = Instant::now();
-        if let Some(Ok(message)) = &message {
-            self.connector.metrics.bytes_in().inc_by(message.len() as u64);
-        }
-        match message {
-            None => Err(CloseReason::ConnectionLost),
-            Some(Err(error)) => Err(reason_of(&error)),
-            Some(Ok(Message::Close(_))) => Err(CloseReason::ClientClosed),
-            // tungstenite has queued the pong; the next flush takes it along, and this one makes sure of it.
-            Some(Ok(Message::Ping(_))) => self.write(Vec::new(), &[]).await,
-            Some(Ok(Message::Pong(_) | Message::Frame(_))) => Ok(()),
-            Some(Ok(Message::Text(text))) => self.on_text(&text).await,
-            Some(Ok(Message::Binary(_))) => {
-                self.refuse(ErrorBody::new(ErrorCode::BadRequest, "binary messages are not understood; send JSON text")).await
+    /// Makes the timer go off no later than the next deadline.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let next = self.next_deadline();
+        if next < self.timer.deadline() {
+            self.timer.as_mut().reset(next);
+            if self.timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
             }
         }
     }
 
-    async fn on_text(&mut self, text: &str) -> Result<(), CloseReason> {
+    fn on_timer(&mut self) -> Result<(), CloseReason> {
+        let now = Instant::now();
+        if self.expires_at.is_some_and(|at| at <= now) {
+            return Err(CloseReason::TokenExpired);
+        }
+        match self.writing.stuck_since() {
+            Some(since) if now >= since + self.config.app.write_timeout => return Err(CloseReason::SlowClient),
+            Some(since) if now >= since + STALL_AFTER => {
+                self.writing.set_stalled();
+                self.session.mailbox().set_stalled(true);
+            }
+            Some(_) => {}
+            None if now >= self.heard_at + self.config.app.pong_wait => return Err(CloseReason::PongTimeout),
+            None => {}
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + self.config.app.ping_interval;
+            // To who takes no bytes, a ping says nothing.
+            if self.socket.is_flushed() {
+                self.socket.queue(encode::ping());
+            }
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
+        self.heard_at = Instant::now();
+        self.connector.metrics.bytes_in().inc_by(message.len() as u64);
+        match message {
+            Message::Close(_) => Err(CloseReason::ClientClosed),
+            Message::Ping(payload) => {
+                self.socket.queue(encode::pong(&payload));
+                Ok(())
+            }
+            Message::Pong(_) => Ok(()),
+            Message::Text(text) => self.on_text(&text),
+            Message::Binary(_) => {
+                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "binary messages are not understood; send JSON text"));
+                Ok(())
+            }
+        }
+    }
+
+    fn on_text(&mut self, text: &str) -> Result<(), CloseReason> {
         if !self.rate.take(Instant::now().into_std()) {
             return Err(CloseReason::RateLimited);
         }
@@ -203,189 +303,42 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'a, S> {
         match ClientFrame::parse(text) {
             Ok(frame) => {
                 self.connector.metrics.client_messages_total.with_label_values(&["accepted"]).inc();
-                self.on_frame(frame).await
+                self.on_frame(frame);
             }
-            Err(error) => self.refuse(ErrorBody::new(ErrorCode::BadRequest, error.to_string())).await,
+            Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
         }
+        Ok(())
     }
 
-    async fn on_frame(&mut self, frame: ClientFrame) -> Result<(), CloseReason> {
+    fn on_frame(&mut self, frame: ClientFrame) {
         match frame {
-            ClientFrame::Ready => self.write(vec![frame_message(&Frame::ready_echo())], &[(FrameKind::Ready, 1)]).await,
+            ClientFrame::Ready => self.send(&Frame::ready_echo()),
             ClientFrame::SelectChat(chat) if self.session.chat_route(&chat).is_none() => {
-                self.refuse(ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select")).await
+                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
             }
             ClientFrame::SelectChat(chat) => {
-                self.selection = Some(select(self.connector.clone(), Arc::clone(self.session), chat).boxed());
-                Ok(())
+                let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
+                self.selection = Some(selection.boxed());
             }
         }
     }
 
-    async fn on_selected(&mut self, selected: Result<ChatId, ErrorBody>) -> Result<(), CloseReason> {
-        self.selection = None;
-        match selected {
-            Ok(chat) => self.write(vec![frame_message(&Frame::chat_selected(&chat))], &[(FrameKind::ChatSelected, 1)]).await,
-            Err(body) => self.send_error(&body).await,
-        }
-    }
-
-    async fn refuse(&mut self, body: ErrorBody) -> Result<(), CloseReason> {
+    fn refuse(&mut self, body: &ErrorBody) {
         self.connector.metrics.client_messages_total.with_label_values(&["refused"]).inc();
-        self.send_error(&body).await
+        self.send(&Frame::error(body));
     }
 
-    async fn send_error(&mut self, body: &ErrorBody) -> Result<(), CloseReason> {
-        self.write(vec![frame_message(&Frame::error(body))], &[(FrameKind::Error, 1)]).await
-    }
-
-    async fn write_waiting(&mut self) -> Result<(), CloseReason> {
-        let batch = Batch::new(self.session.mailbox().take(WRITE_BATCH_BYTES));
-        self.write(batch.messages(), &batch.counts()).await?;
-        batch.written(&self.connector.metrics);
-        Ok(())
-    }
-
-    /// Writes everything with one flush at the end, as long as the socket takes bytes within the write time-out.
-    async fn write(&mut self, messages: Vec<Message>, counts: &[(FrameKind, u64)]) -> Result<(), CloseReason> {
-        let mailbox = self.session.mailbox();
-        let deadline = Instant::now() + self.config.app.write_timeout;
-        let bytes: usize = messages.iter().map(Message::len).sum();
-        let mut writing = pin!(write_all(&mut self.socket, messages));
-        let written = tokio::select! {
-            biased;
-            written = &mut writing => written,
-            reason = self.session.closed() => return Err(reason),
-            () = tokio::time::sleep(STALL_AFTER) => {
-                mailbox.set_stalled(true);
-                tokio::select! {
-                    biased;
-                    written = &mut writing => { mailbox.set_stalled(false); written }
-                    reason = self.session.closed() => return Err(reason),
-                    () = sleep_until(deadline) => return Err(CloseReason::SlowClient),
-                }
-            }
-        };
-        written.map_err(|error| reason_of(&error))?;
-        count_sent(&self.connector.metrics, counts, bytes);
-        Ok(())
-    }
-
-    /// Writes what still waits, the reason, and the close frame; waits for the client's, for a moment.
-    async fn say_goodbye(&mut self, reason: CloseReason) {
-        let Some(code) = reason.code() else { return };
-        let farewell = async {
-            // To a client that takes no bytes or has left, nothing more can be said.
-            if !matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout) {
-                let batch = Batch::new(self.session.mailbox().take(usize::MAX));
-                let (mut messages, mut counts) = (batch.messages(), batch.counts().to_vec());
-                if let Some((code, text)) = reason.error() {
-                    messages.push(frame_message(&Frame::error(&ErrorBody::new(code, text))));
-                    counts.push((FrameKind::Error, 1));
-                }
-                let bytes: usize = messages.iter().map(Message::len).sum();
-                if write_all(&mut self.socket, messages).await.is_ok() {
-                    count_sent(&self.connector.metrics, &counts, bytes);
-                    batch.written(&self.connector.metrics);
-                }
-            }
-            let frame = CloseFrame { code: CloseCode::from(code), reason: reason.as_str().into() };
-            if self.socket.close(Some(frame)).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.next().await {}
-            }
-        };
-        let _ = timeout(FAREWELL, farewell).await;
-    }
-}
-
-fn count_sent(metrics: &Metrics, counts: &[(FrameKind, u64)], bytes: usize) {
-    if !metrics.recording() {
-        return;
-    }
-    metrics.bytes_out().inc_by(bytes as u64);
-    for (kind, count) in counts.iter().filter(|(_, count)| *count > 0) {
-        metrics.messages_sent_total.with_label_values(&[kind.as_str()]).inc_by(*count);
-    }
-}
-
-/// Waits for the selection that is under way; for ever if there is none.
-async fn selection(pending: &mut Option<Selection>) -> Result<ChatId, ErrorBody> {
-    match pending {
-        Some(selection) => selection.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut WebSocketStream<S>,
-    messages: Vec<Message>,
-) -> Result<(), WsError> {
-    for message in messages {
-        socket.feed(message).await?;
-    }
-    socket.flush().await
-}
-
-fn frame_message(frame: &Frame) -> Message {
-    Message::Text(Utf8Bytes::try_from(frame.bytes().clone()).unwrap_or_default())
-}
-
-/// What is written in one go, and what is measured of it.
-struct Batch {
-    items: Vec<Item>,
-    /// Open while the traced ones among it are written.
-    spans: Vec<tracing::Span>,
-}
-
-impl Batch {
-    fn new(items: Vec<Item>) -> Self {
-        let spans = items.iter().filter_map(|item| match item {
-            Item::Event(event) => event.write_span(clock::now()),
-            Item::Gap(_) => None,
-        });
-        Self { spans: spans.collect(), items }
-    }
-
-    fn messages(&self) -> Vec<Message> {
-        let message = |item: &Item| match item {
-            Item::Event(event) => Message::Text(event.text.clone()),
-            Item::Gap(gap) => frame_message(&Frame::gap(gap)),
-        };
-        self.items.iter().map(message).collect()
-    }
-
-    fn counts(&self) -> [(FrameKind, u64); 2] {
-        let events = self.items.iter().filter(|item| matches!(item, Item::Event(_))).count();
-        [(FrameKind::Event, events as u64), (FrameKind::Gap, (self.items.len() - events) as u64)]
-    }
-
-    /// The kernel has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for the batch.
-    fn written(self, metrics: &Metrics) {
-        drop(self.spans);
-        if !metrics.recording() {
-            return;
-        }
-        let now = clock::now();
-        for item in &self.items {
-            if let Item::Event(event) = item {
-                metrics.written(
-                    event.path,
-                    now.saturating_sub(event.stored_at),
-                    event.event_time.map(|at| now.saturating_sub(at)),
-                );
-            }
-        }
+    fn send(&mut self, frame: &Frame) {
+        self.writing.add_frame(frame, &mut self.socket);
     }
 }
 
 /// What an error of the socket means.
-fn reason_of(error: &WsError) -> CloseReason {
+fn reason_of(error: &SocketError) -> CloseReason {
     match error {
-        WsError::Capacity(_) => CloseReason::MessageTooBig,
-        WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            CloseReason::ConnectionLost
-        }
-        WsError::Protocol(_) | WsError::Utf8(_) => CloseReason::ProtocolError,
-        _ => CloseReason::ConnectionLost,
+        SocketError::Protocol(ProtocolError::TooBig) => CloseReason::MessageTooBig,
+        SocketError::Protocol(ProtocolError::Violation(_)) => CloseReason::ProtocolError,
+        SocketError::Protocol(ProtocolError::Invalid) => CloseReason::InvalidData,
+        SocketError::Lost(_) => CloseReason::ConnectionLost,
     }
 }

@@ -13,7 +13,8 @@ use indexmap::{IndexMap, IndexSet};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    mailbox::{Item, Outgoing, Push},
+    mailbox::{Item, Push},
+    outgoing::Outgoing,
     session::Session,
 };
 use crate::{
@@ -65,8 +66,55 @@ struct Entry {
 
 #[derive(Debug)]
 struct RouteEntry {
-    sessions: IndexMap<ConnectionId, Arc<Session>>,
+    members: Members,
     active_at: Instant,
+}
+
+/// The sessions on a route. Most routes have one, which then costs no map.
+#[derive(Debug)]
+enum Members {
+    One(Arc<Session>),
+    Many(IndexMap<ConnectionId, Arc<Session>>),
+}
+
+impl Members {
+    fn insert(&mut self, session: &Arc<Session>) {
+        match self {
+            Self::One(only) if only.connection() == session.connection() => {}
+            Self::One(only) => {
+                let both = [&*only, session].map(|session| (session.connection().clone(), Arc::clone(session)));
+                *self = Self::Many(both.into());
+            }
+            Self::Many(many) => {
+                many.insert(session.connection().clone(), Arc::clone(session));
+            }
+        }
+    }
+
+    /// Takes a session out. True if nobody is left.
+    fn remove(&mut self, connection: &ConnectionId) -> bool {
+        match self {
+            Self::One(only) => only.connection() == connection,
+            Self::Many(many) => {
+                many.swap_remove(connection);
+                many.is_empty()
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
+        let (one, many) = match self {
+            Self::One(only) => (Some(only), None),
+            Self::Many(many) => (None, Some(many.values())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+/// As `push`, for lists that nearly always have one item: a list that grows by itself begins with room for four.
+fn push_tightly<T>(list: &mut Vec<T>, item: T) {
+    list.reserve_exact(1);
+    list.push(item);
 }
 
 #[derive(Debug)]
@@ -126,7 +174,7 @@ impl Hub {
         if inner.entries.len() >= limit {
             return Err(Refusal::Full);
         }
-        inner.by_key.entry(session.key().clone()).or_default().push(session.connection().clone());
+        push_tightly(inner.by_key.entry(session.key().clone()).or_default(), session.connection().clone());
         inner.entries.insert(session.connection().clone(), Entry { session: Arc::clone(session), routes: Vec::new() });
         Ok(())
     }
@@ -282,9 +330,9 @@ impl Hub {
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let inner = self.lock();
-        let tell = |session: &Arc<Session>| matches!(session.mailbox().push(Item::Gap(gap)), Push::Taken { .. });
+        let tell = |session: &Arc<Session>| matches!(session.put(Item::Gap(Box::new(gap))), Push::Taken { .. });
         let told = match route {
-            Some(route) => inner.routes.get(route).map_or(0, |entry| entry.sessions.values().filter(|s| tell(s)).count()),
+            Some(route) => inner.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
             None => inner.entries.values().filter(|e| tell(&e.session)).count(),
         };
         self.metrics.gaps_announced_total.with_label_values(&[gap.cause.as_str()]).inc_by(told as u64);
@@ -310,15 +358,20 @@ impl Inner {
     fn join(&mut self, connection: &ConnectionId, route: &RouteKey) -> bool {
         let Some(entry) = self.entries.get_mut(connection) else { return false };
         if !entry.routes.contains(route) {
-            entry.routes.push(route.clone());
+            push_tightly(&mut entry.routes, route.clone());
         }
-        let session = Arc::clone(&entry.session);
-        let on_route = self.routes.entry(route.clone()).or_insert_with(|| {
-            self.changed.insert(route.clone());
-            RouteEntry { sessions: IndexMap::new(), active_at: Instant::now() }
-        });
-        on_route.active_at = Instant::now();
-        on_route.sessions.insert(connection.clone(), session);
+        let active_at = Instant::now();
+        match self.routes.get_mut(route) {
+            Some(on_route) => {
+                on_route.members.insert(&entry.session);
+                on_route.active_at = active_at;
+            }
+            None => {
+                self.changed.insert(route.clone());
+                let members = Members::One(Arc::clone(&entry.session));
+                self.routes.insert(route.clone(), RouteEntry { members, active_at });
+            }
+        }
         true
     }
 
@@ -331,8 +384,7 @@ impl Inner {
 
     fn leave_route(&mut self, connection: &ConnectionId, route: &RouteKey) {
         let Some(entry) = self.routes.get_mut(route) else { return };
-        entry.sessions.swap_remove(connection);
-        if entry.sessions.is_empty() {
+        if entry.members.remove(connection) {
             self.routes.remove(route);
             self.changed.insert(route.clone());
         }
@@ -344,9 +396,9 @@ impl Inner {
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
             entry.active_at = Instant::now();
-            for (connection, session) in &entry.sessions {
+            for session in entry.members.iter() {
                 let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
-                match session.mailbox().push(Item::Event(Arc::clone(outgoing))) {
+                match session.put(Item::Event(Arc::clone(outgoing))) {
                     Push::Taken { dropped: 0 } => count += 1,
                     Push::Taken { dropped } => {
                         count += 1;
@@ -358,7 +410,7 @@ impl Inner {
                     Push::Overflow => {
                         count += 1;
                         metrics.websocket_messages_dropped_total.with_label_values(&["overflow", session.kind().as_str()]).inc();
-                        overflowed.push(connection.clone());
+                        overflowed.push(session.connection().clone());
                     }
                     Push::Closed => {}
                 }

@@ -5,24 +5,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use smallvec::SmallVec;
+use tokio::time::Instant;
 
+use super::outgoing::Outgoing;
 use crate::{
     config::DropPolicy,
-    domain::{
-        event::{Event, Path},
-        frame::Frame,
-        gap::{Gap, GapCause},
-    },
-    telemetry::spans,
+    domain::gap::{Gap, GapCause},
 };
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
@@ -41,64 +34,22 @@ pub struct MailboxLimits {
     pub overflow_timeout: Duration,
 }
 
-/// Sockets of one pod whose write of a traced event gets a span; an event for a thousand sockets must not be a thousand spans.
-const TRACED_WRITES: usize = 16;
-
-/// An encoded event, made once and shared by every socket of the pod that gets it.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Its stream sequence.
-    pub seq: u64,
-    /// The frame's text.
-    pub text: Utf8Bytes,
-    /// Which way it came here.
-    pub path: Path,
-    /// When the stream stored it, since the Unix epoch.
-    pub stored_at: Duration,
-    /// When it happened, as the publisher says.
-    pub event_time: Option<Duration>,
-    /// If it is traced: under which span its writes are, and how many more get one.
-    trace: Option<(String, AtomicUsize)>,
-}
-
-impl Outgoing {
-    /// Encodes an event.
-    #[must_use]
-    pub fn new(event: &Event, path: Path) -> Self {
-        let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
-        Self {
-            seq: event.seq,
-            text: Utf8Bytes::try_from(Frame::event(event).bytes().clone()).unwrap_or_default(),
-            path,
-            stored_at: event.stored_at,
-            event_time: event.payload.event_time(),
-            trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
-        }
-    }
-
-    /// The span of its write to one socket, if that is traced.
-    #[must_use]
-    pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
-        let (traceparent, left) = self.trace.as_ref()?;
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
-        let age = now.saturating_sub(self.stored_at);
-        Some(spans::write(traceparent, self.path.as_str(), self.seq, age.as_secs_f64() * 1000.0))
-    }
-}
-
 /// One thing to write.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// An event.
     Event(Arc<Outgoing>),
-    /// A notice that events were lost here.
-    Gap(Gap),
+    /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
+    Gap(Box<Gap>),
 }
+
+/// What is taken from a mailbox at once: most often one item.
+pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(event) => event.text.len(),
+            Self::Event(event) => event.len(),
             Self::Gap(_) => 0,
         }
     }
@@ -106,7 +57,7 @@ impl Item {
     fn as_gap(&self) -> Gap {
         match self {
             Self::Event(event) => Gap::of(event.seq, GapCause::SlowClient),
-            Self::Gap(gap) => *gap,
+            Self::Gap(gap) => **gap,
         }
     }
 }
@@ -125,9 +76,37 @@ pub enum Push {
     Closed,
 }
 
+/// Items in their order; the first has its place here, so that a socket which is written as fast as events come needs no other memory.
+#[derive(Debug, Default)]
+struct Queue {
+    first: Option<Item>,
+    rest: VecDeque<Item>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn push_back(&mut self, item: Item) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.rest.push_back(item),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Item> {
+        std::mem::replace(&mut self.first, self.rest.pop_front())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    queue: VecDeque<Item>,
+    queue: Queue,
     bytes: usize,
     /// What was dropped from the front, announced before the next item.
     lost: Option<Gap>,
@@ -141,14 +120,13 @@ struct Inner {
 pub struct Mailbox {
     limits: MailboxLimits,
     inner: Mutex<Inner>,
-    filled: Notify,
 }
 
 impl Mailbox {
     /// An empty mailbox. It grows on use; nothing is reserved.
     #[must_use]
     pub fn new(limits: MailboxLimits) -> Self {
-        Self { limits, inner: Mutex::default(), filled: Notify::new() }
+        Self { limits, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -170,8 +148,6 @@ impl Mailbox {
             DropPolicy::DropOldest => self.drop_excess(&mut inner),
             DropPolicy::Block => 0,
         };
-        drop(inner);
-        self.filled.notify_one();
         Push::Taken { dropped }
     }
 
@@ -202,24 +178,14 @@ impl Mailbox {
         !full && (inner.queue.is_empty() || inner.bytes + more <= self.limits.bytes)
     }
 
-    /// Waits until there is something to take. Cancel-safe.
-    pub async fn ready(&self) {
-        loop {
-            {
-                let inner = self.lock();
-                if !inner.queue.is_empty() || inner.lost.is_some() {
-                    return;
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-
     /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
-    pub fn take(&self, bytes: usize) -> Vec<Item> {
+    pub fn take(&self, bytes: usize) -> Items {
         let mut inner = self.lock();
-        let mut items = Vec::with_capacity(inner.queue.len() + 1);
-        items.extend(inner.lost.take().map(Item::Gap));
+        if inner.queue.is_empty() && inner.lost.is_none() {
+            return Items::new();
+        }
+        let mut items = Items::with_capacity(inner.queue.len() + usize::from(inner.lost.is_some()));
+        items.extend(inner.lost.take().map(|gap| Item::Gap(Box::new(gap))));
         let mut taken = 0;
         while taken < bytes
             && let Some(item) = inner.queue.pop_front()
@@ -230,7 +196,7 @@ impl Mailbox {
         inner.bytes -= taken;
         if inner.queue.is_empty() {
             // A burst must not pin its memory for the rest of a long connection.
-            inner.queue = VecDeque::new();
+            inner.queue = Queue::default();
             inner.overflowing_since = None;
         }
         items
@@ -268,8 +234,7 @@ mod tests {
     }
 
     fn event(seq: u64) -> Item {
-        let (text, stored_at) = ("0123456789".into(), Duration::ZERO);
-        Item::Event(Arc::new(Outgoing { seq, text, path: Path::Local, stored_at, event_time: None, trace: None }))
+        Item::Event(Arc::new(Outgoing::of_text(seq, "0123456789")))
     }
 
     fn seqs(items: &[Item]) -> Vec<u64> {
@@ -294,7 +259,7 @@ mod tests {
         }
         let items = mailbox.take(usize::MAX);
         let lost = Gap { dropped: Some(5), first_seq: Some(41), last_seq: Some(45), cause: GapCause::SlowClient };
-        assert!(matches!(items[0], Item::Gap(gap) if gap == lost));
+        assert!(matches!(&items[0], Item::Gap(gap) if **gap == lost));
         assert_eq!(seqs(&items), [46, 47, 48]);
     }
 
@@ -310,12 +275,18 @@ mod tests {
     fn a_gap_that_is_dropped_lives_on_in_the_gap_before_it() {
         let mailbox = mailbox(DropPolicy::DropOldest);
         mailbox.set_stalled(true);
-        mailbox.push(Item::Gap(Gap { dropped: Some(7), first_seq: Some(1), last_seq: Some(7), cause: GapCause::GivenUp }));
+        mailbox.push(Item::Gap(Box::new(Gap {
+            dropped: Some(7),
+            first_seq: Some(1),
+            last_seq: Some(7),
+            cause: GapCause::GivenUp,
+        })));
         for seq in 8..=11 {
             mailbox.push(event(seq));
         }
         let items = mailbox.take(usize::MAX);
-        assert!(matches!(items[0], Item::Gap(Gap { dropped: Some(8), first_seq: Some(1), last_seq: Some(8), .. })));
+        let Item::Gap(gap) = &items[0] else { panic!("no gap comes first") };
+        assert_eq!((gap.dropped, gap.first_seq, gap.last_seq), (Some(8), Some(1), Some(8)));
     }
 
     #[tokio::test(start_paused = true)]

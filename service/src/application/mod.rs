@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod membership;
 pub mod mint;
 pub mod outcome;
+pub mod outgoing;
 pub mod pod;
 pub mod ports;
 mod proven_cache;

@@ -54,7 +54,7 @@ impl std::fmt::Debug for Backends {
 
 /// A running pod.
 pub struct Pod {
-    connector: Connector,
+    connector: Arc<Connector>,
     delivery: LocalDelivery,
     hub: Arc<Hub>,
     directory: Arc<Directory>,
@@ -122,7 +122,7 @@ impl Pod {
             me: me.id.clone(),
         };
         let pod = Self {
-            connector: parts.connector(me, backends, &config, metrics),
+            connector: Arc::new(parts.connector(me, backends, &config, metrics)),
             delivery: parts.delivery.clone(),
             hub: Arc::clone(&parts.hub),
             directory: Arc::clone(&parts.directory),
@@ -171,7 +171,7 @@ impl Pod {
 
     /// Gets sessions.
     #[must_use]
-    pub fn connector(&self) -> &Connector {
+    pub fn connector(&self) -> &Arc<Connector> {
         &self.connector
     }
 

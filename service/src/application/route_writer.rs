@@ -1,7 +1,7 @@
 //! The one writer of this pod's routes: makes the store hold what the hub wants *now*.
 //!
 //! Level-triggered: it is told that a route changed, not how, and asks the hub when it writes. So a session that leaves cannot take a route from
-//! one that arrives, in whatever order the two are noticed. `ready` and `chat_selected` wait for [`RouteWriter::confirm`].
+//! one that arrives, in whatever order the two are noticed. `ready` and `chat_selected` wait for [`RouteWriter::join`].
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +20,12 @@ use super::{
 };
 use crate::{
     config::Config,
-    domain::{ids::PodId, route::RouteKey, ttl::TtlRange},
+    cores::relayed,
+    domain::{
+        ids::{ConnectionId, PodId},
+        route::RouteKey,
+        ttl::TtlRange,
+    },
     metrics::Metrics,
 };
 
@@ -30,6 +35,7 @@ const MAX_CHANGES: usize = 1000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 type Waiter = oneshot::Sender<Result<(), StoreError>>;
+type Answer = oneshot::Receiver<Result<(), StoreError>>;
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -40,6 +46,15 @@ struct Pending {
     waiters: Vec<Waiter>,
     /// Answered when everything, refreshes included, has been written.
     settled: Vec<Waiter>,
+}
+
+impl Pending {
+    fn ask(&mut self, routes: &[RouteKey]) -> Answer {
+        let (waiter, answer) = oneshot::channel();
+        self.urgent.extend(routes.iter().cloned());
+        self.waiters.push(waiter);
+        answer
+    }
 }
 
 /// Handle to the route writer of a pod.
@@ -61,19 +76,30 @@ impl RouteWriter {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a session on routes and waits until the store holds them. False if the session is not in the hub any more. Dropping the future
+    /// leaves the session on the routes.
+    ///
+    /// # Errors
+    /// As [`RouteWriter::confirm`].
+    pub async fn join(&self, connection: &ConnectionId, routes: &[RouteKey]) -> Result<bool, StoreError> {
+        let confirmed = {
+            // Held meanwhile, or the writer, on another core, would write a route before it knows who waits for it, and then write it again.
+            let mut pending = self.lock();
+            if !routes.iter().all(|route| self.hub.join(connection, route)) {
+                return Ok(false);
+            }
+            pending.ask(routes)
+        };
+        self.answer(confirmed).await.map(|()| true)
+    }
+
     /// Waits until the store holds, for each of these routes, what the hub wanted when this was called or later.
     ///
     /// # Errors
     /// When the write that would have confirmed it failed. The writer goes on trying all the same.
     pub async fn confirm(&self, routes: &[RouteKey]) -> Result<(), StoreError> {
-        let (waiter, confirmed) = oneshot::channel();
-        {
-            let mut pending = self.lock();
-            pending.urgent.extend(routes.iter().cloned());
-            pending.waiters.push(waiter);
-        }
-        self.wake.notify_one();
-        confirmed.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        let confirmed = self.lock().ask(routes);
+        self.answer(confirmed).await
     }
 
     /// Writes every wanted route again, and waits until that is done.
@@ -88,8 +114,12 @@ impl RouteWriter {
             pending.refresh.extend(wanted);
             pending.settled.push(waiter);
         }
+        self.answer(settled).await
+    }
+
+    async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         self.wake.notify_one();
-        settled.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        relayed(answer).await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
     }
 
     /// Writes until cancelled. One at a time: a second one would break the order of writes.
@@ -158,9 +188,8 @@ impl RouteWriter {
 
     /// Takes all that is urgent, with everybody who waits for it, or else a part of what is to be refreshed.
     fn take_batch(&self) -> (Vec<RouteKey>, Vec<Waiter>) {
-        let changed = self.hub.take_changed();
         let mut pending = self.lock();
-        pending.urgent.extend(changed);
+        pending.urgent.extend(self.hub.take_changed());
         let mut batch: Vec<RouteKey> = std::mem::take(&mut pending.urgent).into_iter().collect();
         let waiters = std::mem::take(&mut pending.waiters);
         let room = MAX_CHANGES.saturating_sub(batch.len()).min(pending.refresh.len());

@@ -6,15 +6,14 @@ use super::{connect::Connector, session::Session};
 use crate::domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
-pub(super) async fn select(connector: Connector, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
+pub(super) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
     let connection = session.connection();
     let old = session.chat();
     let (Some(route), old_route) = (session.chat_route(&chat), old.as_ref().and_then(|chat| session.chat_route(chat))) else {
         return Err(ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
     };
-    connector.hub.join(connection, &route);
-    match connector.writer.confirm(std::slice::from_ref(&route)).await {
-        Ok(()) => {
+    match connector.writer.join(connection, std::slice::from_ref(&route)).await {
+        Ok(_) => {
             session.set_chat(Some(chat.clone()));
             if let Some(old_route) = old_route.filter(|old| *old != route) {
                 connector.hub.leave(connection, &old_route);

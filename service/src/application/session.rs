@@ -1,21 +1,53 @@
 //! A session of this pod while it lives: what the hub, the renewal and the socket's task share.
 
-use std::sync::{
-    Mutex, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::mailbox::{Mailbox, MailboxLimits};
-use crate::domain::{
-    claims::Claims,
-    close::CloseReason,
-    ids::{ChatId, ConnectionId, PodId},
-    route::RouteKey,
-    session::{LockOwner, SessionKey, SessionKind},
+use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
+use crate::{
+    cores::Core,
+    domain::{
+        claims::Claims,
+        close::CloseReason,
+        ids::{ChatId, ConnectionId, PodId},
+        route::RouteKey,
+        session::{LockOwner, SessionKey, SessionKind},
+    },
 };
+
+/// Whose session it is, in words.
+#[derive(Debug)]
+pub(super) struct Who<'a> {
+    pub(super) pod: &'a str,
+    pub(super) request: &'a str,
+    pub(super) kind: &'static str,
+    pub(super) company: &'a str,
+    pub(super) agent: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) admin: Option<&'a str>,
+}
+
+/// Logs a line about a session, as `tracing::info!` would, with the fields that every such line has. No span around the session's task has them: kept for
+/// as long as a socket lives, it would be a third of an idle one's memory, and entering it most of the price of waking one.
+macro_rules! session_line {
+    ($session:expr, $($rest:tt)+) => {{
+        let who = $session.who();
+        tracing::info!(
+            pod.id = who.pod, request.id = who.request, session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
+            admin.id = who.admin, $($rest)+
+        );
+    }};
+}
+pub(super) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
 #[derive(Debug)]
@@ -24,28 +56,34 @@ pub struct Session {
     connection: ConnectionId,
     owner: LockOwner,
     claims: Claims,
+    request_id: Box<str>,
     mailbox: Mailbox,
     asked: AtomicBool,
     locked: AtomicBool,
-    closed: CancellationToken,
+    /// The one task that has the session at a time: first its connect, then its socket's.
+    task: AtomicWaker,
+    /// Where that task runs, if it is pinned.
+    core: Option<Arc<Core>>,
     reason: OnceLock<CloseReason>,
     chat: Mutex<Option<ChatId>>,
     active_at: Mutex<Instant>,
 }
 
 impl Session {
-    /// A session that has nothing yet: no lock, no route.
+    /// A session that has nothing yet: no lock, no route. It lives on the core that it is made on.
     #[must_use]
-    pub fn new(claims: Claims, pod: PodId, connection: ConnectionId, limits: MailboxLimits) -> Self {
+    pub fn new(claims: Claims, pod: PodId, connection: ConnectionId, limits: MailboxLimits, request_id: &str) -> Self {
         Self {
             key: claims.session_key(),
             owner: LockOwner::new(pod, connection.clone()),
             connection,
             claims,
+            request_id: request_id.into(),
             mailbox: Mailbox::new(limits),
             asked: AtomicBool::new(false),
             locked: AtomicBool::new(false),
-            closed: CancellationToken::new(),
+            task: AtomicWaker::new(),
+            core: Core::current(),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
             active_at: Mutex::new(Instant::now()),
@@ -82,6 +120,53 @@ impl Session {
         &self.claims
     }
 
+    /// What every line about the session carries; see [`session_line`].
+    pub(super) fn who(&self) -> Who<'_> {
+        let (pod, request, kind) = (self.owner.pod.as_str(), &*self.request_id, self.kind().as_str());
+        match &self.claims {
+            Claims::User(user) => Who {
+                pod,
+                request,
+                kind,
+                company: user.company.as_str(),
+                agent: user.agent.as_str(),
+                user: Some(user.user.as_str()),
+                admin: None,
+            },
+            Claims::Admin(admin) => Who {
+                pod,
+                request,
+                kind,
+                company: admin.company.as_str(),
+                agent: admin.agent.as_str(),
+                user: None,
+                admin: Some(admin.admin.as_str()),
+            },
+        }
+    }
+
+    /// Puts an item in the mailbox and wakes the session's task. Never waits.
+    pub fn put(&self, item: Item) -> Push {
+        let pushed = self.mailbox.push(item);
+        if matches!(pushed, Push::Taken { .. }) {
+            self.wake();
+        }
+        pushed
+    }
+
+    /// Has the task woken when something is put in the mailbox or the session is ended. For one task at a time; look for both after this call.
+    pub fn register(&self, waker: &Waker) {
+        self.task.register(waker);
+    }
+
+    fn wake(&self) {
+        let Some(waker) = self.task.take() else { return };
+        match &self.core {
+            Some(core) => core.wake(waker),
+            None => waker.wake(),
+        }
+    }
+
     /// What waits for the socket.
     #[must_use]
     pub fn mailbox(&self) -> &Mailbox {
@@ -113,7 +198,7 @@ impl Session {
     /// Ends the session. The first reason counts; the socket's task says goodbye with it.
     pub fn close(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
-        self.closed.cancel();
+        self.wake();
     }
 
     /// Why the session was ended, if it was.
@@ -122,10 +207,13 @@ impl Session {
         self.reason.get().copied()
     }
 
-    /// Waits until the session is ended by somebody else than its client. Cancel-safe.
+    /// Waits until the session is ended by somebody else than its client. Cancel-safe; for the one task that has the session.
     pub async fn closed(&self) -> CloseReason {
-        self.closed.cancelled().await;
-        self.reason.get().copied().unwrap_or(CloseReason::Internal)
+        poll_fn(|cx| {
+            self.register(cx.waker());
+            self.close_reason().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// The chat that is selected, and its route.

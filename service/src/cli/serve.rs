@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
+    cores::Cores,
     gateway::{Gateway, StoreChoice, StreamChoice},
     lifecycle::Shutdown,
     metrics::Metrics,
@@ -36,7 +39,11 @@ pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &Lev
     };
     config.start(gateway.tasks());
     level.follow(config, gateway.tasks());
-    let mut running = Box::pin(gateway.run());
+    // They end last, after all that may run on them.
+    let cores = Arc::new(Cores::start(std::thread::available_parallelism().map_or(1, usize::from))?);
+    let runtimes = cores.all().iter().map(|core| core.runtime().clone()).chain(Handle::try_current());
+    runtimes.for_each(|runtime| metrics.watch_runtime(runtime));
+    let mut running = Box::pin(gateway.on_cores(Arc::clone(&cores)).run());
     tokio::select! {
         ended = &mut running => ended.map_err(CliError::failed),
         // They end with the hard token, which ends the pod too.

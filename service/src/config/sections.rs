@@ -266,6 +266,10 @@ pub enum OutagePolicy {
 pub enum CompressionMode {
     /// None.
     Disabled,
+    /// Each message by itself: made once for all sockets, and no memory a socket.
+    NoContextTakeover,
+    /// Each message with those before it in view: smaller, but made for each socket anew, with some 300 KiB a socket.
+    ContextTakeover,
 }
 
 /// Times to live that follow activity.

@@ -69,8 +69,10 @@ pub enum CloseReason {
     RateLimited,
     /// The client sent a message over the size limit.
     MessageTooBig,
-    /// The client broke the WebSocket protocol (RFC 6455 section 7.4.1, 1002 and 1007).
+    /// The client broke the WebSocket protocol (RFC 6455 section 7.4.1, 1002).
     ProtocolError,
+    /// The client sent text that is no UTF-8, or compressed data that is none (1007).
+    InvalidData,
     /// Nothing was heard for the pong time-out.
     PongTimeout,
     /// The client did not take bytes for the write time-out, or its overflow is full.
@@ -92,6 +94,7 @@ impl CloseReason {
             Self::ClientClosed => Some(1000),
             Self::GoingAway => Some(1001),
             Self::ProtocolError => Some(1002),
+            Self::InvalidData => Some(1007),
             Self::MessageTooBig => Some(1009),
             Self::Internal => Some(1011),
             Self::PongTimeout | Self::SlowClient | Self::LockUnconfirmed => Some(1013),
@@ -112,6 +115,7 @@ impl CloseReason {
             Self::RateLimited => "rate-limited",
             Self::MessageTooBig => "message-too-big",
             Self::ProtocolError => "protocol-error",
+            Self::InvalidData => "invalid-data",
             Self::PongTimeout => "pong-timeout",
             Self::SlowClient => "slow-client",
             Self::LockUnconfirmed => "lock-unconfirmed",

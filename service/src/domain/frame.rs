@@ -25,6 +25,9 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// All of them, each at the place that it has as a number.
+    pub const ALL: [Self; 5] = [Self::Ready, Self::Event, Self::Error, Self::ChatSelected, Self::Gap];
+
     /// The word in the frame and in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -5,7 +5,10 @@
 
 mod kinds;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use kinds::Make;
 pub use kinds::{Label, Spec};
@@ -14,7 +17,9 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::domain::event::Path;
+use tokio::runtime::{Handle, RuntimeMetrics};
+
+use crate::domain::{event::Path, frame::FrameKind};
 
 /// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
 const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -42,6 +47,7 @@ const CLOSED: &[&str] = &[
     "rate-limited",
     "message-too-big",
     "protocol-error",
+    "invalid-data",
     "pong-timeout",
     "slow-client",
     "lock-unconfirmed",
@@ -88,6 +94,7 @@ macro_rules! metrics {
         pub struct Metrics {
             registry: Registry,
             recording: bool,
+            runtimes: Mutex<Vec<Handle>>,
             hot: OnceLock<Hot>,
             $(#[doc = $help] pub $field: $kind,)*
         }
@@ -102,7 +109,7 @@ macro_rules! metrics {
                     $field.touch_all(spec);
                     registry.register(Box::new($field.clone()))?;
                 )*
-                Ok(Self { registry, recording, hot: OnceLock::new(), $($field,)* })
+                Ok(Self { registry, recording, hot: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
             }
         }
 
@@ -179,9 +186,9 @@ metrics! {
     draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
     task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
-    tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtime.";
+    tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtimes, those of sockets included.";
     tokio_alive_tasks: IntGauge = "dws_tokio_alive_tasks", [], NONE, "Tasks that have not ended.";
-    tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtime's global queue.";
+    tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtimes' global queues.";
     tokio_busy_seconds_total: Counter = "dws_tokio_busy_seconds_total", [], NONE, "Time that all workers together were busy.";
     build_info: IntGaugeVec = "dws_build_info", ["version": VERSIONS, "revision": REVISIONS], NONE, "1, with the version and revision that run.";
 }
@@ -211,6 +218,7 @@ struct Hot {
     forwarded: Written,
     bytes_in: IntCounter,
     bytes_out: IntCounter,
+    sent: [IntCounter; FrameKind::ALL.len()],
 }
 
 /// The histograms of one path.
@@ -271,8 +279,19 @@ impl Metrics {
                 forwarded: written(Path::Forwarded),
                 bytes_in: bytes("in"),
                 bytes_out: bytes("out"),
+                sent: FrameKind::ALL.map(|kind| self.messages_sent_total.with_label_values(&[kind.as_str()])),
             }
         })
+    }
+
+    /// Has what this runtime says of itself added to what is shown. Where none is named, it is the one that runs whoever asks.
+    pub fn watch_runtime(&self, runtime: Handle) {
+        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).push(runtime);
+    }
+
+    /// Notes that so many frames of a kind were written.
+    pub fn sent(&self, kind: FrameKind, count: u64) {
+        self.hot().sent[kind as usize].inc_by(count);
     }
 
     /// Bytes read from sockets.
@@ -289,13 +308,20 @@ impl Metrics {
 
     /// Reads what the runtime says of itself; nothing outside of one.
     fn read_runtime(&self) {
-        let Ok(handle) = tokio::runtime::Handle::try_current() else { return };
-        let runtime = handle.metrics();
-        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.tokio_workers.set(gauge(runtime.num_workers()));
-        self.tokio_alive_tasks.set(gauge(runtime.num_alive_tasks()));
-        self.tokio_global_queue_depth.set(gauge(runtime.global_queue_depth()));
-        let busy: Duration = (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+        let mut runtimes: Vec<RuntimeMetrics> =
+            self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Handle::metrics).collect();
+        if runtimes.is_empty() {
+            runtimes.extend(Handle::try_current().map(|current| current.metrics()));
+        }
+        let sum =
+            |read: fn(&RuntimeMetrics) -> usize| i64::try_from(runtimes.iter().map(read).sum::<usize>()).unwrap_or(i64::MAX);
+        self.tokio_workers.set(sum(RuntimeMetrics::num_workers));
+        self.tokio_alive_tasks.set(sum(RuntimeMetrics::num_alive_tasks));
+        self.tokio_global_queue_depth.set(sum(RuntimeMetrics::global_queue_depth));
+        let busy_of = |runtime: &RuntimeMetrics| -> Duration {
+            (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum()
+        };
+        let busy: Duration = runtimes.iter().map(busy_of).sum();
         // Two scrapes at once may both add a little; the next one finds it and adds nothing.
         self.tokio_busy_seconds_total.inc_by((busy.as_secs_f64() - self.tokio_busy_seconds_total.get()).max(0.0));
     }

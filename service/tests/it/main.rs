@@ -13,5 +13,6 @@ mod http;
 mod manifests;
 mod properties;
 mod real;
+mod redis_budget;
 mod rings;
 mod support;

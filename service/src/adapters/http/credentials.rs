@@ -1,9 +1,6 @@
 //! Where a request carries its key and token. Neither is ever logged, nor is the query that may hold them.
 
-use axum::{
-    extract::Query,
-    http::{HeaderMap, Uri, header},
-};
+use axum::http::{HeaderMap, Uri, header};
 
 const API_KEY: &str = "x-api-key";
 const TOKEN: &str = "token";
@@ -31,8 +28,8 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 fn from_query(uri: &Uri, name: &str) -> Option<String> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
-    pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+    let mut pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

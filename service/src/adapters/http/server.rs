@@ -9,13 +9,16 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::Tasks;
+use crate::{
+    cores::{Core, Cores},
+    lifecycle::Tasks,
+};
 
 /// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
 /// that only makes the storm last.
@@ -23,6 +26,9 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
 /// keep one out that does.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
+/// tries again after a second.
+const BACKLOG: u32 = 4096;
 /// Headers of a request; browsers and proxies send some thirty.
 const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
@@ -47,7 +53,11 @@ impl HttpServer {
     /// # Errors
     /// When the address can't be had.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As the standard library does: a restart must not wait for old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
@@ -60,38 +70,56 @@ impl HttpServer {
 
     /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
     /// request that is under way. Sockets are not its business any more.
-    pub fn serve(self, app: Router, tasks: &Tasks, stop: CancellationToken) {
-        self.serve_at_most(MAX_CONNECTIONS, app, tasks, stop);
+    ///
+    /// Where there are `cores`, each connection lives on one of them from its first byte on, with the socket that it becomes.
+    pub fn serve(self, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
+        self.serve_at_most(MAX_CONNECTIONS, app, tasks, cores, stop);
     }
 
-    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, stop: CancellationToken) {
-        let acceptor = Arc::new(Acceptor {
-            listener: self.listener,
-            app,
-            tasks: tasks.clone(),
-            stop,
-            room: Arc::new(Semaphore::new(connections)),
-        });
-        tasks.supervise("http listener", move || Arc::clone(&acceptor).run());
+    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
+        let acceptor =
+            Acceptor { app, tasks: tasks.clone(), cores: cores.clone(), stop, room: Arc::new(Semaphore::new(connections)) };
+        let Some(cores) = cores else {
+            let listener = Arc::new(self.listener);
+            tasks.supervise("http listener", move || acceptor.clone().run(Arc::clone(&listener)));
+            return;
+        };
+        let Ok(listener) = self.listener.into_std().map(Arc::new) else {
+            tracing::error!("the listener can't be shared by the cores; no connection will be accepted");
+            return;
+        };
+        for core in cores.all() {
+            let (acceptor, listener) = (acceptor.clone(), Arc::clone(&listener));
+            tasks.supervise_on(core, "http listener", move || acceptor.clone().run_shared(Arc::clone(&listener)));
+        }
     }
 }
 
+#[derive(Clone)]
 struct Acceptor {
-    listener: TcpListener,
     app: Router,
     tasks: Tasks,
+    cores: Option<Arc<Cores>>,
     stop: CancellationToken,
     room: Arc<Semaphore>,
 }
 
 impl Acceptor {
-    async fn run(self: Arc<Self>) {
+    /// Accepts on a core, from the one queue that the kernel has for all of them.
+    async fn run_shared(self, listener: Arc<std::net::TcpListener>) {
+        match listener.try_clone().and_then(TcpListener::from_std) {
+            Ok(listener) => self.run(Arc::new(listener)).await,
+            Err(error) => tracing::error!(error = %error, "the listener can't be had on this core; the others go on"),
+        }
+    }
+
+    async fn run(self, listener: Arc<TcpListener>) {
         let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, permit)) => {
@@ -113,9 +141,9 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
+        let (stream, _) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
         Ok((stream, permit))
@@ -123,11 +151,29 @@ impl Acceptor {
 
     fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let (app, stop) = (self.app.clone(), self.stop.clone());
-        self.tasks.spawn("http connection", async move {
-            serve(stream, app, stop).await;
+        let Some(core) = self.cores.as_ref().and_then(|cores| elsewhere(cores)) else {
+            self.tasks.spawn("http connection", async move {
+                serve(stream, app, stop).await;
+                drop(permit);
+            });
+            return;
+        };
+        // Out of this runtime, to be waited for in that one.
+        let Ok(stream) = stream.into_std() else { return };
+        self.tasks.spawn_on(core, "http connection", async move {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                serve(stream, app, stop).await;
+            }
             drop(permit);
         });
     }
+}
+
+/// The core that has so many fewer connections than this one that a new one should go there. The kernel does not share them out evenly.
+fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
+    let (here, least) = (Core::current()?, cores.least_loaded());
+    let fair = least.load() + least.load() / 8 + 16;
+    (here.load() > fair).then_some(least)
 }
 
 /// Serves one connection until it ends or becomes a socket.
@@ -183,7 +229,7 @@ mod tests {
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
         let address = server.local_addr();
-        server.serve_at_most(1, app, &tasks, stop.clone());
+        server.serve_at_most(1, app, &tasks, None, stop.clone());
         (address, tasks, stop)
     }
 

@@ -9,18 +9,14 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::error::HttpError;
-use crate::{domain::frame::SUBPROTOCOL, lifecycle::Tasks};
+use crate::{config::CompressionMode, domain::frame::SUBPROTOCOL, lifecycle::Tasks, websocket::Agreement};
 
 /// The one version of the protocol.
 const VERSION: &str = "13";
@@ -29,14 +25,13 @@ const KEY_BYTES: usize = 16;
 /// Longest time from the answer to the socket: a client that does not take a hundred bytes for so long is gone.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream that has become a WebSocket.
-pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
 /// A request that asks for a WebSocket as RFC 6455 wants it.
 #[derive(Debug)]
 pub(super) struct Handshake {
     accept: HeaderValue,
     subprotocol: bool,
+    /// What the client offers, one header a line.
+    extensions: Vec<String>,
     upgrade: OnUpgrade,
 }
 
@@ -50,33 +45,36 @@ impl Handshake {
         let subprotocol = lists(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let upgrade = upgrade.ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
-        Ok(Self { accept, subprotocol, upgrade })
+        let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+        let extensions = offers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+        Ok(Self { accept, subprotocol, extensions, upgrade })
     }
 
-    /// Runs `serve` on the socket, as one of `tasks`, once the client has been answered. If the client is gone before, `serve` is
-    /// dropped unrun, with all that it owns. Returns the answer.
+    /// Runs `serve` on the stream, with what was read behind the request and what was agreed on about compression, as one of `tasks`, once the
+    /// client has been answered. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
     pub(super) fn switch<F>(
         self,
-        config: WebSocketConfig,
+        mode: CompressionMode,
         tasks: &Tasks,
-        span: tracing::Span,
-        serve: impl FnOnce(Socket) -> F + Send + 'static,
+        serve: impl FnOnce(TcpStream, Bytes, Option<Agreement>) -> F + Send + 'static,
     ) -> Response
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let upgrade = self.upgrade;
+        let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
         let session = async move {
             match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
-                Ok(Ok(stream)) => {
-                    let stream = TokioIo::new(stream);
-                    Box::pin(serve(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await)).await;
-                }
+                // Not hyper's wrapper, which would hold its read buffer for as long as the socket lives.
+                Ok(Ok(upgraded)) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+                    Ok(Parts { io, read_buf, .. }) => serve(io.into_inner(), read_buf, agreement).await,
+                    Err(_) => tracing::error!("an upgraded connection is no TCP stream"),
+                },
                 Ok(Err(_)) | Err(_) => tracing::debug!("the client left before its socket was open"),
             }
         };
-        tasks.spawn("session", tracing::Instrument::instrument(session, span));
-        answer(self.accept, self.subprotocol)
+        tasks.spawn_bare("session", Box::pin(session));
+        answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }
 
@@ -106,7 +104,7 @@ fn check(request: &Request) -> Result<HeaderValue, HttpError> {
         .ok_or_else(|| HttpError::bad_request("Sec-WebSocket-Key must be the base64 of 16 bytes"))
 }
 
-fn answer(accept: HeaderValue, subprotocol: bool) -> Response {
+fn answer(accept: HeaderValue, subprotocol: bool, agreement: Option<&Agreement>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -115,6 +113,9 @@ fn answer(accept: HeaderValue, subprotocol: bool) -> Response {
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     if subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    if let Some(value) = agreement.and_then(|agreement| HeaderValue::try_from(agreement.header()).ok()) {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
     }
     response
 }
@@ -137,13 +138,13 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::application::connection::socket_config;
-    use std::sync::Arc;
+    use std::{future::poll_fn, sync::Arc};
 
     use axum::{Router, response::IntoResponse as _, routing::get};
     use tokio_util::sync::CancellationToken;
 
     use super::{super::server::HttpServer, *};
+    use crate::websocket::{Message, WebSocket, deflate::Inflater, encode};
 
     const GOOD: &[(&str, &str)] = &[
         ("connection", "keep-alive, Upgrade"),
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc_is_accepted() {
-        let response = answer(check(&request(GOOD)).unwrap(), true);
+        let response = answer(check(&request(GOOD)).unwrap(), true, None);
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "json.v1");
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_subprotocol_is_named_only_to_who_asked() {
-        assert!(!answer(HeaderValue::from_static("x"), false).headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL));
+        assert!(!answer(HeaderValue::from_static("x"), false, None).headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL));
     }
 
     #[test]
@@ -217,7 +218,6 @@ mod tests {
 
     /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is dropped.
     async fn server(limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
-        use futures_util::{SinkExt as _, StreamExt as _};
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
@@ -225,17 +225,21 @@ mod tests {
         let open = async move |mut request: Request| {
             let guard = guard.lock().unwrap().take();
             let handshake = Handshake::read(&mut request).unwrap();
-            handshake.switch(socket_config(limit), &owner, tracing::Span::none(), async move |mut socket: Socket| {
+            handshake.switch(CompressionMode::Disabled, &owner, async move |stream, read: Bytes, agreement| {
                 let _guard = guard;
-                socket.send("hello".into()).await.unwrap();
-                if let Some(Ok(message)) = socket.next().await {
-                    socket.send(message).await.unwrap();
+                assert_eq!(agreement, None);
+                let mut socket = WebSocket::new(stream, &read, limit, Inflater::Off);
+                socket.queue(encode::text(b"hello"));
+                poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+                if let Ok(Message::Text(text)) = poll_fn(|cx| socket.poll_receive(cx)).await {
+                    socket.queue(encode::text(text.as_bytes()));
+                    poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
                 }
             })
         };
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        server.serve(Router::new().route("/", get(open)), &tasks, CancellationToken::new());
+        server.serve(Router::new().route("/", get(open)), &tasks, None, CancellationToken::new());
         (address, dropped, tasks)
     }
 
@@ -243,7 +247,7 @@ mod tests {
     async fn an_upgraded_connection_is_a_socket_that_belongs_to_the_tasks() {
         use futures_util::{SinkExt as _, StreamExt as _};
         let (address, dropped, tasks) = server(1024).await;
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
         socket.send("ping".into()).await.unwrap();
@@ -257,7 +261,7 @@ mod tests {
     async fn a_message_over_the_limit_ends_the_socket() {
         use futures_util::{SinkExt as _, StreamExt as _};
         let (address, dropped, _tasks) = server(16).await;
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
         socket.send("x".repeat(17).into()).await.unwrap();
         dropped.await.unwrap();
@@ -272,8 +276,8 @@ mod tests {
         let (sender, dropped) = tokio::sync::oneshot::channel();
         let guard = Dropped(Some(sender));
         let (_request, upgrade) = upgrade_of_a_dead_connection();
-        let handshake = Handshake { accept: HeaderValue::from_static("x"), subprotocol: false, upgrade };
-        let response = handshake.switch(socket_config(16), &tasks, tracing::Span::none(), async move |_| drop(guard));
+        let handshake = Handshake { accept: HeaderValue::from_static("x"), subprotocol: false, extensions: Vec::new(), upgrade };
+        let response = handshake.switch(CompressionMode::Disabled, &tasks, async move |_, _, _| drop(guard));
         assert_eq!(response.status(), 101);
         dropped.await.unwrap();
         tasks.ended().await;

@@ -9,16 +9,16 @@ use axum::{
     routing::get,
 };
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::{credentials, error::HttpError, origin, request_id::RequestId, upgrade::Handshake};
 use crate::{
     application::{
         auth::{Authenticator, Door},
         connect::Connector,
-        connection::socket_config,
     },
     config::Config,
-    domain::{claims::Claims, close::ErrorCode, frame::ErrorBody, session::SessionKind},
+    domain::{close::ErrorCode, frame::ErrorBody, session::SessionKind},
     lifecycle::Tasks,
     metrics::Metrics,
     telemetry::spans,
@@ -76,16 +76,14 @@ impl Doors {
         let handshake = Handshake::read(request)?;
         let token = credentials::token(request.headers(), request.uri());
         let claims = self.auth.authenticate(door?, token.as_deref()).await?;
-        let span = span(&claims, id);
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-        let traced = span.in_scope(|| spans::connect(traceparent));
-        let around = if traced.is_none() { &span } else { &traced };
+        let traced = spans::connect(traceparent);
         let connect = self.connector.connect(claims, id.as_str());
-        let admission = tracing::Instrument::instrument(connect, around.clone()).await?;
-        let serve = async |socket| {
-            admission.serve(socket).await;
+        let admission = if traced.is_none() { connect.await } else { connect.instrument(traced).await }?;
+        let serve = async move |stream, read, agreement| {
+            admission.serve(stream, read, agreement).await;
         };
-        Ok(handshake.switch(socket_config(config.app.max_message_bytes), &self.tasks, span, serve))
+        Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
     }
 
     fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId) {
@@ -106,26 +104,4 @@ fn check_origin(config: &Config, request: &Request) -> Result<(), HttpError> {
     }
     let body = ErrorBody::new(ErrorCode::InvalidToken, "connections from this origin are not allowed");
     Err(HttpError::new(body).with_details("server.allowed_origins lists the origins that are"))
-}
-
-/// What every line of the session carries.
-fn span(claims: &Claims, id: &RequestId) -> tracing::Span {
-    match claims {
-        Claims::User(user) => tracing::info_span!(
-            "session",
-            request.id = %id,
-            session.kind = "user",
-            company.id = %user.company,
-            agent.id = %user.agent,
-            user.id = %user.user,
-        ),
-        Claims::Admin(admin) => tracing::info_span!(
-            "session",
-            request.id = %id,
-            session.kind = "admin",
-            admin.id = %admin.admin,
-            company.id = admin.company.as_str(),
-            agent.id = admin.agent.as_str(),
-        ),
-    }
 }

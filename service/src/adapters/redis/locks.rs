@@ -7,7 +7,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{RedisStore, keys, script::Lua};
+use super::{RedisStore, claims::Verdict, keys, script::Lua};
 use crate::{
     application::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
     domain::{
@@ -20,7 +20,7 @@ use crate::{
 const CLAIMS: usize = 2;
 
 /// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten.
-static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
+pub(super) static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local held = redis.call('GET', KEYS[1])\n\
          if held and held ~= '' and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
@@ -45,9 +45,6 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
 /// Keys: lock. Arguments: owner.
 static RELEASE: LazyLock<Lua> =
     LazyLock::new(|| Lua::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0"));
-
-/// A script's verdict, and the value it is about.
-type Verdict = (u8, Option<Vec<u8>>);
 
 #[async_trait]
 impl SessionLocks for RedisStore {
@@ -98,13 +95,8 @@ impl RedisStore {
     /// Takes the lock if nobody holds it, or we do (an earlier try whose answer was lost), or the value in it is `seen`.
     async fn claim(&self, key: &SessionKey, mut seen: Vec<u8>, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
         for _ in 0..CLAIMS {
-            let mut call = CLAIM.single().key(keys::lock(key));
-            call.key(keys::selected_chat(key)).arg(owner.to_string()).arg(milliseconds(ttl)).arg(&seen);
-            let call = &call;
-            let (taken, value): Verdict = self
-                .commands
-                .run("acquire_lock", |mut connection| async move { call.invoke_async(&mut connection).await })
-                .await?;
+            let keys = [keys::lock(key), keys::selected_chat(key)];
+            let (taken, value) = self.claims.claim(keys, owner.to_string(), milliseconds(ttl), seen).await?;
             let value = value.unwrap_or_default();
             if taken == 1 {
                 return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) });

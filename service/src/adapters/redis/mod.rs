@@ -3,6 +3,7 @@
 //! Commands go through a small pool with short time-outs (`connection`); the route writer and the kill listener each have a connection of
 //! their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in `keys` and nowhere else.
 
+mod claims;
 mod connection;
 mod keys;
 mod kills;
@@ -13,8 +14,10 @@ mod token_cache;
 
 use std::{fmt, sync::Arc};
 
+use claims::Claims;
 pub use connection::ConfigError;
 use connection::{Commands, Connector};
+use locks::CLAIM;
 use routes::{Presence, Writer};
 
 use crate::{application::ports::StoreError, config, lifecycle::Tasks};
@@ -25,23 +28,25 @@ use crate::{application::ports::StoreError, config, lifecycle::Tasks};
 /// take longer. No outage, of whatever length, needs a new store.
 pub struct RedisStore {
     connector: Arc<Connector>,
-    commands: Commands,
+    commands: Arc<Commands>,
+    claims: Claims,
     writer: Writer,
     presence: Presence,
     tasks: Tasks,
 }
 
 impl RedisStore {
-    /// Makes the store without connecting: Redis may be down. Kill listeners run on `tasks`. Needs a Tokio runtime.
+    /// Makes the store without connecting: Redis may be down. Kill listeners and claims run on `tasks`. Needs a Tokio runtime.
     ///
     /// # Errors
     /// When the section can't be meant: a malformed address, an unreadable CA file.
     pub fn new(config: &config::Redis, tasks: Tasks) -> Result<Self, ConfigError> {
         let connector = Arc::new(Connector::new(config)?);
-        let commands = Commands::new(Arc::clone(&connector), config.pool_size, Arc::clone(tasks.metrics()));
+        let commands = Arc::new(Commands::new(Arc::clone(&connector), config.pool_size, Arc::clone(tasks.metrics())));
         Ok(Self {
             writer: Writer::new(Arc::clone(&connector), Arc::clone(tasks.metrics())),
             connector,
+            claims: Claims::start(&CLAIM, Arc::clone(&commands), &tasks),
             commands,
             presence: Presence::default(),
             tasks,

@@ -59,7 +59,7 @@ impl Pod {
         let extra = Router::new().route("/console", route(async || "a page"));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
-        server.serve(router(parts, Some(extra)), &tasks, stop.clone());
+        server.serve(router(parts, Some(extra)), &tasks, None, stop.clone());
         Self { address, config, readiness, metrics, tasks, stop }
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn full_connector(metrics: &Arc<Metrics>) -> Arc<Connector> {
     let mut config = config();
     config.app.max_connections = 0;
     let (_, config) = watch::channel(Arc::new(config));
-    Arc::new(Pod::start(&me, config, &backends, Readiness::default(), &tasks, metrics).connector().clone())
+    Arc::clone(Pod::start(&me, config, &backends, Readiness::default(), &tasks, metrics).connector())
 }
 
 /// A request for a token of `user` at `company` and `agent` that lives for a minute.

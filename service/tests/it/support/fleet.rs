@@ -17,7 +17,6 @@ use daisi_ws_service::{
     },
     application::{
         connect::ConnectError,
-        connection::socket_config,
         pod::{Backends, Pod},
         ports::{Routes, SessionLocks},
         readiness::Readiness,
@@ -50,7 +49,8 @@ pub(crate) struct TestPod {
     pub(crate) pod: Pod,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) config: watch::Sender<Arc<Config>>,
+    /// Held, so that the pod sees a configuration that may still change.
+    _config: watch::Sender<Arc<Config>>,
 }
 
 /// Pods, and what they share.
@@ -131,7 +131,7 @@ impl Fleet {
         let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
         self.network.register(&me, pod.peer_service());
         pod.joined().await;
-        self.pods.push(TestPod { id, pod, tasks, metrics, config });
+        self.pods.push(TestPod { id, pod, tasks, metrics, _config: config });
         self.pods.len() - 1
     }
 
@@ -152,10 +152,8 @@ impl Fleet {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
-        let config = socket_config(at.config.borrow().app.max_message_bytes);
-        let socket = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(config)).await;
         at.tasks.spawn("socket", async move {
-            admission.serve(socket).await;
+            admission.serve(theirs, bytes::Bytes::new(), None).await;
         });
         let ours: Box<dyn Pipe> = Box::new(ours);
         Ok(Client::lazy(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
@@ -210,7 +208,8 @@ impl Fleet {
     }
 }
 
-fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
+/// The value of a counter or gauge of one pod, all labels, or those with one value, added up.
+pub(crate) fn total(metrics: &Metrics, name: &str, label: Option<&str>) -> f64 {
     let families = metrics.gather();
     let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
     series

@@ -11,4 +11,5 @@ pub(crate) mod otlp;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod round_trips;
 pub(crate) mod wait;

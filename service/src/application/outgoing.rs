@@ -1,0 +1,155 @@
+//! An event on its way to the sockets of this pod: encoded once, compressed at most once a window, shared by all.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    domain::{
+        event::{Event, Path},
+        frame::Frame,
+    },
+    telemetry::spans,
+    websocket::{
+        deflate::{self, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
+        encode,
+    },
+};
+
+/// Sockets of one pod whose write of a traced event gets a span; an event for a thousand sockets must not be a thousand spans.
+const TRACED_WRITES: usize = 16;
+/// Windows that a client may ask for.
+const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
+
+/// An encoded event, made once and shared by every socket of the pod that gets it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its stream sequence.
+    pub seq: u64,
+    /// Which way it came here.
+    pub path: Path,
+    /// When the stream stored it, since the Unix epoch.
+    pub stored_at: Duration,
+    /// When it happened, as the publisher says.
+    pub event_time: Option<Duration>,
+    text: Bytes,
+    frame: Bytes,
+    /// The frame with its text compressed by itself, by window; made when the first socket wants it.
+    compressed: OnceLock<Box<[OnceLock<Bytes>; WINDOWS]>>,
+    /// If it is traced: under which span its writes are, and how many more get one.
+    trace: Option<(String, AtomicUsize)>,
+}
+
+impl Outgoing {
+    /// Encodes an event.
+    #[must_use]
+    pub fn new(event: &Event, path: Path) -> Self {
+        let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
+        let frame = encode::text(Frame::event(event).bytes());
+        Self {
+            seq: event.seq,
+            text: encode::payload(&frame),
+            frame,
+            compressed: OnceLock::new(),
+            path,
+            stored_at: event.stored_at,
+            event_time: event.payload.event_time(),
+            trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
+        }
+    }
+
+    /// Bytes of its text.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Has it no text? Never so for an event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Its text, which is UTF-8.
+    #[must_use]
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The frame with its text compressed by itself, with a window of 2^`window_bits` bytes; the plain one where that is no longer.
+    #[must_use]
+    pub fn compressed(&self, window_bits: u8) -> &Bytes {
+        let windows = self.compressed.get_or_init(Box::default);
+        let place = usize::from(window_bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS) - MIN_WINDOW_BITS);
+        windows[place].get_or_init(|| {
+            let shorter = deflate::shared(&self.text, window_bits);
+            if shorter.len() < self.text.len() { encode::compressed_text(&shorter) } else { self.frame.clone() }
+        })
+    }
+
+    /// The span of its write to one socket, if that is traced.
+    #[must_use]
+    pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
+        let (traceparent, left) = self.trace.as_ref()?;
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
+        let age = now.saturating_sub(self.stored_at);
+        Some(spans::write(traceparent, self.path.as_str(), self.seq, age.as_secs_f64() * 1000.0))
+    }
+
+    /// Is its write traced?
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+}
+
+#[cfg(test)]
+impl Outgoing {
+    /// An event of this text, for tests of what holds events.
+    pub(super) fn of_text(seq: u64, text: &str) -> Self {
+        let frame = encode::text(text.as_bytes());
+        let (stored_at, path) = (Duration::ZERO, Path::Local);
+        let text = encode::payload(&frame);
+        Self { seq, path, stored_at, event_time: None, text, frame, compressed: OnceLock::new(), trace: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::{Message, decode::Decoder, deflate::Inflater};
+
+    #[test]
+    fn an_event_is_compressed_once_and_the_same_bytes_go_to_every_socket() {
+        let event = Outgoing::of_text(1, &"all work and no play ".repeat(50));
+        let (first, second) = (event.compressed(15), event.compressed(15));
+        assert!(first.len() < event.len() / 4);
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_ne!(event.compressed(9).as_ptr(), first.as_ptr());
+        // As a client would frame it.
+        let (header, payload) = (&first[..2], &first[2..]);
+        let masked = [&[header[0], header[1] | 0x80, 0, 0, 0, 0], payload].concat();
+        let mut decoder = Decoder::new(4096, Inflater::Shared);
+        decoder.push(&masked);
+        let text = String::from_utf8(event.text().to_vec()).unwrap();
+        assert_eq!(decoder.next(), Ok(Some(Message::Text(text))));
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_sent_as_it_is() {
+        let event = Outgoing::of_text(1, "q8w");
+        assert_eq!(event.compressed(15), event.frame());
+    }
+}

@@ -1,0 +1,230 @@
+//! Threads that sockets are pinned to, one a core.
+//!
+//! A work-stealing runtime wakes a task on whatever thread is free, with a queue, a lock and often a call of the system each time; for an event
+//! that goes to thousands of sockets that is most of its cost. Here a connection is handed to one thread when it is accepted and stays there: its
+//! task, timers and reads are that thread's alone. Whoever wakes sockets from elsewhere leaves their wakers in the thread's inbox, and wakes the thread once for
+//! all of them.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Wake, Waker},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{runtime, sync::Notify};
+use tokio_util::sync::CancellationToken;
+
+/// How long what still runs on a thread may hold up its end.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Core>>> = const { RefCell::new(None) };
+}
+
+/// One thread, with a runtime of its own.
+#[derive(Debug)]
+pub struct Core {
+    runtime: runtime::Handle,
+    /// At most one waker a socket: a waker is taken out of its socket when it is put here.
+    inbox: Mutex<Vec<Waker>>,
+    filled: Notify,
+}
+
+impl Core {
+    /// The core that this thread is; none on any other thread.
+    #[must_use]
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Where to spawn what is to stay on this core.
+    #[must_use]
+    pub fn runtime(&self) -> &runtime::Handle {
+        &self.runtime
+    }
+
+    /// How many tasks live here.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
+    }
+
+    /// Wakes a task of this core, from any thread.
+    pub fn wake(&self, waker: Waker) {
+        let is_here = CURRENT.with_borrow(|current| current.as_deref().is_some_and(|core| std::ptr::eq(core, self)));
+        if is_here {
+            waker.wake();
+            return;
+        }
+        let first = {
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            inbox.push(waker);
+            inbox.len() == 1
+        };
+        if first {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Wakes what the inbox holds, until dropped.
+    async fn run(&self) {
+        let mut wakers = Vec::new();
+        loop {
+            self.filled.notified().await;
+            std::mem::swap(&mut wakers, &mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+            wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// A waker that goes through the inbox of a core.
+struct Relay {
+    core: Arc<Core>,
+    waker: Waker,
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.core.wake(self.waker.clone());
+    }
+}
+
+/// Waits for something that another thread does, such as an answer. On a core, many such waits that end at once wake its thread once; elsewhere this is just
+/// the future. Cancel-safe if the future is.
+pub async fn relayed<F: Future>(future: F) -> F::Output {
+    let Some(core) = Core::current() else { return future.await };
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(Relay { core: Arc::clone(&core), waker: cx.waker().clone() }));
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+/// The cores of a process. Dropping it ends their threads, and with them all tasks that still run there.
+#[derive(Debug)]
+pub struct Cores {
+    cores: Vec<Arc<Core>>,
+    threads: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl Cores {
+    /// Starts so many threads, at least one.
+    ///
+    /// # Errors
+    /// When the system has no more threads or descriptors.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let mut cores = Self { cores: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
+        for number in 0..count.max(1) {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let core = Arc::new(Core { runtime: runtime.handle().clone(), inbox: Mutex::default(), filled: Notify::new() });
+            cores.cores.push(Arc::clone(&core));
+            let stop = cores.stop.clone();
+            let thread = std::thread::Builder::new().name(format!("sockets-{number}")).spawn(move || {
+                CURRENT.set(Some(Arc::clone(&core)));
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = core.run() => {}
+                        () = stop.cancelled() => {}
+                    }
+                });
+                runtime.shutdown_timeout(SHUTDOWN);
+            })?;
+            cores.threads.push(thread);
+        }
+        Ok(cores)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Core>] {
+        &self.cores
+    }
+
+    /// The core with the fewest tasks: where the next connection goes.
+    #[must_use]
+    pub fn least_loaded(&self) -> &Arc<Core> {
+        self.cores.iter().min_by_key(|core| core.load()).unwrap_or(&self.cores[0])
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has ended as well.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Poll,
+    };
+
+    use futures_util::task::AtomicWaker;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_stays_on_its_core_and_is_woken_from_elsewhere() {
+        let cores = Cores::start(2).unwrap();
+        let core = Arc::clone(&cores.all()[1]);
+        let (waker, rounds) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
+        let (theirs, counted) = (Arc::clone(&waker), Arc::clone(&rounds));
+        let (seen_sender, mut seen) = mpsc::unbounded_channel();
+        let task = core.runtime().spawn(poll_fn(move |cx| {
+            theirs.register(cx.waker());
+            let here = Core::current().map(|core| Arc::as_ptr(&core) as usize);
+            let _ = seen_sender.send(here);
+            if counted.fetch_add(1, Ordering::Relaxed) == 3 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        for _ in 0..3 {
+            assert_eq!(seen.recv().await.unwrap(), Some(Arc::as_ptr(&core) as usize));
+            core.wake(waker.take().unwrap());
+        }
+        task.await.unwrap();
+        assert!(Core::current().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_elsewhere_wakes_who_waits_on_a_core() {
+        let cores = Cores::start(1).unwrap();
+        let (sender, receiver) = oneshot::channel();
+        let waiting = cores.all()[0].runtime().spawn(relayed(receiver));
+        sender.send(7).unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(7));
+        assert_eq!(relayed(std::future::ready(8)).await, 8);
+    }
+
+    #[tokio::test]
+    async fn the_next_connection_goes_where_the_fewest_are() {
+        let cores = Cores::start(2).unwrap();
+        let (_hold, held) = oneshot::channel::<()>();
+        let first = cores.least_loaded();
+        first.runtime().spawn(held);
+        assert!(!Arc::ptr_eq(cores.least_loaded(), first));
+    }
+
+    #[tokio::test]
+    async fn tasks_end_with_their_cores() {
+        let cores = Cores::start(1).unwrap();
+        let (alive, ended) = oneshot::channel::<()>();
+        cores.all()[0].runtime().spawn(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        drop(cores);
+        assert!(ended.await.is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! A socket: a stream that has been upgraded, read by message and written by frame.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    decode::{Decoder, Message, ProtocolError},
+    deflate::Inflater,
+};
+
+/// The read buffer that all sockets of a thread share.
+const READ_BUFFER: usize = 16 * 1024;
+/// Frames in one write.
+const WRITE_SLICES: usize = 64;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
+}
+
+/// Why a socket gives no more messages.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The client breaks a rule, and should be told.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The connection is gone, with or without an error.
+    #[error("the connection is lost: {0}")]
+    Lost(#[from] io::Error),
+}
+
+/// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](super::encode::pong) from whoever reads.
+#[derive(Debug)]
+pub struct WebSocket<S> {
+    stream: S,
+    decoder: Decoder,
+    /// What is to be written: most often one frame, or what is left of it; empty if there is none.
+    head: Bytes,
+    rest: VecDeque<Bytes>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// A socket on an upgraded stream; `read` was read behind the request. Messages may have `limit` bytes.
+    #[must_use]
+    pub fn new(stream: S, read: &[u8], limit: usize, inflater: Inflater) -> Self {
+        let mut decoder = Decoder::new(limit, inflater);
+        decoder.push(read);
+        Self { stream, decoder, head: Bytes::new(), rest: VecDeque::new() }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// When the client breaks the protocol or the connection is lost. It must not be polled after that, nor after [`Message::Close`].
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, SocketError>> {
+        loop {
+            if let Some(message) = self.decoder.next()? {
+                return Poll::Ready(Ok(message));
+            }
+            ready!(self.poll_read(cx))?;
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.decoder.push(buffer.filled());
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Puts a frame at the end of what is to be written. The caller bounds how much that is.
+    pub fn queue(&mut self, frame: Bytes) {
+        if self.head.is_empty() {
+            self.head = frame;
+        } else {
+            self.rest.push_back(frame);
+        }
+    }
+
+    /// Is there nothing left to write?
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// Writes what is queued, as much in one call of the system as it takes.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.head.is_empty() {
+            let count = ready!(self.poll_write(cx))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(count);
+        }
+        if self.rest.capacity() > 0 {
+            // A burst must not pin its memory for the rest of a long connection.
+            self.rest = VecDeque::new();
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.rest.is_empty() {
+            return Pin::new(&mut self.stream).poll_write(cx, &self.head);
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let mut used = 0;
+        for (slice, frame) in slices.iter_mut().zip(std::iter::once(&self.head).chain(&self.rest)) {
+            *slice = IoSlice::new(frame);
+            used += 1;
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used])
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while count >= self.head.len() && !self.head.is_empty() {
+            count -= self.head.len();
+            self.head = self.rest.pop_front().unwrap_or_default();
+        }
+        self.head.advance(count);
+    }
+
+    /// Says that nothing more will be written.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::{super::encode, *};
+
+    #[tokio::test]
+    async fn all_that_is_queued_arrives_in_order_through_a_narrow_stream() {
+        let (client, server) = tokio::io::duplex(7);
+        let mut socket = WebSocket::new(server, &[], 100, Inflater::Off);
+        let frames: Vec<Bytes> = (0..200_u8).map(|n| encode::text(&vec![b'a' + n % 26; usize::from(n)])).collect();
+        frames.iter().for_each(|frame| socket.queue(frame.clone()));
+        let reader = async {
+            let (mut client, mut read) = (client, vec![0; frames.iter().map(Bytes::len).sum()]);
+            client.read_exact(&mut read).await.unwrap();
+            read
+        };
+        let (flushed, read) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), reader);
+        flushed.unwrap();
+        assert_eq!(read, frames.concat());
+        assert!(socket.is_flushed());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_behind_the_request_comes_first() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let first = [0x81, 0x81, 0, 0, 0, 0, b'a'];
+        let mut socket = WebSocket::new(server, &first, 100, Inflater::Off);
+        client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'b']).await.unwrap();
+        for expected in ["a", "b"] {
+            assert_eq!(poll_fn(|cx| socket.poll_receive(cx)).await.unwrap(), Message::Text(expected.to_owned()));
+        }
+        drop(client);
+        assert!(matches!(poll_fn(|cx| socket.poll_receive(cx)).await, Err(SocketError::Lost(_))));
+    }
+}
