@@ -69,7 +69,7 @@ pub(crate) struct Run {
     #[arg(required = true)]
     pub(crate) scenarios: Vec<Scenario>,
     /// The gateway's program; by default the one beside this program.
-    #[arg(long)]
+    #[arg(long, env = "DAISI_WS_SERVICE")]
     pub(crate) service: Option<PathBuf>,
     /// Sockets a pod [default: 10000].
     #[arg(long)]

@@ -225,6 +225,17 @@ impl Clients {
         self.processes.iter().filter_map(|process| process.child.id()).map(|pid| cpu::of(pid).unwrap_or_default()).sum()
     }
 
+    /// Ends all of them, and waits until they have ended.
+    ///
+    /// # Errors
+    /// When one can't be ended.
+    pub(crate) async fn end(self) -> Result<()> {
+        for mut process in self.processes {
+            process.child.kill().await.context("a client process does not end")?;
+        }
+        Ok(())
+    }
+
     async fn all(&mut self, order: impl Fn(usize) -> Order) -> Result<Vec<Reply>> {
         try_join_all(self.processes.iter_mut().enumerate().map(|(nth, process)| process.obey(order(nth)))).await
     }

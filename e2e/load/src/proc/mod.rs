@@ -2,5 +2,6 @@
 
 pub(crate) mod cpu;
 pub(crate) mod limits;
+pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod owner;

@@ -15,6 +15,8 @@ struct Document<'a> {
     figures: Vec<Judged<'a>>,
     curves: &'a [Curve],
     notes: &'a [String],
+    /// The share of all cores that other programs used meanwhile.
+    others: f64,
 }
 
 #[derive(Serialize)]
@@ -44,7 +46,8 @@ struct Bound {
 pub(crate) fn text(setting: &Setting, results: &Results) -> Result<String> {
     let figures =
         results.figures.iter().map(|figure| Judged { figure, budget: budget::of(figure).map(|limit| bound(figure, limit)) });
-    let document = Document { setting, figures: figures.collect(), curves: &results.curves, notes: &results.notes };
+    let document =
+        Document { setting, figures: figures.collect(), curves: &results.curves, notes: &results.notes, others: results.others };
     Ok(serde_json::to_string_pretty(&document)?)
 }
 

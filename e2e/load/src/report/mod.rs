@@ -69,6 +69,8 @@ pub(crate) struct Results {
     pub(crate) curves: Vec<Curve>,
     /// What a reader should know beside the numbers.
     pub(crate) notes: Vec<String>,
+    /// The share of all cores, from 0 to 1, that other programs used meanwhile.
+    pub(crate) others: f64,
 }
 
 impl Results {

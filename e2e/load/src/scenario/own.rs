@@ -93,5 +93,7 @@ async fn load(conductor: &Conductor, stage: &Stage, servers: &Servers, address: 
     progress(format_args!("{}: {} events/s for {} s, each for one socket", servers.name(), sizes.rate, length.as_secs()));
     let load = Load { set: SOCKETS, sockets: sizes.sockets, rate: sizes.rate, length };
     let redis = matches!(servers, Servers::Pods(_)).then_some(&stage.redis);
-    spread::measure(&mut clients, servers, redis, &mut publisher, load).await
+    let measured = spread::measure(&mut clients, servers, redis, &mut publisher, load).await?;
+    clients.end().await?;
+    Ok(measured)
 }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{growth, own, shared, slow, take_over};
 use crate::{
     options::{Run, Scenario, Sizes},
+    proc::machine::Machine,
     report::{Results, setting::Setting},
     stage::{
         floor::Floor,
@@ -21,6 +22,9 @@ use crate::{
 
 /// The scenarios of one set of sockets.
 const SHARED: [Scenario; 5] = [Scenario::Connect, Scenario::Idle, Scenario::FanOut, Scenario::Burst, Scenario::Storm];
+
+/// The share of the cores that others may use before the reader is told.
+const NOTEWORTHY: f64 = 0.05;
 
 /// A run.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ impl Conductor {
     /// When a server fails, or does not deliver.
     pub(crate) async fn run(&self) -> Result<Results> {
         let mut results = Results::default();
+        let before = Machine::now()?;
         if SHARED.iter().any(|scenario| self.wants(*scenario)) {
             results.add(shared::measure(self).await?);
         }
@@ -77,6 +82,14 @@ impl Conductor {
         }
         if self.options.wants_growth() {
             results.add(growth::measure(self).await?);
+        }
+        let cores = u32::try_from(self.client_threads()).unwrap_or(1);
+        results.others = Machine::now()?.others_since(&before, cores);
+        if results.others > NOTEWORTHY {
+            results.notes.push(format!(
+                "Other programs used {:.0} % of the cores meanwhile: costs are higher for it, and latencies much.",
+                results.others * 100.0
+            ));
         }
         Ok(results)
     }

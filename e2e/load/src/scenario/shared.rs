@@ -132,6 +132,7 @@ async fn of(conductor: &Conductor, stage: &Stage, servers: Servers, size: Size, 
         progress(format_args!("{}: a storm of {count}", servers.name()));
         measured.storm = Some(storm::measure(&mut clients, &servers, redis, SOCKETS, &wish(RETURNED, in_flight)).await?);
     }
+    clients.end().await?;
     servers.end().await?;
     Ok(measured)
 }

@@ -74,13 +74,15 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let some_slow = paced(&mut others, &mut publisher, &mut audience, 3 * length).await?;
     slow.resume(SET).await?;
     slow.closed(SET, u64::from(slow_count), FAREWELL).await?;
-    let slow = slow.report(SET, Published::Each(0)).await?.counts;
+    let fate = slow.report(SET, Published::Each(0)).await?.counts;
+    slow.end().await?;
+    others.end().await?;
     servers.end().await?;
     stage.end().await?;
     let size = Size { sockets: count, pods: 1 };
     let figure = |name, unit, value| size.figure("slow", name, unit, value, None);
     let p99 = |outcome: &Outcome| outcome.latency.millis_at(0.99);
-    let closed: u64 = slow.closed.values().sum();
+    let closed: u64 = fate.closed.values().sum();
     Ok(Results {
         figures: vec![
             figure("latency p50, all read", "ms", all_read.latency.millis_at(0.5)),
@@ -91,7 +93,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
             figure(
                 "slow sockets that were told of a gap",
                 "%",
-                ratio(slow.gaps.min(u64::from(slow_count)) * 100, u64::from(slow_count)),
+                ratio(fate.gaps.min(u64::from(slow_count)) * 100, u64::from(slow_count)),
             ),
         ],
         curves: vec![
@@ -100,8 +102,9 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         ],
         notes: vec![format!(
             "slow: of {slow_count} sockets that did not read, closed: {:?}; still open: {}",
-            slow.closed, slow.open
+            fate.closed, fate.open
         )],
+        ..Results::default()
     })
 }
 

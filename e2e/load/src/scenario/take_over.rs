@@ -63,6 +63,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let micros = each((servers.cpu()? - cpu).micros(), u64::from(count));
     let old = clients.report(OLD, Published::Each(0)).await?.counts;
     let new = clients.report(NEW, Published::Each(0)).await?;
+    clients.end().await?;
     servers.end().await?;
     stage.end().await?;
     let replaced = old.closed.get(REPLACED).copied().unwrap_or_default();

@@ -45,8 +45,15 @@ pub(super) fn draw(canvas: &mut Canvas, results: &Results, top: f64) -> f64 {
         canvas.line((x, top + 14.0), (x, top + 18.0 + height), stroke);
         canvas.text(x, top + 9.0, Align::Middle, if name == "budget" { "small strong" } else { "small" }, name);
     }
+    let mut scenario = "";
     for (nth, figure) in figures.iter().enumerate() {
-        row(canvas, figure, axis, top + 18.0 + ROW * (small(nth) + 0.5));
+        let y = top + 18.0 + ROW * (small(nth) + 0.5);
+        if figure.scenario != scenario {
+            scenario = figure.scenario;
+            canvas.line((MARGIN, y - ROW / 2.0), (WIDTH - MARGIN, y - ROW / 2.0), Stroke::GRID);
+            canvas.text(MARGIN, y + 4.5, Align::Start, "strong", scenario);
+        }
+        row(canvas, figure, axis, y);
     }
     top + 18.0 + height
 }
@@ -57,7 +64,6 @@ fn row(canvas: &mut Canvas, figure: &Figure, axis: LogAxis, y: f64) {
     let kept = budget::verdict(figure) == Verdict::Kept;
     let color = if kept { "#16a34a" } else { "#dc2626" };
     canvas.text(MARGIN + LABELS, y + 4.5, Align::End, "", figure.name);
-    canvas.text(MARGIN, y + 4.5, Align::Start, "muted", figure.scenario);
     let times = times(figure.value, bound, limit);
     let (middle, x) = (axis.place(1.0), axis.place(times));
     canvas.line((middle, y), (x, y), Stroke { color, width: 3.0, dashed: false });

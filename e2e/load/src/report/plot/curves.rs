@@ -72,7 +72,7 @@ fn draw_panel(canvas: &mut Canvas, scenario: &str, curves: &[&Curve], (left, wid
             curve.points.iter().map(|(percentile, ms)| (x.place(100.0 - percentile), y.place(*ms))).collect();
         canvas.path(&points, stroke(curve));
     }
-    legend(canvas, curves, from, top + 30.0);
+    legend(canvas, curves, left, top + 30.0);
 }
 
 /// The names of the lines, each with the number that is asked for most.

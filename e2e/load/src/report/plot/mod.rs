@@ -21,6 +21,10 @@ pub(crate) fn svg(setting: &Setting, results: &Results) -> String {
     canvas.text(MARGIN, 44.0, Align::Start, "title", "The gateway against its budgets and against the floor");
     canvas.text(MARGIN, 68.0, Align::Start, "muted", &subtitle(setting));
     let mut top = 84.0;
+    if let Some(note) = results.notes.iter().find(|note| note.starts_with("Other programs")) {
+        canvas.text(MARGIN, 90.0, Align::Start, "small missed", note);
+        top += 18.0;
+    }
     for section in [budgets::draw, curves::draw, growth::draw] {
         top = section(&mut canvas, results, top);
     }
@@ -38,8 +42,13 @@ fn subtitle(setting: &Setting) -> String {
     let Setting { sizes, cores, processor, kernel, gateway, .. } = setting;
     format!(
         "{} sockets a pod on {cores} cores ({processor}, Linux {kernel}), load and servers on the same cores; {gateway}",
-        sizes.sockets
+        thousands(sizes.sockets)
     )
+}
+
+/// With a comma before the last three digits.
+fn thousands(count: u32) -> String {
+    if count < 1000 { count.to_string() } else { format!("{},{:03}", count / 1000, count % 1000) }
 }
 
 /// The left edge and the width of the nth panel of a row.
