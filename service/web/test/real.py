@@ -288,6 +288,8 @@ def test_a_token_that_runs_out_ends_the_session_until_the_application_brings_ano
     for ledger in (renewed, stayed):
         assert [(close["code"], close["final"]) for close in ledger["closes"]] == [(4403, True)], ledger
         assert [error["code"] for error in ledger["errors"]] == ["InvalidToken"], ledger["errors"]
+        # At its end, not when something else is due next: the first ping is after 10 s.
+        assert ledger["closes"][0]["at"] - ledger["ready"][0]["at"] < 8000, ledger
         is_in_order(ledger)
     assert len(renewed["attempts"]) == 2 and len(stayed["attempts"]) == 1 and stayed["state"] == "closed", (renewed, stayed)
     # What was sent in the last second of the old token may have been under way at its end.
