@@ -245,7 +245,8 @@ def test_clients_of_a_frozen_pod_leave_it_or_wait_and_are_told_of_the_gap(browse
         else:
             assert not ledger["closes"] and [gap["reason"] for gap in ledger["gaps"]] == ["pod_resumed"], ledger
             got = {event["seq"] for event in ledger["seqs"]}
-            assert traffic.sent[missed].seq not in got, "nothing was missed: the gap proves nothing"
+            # What NATS had handed to the frozen pod itself it may still deliver.
+            assert any(sent.seq not in got for sent in traffic.sent[missed:missed + 20]), "nothing was missed: the gap proves nothing"
     fleet.whole()
 
 
