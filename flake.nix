@@ -34,6 +34,7 @@
           images = pkgs.callPackage ./nix/image.nix { inherit gatewayOf pkgs revision; };
           devCluster = pkgs.callPackage ./nix/dev-cluster.nix { inherit gateway; };
           e2e = pkgs.callPackage ./nix/e2e.nix { inherit images; };
+          load = pkgs.callPackage ./nix/load.nix { inherit gateway; };
           pushImage = pkgs.callPackage ./nix/push-image.nix { inherit images; };
         in
         {
@@ -42,12 +43,12 @@
             default = gateway;
             gateway-static = gatewayOf pkgs.pkgsStatic;
             dev-cluster = devCluster;
-            inherit e2e;
+            inherit e2e load;
             push-image = pushImage;
           };
           apps = lib.mapAttrs (name: drv: app drv name) {
             default = devCluster;
-            inherit gateway e2e;
+            inherit gateway e2e load;
             push-image = pushImage;
           };
           checks = pkgs.callPackage ./nix/checks.nix { inherit gateway devCluster; };

@@ -86,11 +86,11 @@ in
       };
     }
   );
-  # Not the suites in e2e/: they need Docker, which no build has. `nix run .#e2e` runs them.
+  # Not the suites in e2e/tests: they need Docker, which no build has. `nix run .#e2e` runs them.
   tests = craneLib.cargoNextest (
     cargo
     // {
-      cargoExtraArgs = "--locked -p daisi-ws-proto -p daisi-ws-service";
+      cargoExtraArgs = "--locked -p daisi-ws-proto -p daisi-ws-service -p daisi-ws-load";
       env = workspace.env // {
         REDIS_SERVER = "${redis}/bin/redis-server";
         NATS_SERVER = "${nats-server}/bin/nats-server";

@@ -19,7 +19,7 @@ let
       ../Cargo.lock
       ../proto
       ../service
-      # Not built here, but a member of the workspace, without which cargo refuses the manifest.
+      # Members of the workspace, without which cargo refuses the manifest; load.nix builds one of them.
       (lib.fileset.maybeMissing ../e2e)
     ];
   };
@@ -43,7 +43,7 @@ craneLib.buildPackage (
   // {
     cargoArtifacts = craneLib.buildDepsOnly commonArgs;
     env.DAISI_WS_REVISION = revision;
-    passthru = { inherit craneLib; };
+    passthru = { inherit craneLib commonArgs; };
     meta = {
       description = "WebSocket gateway between NATS JetStream and browsers";
       mainProgram = "daisi-ws-service";

@@ -155,7 +155,6 @@ impl Tasks {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
     /// As [`Tasks::supervise`], on a core.
     pub fn supervise_on<F>(&self, core: &Core, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
@@ -164,6 +163,7 @@ impl Tasks {
         self.spawn_on(core, name, self.restart(name, make));
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.tracker.track_future(task));
     }

@@ -61,11 +61,12 @@
         {
           buildDepsOnly = only [ ] (cargo "-deps" (arguments: "cargo metadata --locked --format-version 1 >/dev/null; touch $out"));
           buildPackage = only [ ] (
+            all:
             cargo "" (arguments: ''
               cargo build ${arguments}
               mkdir -p $out/bin
-              cp ${host.cargoTarget}/${host.rustTarget}/debug/daisi-ws-service $out/bin/
-            '')
+              cp ${host.cargoTarget}/${host.rustTarget}/debug/${all.pname} $out/bin/
+            '') all
           );
           cargoFmt = only [ ] (cargo "-fmt" (arguments: "cargo fmt ${arguments} -- --check; touch $out"));
           cargoClippy = only [ "cargoClippyExtraArgs" ] (

@@ -1,0 +1,79 @@
+//! Measures pods of the gateway against the floor: the least that any server must do for the same sockets, in the same run and under the same load.
+//!
+//! - `scenario`: what is measured. `report`: the figures, their budgets, the table.
+//! - `stage`: the servers, started and ended here. `floor`: the yardstick, a server of this program.
+//! - `client`: the sockets, in processes of their own. `publisher`: the events. `ledger`: what came of them.
+//! - `wire`, `stamp`, `samples`, `clock`, `proc`: frames, identification, latencies, time, and what the kernel says of a process.
+
+mod client;
+mod clock;
+mod floor;
+mod ledger;
+mod options;
+mod proc;
+mod publisher;
+mod report;
+mod samples;
+mod scenario;
+mod stage;
+mod stamp;
+mod wire;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use options::{Command, Options, Run};
+use report::{
+    budget::{self, Verdict},
+    json, plot, table,
+};
+use scenario::run::Conductor;
+
+fn main() -> ExitCode {
+    match obey(Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("daisi-ws-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(options: Options) -> Result<ExitCode> {
+    proc::limits::raise_open_files()?;
+    match options.command {
+        Command::Floor { nats, listen } => floor::run(nats, listen)?,
+        Command::Clients { threads } => client::process::run(threads)?,
+        Command::Run(run) => return measure(*run),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread conducts and publishes: it shall take as little as possible of the cores that are measured.
+fn measure(run: Run) -> Result<ExitCode> {
+    let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let conductor = Conductor::new(run)?;
+    let results = runtime.block_on(Box::pin(conductor.run()))?;
+    let setting = conductor.setting();
+    print(&table::text(&results));
+    if let Some(path) = json {
+        write(&path, &json::text(&setting, &results)?)?;
+    }
+    if let Some(path) = plot {
+        write(&path, &plot::svg(&setting, &results))?;
+    }
+    let missed = results.figures.iter().any(|figure| budget::verdict(figure) == Verdict::Missed);
+    Ok(if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the program is for")]
+fn print(text: &str) {
+    print!("{text}");
+}

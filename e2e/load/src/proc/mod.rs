@@ -1,0 +1,7 @@
+//! What the kernel says of a process.
+
+pub(crate) mod cpu;
+pub(crate) mod limits;
+pub(crate) mod machine;
+pub(crate) mod memory;
+pub(crate) mod owner;

@@ -1,0 +1,104 @@
+//! What a connect, an idle socket and a delivery cost with more and more sockets and pods: it should be the same.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{
+    run::{Conductor, progress},
+    shared::{self, Measured, Plan},
+};
+use crate::report::{Figure, Results, Size};
+
+const SOCKETS: [u32; 4] = [1_000, 5_000, 10_000, 19_000];
+const PODS: [u32; 3] = [1, 2, 4];
+/// In a rehearsal.
+const FEW_SOCKETS: [u32; 2] = [100, 300];
+const FEW_PODS: [u32; 2] = [1, 2];
+
+/// A cost, as a point of the plot and as the figure that says how flat its curve is.
+struct Cost {
+    name: &'static str,
+    unit: &'static str,
+    flatness: &'static str,
+    of: fn(&Measured) -> Option<f64>,
+}
+
+const COSTS: [Cost; 3] = [
+    Cost {
+        name: "pod CPU per connect",
+        unit: "us",
+        flatness: "connect: most to least",
+        of: |measured| Some(measured.connects.pod_micros),
+    },
+    Cost {
+        name: "memory per socket",
+        unit: "KB",
+        flatness: "idle: most to least",
+        of: |measured| measured.idle.as_ref().map(|idle| idle.kilobytes),
+    },
+    Cost {
+        name: "CPU per delivery",
+        unit: "us",
+        flatness: "fan-out: most to least",
+        of: |measured| measured.fan_out.as_ref().map(|fan_out| fan_out.micros),
+    },
+];
+
+/// Measures every size.
+///
+/// # Errors
+/// When a server fails, or does not deliver.
+pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
+    let (sockets, pods) = if conductor.is_quick() { (&FEW_SOCKETS[..], &FEW_PODS[..]) } else { (&SOCKETS[..], &PODS[..]) };
+    let plan = if conductor.is_quick() {
+        Plan { idle: Some(Duration::from_secs(1)), fan_out: Some(10), ..Plan::default() }
+    } else {
+        Plan { idle: Some(Duration::from_secs(10)), fan_out: Some(50), ..Plan::default() }
+    };
+    let mut figures = Vec::new();
+    for pods in pods {
+        for sockets in sockets {
+            let size = Size { sockets: *sockets, pods: *pods };
+            progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
+            // The floor is one process, so that it stands beside one pod.
+            let (gateway, floor) = shared::both(conductor, size, plan, *pods == 1).await?;
+            for Cost { name, unit, of, .. } in &COSTS {
+                let value = of(&gateway).unwrap_or(f64::NAN);
+                figures.push(size.figure("growth", name, unit, value, floor.as_ref().and_then(of)));
+            }
+        }
+    }
+    figures.extend(COSTS.iter().map(|cost| flatness(cost, &figures)).collect::<Vec<_>>());
+    Ok(Results { figures, ..Results::default() })
+}
+
+/// The most that it cost at any size, by the least.
+fn flatness(cost: &Cost, figures: &[Figure]) -> Figure {
+    let of = |side: fn(&Figure) -> Option<f64>| {
+        let values = || figures.iter().filter(|figure| figure.name == cost.name).filter_map(side);
+        let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+        (most > 0.0).then_some(most / least)
+    };
+    let gateway = of(|figure| Some(figure.value)).unwrap_or(f64::NAN);
+    // No size: it is of all of them.
+    Size { sockets: 0, pods: 0 }.figure("growth", cost.flatness, "times", gateway, of(|figure| figure.floor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flatness_is_the_most_by_the_least_of_the_same_cost() {
+        let size = Size { sockets: 1, pods: 1 };
+        let figures = [
+            size.figure("growth", COSTS[0].name, "us", 10.0, Some(4.0)),
+            size.figure("growth", COSTS[1].name, "KB", 99.0, None),
+            size.figure("growth", COSTS[0].name, "us", 12.0, Some(5.0)),
+        ];
+        let flat = flatness(&COSTS[0], &figures);
+        assert!((flat.value - 1.2).abs() < 1e-9 && (flat.floor.unwrap() - 1.25).abs() < 1e-9, "{flat:?}");
+        assert_eq!(flatness(&COSTS[1], &figures).floor, None);
+    }
+}

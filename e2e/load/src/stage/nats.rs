@@ -1,0 +1,76 @@
+//! The NATS of a run, with its stream.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::{self, stream};
+use tokio::process::Command;
+
+use super::server::{Server, free_address, listens, program};
+
+/// The stream that pods take events from, by their default configuration.
+const STREAM: &str = "wa_stream";
+/// Enough for the longest run; the oldest events go then.
+const STREAM_BYTES: i64 = 1 << 30;
+
+/// A NATS server, started by the run or there before.
+#[derive(Debug)]
+pub(crate) struct Nats {
+    pub(crate) address: SocketAddr,
+    server: Option<Server>,
+}
+
+impl Nats {
+    /// Starts one with JetStream on files, as in production, and makes the stream.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+        let address = free_address()?;
+        let config = folder.join("nats.conf");
+        let text = format!("listen: \"{address}\"\njetstream {{ store_dir: {:?}, max_file_store: 4G }}\n", folder.join("store"));
+        fs::write(&config, text)?;
+        let mut command = Command::new(program("NATS_SERVER", "nats-server"));
+        command.arg("-c").arg(config);
+        let mut server = Server::start("nats-server", command, folder)?;
+        server.until(|_| async move { listens(address).await.then_some(()) }).await?;
+        let nats = Self { address, server: Some(server) };
+        nats.make_stream().await?;
+        Ok(nats)
+    }
+
+    /// One that is there, with its stream.
+    pub(crate) fn existing(address: SocketAddr) -> Self {
+        Self { address, server: None }
+    }
+
+    /// For clients.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// The stream must be there for events that are published before a pod is.
+    async fn make_stream(&self) -> Result<()> {
+        let client = async_nats::connect(self.url()).await.context("NATS does not answer")?;
+        let config = stream::Config {
+            name: STREAM.to_owned(),
+            subjects: vec!["wa.>".to_owned()],
+            storage: stream::StorageType::File,
+            max_bytes: STREAM_BYTES,
+            ..Default::default()
+        };
+        jetstream::new(client).get_or_create_stream(config).await.context("the stream can't be made")?;
+        Ok(())
+    }
+
+    /// Ends it, if the run has started it.
+    ///
+    /// # Errors
+    /// When it can't be ended.
+    pub(crate) async fn end(self) -> Result<()> {
+        match self.server {
+            Some(server) => server.end().await,
+            None => Ok(()),
+        }
+    }
+}

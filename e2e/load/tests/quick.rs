@@ -1,0 +1,121 @@
+//! A rehearsal of every scenario, on a real Redis, a real NATS and pods of the real program: everything is delivered, and every figure is one.
+#![expect(clippy::expect_used, reason = "a test that fails has to say where")]
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SCENARIOS: [&str; 10] =
+    ["connect", "idle", "fan-out", "burst", "storm", "spread", "forwarded", "take-over", "slow", "growth"];
+/// Figures that are 0 when all is well, and those that a rehearsal is too short for.
+const MAY_BE_ZERO: [&str; 6] = [
+    "refused",
+    "latency p95 added by forwarding",
+    "slow sockets that were told of a gap",
+    "user CPU per delivery",
+    "kernel CPU per delivery",
+    "memory per socket",
+];
+
+/// The workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The gateway: named by DAISI_WS_SERVICE, or beside this test, and built there if need be.
+fn service() -> PathBuf {
+    if let Some(named) = std::env::var_os("DAISI_WS_SERVICE") {
+        return named.into();
+    }
+    let service = Path::new(env!("CARGO_BIN_EXE_daisi-ws-load")).with_file_name("daisi-ws-service");
+    if !service.exists() {
+        let built =
+            Command::new(env!("CARGO")).current_dir(root()).args(["build", "--locked", "-p", "daisi-ws-service"]).status();
+        assert!(built.is_ok_and(|built| built.success()), "the gateway can't be built");
+    }
+    assert!(service.exists(), "{} is not there: name the gateway with DAISI_WS_SERVICE", service.display());
+    service
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daisi-ws-load"));
+    command.arg("run").args(arguments).arg("--service").arg(service());
+    // As the suites of the gateway find it.
+    let fetched = root().join("target/tools/bin/nats-server");
+    if std::env::var_os("NATS_SERVER").is_none() && fetched.exists() {
+        command.env("NATS_SERVER", fetched);
+    }
+    command.output().expect("the program was built with the test")
+}
+
+fn parsed(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("the run wrote it")).expect("it is JSON")
+}
+
+#[test]
+fn a_rehearsal_loses_nothing_and_every_scenario_gives_plausible_figures() {
+    let folder = TempDir::new().unwrap();
+    let (json, plot) = (folder.path().join("figures.json"), folder.path().join("figures.svg"));
+    let (json_text, plot_text) = (json.display().to_string(), plot.display().to_string());
+    let output = run(&["all", "growth", "--quick", "--json", &json_text, "--plot", &plot_text]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Whatever is lost, doubled, refused or closed ends a run with an error.
+    assert!(output.status.success(), "{said}\nis .ci/test or .ci/tools.sh needed, which bring the servers?");
+    let document = parsed(&json);
+    let figures = document["figures"].as_array().unwrap();
+    let scenarios: BTreeSet<&str> = figures.iter().filter_map(|figure| figure["scenario"].as_str()).collect();
+    assert_eq!(scenarios, BTreeSet::from(SCENARIOS));
+    for figure in figures {
+        let (name, value) = (figure["name"].as_str().unwrap(), figure["value"].as_f64());
+        let value = value.unwrap_or_else(|| panic!("{figure} is no number"));
+        assert!(value > 0.0 || MAY_BE_ZERO.contains(&name), "{figure}");
+    }
+    let value = |scenario: &str, name: &str| {
+        let found = figures.iter().find(|figure| figure["scenario"] == scenario && figure["name"] == name);
+        found.and_then(|figure| figure["value"].as_f64()).unwrap_or_else(|| panic!("{scenario} has no {name}"))
+    };
+    assert!(value("storm", "refused") < 0.5, "{}", document["notes"]);
+    assert!(value("forwarded", "events forwarded") > 99.0);
+    assert!(value("take-over", "old sockets closed with 4402") > 99.0);
+    assert!(value("spread", "latency p50") <= value("spread", "latency p99"));
+    assert!(value("spread", "rate") > 500.0);
+    // The floor stands beside the gateway wherever both do the same.
+    for scenario in ["fan-out", "burst", "spread"] {
+        let of_scenario = || figures.iter().filter(|figure| figure["scenario"] == scenario);
+        assert!(of_scenario().any(|figure| figure["floor"].as_f64().is_some_and(|floor| floor > 0.0)), "{scenario}");
+    }
+    assert!(document["setting"]["cores"].as_u64().unwrap() > 0);
+    assert!(std::fs::read_to_string(plot).unwrap().starts_with("<svg"));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(SCENARIOS.iter().all(|scenario| table.contains(scenario)), "{table}");
+}
+
+#[test]
+fn a_missed_budget_fails_the_run_only_when_it_is_checked() {
+    // No pod opens a socket for nothing, and the budget of a delivery is that of an optimised build.
+    let arguments = ["connect", "idle", "fan-out", "--quick", "--sockets", "20", "--idle-seconds", "1", "--no-floor"];
+    let unchecked = run(&arguments);
+    assert!(unchecked.status.success(), "{}", String::from_utf8_lossy(&unchecked.stderr));
+    let folder = TempDir::new().unwrap();
+    let json = folder.path().join("figures.json");
+    let json_text = json.display().to_string();
+    let checked = run(&[&arguments[..], &["--check", "--json", &json_text]].concat());
+    let document = parsed(&json);
+    let missed = document["figures"].as_array().unwrap().iter().any(|figure| figure["budget"]["kept"] == false);
+    assert_eq!(checked.status.success(), !missed, "{document}");
+}
+
+#[test]
+fn a_gateway_that_is_not_there_is_an_error_that_names_it() {
+    let output = Command::new(env!("CARGO_BIN_EXE_daisi-ws-load"))
+        .args(["run", "connect", "--service", "/nowhere/daisi-ws-service"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/daisi-ws-service"));
+}
