@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // Sockets that came together (after a failover) must not all be pinged together for ever.
         let ping_at = now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0));
         let left = session.claims().expires_at().saturating_sub(clock::now());
-        Self {
+        let mut connection = Self {
             socket: WebSocket::new(stream, read, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
             session: Arc::clone(session),
             connector: Arc::clone(connector),
@@ -141,7 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             expires_at: app.close_on_token_expiry.then(|| now.checked_add(left)).flatten(),
             timer: Box::pin(sleep_until(ping_at)),
             config,
-        }
+        };
+        // A token may run out before the first ping is due.
+        let first = connection.next_deadline();
+        connection.timer.as_mut().reset(first);
+        connection
     }
 
     fn greet(&mut self, restored: Option<&ChatId>) {

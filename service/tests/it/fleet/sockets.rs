@@ -179,6 +179,20 @@ async fn a_socket_is_closed_with_4403_when_its_token_runs_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_runs_out_before_the_first_ping_closes_its_socket_on_time() {
+    let fleet = Fleet::start(1).await;
+    let mut claims = user("acme", "a1", "sari");
+    if let daisi_ws_service::domain::claims::Claims::User(claims) = &mut claims {
+        claims.expires_at = daisi_ws_service::clock::now() + Duration::from_secs(3);
+    }
+    let mut client = fleet.connect(0, claims).await.unwrap();
+    let opened = tokio::time::Instant::now();
+    assert_eq!(client.expect("error").await["payload"]["code"], "InvalidToken");
+    assert_eq!(client.expect_close().await, Some(4403));
+    assert!(opened.elapsed() < Duration::from_secs(4), "closed after {:?}", opened.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_sockets_task_is_small() {
     let fleet = Fleet::with(1, |_| ()).await;
     let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test").await.unwrap();
