@@ -62,7 +62,7 @@ impl SessionLocks for RedisStore {
         }
         let call = |(key, owner): &(SessionKey, LockOwner)| RELEASE.call(&[keys::lock(key)], &[&owner.to_string()]);
         let gone: Vec<Result<usize, StoreError>> = self.each(&RELEASE, "release_locks", locks.iter().map(call).collect()).await?;
-        // What is refused is no lock.
+        // What is refused is no lock; what went in a batch of which some was refused is gone and not counted.
         Ok(gone.into_iter().map(Result::unwrap_or_default).sum())
     }
 
