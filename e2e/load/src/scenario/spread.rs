@@ -74,7 +74,7 @@ pub(super) async fn measure<T>(
     let redis_micros = redis.and_then(Redis::cpu).zip(redis_cpu).map(|(after, before)| each((after - before).micros(), events));
     let published = Published::InTurn { events: warm + events, sockets: load.sockets };
     let outcome = clients.report(load.set, published).await?;
-    is_sound("spread", servers.name(), &outcome, u64::from(load.sockets))?;
+    is_sound("spread", servers, &outcome, u64::from(load.sockets))?;
     Ok((Spread { micros, latency: outcome.latency, per_second, redis_micros, server: servers.name() }, begun))
 }
 
