@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::fleet::SOCKETS_PER_PROCESS;
+
 /// Measures pods of the gateway against the floor: the least that any server must do for the same sockets.
 #[derive(Debug, Parser)]
 #[command(name = "daisi-ws-load", version)]
@@ -72,10 +74,10 @@ pub(crate) struct Run {
     #[arg(long, env = "DAISI_WS_SERVICE")]
     pub(crate) service: Option<PathBuf>,
     /// Sockets a pod [default: 10000].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SOCKETS_PER_PROCESS)))]
     pub(crate) sockets: Option<u32>,
     /// Pods that the sockets are spread over, where a scenario does not need two.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub(crate) pods: u32,
     /// Few sockets and short windows: to see that everything works, not to measure.
     #[arg(long)]
@@ -158,7 +160,7 @@ impl Run {
         let pick = |full, quick| if self.quick { quick } else { full };
         Sizes {
             sockets: self.sockets.unwrap_or_else(|| pick(10_000, 300)),
-            pods: self.pods.max(1),
+            pods: self.pods,
             idle_seconds: self.idle_seconds.unwrap_or(if self.quick { 2 } else { 60 }),
             events: self.events.unwrap_or_else(|| pick(200, 20)),
             bursts: pick(10, 3),

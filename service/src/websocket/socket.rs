@@ -80,6 +80,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         })
     }
 
+    /// Reads on without a look at what comes, after a breach of the protocol: a connection that is dropped with bytes unread is reset, and the client
+    /// may never see why.
+    ///
+    /// # Errors
+    /// When the connection is lost; its proper end counts as one.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(if buffer.filled().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) })
+        })
+    }
+
     /// Puts a frame at the end of what is to be written. The caller bounds how much that is.
     pub fn queue(&mut self, frame: Bytes) {
         if self.head.is_empty() {

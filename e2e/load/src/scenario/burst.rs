@@ -56,7 +56,7 @@ pub(super) async fn measure(
         last = now;
     }
     let outcome = clients.report(audience.set, Published::Each(audience.published)).await?;
-    is_sound("burst", servers.name(), &outcome, u64::from(audience.sockets))?;
+    is_sound("burst", servers, &outcome, u64::from(audience.sockets))?;
     Ok(Burst { micros: median(costs), millions_per_second: median(rates), latency: outcome.latency, server: servers.name() })
 }
 

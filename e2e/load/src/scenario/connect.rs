@@ -52,7 +52,7 @@ pub(super) async fn measure(
         ratio(sum(after) - sum(before), sockets)
     });
     let outcome = clients.report(wish.set, Published::Each(0)).await?;
-    is_sound("connect", servers.name(), &outcome, sockets)?;
+    is_sound("connect", servers, &outcome, sockets)?;
     let per_second = ratio(sockets, 1) / seconds(began, ended);
     Ok(Connects { pod_micros, redis_micros, redis_calls, per_second, p99_millis: outcome.ready_in.millis_at(0.99) })
 }

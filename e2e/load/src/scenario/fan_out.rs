@@ -102,7 +102,7 @@ pub(super) async fn measure(
     let client_micros = each((clients.cpu() - clients_before).micros(), deliveries);
     publisher.confirmed().await?;
     let outcome = clients.report(audience.set, Published::Each(audience.published)).await?;
-    is_sound("fan-out", servers.name(), &outcome, u64::from(audience.sockets))?;
+    is_sound("fan-out", servers, &outcome, u64::from(audience.sockets))?;
     let micros = median(readings);
     let user_micros = micros * (last - before).user_share();
     Ok(FanOut { micros, user_micros, client_micros, latency: outcome.latency, server: servers.name() })

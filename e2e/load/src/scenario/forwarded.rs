@@ -2,10 +2,7 @@
 
 use anyhow::Result;
 
-use super::{
-    measured::{curve as curve_of, ratio},
-    spread::Spread,
-};
+use super::{measured::curve as curve_of, spread::Spread};
 use crate::{
     report::{Curve, Figure, Size},
     stage::pod::Pod,
@@ -23,22 +20,62 @@ pub(super) const HOLDS_ONLY: [(&str, &str); 3] = [
 #[derive(Debug)]
 pub(super) struct Forwarded {
     spread: Spread,
-    /// Of all events, those that came by way of the other pod: from 0 to 1.
-    share: f64,
+    counted: Counted,
 }
 
-/// Deliveries by way of another pod that this one has counted.
-///
-/// # Errors
-/// When the pod does not answer.
-pub(super) fn count(pod: &Pod) -> Result<f64> {
-    pod.metric("dws_grpc_messages_received_total", "")
+/// What the pod that has the sockets says of the ways that events came by: how many, and for how many seconds in all they were under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    forwarded: Way,
+    local: Way,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    events: f64,
+    seconds: f64,
+}
+
+impl Counted {
+    /// Reads the pod's metrics.
+    ///
+    /// # Errors
+    /// When the pod does not answer.
+    pub(super) fn by(pod: &Pod) -> Result<Self> {
+        let way = |path: &str| {
+            let label = format!("path=\"{path}\"");
+            let events = pod.metric("dws_event_delivery_seconds_count", &label)?;
+            Ok::<_, anyhow::Error>(Way { events, seconds: pod.metric("dws_event_delivery_seconds_sum", &label)? })
+        };
+        Ok(Self { forwarded: way("forwarded")?, local: way("local")? })
+    }
+
+    /// What was added since.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self { forwarded: self.forwarded.since(before.forwarded), local: self.local.since(before.local) }
+    }
+
+    /// Of all events, those that came by way of the other pod, in per cent.
+    fn share(self) -> f64 {
+        self.forwarded.events / (self.forwarded.events + self.local.events).max(1.0) * 100.0
+    }
+}
+
+impl Way {
+    fn since(self, before: Self) -> Self {
+        Self { events: self.events - before.events, seconds: self.seconds - before.seconds }
+    }
+
+    /// Milliseconds from the stream to the socket, in the mean; none if nothing came this way.
+    fn mean(self) -> Option<f64> {
+        (self.events > 0.0).then(|| self.seconds / self.events * 1e3)
+    }
 }
 
 impl Forwarded {
-    /// What `spread` gave, and how many events were forwarded meanwhile, its warm-up included.
-    pub(super) fn new(spread: Spread, forwarded: f64, published: u64) -> Self {
-        Self { share: forwarded / ratio(published, 1).max(1.0), spread }
+    /// What `spread` gave, and what the pod has counted meanwhile.
+    pub(super) fn new(spread: Spread, counted: Counted) -> Self {
+        Self { spread, counted }
     }
 }
 
@@ -46,16 +83,37 @@ impl Forwarded {
 pub(super) fn figures(size: Size, gateway: &Forwarded, local: &Spread, floor: Option<&Spread>) -> Vec<Figure> {
     let figure = |name, unit, value, floor| size.figure("forwarded", name, unit, value, floor);
     let p95 = gateway.spread.latency.millis_at(0.95);
-    vec![
+    let mut figures = vec![
         figure("CPU per event, all pods", "us", gateway.spread.micros, floor.map(|floor| floor.micros)),
         figure("latency p95 added by forwarding", "ms", p95 - local.latency.millis_at(0.95), None),
         figure("latency p95", "ms", p95, floor.map(|floor| floor.latency.millis_at(0.95))),
         figure("latency p99", "ms", gateway.spread.latency.millis_at(0.99), floor.map(|floor| floor.latency.millis_at(0.99))),
-        figure("events forwarded", "%", gateway.share * 100.0, None),
-    ]
+        figure("events forwarded", "%", gateway.counted.share(), None),
+    ];
+    let Counted { forwarded, local } = gateway.counted;
+    figures.extend(forwarded.mean().map(|mean| figure("stream to socket, forwarded, mean", "ms", mean, None)));
+    figures.extend(local.mean().map(|mean| figure("stream to socket, not forwarded, mean", "ms", mean, None)));
+    figures
 }
 
 /// Its latencies.
 pub(super) fn curve(measured: &Forwarded) -> Curve {
     curve_of("forwarded", "gateway", &measured.spread.latency)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_and_means_are_of_what_was_added() {
+        let counted = |forwarded, local| {
+            let way = |(events, seconds)| Way { events, seconds };
+            Counted { forwarded: way(forwarded), local: way(local) }
+        };
+        let added = counted((40.0, 3.0), (10.0, 1.0)).since(counted((10.0, 2.4), (0.0, 1.0)));
+        assert!((added.share() - 75.0).abs() < 1e-9);
+        assert!((added.forwarded.mean().unwrap() - 20.0).abs() < 1e-9);
+        assert_eq!(counted((0.0, 0.0), (1.0, 1.0)).forwarded.mean(), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{client::fleet::Outcome, report::Curve, samples::Samples};
+use crate::{client::fleet::Outcome, report::Curve, samples::Samples, stage::servers::Servers};
 
 /// Percentiles of the curves in the plot.
 const PERCENTILES: [f64; 14] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99];
@@ -37,12 +37,13 @@ pub(super) fn curve(scenario: &'static str, server: &'static str, samples: &Samp
     Curve { scenario, server, points }
 }
 
-/// Nothing may be lost, doubled or out of order: a figure of a server that does not deliver is none.
+/// Nothing may be lost or doubled, nor come out of order from one server (two that take events from the same stream may interleave them): a figure of
+/// a server that does not deliver is none.
 ///
 /// # Errors
 /// When something was.
-pub(super) fn is_sound(scenario: &str, server: &str, outcome: &Outcome, sockets: u64) -> Result<()> {
-    let counts = &outcome.counts;
+pub(super) fn is_sound(scenario: &str, servers: &Servers, outcome: &Outcome, sockets: u64) -> Result<()> {
+    let (counts, server) = (&outcome.counts, servers.name());
     let faults = counts.faults;
     ensure!(
         faults.lost == 0 && faults.doubled == 0 && counts.gaps == 0,
@@ -50,6 +51,11 @@ pub(super) fn is_sound(scenario: &str, server: &str, outcome: &Outcome, sockets:
         faults.lost,
         faults.doubled,
         counts.gaps
+    );
+    ensure!(
+        faults.disordered == 0 || servers.addresses().len() > 1,
+        "{scenario}: the {server} delivered {} events out of order",
+        faults.disordered
     );
     ensure!(
         counts.open == sockets && counts.refused.is_empty() && counts.closed.is_empty(),

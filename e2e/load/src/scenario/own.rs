@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Result, bail};
 
 use super::{
-    forwarded::{self, Forwarded},
+    forwarded::{self, Counted, Forwarded},
     run::{Conductor, Stage, progress},
     spread::{self, Load, Spread},
 };
@@ -53,7 +53,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
 
 async fn on_the_first(conductor: &Conductor, stage: &Stage, servers: Servers) -> Result<Spread> {
     let Some(address) = servers.addresses().first().copied() else { bail!("there is no server") };
-    let measured = load(conductor, stage, &servers, address).await?;
+    let (measured, ()) = load(conductor, stage, &servers, address, || Ok(())).await?;
     servers.end().await?;
     Ok(measured)
 }
@@ -64,17 +64,21 @@ async fn on_the_other(conductor: &Conductor) -> Result<Forwarded> {
     let servers = conductor.pods(&stage, &[&[], &forwarded::HOLDS_ONLY]).await?;
     let Servers::Pods(pods) = &servers else { bail!("pods were asked for") };
     let [_, holder] = pods.as_slice() else { bail!("two pods were asked for") };
-    let before = forwarded::count(holder)?;
-    let measured = load(conductor, &stage, &servers, holder.address).await?;
-    let forwarded = forwarded::count(holder)? - before;
-    let published = measured.events + measured.warm_up;
+    let (measured, before) = load(conductor, &stage, &servers, holder.address, || Counted::by(holder)).await?;
+    let counted = Counted::by(holder)?.since(before);
     servers.end().await?;
     stage.end().await?;
-    Ok(Forwarded::new(measured, forwarded, published))
+    Ok(Forwarded::new(measured, counted))
 }
 
-/// Opens the sockets at this address and measures the load.
-async fn load(conductor: &Conductor, stage: &Stage, servers: &Servers, address: SocketAddr) -> Result<Spread> {
+/// Opens the sockets at this address and measures the load; `begin` is called when it begins.
+async fn load<T>(
+    conductor: &Conductor,
+    stage: &Stage,
+    servers: &Servers,
+    address: SocketAddr,
+    begin: impl FnOnce() -> Result<T>,
+) -> Result<(Spread, T)> {
     let sizes = conductor.sizes;
     let mut clients = Clients::for_sockets(sizes.sockets, conductor.client_threads())?;
     let mut publisher = Publisher::connect(&stage.nats).await?;
@@ -93,7 +97,7 @@ async fn load(conductor: &Conductor, stage: &Stage, servers: &Servers, address: 
     progress(format_args!("{}: {} events/s for {} s, each for one socket", servers.name(), sizes.rate, length.as_secs()));
     let load = Load { set: SOCKETS, sockets: sizes.sockets, rate: sizes.rate, length };
     let redis = matches!(servers, Servers::Pods(_)).then_some(&stage.redis);
-    let measured = spread::measure(&mut clients, servers, redis, &mut publisher, load).await?;
+    let measured = spread::measure(&mut clients, servers, redis, &mut publisher, load, begin).await?;
     clients.end().await?;
     Ok(measured)
 }

@@ -85,7 +85,8 @@ impl Conductor {
         }
         let cores = u32::try_from(self.client_threads()).unwrap_or(1);
         results.others = Machine::now()?.others_since(&before, cores);
-        if results.others > NOTEWORTHY {
+        // Servers that were there before are others, too.
+        if self.options.existing_pods.is_empty() && results.others > NOTEWORTHY {
             results.notes.push(format!(
                 "Other programs used {:.0} % of the cores meanwhile: costs are higher for it, and latencies much.",
                 results.others * 100.0

@@ -42,29 +42,28 @@ pub(super) struct Load {
 #[derive(Debug)]
 pub(super) struct Spread {
     pub(super) micros: f64,
-    pub(super) events: u64,
-    /// Events before those that were measured.
-    pub(super) warm_up: u64,
     pub(super) latency: Samples,
     per_second: f64,
     redis_micros: Option<f64>,
     server: &'static str,
 }
 
-/// Publishes and measures.
+/// Publishes and measures. `begin` is called when the servers are warm; what it gives comes back with what was measured.
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
-pub(super) async fn measure(
+pub(super) async fn measure<T>(
     clients: &mut Clients,
     servers: &Servers,
     redis: Option<&Redis>,
     publisher: &mut Publisher,
     load: Load,
-) -> Result<Spread> {
+    begin: impl FnOnce() -> Result<T>,
+) -> Result<(Spread, T)> {
     let warm = publisher.spread(0, load.sockets, load.rate, WARM_UP).await?;
     received(clients, load, 0, warm).await?;
     clients.reset().await?;
+    let begun = begin()?;
     let (cpu, redis_cpu, began) = (servers.cpu()?, redis.and_then(Redis::cpu), clock::nanos());
     let events = publisher.spread(warm, load.sockets, load.rate, load.length).await?;
     let per_second = ratio(events, 1) / seconds(began, clock::nanos());
@@ -75,8 +74,8 @@ pub(super) async fn measure(
     let redis_micros = redis.and_then(Redis::cpu).zip(redis_cpu).map(|(after, before)| each((after - before).micros(), events));
     let published = Published::InTurn { events: warm + events, sockets: load.sockets };
     let outcome = clients.report(load.set, published).await?;
-    is_sound("spread", servers.name(), &outcome, u64::from(load.sockets))?;
-    Ok(Spread { micros, events, warm_up: warm, latency: outcome.latency, per_second, redis_micros, server: servers.name() })
+    is_sound("spread", servers, &outcome, u64::from(load.sockets))?;
+    Ok((Spread { micros, latency: outcome.latency, per_second, redis_micros, server: servers.name() }, begun))
 }
 
 async fn received(clients: &mut Clients, load: Load, before: u64, now: u64) -> Result<()> {

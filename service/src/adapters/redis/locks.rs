@@ -60,25 +60,28 @@ impl SessionLocks for RedisStore {
         if locks.is_empty() {
             return Ok(0);
         }
-        let calls = locks.iter().map(|(key, owner)| RELEASE.call(&[keys::lock(key)], &[&owner.to_string()]));
-        let pipeline = &RELEASE.pipeline(calls);
-        let gone: Vec<usize> = self
-            .commands
-            .run("release_locks", |mut connection| async move { pipeline.query_async(&mut connection).await })
-            .await?;
-        Ok(gone.into_iter().sum())
+        let call = |(key, owner): &(SessionKey, LockOwner)| RELEASE.call(&[keys::lock(key)], &[&owner.to_string()]);
+        let gone: Vec<Result<usize, StoreError>> = self.each(&RELEASE, "release_locks", locks.iter().map(call).collect()).await?;
+        // What is refused is no lock; what went in a batch of which some was refused is gone and not counted.
+        Ok(gone.into_iter().map(Result::unwrap_or_default).sum())
     }
 
     async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let pipeline = &RENEW.pipeline(batch.iter().map(renewal));
-        let verdicts: Vec<Verdict> =
-            self.commands.run("renew_locks", |mut connection| async move { pipeline.query_async(&mut connection).await }).await?;
+        let verdicts: Vec<Result<Verdict, StoreError>> =
+            self.each(&RENEW, "renew_locks", batch.iter().map(renewal).collect()).await?;
         let mut renewals = Vec::with_capacity(batch.len());
         for (lock, verdict) in batch.iter().zip(verdicts) {
-            renewals.push(self.judge(lock, verdict).await?);
+            renewals.push(match verdict {
+                Ok(verdict) => self.judge(lock, verdict).await?,
+                Err(error) => {
+                    tracing::warn!(session.kind = lock.key.kind().as_str(), %error, "a session lock can't be renewed: its key holds something else");
+                    // Nobody of the fleet can hold it, so nobody else can have the session.
+                    Renewal::Renewed
+                }
+            });
         }
         Ok(renewals)
     }
@@ -92,6 +95,42 @@ impl SessionLocks for RedisStore {
 }
 
 impl RedisStore {
+    /// Calls of one script in one round trip. If any is refused (a key that holds something else), each is tried by itself, so that it costs the
+    /// others nothing but time.
+    async fn each<T>(
+        &self,
+        script: &Lua,
+        name: &'static str,
+        calls: Vec<redis::Cmd>,
+    ) -> Result<Vec<Result<T, StoreError>>, StoreError>
+    where
+        T: redis::FromRedisValue + Send,
+        Vec<T>: redis::FromRedisValue,
+    {
+        let run = async |calls: &[redis::Cmd]| {
+            let pipeline = &script.pipeline(calls.iter().cloned());
+            let answers: Result<Vec<T>, _> =
+                self.commands.run(name, |mut connection| async move { pipeline.query_async(&mut connection).await }).await;
+            answers
+        };
+        match run(&calls).await {
+            Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
+            Err(StoreError::Refused(_)) if calls.len() > 1 => {
+                let mut answers = Vec::with_capacity(calls.len());
+                for call in &calls {
+                    match run(std::slice::from_ref(call)).await {
+                        Ok(answer) => answers.extend(answer.into_iter().map(Ok)),
+                        Err(StoreError::Refused(why)) => answers.push(Err(StoreError::Refused(why))),
+                        Err(away) => return Err(away),
+                    }
+                }
+                Ok(answers)
+            }
+            Err(StoreError::Refused(why)) => Ok(vec![Err(StoreError::Refused(why))]),
+            Err(away) => Err(away),
+        }
+    }
+
     /// Takes the lock if nobody holds it, or we do (an earlier try whose answer was lost), or the value in it is `seen`.
     async fn claim(&self, key: &SessionKey, mut seen: Vec<u8>, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
         for _ in 0..CLAIMS {

@@ -38,8 +38,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.writing.done(&self.connector.metrics);
             }
             self.socket.queue(encode::close(Some(code), reason.as_str()));
-            if self.flush().await && reason != CloseReason::ClientClosed {
-                self.wait_for_close().await;
+            if !self.flush().await {
+                return;
+            }
+            match reason {
+                CloseReason::ClientClosed => {}
+                CloseReason::ProtocolError | CloseReason::InvalidData | CloseReason::MessageTooBig => {
+                    let _ = poll_fn(|cx| self.socket.poll_shutdown(cx)).await;
+                    while poll_fn(|cx| self.socket.poll_discard(cx)).await.is_ok() {}
+                }
+                _ => self.wait_for_close().await,
             }
             let _ = poll_fn(|cx| self.socket.poll_shutdown(cx)).await;
         };
@@ -54,8 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         poll_fn(|cx| self.socket.poll_flush(cx)).await.is_ok()
     }
 
-    /// Reads on until the client says goodbye as well; what else it says is not heard any more. After a breach of the protocol its bytes make no
-    /// sense, and the first error ends this.
+    /// Reads on until the client says goodbye as well; what else it says is not heard any more.
     async fn wait_for_close(&mut self) {
         loop {
             match poll_fn(|cx| self.socket.poll_receive(cx)).await {

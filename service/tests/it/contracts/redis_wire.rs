@@ -95,6 +95,35 @@ async fn a_key_of_another_kind_is_refused_and_harms_no_connection() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_kind_costs_the_locks_beside_it_nothing() {
+    let server = RedisServer::start().await;
+    let (store, mut client) = (server.store(), server.client().await);
+    let () = client.rpush("session:acme:desk:bad", "x").await.unwrap();
+    let names = ["sari", "bad", "tono", "wati"];
+    let owners = names.map(|name| (user(name), owner(&format!("a/{name}"))));
+    let taken = futures_util::future::join_all(owners.iter().map(|(key, owner)| store.acquire(key, owner, LONG))).await;
+    for (name, taken) in names.iter().zip(&taken) {
+        match taken {
+            Ok(taken) => assert_eq!((*name != "bad", taken), (true, &Acquire::Acquired { saved_chat: None })),
+            Err(error) => assert!(*name == "bad" && matches!(error, StoreError::Refused(_)), "{name}: {error}"),
+        }
+    }
+    let renewal = |(key, owner): &(_, _)| LockRenewal {
+        key: Clone::clone(key),
+        owner: Clone::clone(owner),
+        ttl: LONG,
+        chat: None,
+        chat_ttl: LONG,
+    };
+    let renewed = store.renew(&owners.iter().map(renewal).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(renewed, [const { Renewal::Renewed }; 4]);
+    store.release(&owners).await.unwrap();
+    for name in ["sari", "tono", "wati"] {
+        assert_eq!(get(&mut client, &format!("session:acme:desk:{name}")).await, None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn members_and_records_that_cannot_be_read_are_skipped() {
     let server = RedisServer::start().await;
     let (store, mut client) = (server.store(), server.client().await);
