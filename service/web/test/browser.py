@@ -567,7 +567,8 @@ def main():
                 # The next test wants a whole fleet.
                 browser.end()
                 fleet.end()
-                fleet, browser = Fleet(program, out), Browser(out)
+                fleet = Fleet(program, out)
+                browser = Browser(out)
     finally:
         if browser:
             browser.end()

@@ -340,7 +340,8 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     failed, fleet, browser = [], None, None
     try:
-        fleet, browser = RealFleet(program, out, PAGE), Browser(out)
+        fleet = RealFleet(program, out, PAGE)
+        browser = Browser(out)
         for name, test in list(globals().items()):
             if not name.startswith("test_") or (names and not any(part in name for part in names)):
                 continue
@@ -357,7 +358,9 @@ def main():
                 # The next test wants a whole fleet.
                 browser.end()
                 fleet.end()
-                fleet, browser = RealFleet(program, out, PAGE), Browser(out)
+                # One by one: if the second does not start, the first has to end all the same.
+                fleet = RealFleet(program, out, PAGE)
+                browser = Browser(out)
     finally:
         if browser:
             browser.end()
