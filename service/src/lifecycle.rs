@@ -88,7 +88,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::spawn`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see [`Tasks::at_the_end`]. To wait for
-    /// the token in each of them would have every wake-up take a lock that all of them share, and the pod's span around them would cost as much again;
+    /// the token in each of them would have every wake-up take a lock that all of them share, and so would the pod's span around them cost at every wake-up;
     /// what they log has to name the pod.
     pub fn spawn_many(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let metrics = Arc::clone(&self.metrics);

@@ -36,8 +36,8 @@ pub(super) struct Who<'a> {
     pub(super) admin: Option<&'a str>,
 }
 
-/// Logs a line about a session, as `tracing::info!` would, with the fields that every such line has. No span around the session's task has them: kept for
-/// as long as a socket lives, it would be a third of an idle one's memory, and entering it most of the price of waking one.
+/// Logs a line about a session, as `tracing::info!` would, with the fields that every such line has. No span around the session's task has them: it would
+/// hold memory for as long as the socket lives, and be entered at every wake-up.
 macro_rules! session_line {
     ($session:expr, $($rest:tt)+) => {{
         let who = $session.who();
