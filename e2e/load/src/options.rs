@@ -150,6 +150,8 @@ pub(crate) struct Sizes {
     pub(crate) spread_seconds: u64,
     /// Seconds of an event for all from time to time, before some stop reading; three times as long after.
     pub(crate) slow_seconds: u64,
+    /// Sockets there.
+    pub(crate) slow_sockets: u32,
     /// Handshakes that may be under way at once.
     pub(crate) in_flight: u32,
 }
@@ -167,6 +169,8 @@ impl Run {
             rate: self.rate.unwrap_or_else(|| pick(20_000, 1_000)),
             spread_seconds: if self.quick { 1 } else { 10 },
             slow_seconds: if self.quick { 3 } else { 4 },
+            // Few: events are long there, and all of them go to all sockets, also on a machine that does other things.
+            slow_sockets: pick(150, 30),
             in_flight: self.in_flight.unwrap_or_else(|| pick(1000, 100)).max(1),
         }
     }

@@ -88,6 +88,7 @@ mod tests {
             rate: 1,
             spread_seconds: 1,
             slow_seconds: 1,
+            slow_sockets: 10,
             in_flight: 1,
         };
         Setting {
