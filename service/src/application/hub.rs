@@ -3,15 +3,18 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds them from then on.
 //! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
+mod members;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
+use self::members::Members;
 use super::{
     mailbox::{Item, Push},
     outgoing::Outgoing,
@@ -68,47 +71,6 @@ struct Entry {
 struct RouteEntry {
     members: Members,
     active_at: Instant,
-}
-
-/// The sessions on a route. Most routes have one, which then costs no map.
-#[derive(Debug)]
-enum Members {
-    One(Arc<Session>),
-    Many(IndexMap<ConnectionId, Arc<Session>>),
-}
-
-impl Members {
-    fn insert(&mut self, session: &Arc<Session>) {
-        match self {
-            Self::One(only) if only.connection() == session.connection() => {}
-            Self::One(only) => {
-                let both = [&*only, session].map(|session| (session.connection().clone(), Arc::clone(session)));
-                *self = Self::Many(both.into());
-            }
-            Self::Many(many) => {
-                many.insert(session.connection().clone(), Arc::clone(session));
-            }
-        }
-    }
-
-    /// Takes a session out. True if nobody is left.
-    fn remove(&mut self, connection: &ConnectionId) -> bool {
-        match self {
-            Self::One(only) => only.connection() == connection,
-            Self::Many(many) => {
-                many.swap_remove(connection);
-                many.is_empty()
-            }
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
-        let (one, many) = match self {
-            Self::One(only) => (Some(only), None),
-            Self::Many(many) => (None, Some(many.values())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
 }
 
 /// As `push`, for lists that nearly always have one item: a list that grows by itself begins with room for four.
