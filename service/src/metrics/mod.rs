@@ -4,9 +4,10 @@
 //! open set is `pod`, and a peer's series are removed when the peer is. Every other series is there from the start, at 0.
 
 mod kinds;
+mod runtime;
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use tokio::runtime::{Handle, RuntimeMetrics};
+use tokio::runtime::Handle;
 
 use crate::domain::{event::Path, frame::FrameKind};
 
@@ -284,11 +285,6 @@ impl Metrics {
         })
     }
 
-    /// Has what this runtime says of itself added to what is shown. Where none is named, it is the one that runs whoever asks.
-    pub fn watch_runtime(&self, runtime: Handle) {
-        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).push(runtime);
-    }
-
     /// Notes that so many frames of a kind were written.
     pub fn sent(&self, kind: FrameKind, count: u64) {
         self.hot().sent[kind as usize].inc_by(count);
@@ -304,26 +300,6 @@ impl Metrics {
     #[must_use]
     pub fn bytes_out(&self) -> &IntCounter {
         &self.hot().bytes_out
-    }
-
-    /// Reads what the runtime says of itself; nothing outside of one.
-    fn read_runtime(&self) {
-        let mut runtimes: Vec<RuntimeMetrics> =
-            self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Handle::metrics).collect();
-        if runtimes.is_empty() {
-            runtimes.extend(Handle::try_current().map(|current| current.metrics()));
-        }
-        let sum =
-            |read: fn(&RuntimeMetrics) -> usize| i64::try_from(runtimes.iter().map(read).sum::<usize>()).unwrap_or(i64::MAX);
-        self.tokio_workers.set(sum(RuntimeMetrics::num_workers));
-        self.tokio_alive_tasks.set(sum(RuntimeMetrics::num_alive_tasks));
-        self.tokio_global_queue_depth.set(sum(RuntimeMetrics::global_queue_depth));
-        let busy_of = |runtime: &RuntimeMetrics| -> Duration {
-            (0..runtime.num_workers()).map(|worker| runtime.worker_total_busy_duration(worker)).sum()
-        };
-        let busy: Duration = runtimes.iter().map(busy_of).sum();
-        // Two scrapes at once may both add a little; the next one finds it and adds nothing.
-        self.tokio_busy_seconds_total.inc_by((busy.as_secs_f64() - self.tokio_busy_seconds_total.get()).max(0.0));
     }
 
     /// Everything in the Prometheus text format, version 0.0.4.
