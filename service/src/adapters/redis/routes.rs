@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redis::{Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection, from_redis_value};
+use redis::{RedisError, RedisResult, ScriptInvocation, Value, aio::MultiplexedConnection, from_redis_value};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +25,27 @@ use crate::{
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
 const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
+
+/// Keys: routes. Arguments: the pod, then for each route its TTL in ms, or 0 to take the pod off it.
+///
+/// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a refresh of a thousand routes
+/// costs one command and one answer. A key that holds something else is told of only after all others have been written.
+static WRITE: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "local failed\n\
+         for i = 1, #KEYS do\n\
+           local ttl, done = ARGV[i + 1]\n\
+           if ttl == '0' then\n\
+             done = redis.pcall('SREM', KEYS[i], ARGV[1])\n\
+           else\n\
+             done = redis.pcall('SADD', KEYS[i], ARGV[1])\n\
+             if type(done) == 'number' then redis.pcall('PEXPIRE', KEYS[i], ttl) end\n\
+           end\n\
+           if type(done) == 'table' then failed = done end\n\
+         end\n\
+         return failed or #KEYS",
+    )
+});
 
 /// Keys: the pod's liveness, then routes. Arguments: the pod.
 static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
@@ -73,22 +94,15 @@ impl Routes for RedisStore {
         if changes.is_empty() {
             return Ok(());
         }
-        // A transaction, so that a connection that breaks in the middle can't leave a route without its TTL.
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
+        let mut call = WRITE.single().prepare_invoke();
+        call.arg(pod.as_str());
         for change in changes {
             match change {
-                RouteChange::Add { route, ttl } => {
-                    let key = keys::route(route);
-                    pipeline.cmd("SADD").arg(&key).arg(pod.as_str()).ignore();
-                    pipeline.cmd("PEXPIRE").arg(&key).arg(milliseconds(*ttl)).ignore();
-                }
-                RouteChange::Remove { route } => {
-                    pipeline.cmd("SREM").arg(keys::route(route)).arg(pod.as_str()).ignore();
-                }
-            }
+                RouteChange::Add { route, ttl } => call.key(keys::route(route)).arg(milliseconds(*ttl)),
+                RouteChange::Remove { route } => call.key(keys::route(route)).arg(0),
+            };
         }
-        self.writer.write(&pipeline).await
+        self.writer.write(&call).await
     }
 
     async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
@@ -225,9 +239,9 @@ impl Writer {
         Self { connector, slot: Mutex::default(), metrics }
     }
 
-    async fn write(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
+    async fn write(&self, call: &ScriptInvocation<'_>) -> Result<(), StoreError> {
         let (started, within) = (Instant::now(), self.connector.timeout());
-        let written = match timeout(within, self.write_or_retry(pipeline)).await {
+        let written = match timeout(within, self.write_or_retry(call)).await {
             Ok(written) => written.map_err(|error| store_error(&error)),
             Err(_) => Err(no_answer(within)),
         };
@@ -236,20 +250,20 @@ impl Writer {
     }
 
     /// A connection that broke while nobody used it is no reason to fail: the batch is written again, on a new one.
-    async fn write_or_retry(&self, pipeline: &Pipeline) -> RedisResult<()> {
+    async fn write_or_retry(&self, call: &ScriptInvocation<'_>) -> RedisResult<()> {
         if let Some(connection) = self.take() {
-            match self.write_on(connection, pipeline).await {
+            match self.write_on(connection, call).await {
                 Err(error) if error.is_connection_dropped() => {}
                 outcome => return outcome,
             }
         }
         let connection = self.reconnect().await?;
-        self.write_on(connection, pipeline).await
+        self.write_on(connection, call).await
     }
 
     /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with this frame.
-    async fn write_on(&self, mut connection: MultiplexedConnection, pipeline: &Pipeline) -> RedisResult<()> {
-        pipeline.exec_async(&mut connection).await?;
+    async fn write_on(&self, mut connection: MultiplexedConnection, call: &ScriptInvocation<'_>) -> RedisResult<()> {
+        call.invoke_async::<()>(&mut connection).await?;
         self.lock().connection = Some(connection);
         Ok(())
     }

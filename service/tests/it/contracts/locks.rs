@@ -33,6 +33,7 @@ on_both! {
     renewing_extends_the_life_of_a_lock,
     renewing_restores_a_missing_lock_and_its_chat,
     a_batch_is_renewed_in_order,
+    chats_of_a_batch_are_kept_each_with_its_lock,
     releasing_a_batch_takes_only_what_is_ours,
     an_old_pods_bare_value_is_an_owner_without_connection,
     empty_batches_are_fine,
@@ -198,6 +199,19 @@ async fn a_batch_is_renewed_in_order(fleet: Fleet) {
     let batch = [("kept", "a/1"), ("gone", "a/2"), ("taken", "a/3")].map(|(key, value)| renewal(user(key), owner(value), None));
     assert_eq!(a.locks.renew(&batch).await.unwrap(), [Renewal::Renewed, Renewal::Restored, Renewal::Lost(owner("b/9"))]);
     assert_eq!(holder(&a, &user("gone")).await, Some(owner("a/2")));
+}
+
+async fn chats_of_a_batch_are_kept_each_with_its_lock(fleet: Fleet) {
+    let a = fleet.pod("a");
+    let batch = [("one", Some("c1")), ("none", None), ("taken", Some("c3")), ("four", Some("c4"))];
+    a.locks.acquire(&user("taken"), &owner("b/9"), LONG).await.unwrap();
+    let renewals = batch.map(|(key, selected)| renewal(user(key), owner("a/1"), selected.map(chat)));
+    a.locks.renew(&renewals).await.unwrap();
+    for (key, selected) in batch {
+        let holder = owner(if key == "taken" { "b/9" } else { "a/1" });
+        let kept = a.locks.acquire(&user(key), &holder, LONG).await.unwrap();
+        assert_eq!(kept, acquired(selected.filter(|_| key != "taken").map(chat)), "{key}");
+    }
 }
 
 async fn releasing_a_batch_takes_only_what_is_ours(fleet: Fleet) {

@@ -24,7 +24,7 @@ use super::redis::tasks;
 /// without an answer to what it sent before: it belongs to the same flight.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// The commands of one round trip, each by its name and what follows it: `SADD route:acme:a1:chats`.
+/// The commands of one round trip, each by its name and what follows it (a script, by all its keys): `SMEMBERS route:acme:a1:chats`.
 pub(crate) type Flight = Vec<String>;
 
 /// The proxy; it ends with this value.
@@ -129,7 +129,10 @@ fn commands(mut sent: &[u8]) -> Option<Flight> {
     let mut commands = Vec::new();
     while !sent.is_empty() {
         let words: Vec<String> = (0..count(&mut sent, '*')?).map(|_| word(&mut sent)).collect::<Option<_>>()?;
-        let shown = if words[0] == "EVALSHA" { vec![&words[0], &words[3]] } else { words.iter().take(2).collect() };
+        let shown = match words[0].as_str() {
+            "EVALSHA" => std::iter::once(&words[0]).chain(words[3..].iter().take(words[2].parse().unwrap())).collect(),
+            _ => words.iter().take(2).collect::<Vec<_>>(),
+        };
         commands.push(shown.into_iter().map(String::as_str).collect::<Vec<_>>().join(" "));
     }
     Some(commands)
