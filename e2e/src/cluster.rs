@@ -17,7 +17,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor,
 use tokio::time::Instant;
 
 use crate::{
-    docker::{self, LABEL, Network, docker},
+    docker::{self, LABEL, Network, docker, publish_nothing},
     pod::{GRPC_PORT, Pod, SharedIp, Surroundings},
     proxy::{Lookup, Proxy},
     wait,
@@ -120,7 +120,10 @@ async fn server(
     started: WaitFor,
 ) -> Result<ContainerAsync<GenericImage>> {
     let request = GenericImage::new(image.0, image.1).with_wait_for(started).with_container_name(name).with_network(network);
-    let request = request.with_label(LABEL, std::process::id().to_string()).with_cmd(command.iter().copied());
+    let request = request
+        .with_label(LABEL, std::process::id().to_string())
+        .with_cmd(command.iter().copied())
+        .with_host_config_modifier(publish_nothing);
     request.start().await.with_context(|| format!("{}:{} does not start: has e2e/images/ensure.sh been run?", image.0, image.1))
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
 use crate::{
-    docker::{self, LABEL, docker},
+    docker::{self, LABEL, docker, publish_nothing},
     http,
     ledger::Who,
     proxy::Proxy,
@@ -72,6 +72,7 @@ impl Pod {
             .with_label(LABEL, std::process::id().to_string())
             .with_readonly_rootfs(true)
             .with_cap_drop("ALL")
+            .with_host_config_modifier(publish_nothing)
             .with_env_var("DAISI_WS_SERVER_POD_ID", id)
             .with_env_var("DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS", from_peers.address.to_string())
             .with_env_var("DAISI_WS_NATS_URL", &around.nats_url)
