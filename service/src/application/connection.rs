@@ -9,7 +9,7 @@ mod writing;
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -43,6 +43,8 @@ use crate::{
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// A socket that has not taken what it was given for this long counts as taking no bytes.
 const STALL_AFTER: Duration = Duration::from_millis(500);
+/// Moments within an interval at which pings are sent.
+const BEATS: u32 = 100;
 
 impl Admission {
     /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended. `read` is what was read behind
@@ -126,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let config = connector.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
         // Sockets that came together (after a failover) must not all be pinged together for ever.
-        let ping_at = now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0));
+        let ping_at = at_a_beat(now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0)), app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
         let mut connection = Self {
             socket: WebSocket::new(stream, read, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
@@ -280,7 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             None => {}
         }
         if now >= self.ping_at {
-            self.ping_at = now + self.config.app.ping_interval;
+            let interval = self.config.app.ping_interval;
+            self.ping_at = at_a_beat((self.ping_at + interval).max(now), interval);
             // To who takes no bytes, a ping says nothing.
             if self.socket.is_flushed() {
                 self.socket.queue(encode::ping());
@@ -345,6 +348,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 }
 
+/// The first of the moments common to all sockets that is not before `at`. They are a hundredth of the interval apart: pings that are due together wake their
+/// thread once instead of once each, which is most of what idle sockets cost.
+fn at_a_beat(at: Instant, interval: Duration) -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let beat = (interval / BEATS).as_nanos().max(1);
+    let past = at.saturating_duration_since(*START).as_nanos() % beat;
+    let rest = if past == 0 { 0 } else { beat - past };
+    at + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
+}
+
 /// What an error of the socket means.
 fn reason_of(error: &SocketError) -> CloseReason {
     match error {
@@ -352,5 +365,25 @@ fn reason_of(error: &SocketError) -> CloseReason {
         SocketError::Protocol(ProtocolError::Violation(_)) => CloseReason::ProtocolError,
         SocketError::Protocol(ProtocolError::Invalid) => CloseReason::InvalidData,
         SocketError::Lost(_) => CloseReason::ConnectionLost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_of_many_sockets_fall_on_few_moments_none_of_them_early_or_much_late() {
+        let (interval, now) = (Duration::from_secs(20), Instant::now());
+        let beat = interval / BEATS;
+        let mut moments = std::collections::BTreeSet::new();
+        for n in 0..10_000 {
+            let due = now + Duration::from_millis(n);
+            let at = at_a_beat(due, interval);
+            assert!(at >= due && at < due + beat);
+            assert_eq!(at_a_beat(at, interval), at, "a moment is its own");
+            moments.insert(at);
+        }
+        assert!((50..=51).contains(&moments.len()), "{} moments", moments.len());
     }
 }
