@@ -26,6 +26,9 @@ use crate::{
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
 const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
 
+/// Routes in one script, which keeps everybody else waiting while it runs: some two milliseconds.
+const MAX_WRITE: usize = 1000;
+
 /// Keys: routes. Arguments: the pod, then for each route its TTL in ms, or 0 to take the pod off it.
 ///
 /// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a refresh of a thousand routes
@@ -91,18 +94,18 @@ struct Record {
 #[async_trait]
 impl Routes for RedisStore {
     async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
-        if changes.is_empty() {
-            return Ok(());
+        for batch in changes.chunks(MAX_WRITE) {
+            let mut call = WRITE.single().prepare_invoke();
+            call.arg(pod.as_str());
+            for change in batch {
+                match change {
+                    RouteChange::Add { route, ttl } => call.key(keys::route(route)).arg(milliseconds(*ttl)),
+                    RouteChange::Remove { route } => call.key(keys::route(route)).arg(0),
+                };
+            }
+            self.writer.write(&call).await?;
         }
-        let mut call = WRITE.single().prepare_invoke();
-        call.arg(pod.as_str());
-        for change in changes {
-            match change {
-                RouteChange::Add { route, ttl } => call.key(keys::route(route)).arg(milliseconds(*ttl)),
-                RouteChange::Remove { route } => call.key(keys::route(route)).arg(0),
-            };
-        }
-        self.writer.write(&call).await
+        Ok(())
     }
 
     async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
