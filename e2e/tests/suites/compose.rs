@@ -46,7 +46,7 @@ impl Environment {
         let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, prometheus, alertmanager] = held.map(|held| held.local_addr().unwrap().port());
         // No label of the harness: compose has its own.
-        let project = format!("{}-{}", LABEL.split('.').next().unwrap(), std::process::id());
+        let project = format!("{}-{}-{port}", LABEL.split('.').next().unwrap(), std::process::id());
         let environment = Self { project, files: files.to_vec(), port, prometheus, alertmanager };
         environment.run(&["up", "-d", "--wait"]);
         environment

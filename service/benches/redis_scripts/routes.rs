@@ -33,7 +33,7 @@ pub(crate) fn bench(criterion: &mut Criterion, Bench { runtime, store }: &Bench)
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::new("look up", count), |bencher| {
             bencher.iter(|| {
-                let found = runtime.block_on(store.lookup(&routes)).unwrap();
+                let found = runtime.block_on(store.lookup(&PodId::parse("bench-asks").unwrap(), &routes)).unwrap();
                 assert_eq!(found.pods.len(), count);
             });
         });

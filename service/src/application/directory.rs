@@ -189,7 +189,7 @@ impl Directory {
         let answer = if rests {
             Err(StoreError::Unavailable("resting after a failed look-up".into()))
         } else {
-            let answer = routes.lookup(keys).await;
+            let answer = routes.lookup(&self.me, keys).await;
             self.write().store_rests_until = answer.is_err().then(|| Instant::now() + STORE_REST);
             answer
         };

@@ -115,7 +115,7 @@ pub struct Epoch(pub String);
 pub struct Lookup {
     /// The epoch as read in the same round trip; `None` if missing.
     pub epoch: Option<Epoch>,
-    /// For each route asked, in order: the pods with sockets on it.
+    /// For each route asked, in order: the pods with sockets on it, but for the one that asks.
     pub pods: Vec<Vec<PodId>>,
 }
 
@@ -144,8 +144,8 @@ pub trait Routes: Send + Sync {
     /// be called concurrently with itself. All or an error; after an error each change may or may not have happened.
     async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError>;
 
-    /// Looks all routes and the epoch up in one round trip. A route whose change was confirmed before is seen.
-    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
+    /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was confirmed before is seen.
+    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
 
     /// Takes a pod without a liveness key out of the given routes; if the key is there at that moment, nothing is changed.
     async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError>;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redis::{RedisError, RedisResult, ScriptInvocation, Value, aio::MultiplexedConnection, from_redis_value};
+use redis::{RedisError, RedisResult, ScriptInvocation, aio::MultiplexedConnection};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
@@ -47,6 +47,19 @@ static WRITE: LazyLock<Lua> = LazyLock::new(|| {
            if type(done) == 'table' then failed = done end\n\
          end\n\
          return failed or #KEYS",
+    )
+});
+
+/// Keys: epoch, then routes. Arguments: the pod that asks. Answers with the epoch, and the numbers and pods of those routes that have any but the asker: most
+/// have none, as an event nearly always has its sockets on one pod, and what is not in the answer need not be read.
+static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "local others = {}\n\
+         for i = 2, #KEYS do\n\
+           local pods = redis.call('SMEMBERS', KEYS[i])\n\
+           if pods[2] or (pods[1] and pods[1] ~= ARGV[1]) then others[#others + 1] = {i - 1, pods} end\n\
+         end\n\
+         return {redis.call('GET', KEYS[1]), others}",
     )
 });
 
@@ -108,24 +121,20 @@ impl Routes for RedisStore {
         Ok(())
     }
 
-    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(keys::EPOCH);
+    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        let mut call = LOOK_UP.single().key(keys::EPOCH);
         for route in routes {
-            pipeline.cmd("SMEMBERS").arg(keys::route(route));
+            call.key(keys::route(route));
         }
-        let pipeline = &pipeline;
-        let replies: Vec<Value> = self
-            .commands
-            .run("look_up_routes", |mut connection| async move { pipeline.query_async(&mut connection).await })
-            .await?;
-        let mut replies = replies.into_iter();
-        let epoch: Option<String> = from_redis_value(replies.next().unwrap_or(Value::Nil)).map_err(malformed)?;
-        let pods = replies
-            .map(|reply| from_redis_value(reply).map(|members: Vec<_>| pod_ids(&members)).map_err(malformed))
-            .collect::<Result<Vec<_>, _>>()?;
-        if pods.len() != routes.len() {
-            return Err(malformed("fewer answers than routes"));
+        call.arg(me.as_str());
+        let call = &call;
+        let (epoch, others): (Option<String>, Vec<(usize, Vec<Vec<u8>>)>) =
+            self.commands.run("look_up_routes", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let mut pods = vec![Vec::new(); routes.len()];
+        for (number, mut members) in others {
+            members.retain(|member| member != me.as_str().as_bytes());
+            let place = number.checked_sub(1).and_then(|place| pods.get_mut(place));
+            *place.ok_or_else(|| malformed("a route that was not asked about"))? = pod_ids(&members);
         }
         Ok(Lookup { epoch: epoch.map(Epoch), pods })
     }

@@ -113,6 +113,11 @@ pub(super) fn pod(id: &str) -> PodId {
     PodId::parse(id).unwrap()
 }
 
+/// Asks for routes without having any.
+pub(super) fn nobody() -> PodId {
+    pod("nobody")
+}
+
 pub(super) fn record(id: &str) -> PodRecord {
     PodRecord { id: pod(id), address: format!("{id}.svc:50051"), started_at: Duration::from_millis(1_700_000_000_123) }
 }

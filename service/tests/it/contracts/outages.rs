@@ -12,7 +12,7 @@ use daisi_ws_service::{
 use tokio::time::Instant;
 
 use super::{
-    fleet::{Fleet, LONG, Pod, agent, chat, company, owner, pod, record, user},
+    fleet::{Fleet, LONG, Pod, agent, chat, company, nobody, owner, pod, record, user},
     on_both,
 };
 
@@ -45,6 +45,7 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
     let renewals = [LockRenewal { key: sari.clone(), owner: me.clone(), ttl: LONG, chat: None, chat_ttl: LONG }];
     let kill = Kill { key: sari.clone(), new_pod: id.clone(), connection: None, victim: None };
     let (routes, changes) = ([chats()], [RouteChange::Add { route: chats(), ttl: LONG }]);
+    let asker = nobody();
     let (acquire, replace, release, renew, save, apply, lookup, prune, announce, retire, publish, get, put) = tokio::join!(
         timed(a.locks.acquire(&sari, &me, LONG)),
         timed(a.locks.replace(&sari, &seen, &me, LONG)),
@@ -52,7 +53,7 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
         timed(a.locks.renew(&renewals)),
         timed(a.locks.save_chat(&sari, &one_chat, LONG)),
         timed(a.routes.apply(&id, &changes)),
-        timed(a.routes.lookup(&routes)),
+        timed(a.routes.lookup(&asker, &routes)),
         timed(a.routes.prune(&id, &routes)),
         timed(a.routes.announce(&me_record, LONG)),
         timed(a.routes.retire(&id, true)),
@@ -118,7 +119,7 @@ async fn route_changes_stay_in_order_over_a_freeze(fleet: Fleet) {
         fleet.thaw();
         a.routes.apply(&pod("a"), &[RouteChange::Add { route: chats(), ttl: LONG }]).await.unwrap();
         for _ in 0..20 {
-            assert_eq!(a.routes.lookup(&[chats()]).await.unwrap().pods, [[pod("a")]]);
+            assert_eq!(a.routes.lookup(&nobody(), &[chats()]).await.unwrap().pods, [[pod("a")]]);
         }
     }
 }

@@ -17,7 +17,7 @@ use daisi_ws_service::{
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
-use super::fleet::{LONG, admin, agent, chat, company, owner, pod, record, signal, user};
+use super::fleet::{LONG, admin, agent, chat, company, nobody, owner, pod, record, signal, user};
 use crate::support::{
     late_proxy::LateProxy,
     redis::{Options, RedisServer, tasks},
@@ -145,7 +145,7 @@ async fn members_and_records_that_cannot_be_read_are_skipped() {
     let (store, mut client) = (server.store(), server.client().await);
     let () = client.sadd("route:acme:desk:chats", &[&b"a"[..], b"b/c", b"", b"\xff"]).await.unwrap();
     let route = RouteKey::Chats { company: company(), agent: agent() };
-    assert_eq!(store.lookup(&[route]).await.unwrap().pods, [[pod("a")]]);
+    assert_eq!(store.lookup(&nobody(), &[route]).await.unwrap().pods, [[pod("a")]]);
 
     let () = client.sadd("pods", &["x y", "odd", "dead"]).await.unwrap();
     let () = client.set("pod:odd", "not json").await.unwrap();
@@ -305,6 +305,6 @@ async fn a_late_route_change_does_not_undo_a_confirmed_one() {
     proxy.deliver(1).await;
     // The server takes what arrived before the first of these no later than between it and the next.
     for _ in 0..3 {
-        assert_eq!(reader.lookup(std::slice::from_ref(&chats)).await.unwrap().pods, [[pod("a")]]);
+        assert_eq!(reader.lookup(&nobody(), std::slice::from_ref(&chats)).await.unwrap().pods, [[pod("a")]]);
     }
 }

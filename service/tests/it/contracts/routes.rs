@@ -11,7 +11,7 @@ use daisi_ws_service::{
 };
 
 use super::{
-    fleet::{Fleet, LONG, Pod, SHORT, agent, chat, company, pod, record},
+    fleet::{Fleet, LONG, Pod, SHORT, agent, chat, company, nobody, pod, record},
     on_both,
 };
 use crate::support::wait;
@@ -19,6 +19,7 @@ use crate::support::wait;
 on_both! {
     a_confirmed_route_is_seen_by_every_pod,
     routes_are_sets_of_pods,
+    who_asks_is_not_told_of_itself,
     every_kind_of_route_is_its_own,
     changes_apply_in_order,
     a_route_runs_out_unless_renewed,
@@ -53,8 +54,9 @@ fn add(route: RouteKey, ttl: Duration) -> RouteChange {
     RouteChange::Add { route, ttl }
 }
 
+/// All pods on a route, the asker too.
 async fn pods_on(asker: &Pod, route: RouteKey) -> Vec<PodId> {
-    let mut pods = asker.routes.lookup(&[route]).await.unwrap().pods.remove(0);
+    let mut pods = asker.routes.lookup(&nobody(), &[route]).await.unwrap().pods.remove(0);
     pods.sort();
     pods
 }
@@ -76,6 +78,15 @@ async fn routes_are_sets_of_pods(fleet: Fleet) {
     assert_eq!(pods_on(&a, messages("c1")).await, [pod("b")]);
 }
 
+async fn who_asks_is_not_told_of_itself(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    a.routes.apply(&pod("a"), &[add(chats(), LONG), add(messages("mine"), LONG)]).await.unwrap();
+    b.routes.apply(&pod("b"), &[add(chats(), LONG), add(messages("theirs"), LONG)]).await.unwrap();
+    let asked = [messages("mine"), chats(), messages("nobody's"), messages("theirs"), messages("mine")];
+    let seen = a.routes.lookup(&pod("a"), &asked).await.unwrap().pods;
+    assert_eq!(seen, [vec![], vec![pod("b")], vec![], vec![pod("b")], vec![]]);
+}
+
 async fn every_kind_of_route_is_its_own(fleet: Fleet) {
     let a = fleet.pod("a");
     let everything = RouteKey::Agents { company: Scope::Any, agent: Scope::Any };
@@ -91,7 +102,7 @@ async fn every_kind_of_route_is_its_own(fleet: Fleet) {
     for (index, route) in all.iter().enumerate() {
         a.routes.apply(&pod(&format!("pod-{index}")), &[add(route.clone(), LONG)]).await.unwrap();
     }
-    let seen = a.routes.lookup(&all).await.unwrap().pods;
+    let seen = a.routes.lookup(&nobody(), &all).await.unwrap().pods;
     let expected: Vec<Vec<PodId>> = (0..all.len()).map(|index| vec![pod(&format!("pod-{index}"))]).collect();
     assert_eq!(seen, expected, "in the order asked");
 }
@@ -140,7 +151,7 @@ async fn prune_leaves_a_pod_whose_liveness_key_is_back(fleet: Fleet) {
 
 async fn the_first_announcement_makes_the_epoch(fleet: Fleet) {
     let a = fleet.pod("a");
-    assert_eq!(a.routes.lookup(&[]).await.unwrap().epoch, None);
+    assert_eq!(a.routes.lookup(&nobody(), &[]).await.unwrap().epoch, None);
     let first = a.routes.announce(&record("a"), LONG).await.unwrap();
     assert!(!first.was_present);
     assert!(!first.epoch.0.is_empty());
@@ -157,7 +168,7 @@ async fn a_later_announcement_keeps_the_epoch(fleet: Fleet) {
 async fn a_look_up_carries_the_epoch(fleet: Fleet) {
     let a = fleet.pod("a");
     let epoch = a.routes.announce(&record("a"), LONG).await.unwrap().epoch;
-    assert_eq!(a.routes.lookup(&[chats()]).await.unwrap().epoch, Some(epoch));
+    assert_eq!(a.routes.lookup(&nobody(), &[chats()]).await.unwrap().epoch, Some(epoch));
 }
 
 async fn the_epoch_is_missing_after_a_flush_until_somebody_announces(mut fleet: Fleet) {
@@ -166,7 +177,7 @@ async fn the_epoch_is_missing_after_a_flush_until_somebody_announces(mut fleet: 
     a.routes.apply(&pod("a"), &[add(chats(), LONG)]).await.unwrap();
     fleet.start_again_empty().await;
 
-    let seen = a.routes.lookup(&[chats()]).await.unwrap();
+    let seen = a.routes.lookup(&nobody(), &[chats()]).await.unwrap();
     assert_eq!((seen.epoch, &seen.pods[0][..]), (None, &[][..]));
     let again = a.routes.announce(&record("a"), LONG).await.unwrap();
     assert_ne!(again.epoch, before);
@@ -268,5 +279,5 @@ async fn a_change_of_nothing_and_a_look_up_of_nothing_are_fine(fleet: Fleet) {
     let a = fleet.pod("a");
     a.routes.apply(&pod("a"), &[]).await.unwrap();
     a.routes.prune(&pod("b"), &[]).await.unwrap();
-    assert!(a.routes.lookup(&[]).await.unwrap().pods.is_empty());
+    assert!(a.routes.lookup(&nobody(), &[]).await.unwrap().pods.is_empty());
 }

@@ -116,7 +116,8 @@ async fn fault_pod_killed_others_lose_nothing_and_nothing_stays_unsettled() {
     }
     fleet.all_settled().await;
     // Its routes are gone too: nobody is sent events that have nowhere to go.
-    let lookup = fleet.store.handle(PodId::parse("x").unwrap()).lookup(&[user("acme", "a1", "u").base_route()]).await;
+    let x = PodId::parse("x").unwrap();
+    let lookup = fleet.store.handle(x.clone()).lookup(&x, &[user("acme", "a1", "u").base_route()]).await;
     assert!(!lookup.unwrap().pods[0].contains(&fleet.pods[1].id));
 }
 
@@ -246,8 +247,8 @@ async fn g8_fault_sigterm_sessions_elsewhere_lose_nothing_and_nothing_is_left_be
     let started = Instant::now();
     let _back = fleet.connect(0, user("acme", "a1", "user-1")).await.unwrap();
     assert!(started.elapsed() < Duration::from_millis(10));
-    let store = fleet.store.handle(PodId::parse("x").unwrap());
-    let lookup = store.lookup(&[user("acme", "a1", "u").base_route()]).await.unwrap();
+    let x = PodId::parse("x").unwrap();
+    let lookup = fleet.store.handle(x.clone()).lookup(&x, &[user("acme", "a1", "u").base_route()]).await.unwrap();
     assert!(!lookup.pods[0].contains(&fleet.pods[1].id));
     assert!(fleet.pods[0].pod.directory().peers().iter().all(|peer| peer.id != fleet.pods[1].id));
 }
@@ -273,7 +274,8 @@ async fn g8_a_drain_spreads_its_goodbyes_and_refuses_newcomers() {
     let spread = *times.iter().max().unwrap() - *times.iter().min().unwrap();
     assert!(spread >= Duration::from_secs(1), "{spread:?}");
     assert!(started.elapsed() < Duration::from_secs(30));
-    assert_eq!(fleet.store.handle(PodId::parse("x").unwrap()).lookup(&[]).await.unwrap().pods.len(), 0);
+    let x = PodId::parse("x").unwrap();
+    assert_eq!(fleet.store.handle(x.clone()).lookup(&x, &[]).await.unwrap().pods.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

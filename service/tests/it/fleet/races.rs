@@ -35,8 +35,8 @@ impl Routes for GatedRoutes {
         let _pass = self.gate.acquire().await.expect("never closed");
         self.inner.apply(pod, changes).await
     }
-    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
-        self.inner.lookup(routes).await
+    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        self.inner.lookup(me, routes).await
     }
     async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
         self.inner.prune(dead, routes).await

@@ -24,9 +24,12 @@ impl Routes for StoreHandle {
         .await
     }
 
-    async fn lookup(&self, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
         self.run(|state| {
-            let pods = |route| state.tables.routes.get(route).map(|pods| pods.iter().cloned().collect()).unwrap_or_default();
+            let pods = |route| {
+                let on_route = state.tables.routes.get(route).into_iter().flatten();
+                on_route.filter(|pod| *pod != me).cloned().collect()
+            };
             Lookup { epoch: state.tables.epoch.clone(), pods: routes.iter().map(pods).collect() }
         })
         .await
