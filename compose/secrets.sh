@@ -6,6 +6,9 @@ folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/secrets
 mkdir -p "$folder"
 chmod 755 "$folder"
 umask 022
+# One at a time: environments that are started together would make the same files.
+exec 9>"$folder/.lock"
+! command -v flock >/dev/null || flock 9
 # The containers' users are not this one, and plain Compose mounts secrets as they are: the files are readable, their folder is this user's business.
 
 # secret NAME BYTES: so many random bytes, as hex, without an end of line.
