@@ -33,7 +33,9 @@ async fn behind_a_proxy(cluster: &Cluster, pod: usize) -> Proxy {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn slow_client() {
-    let verdict = measured((60, "A client takes no bytes, then reads on"), Options::pods(3), async |cluster, load| {
+    // It is about what is dropped, not about when the socket is given up.
+    let options = Options::pods(3).with("DAISI_WS_APP_WRITE_TIMEOUT_SECONDS", "300");
+    let verdict = measured((60, "A client takes no bytes, then reads on"), options, async |cluster, load| {
         let token = cluster.pods[0].token(&who("slow")).await?;
         let mut socket = client::open(cluster.pods[0].http()?, &who("slow"), &token).await?;
         let ready = socket.next().await.unwrap()?;

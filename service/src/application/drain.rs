@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{hub::Hub, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
 use crate::domain::{close::CloseReason, ids::PodId};
@@ -29,6 +30,10 @@ pub struct Drain {
     pub routes: Arc<dyn Routes>,
     /// This pod.
     pub me: PodId,
+    /// Cancelled when the pod is about to be taken out of the members: it must not be announced any more.
+    pub leaving: CancellationToken,
+    /// Cancelled once nothing announces it.
+    pub unannounced: CancellationToken,
 }
 
 impl Drain {
@@ -60,6 +65,8 @@ impl Drain {
         let leave = async {
             self.releaser.flush().await;
             let routes_gone = self.writer.confirm(&[]).await;
+            self.leaving.cancel();
+            self.unannounced.cancelled().await;
             let left = self.routes.retire(&self.me, false).await;
             routes_gone.and(left)
         };

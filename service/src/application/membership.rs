@@ -10,12 +10,13 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     directory::Directory,
     forward::Forwarder,
     hub::Hub,
-    ports::{Announcement, Peers, Routes},
+    ports::{Announcement, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
     route_writer::RouteWriter,
 };
@@ -73,19 +74,27 @@ struct Memory {
 }
 
 impl Membership {
-    /// Announces this pod, several times within the life of its key, until cancelled.
-    pub async fn run(&self) {
+    /// Announces this pod, several times within the life of its key, until it leaves. No announcement is under way when this has returned: one that is
+    /// overtaken by the pod's retirement would make it a member again.
+    pub async fn run(&self, leaving: &CancellationToken) {
         let period = self.ttl / ANNOUNCEMENTS_PER_TTL;
         let mut memory = Memory::default();
-        loop {
+        while !leaving.is_cancelled() {
             let started = Instant::now();
-            let trusted = self.round(&mut memory).await;
+            let stood_still = memory.ran_at.is_some_and(|at| at.elapsed() > self.ttl);
+            let announced = self.routes.announce(&self.me, self.ttl).await;
+            let trusted = tokio::select! {
+                biased;
+                () = leaving.cancelled() => return,
+                trusted = self.round(announced, stood_still, &mut memory) => trusted,
+            };
             if trusted && !memory.joined {
                 memory.joined = true;
                 self.joined.send_replace(true);
             }
             let next = started + period;
             tokio::select! {
+                () = leaving.cancelled() => {}
                 () = tokio::time::sleep_until(next) => {}
                 // At most ten announcements a second, whatever the doubts.
                 () = async { tokio::time::sleep(period / 10).await; self.directory.doubts().await } => {}
@@ -93,10 +102,9 @@ impl Membership {
         }
     }
 
-    /// One announcement and what follows from it. True once this pod may take events.
-    async fn round(&self, memory: &mut Memory) -> bool {
-        let stood_still = memory.ran_at.is_some_and(|at| at.elapsed() > self.ttl);
-        let trusted = match self.routes.announce(&self.me, self.ttl).await {
+    /// What follows from an announcement. True once this pod may take events.
+    async fn round(&self, announced: Result<Announcement, StoreError>, stood_still: bool, memory: &mut Memory) -> bool {
+        let trusted = match announced {
             Ok(announcement) => self.follow_up(&announcement, memory, stood_still).await,
             Err(error) => {
                 if !std::mem::replace(&mut memory.store_was_away, true) {

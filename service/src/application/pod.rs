@@ -120,7 +120,10 @@ impl Pod {
             writer: Arc::clone(&parts.writer),
             routes: Arc::clone(&backends.routes),
             me: me.id.clone(),
+            leaving: CancellationToken::new(),
+            unannounced: CancellationToken::new(),
         };
+        let (leaving, unannounced) = (drain.leaving.clone(), drain.unannounced.clone());
         let pod = Self {
             connector: Arc::new(parts.connector(me, backends, &config, tasks)),
             delivery: parts.delivery.clone(),
@@ -135,8 +138,11 @@ impl Pod {
         };
         parts.spawn(me, config, backends, tasks, metrics);
         tasks.supervise("membership", move || {
-            let membership = membership.clone();
-            async move { membership.run().await }
+            let (membership, leaving, unannounced) = (membership.clone(), leaving.clone(), unannounced.clone());
+            async move {
+                membership.run(&leaving).await;
+                unannounced.cancel();
+            }
         });
         pod.spawn_dispatch(settled_queue, tasks);
         pod

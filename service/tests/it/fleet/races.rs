@@ -1,6 +1,6 @@
 //! The decisions that close races: each test fails when its decision is taken away.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_service::{
@@ -23,10 +23,11 @@ use crate::support::fleet::{Fleet, Wrap, key, user};
 
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Lets route writes pass only while its gate is open.
+/// Lets route writes, and announcements, pass only while their gates are open.
 struct GatedRoutes {
     inner: Arc<dyn Routes>,
     gate: Arc<Semaphore>,
+    announcements: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -42,6 +43,7 @@ impl Routes for GatedRoutes {
         self.inner.prune(dead, routes).await
     }
     async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+        let _pass = self.announcements.acquire().await.expect("never closed");
         self.inner.announce(me, ttl).await
     }
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
@@ -49,14 +51,41 @@ impl Routes for GatedRoutes {
     }
 }
 
-async fn fleet_with_gate() -> (Fleet, usize, Arc<Semaphore>) {
+async fn fleet_with_gates() -> (Fleet, usize, Arc<Semaphore>, Arc<Semaphore>) {
     let mut fleet = Fleet::start(1).await;
-    let gate = Arc::new(Semaphore::new(1));
-    let at_gate = Arc::clone(&gate);
-    let gated = move |inner| Arc::new(GatedRoutes { inner, gate: Arc::clone(&at_gate) }) as Arc<dyn Routes>;
+    let (gate, announcements) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+    let (at_gate, announced) = (Arc::clone(&gate), Arc::clone(&announcements));
+    let gated = move |inner| {
+        let (gate, announcements) = (Arc::clone(&at_gate), Arc::clone(&announced));
+        Arc::new(GatedRoutes { inner, gate, announcements }) as Arc<dyn Routes>
+    };
     let pod = fleet.add_pod(Some(Wrap { locks: None, routes: Some(Box::new(gated)) })).await;
     fleet.settle().await;
+    (fleet, pod, gate, announcements)
+}
+
+async fn fleet_with_gate() -> (Fleet, usize, Arc<Semaphore>) {
+    let (fleet, pod, gate, _) = fleet_with_gates().await;
     (fleet, pod, gate)
+}
+
+#[tokio::test(start_paused = true)]
+async fn retirement_a_pod_that_has_left_is_not_made_a_member_again_by_an_announcement_under_way() {
+    let (fleet, gated, _, announcements) = fleet_with_gates().await;
+    let held = announcements.acquire().await.unwrap();
+    // By now the next announcement waits at the gate.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let opener = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(held);
+    };
+    tokio::join!(fleet.pods[gated].pod.drain(Duration::from_secs(30)), opener);
+    // Long enough for another announcement, and not for a liveness key to lapse.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let x = PodRecord { id: PodId::parse("x").unwrap(), address: "x:1".to_owned(), started_at: Duration::ZERO };
+    let seen = fleet.store.handle(x.id.clone()).announce(&x, Duration::from_secs(5)).await.unwrap();
+    let members: BTreeSet<&PodId> = seen.pods.iter().map(|pod| &pod.id).chain(&seen.lapsed).collect();
+    assert_eq!(members, BTreeSet::from([&fleet.pods[0].id, &x.id]));
 }
 
 #[tokio::test(start_paused = true)]
