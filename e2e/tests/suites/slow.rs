@@ -46,15 +46,24 @@ async fn slow_client() {
         for _ in 0..EVENTS {
             owed.insert(load.publisher.store_padded(&subject, SIZE).await.seq);
         }
-        // It reads on, slowly or fast: what it gets and what the gaps cover is all there was.
+        // It reads on, slowly or fast: what it gets and what the gaps cover is all there was. Pods are not in step, so the last event may come before others.
         let (mut got, mut gaps) = (BTreeSet::new(), Vec::new());
-        while got.last() != owed.last() && gaps.last().is_none_or(|(_, last)| Some(last) != owed.last()) {
-            match timeout(SOON, socket.next()).await? {
+        let mut missing = owed.clone();
+        while !missing.is_empty() {
+            let Ok(message) = timeout(SOON, socket.next()).await else {
+                panic!("{} events silently lost; gaps {gaps:?}", missing.len())
+            };
+            match message {
                 Some(Ok(Message::Text(text))) => match Seen::read(&text) {
-                    Seen::Event { seq, .. } => assert!(got.insert(seq), "{seq} came twice"),
+                    Seen::Event { seq, .. } => {
+                        assert!(got.insert(seq), "{seq} came twice");
+                        missing.remove(&seq);
+                    }
                     Seen::Gap { range, reason } => {
                         assert_eq!(reason, "slow_client");
-                        gaps.push(range.expect("the pod knows what it dropped"));
+                        let (first, last) = range.expect("the pod knows what it dropped");
+                        missing.retain(|seq| !(first..=last).contains(seq));
+                        gaps.push((first, last));
                     }
                     other => panic!("{other:?}"),
                 },
@@ -63,9 +72,6 @@ async fn slow_client() {
             }
         }
         assert!(!gaps.is_empty(), "nothing was dropped: the test is too small");
-        let silent =
-            owed.iter().filter(|seq| !got.contains(seq) && !gaps.iter().any(|(first, last)| (first..=last).contains(seq)));
-        assert_eq!(silent.count(), 0, "silently lost; gaps {gaps:?}");
         assert!(got.is_subset(&owed));
         Ok(until_now(began, false))
     })

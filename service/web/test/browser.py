@@ -126,7 +126,7 @@ class Browser:
 
     def call(self, path, body=None, method=None):
         try:
-            return http(f"{self.session}/{path}", body, method)["value"]
+            return http(f"{self.session}/{path}".rstrip("/"), body, method)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}: {error.read().decode()[:800]}") from None
 
