@@ -27,8 +27,9 @@ use crate::{
     domain::event::StreamId,
 };
 
-/// How long the server keeps a request that it can't fill. Long: an idle pod should ask rarely.
-const EXPIRES: Duration = Duration::from_secs(30);
+/// How long the server keeps a request that it can't fill. Shorter than the ack wait: a pod that stands still is handed events for as long as its request
+/// lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
+const EXPIRES: Duration = Duration::from_secs(5);
 /// How often the server says that it still has our request.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Nothing heard for this long while a request is out: the server, the consumer or the request is gone. Two heartbeats may be late.
