@@ -27,8 +27,8 @@ use crate::{
     domain::event::StreamId,
 };
 
-/// How long the server keeps a request that it can't fill. Shorter than the ack wait: a pod that stands still is handed events for as long as its request
-/// lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
+/// How long the server keeps a request that it can't fill. Shorter than the ack wait that consumers have by default: a pod that stands still is handed events
+/// for as long as its request lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
 const EXPIRES: Duration = Duration::from_secs(5);
 /// How often the server says that it still has our request.
 const HEARTBEAT: Duration = Duration::from_secs(1);
