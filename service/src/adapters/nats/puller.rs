@@ -27,8 +27,8 @@ use crate::{
     domain::event::StreamId,
 };
 
-/// How long the server keeps a request that it can't fill. Shorter than the ack wait that consumers have by default: a pod that stands still is handed events
-/// for as long as its request lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
+/// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed
+/// events for as long as its request lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
 const EXPIRES: Duration = Duration::from_secs(5);
 /// How often the server says that it still has our request.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ impl<'a> Puller<'a> {
         }
         // A single event must fit, or it would be refused for ever.
         let max_bytes = MAX_BYTES.max(self.shared.client.max_payload().saturating_mul(2)).min(binding.max_bytes);
-        let expires = EXPIRES.min(binding.max_expires);
+        let expires = EXPIRES.min(self.shared.buffer.limits().ack_wait / 2).min(binding.max_expires);
         let request = NextRequest { batch, max_bytes, expires, idle_heartbeat: HEARTBEAT.min(expires / 2) };
         let Ok(body) = serde_json::to_vec(&request) else { return };
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.shared.nats.stream_name, self.shared.nats.consumer_name);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer;
 use daisi_ws_service::{
-    adapters::nats::{NatsSource, NatsStartError, publish},
+    adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
     application::ports::EventSource as _,
+    config::Nats,
 };
 use tokio::time::Instant;
 
@@ -68,6 +69,55 @@ async fn what_nobody_pulls_goes_to_a_pod_that_does() {
     let event = pull(&busy, 1).await.remove(0);
     assert_eq!((event.seq, event.deliveries), (seq, 2));
     assert!(since.elapsed() < defaults.ack_wait * 9 / 10, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_pod_that_stands_still_is_handed_an_event_once() {
+    let (server, publisher, js) = world().await;
+    let mut defaults = DEFAULTS;
+    defaults.ack_wait = Duration::from_secs(4);
+    let frozen = FrozenPod::start(server.section(), defaults).await;
+    let since = Instant::now();
+    let seq = put(&publisher, SUBJECT).await;
+    until("the frozen pod has been sent the event", async || consumer_info(&js).await.num_ack_pending == 1).await;
+    // The ledger of the server: who still has a request out when the event comes back would be sent it again.
+    until("the frozen pod's request is over", async || consumer_info(&js).await.num_waiting == 0).await;
+    assert!(since.elapsed() < defaults.ack_wait, "{:?}", since.elapsed());
+
+    let well = NatsSource::connect(&server.section(), defaults, &tasks()).await.unwrap();
+    let event = pull(&well, 1).await.remove(0);
+    assert_eq!((event.seq, event.deliveries), (seq, 2));
+    frozen.thaw();
+}
+
+/// A pod that has asked for events and whose runtime stands still since, as a paused container does.
+struct FrozenPod {
+    thaw: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl FrozenPod {
+    async fn start(nats: Nats, defaults: ConsumerDefaults) -> Self {
+        let (asked, has_asked) = tokio::sync::oneshot::channel();
+        let (thaw, thawed) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let source = NatsSource::connect(&nats, defaults, &tasks()).await.unwrap();
+                assert!(tokio::time::timeout(Duration::from_millis(200), source.pull(10)).await.is_err());
+                asked.send(()).unwrap();
+                // Blocks the runtime's only thread, which is the point.
+                let _ = thawed.recv();
+            });
+        });
+        has_asked.await.unwrap();
+        Self { thaw, thread }
+    }
+
+    fn thaw(self) {
+        self.thaw.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
