@@ -38,7 +38,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 seq += 1;
                 event(CHATS, seq)
             };
-            let deliver = |event| assert_eq!(hub.deliver(&event, Path::Local), Delivered::To(sockets));
+            let deliver = |event| assert_eq!(hub.deliver([&event], Path::Local), [Delivered::To(sockets)]);
             bencher.iter_batched(next, deliver, BatchSize::NumIterations(BURST));
         });
     }

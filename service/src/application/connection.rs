@@ -10,13 +10,14 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, LazyLock},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::coop,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -120,6 +121,8 @@ struct Connection<S> {
     expires_at: Option<Instant>,
     /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
     timer: Pin<Box<Sleep>>,
+    /// Until when the timer need not be looked at, which is a visit to memory of its own, and whom it wakes then.
+    watched: Option<(Instant, Waker)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -142,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             ping_at,
             expires_at: app.close_on_token_expiry.then(|| now.checked_add(left)).flatten(),
             timer: Box::pin(sleep_until(ping_at)),
+            watched: None,
             config,
         };
         // A token may run out before the first ping is due.
@@ -167,11 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            self.on_timer()?;
-            let next = self.next_deadline();
-            self.timer.as_mut().reset(next);
-        }
+        self.poll_timer(cx)?;
         loop {
             if let Some(reason) = self.session.close_reason() {
                 return Err(reason);
@@ -179,11 +179,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if !self.poll_flush(cx)? {
                 return Ok(());
             }
-            self.take_waiting();
+            self.write_waiting(cx)?;
             if !self.poll_flush(cx)? || !(self.poll_selection(cx) || self.poll_message(cx)?) {
                 return Ok(());
             }
         }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        if let Some((until, waker)) = &self.watched
+            && Instant::now() < *until
+            && waker.will_wake(cx.waker())
+        {
+            return Ok(());
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            self.on_timer()?;
+            let next = self.next_deadline();
+            self.timer.as_mut().reset(next);
+        }
+        // A timer that is polled by a task which has done enough for this turn is not set.
+        self.watched = coop::has_budget_remaining().then(|| (self.timer.deadline(), cx.waker().clone()));
+        Ok(())
     }
 
     /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write time-out.
@@ -238,12 +255,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// Queues what waits in the mailbox.
-    fn take_waiting(&mut self) {
+    /// Writes what waits in the mailbox, as far as the system takes it now.
+    fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
-        if !items.is_empty() {
-            self.writing.add_items(items, &mut self.compressor, &mut self.socket);
+        if items.is_empty() {
+            return Ok(());
         }
+        let written = self.writing.write_items(cx, items, &mut self.compressor, &mut self.socket);
+        written.map_err(|_| CloseReason::ConnectionLost)?;
+        if self.socket.is_flushed() {
+            self.writing.done(&self.connector.metrics);
+        }
+        Ok(())
     }
 
     fn next_deadline(&self) -> Instant {
@@ -260,6 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let next = self.next_deadline();
         if next < self.timer.deadline() {
             self.timer.as_mut().reset(next);
+            self.watched = None;
             if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
@@ -294,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
         self.heard_at = Instant::now();
-        self.connector.metrics.bytes_in().inc_by(message.len() as u64);
+        self.connector.metrics.tally().bytes_in(message.len());
         match message {
             Message::Close(_) => Err(CloseReason::ClientClosed),
             Message::Ping(payload) => {

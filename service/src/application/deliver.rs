@@ -22,16 +22,16 @@ impl LocalDelivery {
         Self { hub }
     }
 
-    /// Puts an event in the mailboxes that should have it, once.
+    /// Puts events in the mailboxes that should have them, once. What became of each, in order.
     #[must_use]
-    pub fn deliver_local(&self, event: &Event, path: Path) -> Delivered {
-        self.hub.deliver(event, path)
+    pub fn deliver_local<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
+        self.hub.deliver(events, path)
     }
 }
 
 impl PeerService for LocalDelivery {
     fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<bool> {
-        events.iter().map(|event| self.deliver_local(event, Path::Forwarded).is_taken()).collect()
+        self.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
     }
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {

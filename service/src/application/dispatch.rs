@@ -15,6 +15,7 @@ use super::{
     deliver::{LocalDelivery, Path},
     directory::{Directory, Targets},
     forward::{ForwardLimits, Forwarder},
+    hub::Delivered,
     lane::gap_of,
     outcome::{InFlight, Settled, TargetOutcome},
     ports::{EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
@@ -28,7 +29,7 @@ use crate::{
         peer::PodRecord,
         route::RouteKey,
     },
-    metrics::Metrics,
+    metrics::{Metrics, Outcome},
     telemetry::spans,
 };
 
@@ -36,6 +37,10 @@ use crate::{
 const MAX_SETTLEMENTS: usize = 512;
 /// Pause after a pull that failed at once.
 const PULL_PAUSE: Duration = Duration::from_millis(200);
+/// A pull that brings so many events says that more are coming, and the next one begins no sooner than this after it: what has come by then shares
+/// a look-up, an acknowledgement and the wake-ups of threads, which cost an event by itself more than all else that is done for it.
+const BUSY: usize = 8;
+const BREATH: Duration = Duration::from_millis(1);
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// How often the consumer is asked how far it is behind: every pod asks, and each answer costs the stream's leader a little.
@@ -113,7 +118,14 @@ impl Dispatcher {
             match pulled {
                 Ok((raw, permits)) => {
                     complained_at = None;
+                    let (taken, next_at) = (raw.len(), Instant::now() + BREATH);
                     self.dispatch(raw, permits).await;
+                    if (BUSY..batch).contains(&taken) {
+                        tokio::select! {
+                            () = stop.cancelled() => break,
+                            () = tokio::time::sleep_until(next_at) => {}
+                        }
+                    }
                 }
                 Err(error) => {
                     if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
@@ -205,15 +217,16 @@ impl Dispatcher {
             return;
         }
         let targets = self.find_targets(&events).await;
-        for ((event, deliveries, (ticket, span)), peers) in events.into_iter().zip(targets) {
+        let delivered = self.local.deliver_local(events.iter().map(|(event, ..)| event.as_ref()), Path::Local);
+        for (((event, deliveries, (ticket, span)), peers), here) in events.into_iter().zip(targets).zip(delivered) {
             if self.metrics.recording() {
-                self.metrics.messages_received_total.with_label_values(&[event.address.kind().as_str()]).inc();
+                self.metrics.tally().received(event.address.kind());
             }
             if deliveries > 1 {
                 self.metrics.events_redelivered_total.inc();
             }
             if let Some(permit) = permits.split(1) {
-                self.send((event, span), deliveries, (ticket, permit), &peers);
+                self.send((event, span), deliveries, (ticket, permit), &peers, here);
             }
         }
     }
@@ -288,6 +301,7 @@ impl Dispatcher {
         deliveries: u64,
         rest: (Ticket, OwnedSemaphorePermit),
         to: &Destination,
+        here: Delivered,
     ) {
         let _entered = span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
@@ -299,7 +313,7 @@ impl Dispatcher {
         for peer in peers {
             self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
         }
-        let taken = self.local.deliver_local(&event, Path::Local).is_taken();
+        let taken = here.is_taken();
         in_flight.target(None).report(if taken { TargetOutcome::Taken } else { TargetOutcome::Nobody });
         tracing::debug!(
             event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(), request.id = event.request_id,
@@ -326,13 +340,14 @@ impl Dispatcher {
     }
 
     fn account(&self, settled: &Settled) {
-        let (outcome, kind) = match settled.settlement {
-            Settlement::Ack => ("acked", settled.event.address.kind().as_str()),
-            Settlement::Retry(_) => ("retried", settled.event.address.kind().as_str()),
-            Settlement::Terminate => ("given_up", settled.event.address.kind().as_str()),
+        let kind = settled.event.address.kind().as_str();
+        let outcome = match settled.settlement {
+            Settlement::Ack => Outcome::Acked,
+            Settlement::Retry(_) => Outcome::Retried,
+            Settlement::Terminate => Outcome::GivenUp,
         };
         if self.metrics.recording() {
-            self.metrics.events_settled_total.with_label_values(&[outcome]).inc();
+            self.metrics.tally().settled(outcome);
         }
         if settled.settlement == Settlement::Ack && !settled.taken {
             self.metrics.events_unclaimed_total.with_label_values(&[kind]).inc();

@@ -3,6 +3,7 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds them from then on.
 //! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
+mod fan_out;
 mod members;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
-use self::members::Members;
+use self::{fan_out::FanOut, members::Members};
 use super::{
     mailbox::{Item, Push},
     outgoing::Outgoing,
@@ -45,7 +46,7 @@ pub enum Refusal {
 /// What became of an event here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
-    /// Put in so many mailboxes.
+    /// Put in so many mailboxes, or on its way to them.
     To(usize),
     /// Some socket here took it before: a redelivery.
     Before,
@@ -86,6 +87,7 @@ struct Inner {
     routes: HashMap<RouteKey, RouteEntry>,
     /// Routes that began or ceased to be wanted, for the route writer.
     changed: IndexSet<RouteKey>,
+    fan_out: FanOut,
     seen: SeenWindow,
     admitting: bool,
 }
@@ -109,6 +111,7 @@ impl Hub {
                 by_key: HashMap::new(),
                 routes: HashMap::new(),
                 changed: IndexSet::new(),
+                fan_out: FanOut::new(Arc::clone(&metrics)),
                 seen: SeenWindow::new(window),
                 admitting: true,
             }),
@@ -268,25 +271,37 @@ impl Hub {
 
     // ---- events ----
 
-    /// Puts an event in the mailbox of every session on its routes, once: a redelivery is recognised.
-    pub fn deliver(&self, event: &Event, path: Path) -> Delivered {
-        let mut overflowed = Vec::new();
-        let delivered = {
-            let mut inner = self.lock();
-            if event.is_sequenced() && inner.seen.contains(event.stream, event.seq) {
-                self.metrics.events_duplicate_total.inc();
-                return Delivered::Before;
-            }
-            let count = inner.put(event, path, &self.metrics, &mut overflowed);
-            if count > 0 && event.is_sequenced() {
-                inner.seen.insert(event.stream, event.seq);
-            }
-            count
-        };
-        for connection in overflowed {
-            self.evict(&connection, CloseReason::SlowClient);
+    /// Puts events in the mailbox of every session on their routes, once: a redelivery is recognised. What became of each, in order.
+    pub fn deliver<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
+        let delivered = events.into_iter().map(|event| self.deliver_one(event, path)).collect();
+        // Only now, so that what comes together for a socket leaves in one write.
+        self.lock().fan_out.start();
+        delivered
+    }
+
+    fn deliver_one(&self, event: &Event, path: Path) -> Delivered {
+        let mut inner = self.lock();
+        if event.is_sequenced() && inner.seen.contains(event.stream, event.seq) {
+            self.metrics.events_duplicate_total.inc();
+            return Delivered::Before;
         }
-        if delivered == 0 { Delivered::Nobody } else { Delivered::To(delivered) }
+        match inner.bring(event, path) {
+            0 => Delivered::Nobody,
+            count => {
+                if event.is_sequenced() {
+                    inner.seen.insert(event.stream, event.seq);
+                }
+                Delivered::To(count)
+            }
+        }
+    }
+
+    /// Puts what is still on its way to a session in its mailbox, before its last word is said.
+    pub fn catch_up(&self, session: &Session) {
+        let queue = self.lock().fan_out.queue_of(session).cloned();
+        if let Some(queue) = queue {
+            queue.work_off();
+        }
     }
 
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
@@ -325,7 +340,7 @@ impl Inner {
         let active_at = Instant::now();
         match self.routes.get_mut(route) {
             Some(on_route) => {
-                on_route.members.insert(&entry.session);
+                on_route.members.insert(&entry.session, &mut self.fan_out);
                 on_route.active_at = active_at;
             }
             None => {
@@ -352,31 +367,14 @@ impl Inner {
         }
     }
 
-    fn put(&mut self, event: &Event, path: Path, metrics: &Metrics, overflowed: &mut Vec<ConnectionId>) -> usize {
+    fn bring(&mut self, event: &Event, path: Path) -> usize {
         let mut outgoing: Option<Arc<Outgoing>> = None;
         let mut count = 0;
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
             entry.active_at = Instant::now();
-            for session in entry.members.iter() {
-                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
-                match session.put(Item::Event(Arc::clone(outgoing))) {
-                    Push::Taken { dropped: 0 } => count += 1,
-                    Push::Taken { dropped } => {
-                        count += 1;
-                        metrics
-                            .websocket_messages_dropped_total
-                            .with_label_values(&["buffer_full", session.kind().as_str()])
-                            .inc_by(dropped as u64);
-                    }
-                    Push::Overflow => {
-                        count += 1;
-                        metrics.websocket_messages_dropped_total.with_label_values(&["overflow", session.kind().as_str()]).inc();
-                        overflowed.push(session.connection().clone());
-                    }
-                    Push::Closed => {}
-                }
-            }
+            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
+            count += entry.members.bring(outgoing, &mut self.fan_out);
         }
         count
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::App,
+    config::Config,
     domain::{
         breaker::{Breaker, Verdict},
         event::Event,
@@ -245,7 +245,7 @@ impl Lane {
 
     async fn call(&mut self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
         let started = Instant::now();
-        let allowed = self.app().grpc_client_forward_timeout.min(deadline.saturating_duration_since(started));
+        let allowed = self.config().app.grpc_client_forward_timeout.min(deadline.saturating_duration_since(started));
         let answer =
             tokio::time::timeout(allowed, self.shared.peers.push(&self.peer, events)).await.unwrap_or(Err(PeerError::TimedOut));
         let metrics = &self.shared.metrics;
@@ -271,12 +271,12 @@ impl Lane {
     /// Gives events back to the stream, or up.
     fn park(&mut self, batch: Vec<Target>) {
         let now = Instant::now();
-        let (max_parked, app) = (self.limits().parked, self.app());
+        let (max_parked, config) = (self.limits().parked, self.config());
         for target in batch {
             self.forget_redelivered(now);
             let in_flight = target.in_flight();
             let age = clock::now().saturating_sub(in_flight.event.stored_at);
-            let last_try = in_flight.deliveries >= app.forward_max_deliveries || age >= app.forward_max_age;
+            let last_try = in_flight.deliveries >= config.app.forward_max_deliveries || age >= config.app.forward_max_age;
             if last_try || self.parked.len() >= max_parked {
                 target.report(TargetOutcome::GivenUp);
             } else {
@@ -319,7 +319,7 @@ impl Lane {
 
     /// Announces what is owed, as far as the peer takes it.
     async fn pay(&mut self) {
-        let allowed = self.app().grpc_client_forward_timeout;
+        let allowed = self.config().app.grpc_client_forward_timeout;
         let debts = std::mem::take(&mut self.owed);
         let all = debts.to_all.map(|gap| (None, gap));
         let debts = debts.by_route.into_iter().map(|(route, gap)| (Some(route), gap)).chain(all);
@@ -334,8 +334,8 @@ impl Lane {
         }
     }
 
-    fn app(&self) -> App {
-        self.shared.config.borrow().app.clone()
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.config.borrow())
     }
 }
 

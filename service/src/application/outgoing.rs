@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,8 +27,8 @@ const TRACED_WRITES: usize = 16;
 /// Windows that a client may ask for.
 const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 
-/// An encoded event, made once and shared by every socket of the pod that gets it.
-#[derive(Debug)]
+/// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
+#[derive(Debug, Clone)]
 pub struct Outgoing {
     /// Its stream sequence.
     pub seq: u64,
@@ -40,6 +40,13 @@ pub struct Outgoing {
     pub event_time: Option<Duration>,
     text: Bytes,
     frame: Bytes,
+    later: Arc<Later>,
+    is_traced: bool,
+}
+
+/// What few events need.
+#[derive(Debug, Default)]
+struct Later {
     /// The frame with its text compressed by itself, by window; made when the first socket wants it.
     compressed: OnceLock<Box<[OnceLock<Bytes>; WINDOWS]>>,
     /// If it is traced: under which span its writes are, and how many more get one.
@@ -56,11 +63,14 @@ impl Outgoing {
             seq: event.seq,
             text: encode::payload(&frame),
             frame,
-            compressed: OnceLock::new(),
             path,
             stored_at: event.stored_at,
             event_time: event.payload.event_time(),
-            trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
+            is_traced: traceparent.is_some(),
+            later: Arc::new(Later {
+                compressed: OnceLock::new(),
+                trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
+            }),
         }
     }
 
@@ -91,7 +101,7 @@ impl Outgoing {
     /// The frame with its text compressed by itself, with a window of 2^`window_bits` bytes; the plain one where that is no longer.
     #[must_use]
     pub fn compressed(&self, window_bits: u8) -> &Bytes {
-        let windows = self.compressed.get_or_init(Box::default);
+        let windows = self.later.compressed.get_or_init(Box::default);
         let place = usize::from(window_bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS) - MIN_WINDOW_BITS);
         windows[place].get_or_init(|| {
             let shorter = deflate::shared(&self.text, window_bits);
@@ -102,7 +112,7 @@ impl Outgoing {
     /// The span of its write to one socket, if that is traced.
     #[must_use]
     pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
-        let (traceparent, left) = self.trace.as_ref()?;
+        let (traceparent, left) = self.later.trace.as_ref()?;
         left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
         let age = now.saturating_sub(self.stored_at);
         Some(spans::write(traceparent, self.path.as_str(), self.seq, age.as_secs_f64() * 1000.0))
@@ -111,7 +121,7 @@ impl Outgoing {
     /// Is its write traced?
     #[must_use]
     pub fn is_traced(&self) -> bool {
-        self.trace.is_some()
+        self.is_traced
     }
 }
 
@@ -122,7 +132,7 @@ impl Outgoing {
         let frame = encode::text(text.as_bytes());
         let (stored_at, path) = (Duration::ZERO, Path::Local);
         let text = encode::payload(&frame);
-        Self { seq, path, stored_at, event_time: None, text, frame, compressed: OnceLock::new(), trace: None }
+        Self { seq, path, stored_at, event_time: None, text, frame, later: Arc::default(), is_traced: false }
     }
 }
 

@@ -169,6 +169,11 @@ impl Session {
         }
     }
 
+    /// Where the session lives, if it is pinned.
+    pub(super) fn core(&self) -> Option<&Arc<Core>> {
+        self.core.as_ref()
+    }
+
     /// What waits for the socket.
     #[must_use]
     pub fn mailbox(&self) -> &Mailbox {

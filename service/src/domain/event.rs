@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{Deserializer as _, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -24,6 +27,9 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them, each at the place that it has as a number.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Message, Self::Agent];
+
     /// The word written as `event_type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -290,18 +296,29 @@ impl<'de> Visitor<'de> for TopLevel {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<'de>, A::Error> {
         let mut found = Found::default();
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match &*key {
-                "event_time" => found.event_time = plain_text(map.next_value()?),
-                "event_id" => found.event_id = plain_text(map.next_value()?),
-                key => {
-                    found.event_type |= key == "event_type";
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::EventTime => found.event_time = plain_text(map.next_value()?),
+                Key::EventId => found.event_id = plain_text(map.next_value()?),
+                Key::EventType | Key::Other => {
+                    found.event_type |= matches!(key, Key::EventType);
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
         Ok(found)
     }
+}
+
+/// A key of the top level. The others are not kept, so that none costs memory.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    EventTime,
+    EventId,
+    EventType,
+    #[serde(other)]
+    Other,
 }
 
 /// The text of a JSON string without escapes.

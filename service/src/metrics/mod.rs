@@ -5,11 +5,9 @@
 
 mod kinds;
 mod runtime;
+mod tally;
 
-use std::{
-    sync::{Mutex, OnceLock},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use kinds::Make;
 pub use kinds::{Label, Spec};
@@ -17,10 +15,10 @@ use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
+use tally::Tallies;
+pub use tally::{Outcome, Tally};
 
 use tokio::runtime::Handle;
-
-use crate::domain::{event::Path, frame::FrameKind};
 
 /// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
 const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -96,7 +94,7 @@ macro_rules! metrics {
             registry: Registry,
             recording: bool,
             runtimes: Mutex<Vec<Handle>>,
-            hot: OnceLock<Hot>,
+            tallies: OnceLock<Tallies>,
             $(#[doc = $help] pub $field: $kind,)*
         }
 
@@ -110,7 +108,7 @@ macro_rules! metrics {
                     $field.touch_all(spec);
                     registry.register(Box::new($field.clone()))?;
                 )*
-                Ok(Self { registry, recording, hot: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
+                Ok(Self { registry, recording, tallies: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
             }
         }
 
@@ -212,23 +210,6 @@ pub const PROCESS: &[&str] = &[
     "process_threads",
 ];
 
-/// The series that every delivery touches, looked up once.
-#[derive(Debug)]
-struct Hot {
-    local: Written,
-    forwarded: Written,
-    bytes_in: IntCounter,
-    bytes_out: IntCounter,
-    sent: [IntCounter; FrameKind::ALL.len()],
-}
-
-/// The histograms of one path.
-#[derive(Debug)]
-struct Written {
-    delivery: Histogram,
-    end_to_end: Histogram,
-}
-
 impl Metrics {
     /// Makes and registers every metric.
     ///
@@ -256,50 +237,18 @@ impl Metrics {
         self.recording
     }
 
-    /// Notes that an event was written to one socket: so long after the stream stored it, and after the publisher says it happened.
-    pub fn written(&self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
-        let times = match path {
-            Path::Local => &self.hot().local,
-            Path::Forwarded => &self.hot().forwarded,
-        };
-        times.delivery.observe(delivery.as_secs_f64());
-        if let Some(end_to_end) = end_to_end {
-            times.end_to_end.observe(end_to_end.as_secs_f64());
-        }
+    /// What this thread counts with every event and delivery. To be held for a moment: whoever looks at the metrics waits for it.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tallies().mine()
     }
 
-    fn hot(&self) -> &Hot {
-        self.hot.get_or_init(|| {
-            let written = |path: Path| Written {
-                delivery: self.event_delivery_seconds.with_label_values(&[path.as_str()]),
-                end_to_end: self.event_end_to_end_seconds.with_label_values(&[path.as_str()]),
-            };
-            let bytes = |direction| self.websocket_bytes_total.with_label_values(&[direction]);
-            Hot {
-                local: written(Path::Local),
-                forwarded: written(Path::Forwarded),
-                bytes_in: bytes("in"),
-                bytes_out: bytes("out"),
-                sent: FrameKind::ALL.map(|kind| self.messages_sent_total.with_label_values(&[kind.as_str()])),
-            }
-        })
+    fn tallies(&self) -> &Tallies {
+        self.tallies.get_or_init(|| Tallies::new(self))
     }
 
-    /// Notes that so many frames of a kind were written.
-    pub fn sent(&self, kind: FrameKind, count: u64) {
-        self.hot().sent[kind as usize].inc_by(count);
-    }
-
-    /// Bytes read from sockets.
-    #[must_use]
-    pub fn bytes_in(&self) -> &IntCounter {
-        &self.hot().bytes_in
-    }
-
-    /// Bytes written to sockets.
-    #[must_use]
-    pub fn bytes_out(&self) -> &IntCounter {
-        &self.hot().bytes_out
+    /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a [`Tally`] counts for.
+    pub fn add_up(&self) {
+        self.tallies().add_up();
     }
 
     /// Everything in the Prometheus text format, version 0.0.4.
@@ -315,6 +264,7 @@ impl Metrics {
     /// Everything as protocol messages, for tests.
     #[must_use]
     pub fn gather(&self) -> Vec<MetricFamily> {
+        self.add_up();
         self.read_runtime();
         self.registry.gather()
     }

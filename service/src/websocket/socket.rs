@@ -102,6 +102,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
+    /// Writes a frame at once, as far as the system takes it now; the rest is queued. Where something waits already, all of it is queued behind that.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn write(&mut self, cx: &mut Context<'_>, frame: &Bytes) -> io::Result<()> {
+        let taken = match self.is_flushed().then(|| Pin::new(&mut self.stream).poll_write(cx, frame)) {
+            Some(Poll::Ready(taken)) => taken?,
+            Some(Poll::Pending) | None => 0,
+        };
+        if taken < frame.len() {
+            self.queue(frame.slice(taken..));
+        }
+        Ok(())
+    }
+
     /// Is there nothing left to write?
     #[must_use]
     pub fn is_flushed(&self) -> bool {
@@ -180,6 +195,24 @@ mod tests {
         flushed.unwrap();
         assert_eq!(read, frames.concat());
         assert!(socket.is_flushed());
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_written_at_once_or_waits_behind_what_waits() {
+        let (mut client, server) = tokio::io::duplex(100);
+        let mut socket = WebSocket::new(server, &[], 100, Inflater::Off);
+        let frames = ["first", &"x".repeat(100), "last"].map(|text| encode::text(text.as_bytes()));
+        for (frame, all_taken) in frames.iter().zip([true, false, false]) {
+            poll_fn(|cx| Poll::Ready(socket.write(cx, frame))).await.unwrap();
+            assert_eq!(socket.is_flushed(), all_taken);
+        }
+        let mut read = vec![0; frames.iter().map(Bytes::len).sum()];
+        let (flushed, all) = tokio::join!(poll_fn(|cx| socket.poll_flush(cx)), client.read_exact(&mut read));
+        flushed.unwrap();
+        all.unwrap();
+        assert_eq!(read, frames.concat());
+        drop(client);
+        assert!(poll_fn(|cx| Poll::Ready(socket.write(cx, &frames[0]))).await.is_err());
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let farewell = async {
             // To a client that takes no bytes or has left, nothing more can be said.
             if !matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout) {
+                self.connector.hub.catch_up(&self.session);
                 let items = self.session.mailbox().take(usize::MAX);
                 self.writing.add_items(items, &mut self.compressor, &mut self.socket);
                 if let Some((code, text)) = reason.error() {

@@ -1,5 +1,7 @@
 //! What is on its way to one socket, and what is counted of it once the system has taken it.
 
+use std::{borrow::Cow, io, task::Context};
+
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -45,12 +47,19 @@ impl Compressor {
         Self { threshold, kind }
     }
 
-    fn event(&mut self, event: &Outgoing) -> Bytes {
+    fn event<'a>(&mut self, event: &'a Outgoing) -> Cow<'a, Bytes> {
         match &mut self.kind {
-            _ if event.len() < self.threshold => event.frame().clone(),
-            Kind::Off => event.frame().clone(),
-            Kind::Shared { window_bits } => event.compressed(*window_bits).clone(),
-            Kind::Own(deflater) => encode::compressed_text(&deflater.deflate(event.text())),
+            _ if event.len() < self.threshold => Cow::Borrowed(event.frame()),
+            Kind::Off => Cow::Borrowed(event.frame()),
+            Kind::Shared { window_bits } => Cow::Borrowed(event.compressed(*window_bits)),
+            Kind::Own(deflater) => Cow::Owned(encode::compressed_text(&deflater.deflate(event.text()))),
+        }
+    }
+
+    fn item<'a>(&mut self, item: &'a Item) -> Cow<'a, Bytes> {
+        match item {
+            Item::Event(event) => self.event(event),
+            Item::Gap(gap) => Cow::Owned(Self::frame(&Frame::gap(gap))),
         }
     }
 
@@ -85,24 +94,54 @@ pub(super) struct Writing {
 }
 
 impl Writing {
+    /// Writes items of the mailbox, or queues them. One by itself, as it most often is, goes to the system without a detour: where an event goes to thousands of
+    /// sockets, every one that holds its bytes is counted twice in memory that all threads share.
+    pub(super) fn write_items<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        items: Items,
+        compressor: &mut Compressor,
+        socket: &mut WebSocket<S>,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let [item] = items.as_slice() {
+            self.open_span(item);
+            let frame = compressor.item(item);
+            socket.write(cx, &frame)?;
+            self.bytes += frame.len();
+            drop(frame);
+            self.keep(items);
+        } else {
+            self.add_items(items, compressor, socket);
+        }
+        Ok(())
+    }
+
     /// Queues items of the mailbox.
     pub(super) fn add_items<S>(&mut self, items: Items, compressor: &mut Compressor, socket: &mut WebSocket<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         for item in &items {
-            let frame = match item {
-                Item::Event(event) => {
-                    if event.is_traced() {
-                        self.spans.extend(event.write_span(clock::now()));
-                    }
-                    compressor.event(event)
-                }
-                Item::Gap(gap) => Compressor::frame(&Frame::gap(gap)),
-            };
+            self.open_span(item);
+            let frame = compressor.item(item);
             self.bytes += frame.len();
-            socket.queue(frame);
+            socket.queue(frame.into_owned());
         }
+        self.keep(items);
+    }
+
+    fn open_span(&mut self, item: &Item) {
+        if let Item::Event(event) = item
+            && event.is_traced()
+        {
+            self.spans.extend(event.write_span(clock::now()));
+        }
+    }
+
+    fn keep(&mut self, items: Items) {
         if self.items.is_empty() {
             self.items = items;
         } else {
@@ -160,9 +199,10 @@ impl Writing {
         if !metrics.recording() || bytes == 0 {
             return;
         }
-        metrics.bytes_out().inc_by(bytes as u64);
+        let mut tally = metrics.tally();
+        tally.bytes_out(bytes);
         for kind in others {
-            metrics.sent(kind, 1);
+            tally.sent(kind, 1);
         }
         if items.is_empty() {
             return;
@@ -173,10 +213,10 @@ impl Writing {
             if let Item::Event(event) = item {
                 events += 1;
                 let end_to_end = event.event_time.map(|at| now.saturating_sub(at));
-                metrics.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
+                tally.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
             }
         }
-        metrics.sent(FrameKind::Event, events);
-        metrics.sent(FrameKind::Gap, items.len() as u64 - events);
+        tally.sent(FrameKind::Event, events);
+        tally.sent(FrameKind::Gap, items.len() - events);
     }
 }

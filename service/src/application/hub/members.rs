@@ -1,29 +1,106 @@
 //! The sessions on one route.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use indexmap::IndexMap;
-
-use crate::{application::session::Session, domain::ids::ConnectionId};
+use super::fan_out::{CoreQueue, FanOut, List, put};
+use crate::{
+    application::{outgoing::Outgoing, session::Session},
+    domain::ids::ConnectionId,
+};
 
 /// The sessions on a route. Most routes have one, which then costs no map.
 #[derive(Debug)]
 pub(super) enum Members {
     One(Arc<Session>),
-    Many(IndexMap<ConnectionId, Arc<Session>>),
+    Many(Many),
+}
+
+/// Sessions by the core on which they live.
+#[derive(Debug, Default)]
+pub(super) struct Many {
+    shares: Vec<Share>,
+    places: HashMap<ConnectionId, Place>,
+}
+
+#[derive(Debug)]
+struct Share {
+    /// None for those that live on no core.
+    queue: Option<Arc<CoreQueue>>,
+    /// Copied only when somebody joins or leaves while an event is on its way to it.
+    sessions: List,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    share: u32,
+    index: u32,
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl Many {
+    fn insert(&mut self, session: &Arc<Session>, fan_out: &mut FanOut) {
+        if self.places.contains_key(session.connection()) {
+            return;
+        }
+        let queue = fan_out.queue_of(session);
+        let is_same = |share: &Share| match (&share.queue, queue) {
+            (Some(theirs), Some(ours)) => Arc::ptr_eq(theirs, ours),
+            (theirs, ours) => theirs.is_none() && ours.is_none(),
+        };
+        let share = self.shares.iter().position(is_same).unwrap_or_else(|| {
+            self.shares.push(Share { queue: queue.cloned(), sessions: List::default() });
+            self.shares.len() - 1
+        });
+        let sessions = Arc::make_mut(&mut self.shares[share].sessions);
+        let place = Place { share: narrow(share), index: narrow(sessions.len()) };
+        sessions.push(Arc::clone(session));
+        self.places.insert(session.connection().clone(), place);
+    }
+
+    fn remove(&mut self, connection: &ConnectionId) {
+        let Some(place) = self.places.remove(connection) else { return };
+        let index = place.index as usize;
+        let sessions = Arc::make_mut(&mut self.shares[place.share as usize].sessions);
+        sessions.swap_remove(index);
+        // The last has taken its place.
+        if let Some(moved) = sessions.get(index)
+            && let Some(known) = self.places.get_mut(moved.connection())
+        {
+            known.index = place.index;
+        }
+    }
+
+    fn bring(&self, event: &Arc<Outgoing>, fan_out: &FanOut) -> usize {
+        let mut count = 0;
+        for (number, share) in self.shares.iter().enumerate() {
+            count += match &share.queue {
+                None => share.sessions.iter().filter(|session| put(session, event, fan_out.metrics())).count(),
+                Some(_) if share.sessions.is_empty() => 0,
+                Some(queue) => {
+                    // What a core counts its references in is its own.
+                    let event = if number == 0 { event } else { &Arc::new(Outgoing::clone(event)) };
+                    queue.bring(&share.sessions, || Arc::clone(&share.sessions), event)
+                }
+            };
+        }
+        count
+    }
 }
 
 impl Members {
-    pub(super) fn insert(&mut self, session: &Arc<Session>) {
+    pub(super) fn insert(&mut self, session: &Arc<Session>, fan_out: &mut FanOut) {
         match self {
             Self::One(only) if only.connection() == session.connection() => {}
             Self::One(only) => {
-                let both = [&*only, session].map(|session| (session.connection().clone(), Arc::clone(session)));
-                *self = Self::Many(both.into());
+                let mut both = Many::default();
+                both.insert(only, fan_out);
+                both.insert(session, fan_out);
+                *self = Self::Many(both);
             }
-            Self::Many(many) => {
-                many.insert(session.connection().clone(), Arc::clone(session));
-            }
+            Self::Many(many) => many.insert(session, fan_out),
         }
     }
 
@@ -32,16 +109,24 @@ impl Members {
         match self {
             Self::One(only) => only.connection() == connection,
             Self::Many(many) => {
-                many.swap_remove(connection);
-                many.is_empty()
+                many.remove(connection);
+                many.places.is_empty()
             }
+        }
+    }
+
+    /// Brings an event to all of them; how many will have it.
+    pub(super) fn bring(&self, event: &Arc<Outgoing>, fan_out: &mut FanOut) -> usize {
+        match self {
+            Self::One(only) => fan_out.bring(only, event),
+            Self::Many(many) => many.bring(event, fan_out),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
         let (one, many) = match self {
             Self::One(only) => (Some(only), None),
-            Self::Many(many) => (None, Some(many.values())),
+            Self::Many(many) => (None, Some(many.shares.iter().flat_map(|share| share.sessions.iter()))),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }

@@ -29,6 +29,31 @@ async fn g1_every_session_gets_its_events_once_and_in_order_whichever_pods_are_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_that_come_in_quick_succession_share_a_look_up_of_their_routes() {
+    const ROUNDS: u64 = 10;
+    let fleet = Fleet::start(1).await;
+    let mut client = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    let look_ups = || fleet.labelled("dws_route_lookups_total", "trusted");
+    let (before, since) = (look_ups(), tokio::time::Instant::now());
+    let mut published = Vec::new();
+    for _ in 0..ROUNDS {
+        published.extend((0..20).map(|_| fleet.publish("wa.acme.a1.chats", "{}")));
+        // Every task has had its turn, and no time has passed.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(since.elapsed(), Duration::ZERO);
+    assert_eq!(client.drain_seqs(QUIET).await, published);
+    assert!((1.0..=3.0).contains(&(look_ups() - before)), "{} look-ups", look_ups() - before);
+    // One by itself waits for nothing.
+    let since = tokio::time::Instant::now();
+    fleet.publish("wa.acme.a1.chats", "{}");
+    client.expect_event().await;
+    assert_eq!(since.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn g1_an_event_published_right_after_ready_arrives_on_whichever_pod_the_session_is() {
     let fleet = Fleet::start(3).await;
     for n in 0..50 {

@@ -1,0 +1,156 @@
+//! Events for sessions that live on cores.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::cores::{Core, Cores};
+
+const CHATS: &str = "wa.acme.a1.chats";
+
+/// Holds a core up until it is dropped: nothing else runs there meanwhile.
+struct Held(#[expect(dead_code, reason = "its end lets the core go on")] mpsc::Sender<()>);
+
+fn hold(core: &Core) -> Held {
+    let (release, released) = mpsc::channel::<()>();
+    let (holds, held) = mpsc::channel();
+    core.runtime().spawn(async move {
+        holds.send(()).unwrap();
+        let _ = released.recv();
+    });
+    held.recv().unwrap();
+    Held(release)
+}
+
+fn limits(policy: DropPolicy) -> MailboxLimits {
+    MailboxLimits { messages: 10_000, bytes: 1_000_000, policy, overflow_timeout: Duration::from_secs(30) }
+}
+
+/// Users of one desk on a core.
+fn enter_on(hub: &Hub, core: &Core, count: usize, limits: MailboxLimits) -> Vec<Arc<Session>> {
+    let (made, sessions) = mpsc::channel();
+    core.runtime().spawn(async move {
+        for _ in 0..count {
+            let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::from_random(rand::random()));
+            made.send(Arc::new(Session::new(user("acme", "a1", "u"), pod, connection, limits, "test"))).unwrap();
+        }
+    });
+    let sessions: Vec<Arc<Session>> = sessions.iter().collect();
+    for session in &sessions {
+        hub.enter(session, 1_000_000).unwrap();
+        assert!(hub.join(session.connection(), &session.claims().base_route()));
+    }
+    sessions
+}
+
+/// Waits until what was handed to a core before has been done.
+fn caught_up(hub: &Hub, sessions: &[Arc<Session>]) {
+    sessions.iter().for_each(|session| hub.catch_up(session));
+}
+
+fn seqs(session: &Session) -> Vec<u64> {
+    let items = session.mailbox().take(usize::MAX);
+    items.iter().map(|item| if let Item::Event(event) = item { event.seq } else { 0 }).collect()
+}
+
+#[test]
+fn an_event_for_many_sessions_waits_for_their_cores_and_for_no_other() {
+    let (hub, cores) = (hub(), Cores::start(2).unwrap());
+    let [here, there] = [0, 1].map(|core| enter_on(&hub, &cores.all()[core], 100, limits(DropPolicy::DropOldest)));
+    let held = hold(&cores.all()[0]);
+    assert_eq!(deliver(&hub, &event(CHATS, 1)), Delivered::To(200));
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while there.iter().any(|session| session.mailbox().len() == 0) {
+        assert!(std::time::Instant::now() < deadline, "the core that runs does not fill its mailboxes");
+        std::thread::yield_now();
+    }
+    assert!(here.iter().all(|session| session.mailbox().len() == 0), "the core that is held has filled mailboxes");
+    drop(held);
+    while here.iter().any(|session| session.mailbox().len() == 0) {
+        assert!(std::time::Instant::now() < deadline, "the core goes on and does not fill its mailboxes");
+        std::thread::yield_now();
+    }
+    assert!(here.iter().chain(&there).all(|session| seqs(session) == [1]));
+}
+
+#[test]
+fn what_is_for_one_session_waits_behind_what_is_for_many() {
+    let (hub, cores) = (hub(), Cores::start(1).unwrap());
+    let sessions = enter_on(&hub, &cores.all()[0], 100, limits(DropPolicy::DropOldest));
+    let route = sessions[7].chat_route(&ChatId::parse("c.1").unwrap()).unwrap();
+    hub.join(sessions[7].connection(), &route);
+    deliver(&hub, &event("wa.acme.a1.messages.c.1", 1));
+    assert_eq!(sessions[7].mailbox().len(), 1, "nothing was there to wait behind");
+    let held = hold(&cores.all()[0]);
+    deliver(&hub, &event(CHATS, 2));
+    deliver(&hub, &event("wa.acme.a1.messages.c.1", 3));
+    deliver(&hub, &event(CHATS, 4));
+    assert_eq!(sessions[7].mailbox().len(), 1);
+    drop(held);
+    caught_up(&hub, &sessions);
+    assert_eq!(seqs(&sessions[7]), [1, 2, 3, 4]);
+    assert!(sessions.iter().filter(|other| !Arc::ptr_eq(other, &sessions[7])).all(|other| seqs(other) == [2, 4]));
+}
+
+#[test]
+fn a_session_that_leaves_still_has_what_was_on_its_way_and_one_that_joins_has_not() {
+    let (hub, cores) = (hub(), Cores::start(1).unwrap());
+    let sessions = enter_on(&hub, &cores.all()[0], 100, limits(DropPolicy::DropOldest));
+    let held = hold(&cores.all()[0]);
+    deliver(&hub, &event(CHATS, 1));
+    hub.evict(sessions[3].connection(), CloseReason::SessionReplaced);
+    let late = enter(&hub, user("acme", "a1", "late"), "late");
+    assert_eq!(deliver(&hub, &event(CHATS, 2)), Delivered::To(100));
+    hub.catch_up(&sessions[3]);
+    assert_eq!((seqs(&sessions[3]), seqs(&late), seqs(&sessions[99])), (vec![1], vec![2], vec![1, 2]));
+    drop(held);
+}
+
+#[test]
+fn a_core_that_falls_behind_has_its_work_done_by_who_brings_more() {
+    const EVENTS: u64 = 3000;
+    let (hub, cores) = (hub(), Cores::start(1).unwrap());
+    let sessions = enter_on(&hub, &cores.all()[0], 100, limits(DropPolicy::DropOldest));
+    let held = hold(&cores.all()[0]);
+    for seq in 1..=EVENTS {
+        deliver(&hub, &event(CHATS, seq));
+    }
+    let behind = EVENTS - sessions[0].mailbox().len() as u64;
+    assert!((1..=512).contains(&behind), "{behind} events wait");
+    drop(held);
+    caught_up(&hub, &sessions);
+    assert!(sessions.iter().all(|session| seqs(session) == (1..=EVENTS).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_session_whose_mailbox_runs_over_is_ended_and_takes_nothing_more() {
+    let (hub, cores) = (hub(), Cores::start(1).unwrap());
+    let sessions = enter_on(&hub, &cores.all()[0], 100, MailboxLimits { bytes: 300, ..limits(DropPolicy::Block) });
+    for seq in 1..=20 {
+        deliver(&hub, &event(CHATS, seq));
+    }
+    caught_up(&hub, &sessions);
+    for session in &sessions {
+        assert_eq!(session.close_reason(), Some(CloseReason::SlowClient));
+        let taken = seqs(session);
+        assert!(!taken.is_empty() && taken.len() < 10, "{taken:?}");
+    }
+}
+
+#[test]
+fn whoever_joins_and_leaves_the_others_get_every_event_once() {
+    let (hub, cores) = (hub(), Cores::start(2).unwrap());
+    let mut sessions: Vec<_> =
+        (0..60).flat_map(|n| enter_on(&hub, &cores.all()[n % 2], 1, limits(DropPolicy::DropOldest))).collect();
+    for seq in 1..=50 {
+        if seq % 3 == 0 {
+            sessions.push(enter(&hub, user("acme", "a1", "u"), &format!("no-core-{seq}")));
+        }
+        let gone = sessions.swap_remove((seq as usize * 7) % sessions.len());
+        assert!(hub.remove(gone.connection()));
+        assert_eq!(deliver(&hub, &event(CHATS, seq)), Delivered::To(sessions.len()));
+        caught_up(&hub, &sessions);
+        assert!(sessions.iter().all(|session| seqs(session) == [seq]), "event {seq}");
+        caught_up(&hub, std::slice::from_ref(&gone));
+        assert!(!seqs(&gone).contains(&seq));
+    }
+}

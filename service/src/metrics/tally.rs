@@ -1,0 +1,221 @@
+//! What is counted with every event and every delivery, apart for each thread, and added up when somebody looks.
+//!
+//! A counter that the threads of all sockets share is memory that they take from one another with each delivery, some ten times; where many
+//! sockets get one event that was as much work as all else outside the kernel. A lock that only one thread takes costs next to nothing.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus::{Histogram, IntCounter, local::LocalHistogram};
+
+use super::Metrics;
+use crate::domain::{
+    event::{EventKind, Path},
+    frame::FrameKind,
+};
+
+/// So many threads count without getting in each other's way; where there are more, some share.
+const TALLIES: usize = 32;
+
+thread_local! {
+    /// Which tally this thread counts in.
+    static PLACE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % TALLIES
+    };
+}
+
+/// Settlements, by the word in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged.
+    Acked,
+    /// To be delivered again.
+    Retried,
+    /// Terminated: some live pod could not be reached in time.
+    GivenUp,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Acked, Self::Retried, Self::GivenUp];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Acked => "acked",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+/// What was counted and not added up yet.
+#[derive(Debug)]
+pub struct Tally {
+    bytes_in: Count,
+    bytes_out: Count,
+    sent: [Count; FrameKind::ALL.len()],
+    received: [Count; EventKind::ALL.len()],
+    settled: [Count; Outcome::ALL.len()],
+    local: Times,
+    forwarded: Times,
+}
+
+/// A number that is added to a counter now and then.
+#[derive(Debug)]
+struct Count {
+    counter: IntCounter,
+    more: u64,
+}
+
+impl Count {
+    fn add_up(&mut self) {
+        self.counter.inc_by(std::mem::take(&mut self.more));
+    }
+}
+
+/// The histograms of one path.
+#[derive(Debug)]
+struct Times {
+    delivery: LocalHistogram,
+    end_to_end: LocalHistogram,
+}
+
+impl Tally {
+    fn new(metrics: &Metrics) -> Self {
+        let times = |path: Path| {
+            let local = |histogram: Histogram| histogram.local();
+            Times {
+                delivery: local(metrics.event_delivery_seconds.with_label_values(&[path.as_str()])),
+                end_to_end: local(metrics.event_end_to_end_seconds.with_label_values(&[path.as_str()])),
+            }
+        };
+        let count = |counter| Count { counter, more: 0 };
+        let bytes = |direction| count(metrics.websocket_bytes_total.with_label_values(&[direction]));
+        Self {
+            bytes_in: bytes("in"),
+            bytes_out: bytes("out"),
+            sent: FrameKind::ALL.map(|kind| count(metrics.messages_sent_total.with_label_values(&[kind.as_str()]))),
+            received: EventKind::ALL.map(|kind| count(metrics.messages_received_total.with_label_values(&[kind.as_str()]))),
+            settled: Outcome::ALL.map(|outcome| count(metrics.events_settled_total.with_label_values(&[outcome.as_str()]))),
+            local: times(Path::Local),
+            forwarded: times(Path::Forwarded),
+        }
+    }
+
+    /// Bytes read from a socket.
+    pub fn bytes_in(&mut self, count: usize) {
+        self.bytes_in.more += count as u64;
+    }
+
+    /// Bytes written to a socket.
+    pub fn bytes_out(&mut self, count: usize) {
+        self.bytes_out.more += count as u64;
+    }
+
+    /// So many frames of a kind were written.
+    pub fn sent(&mut self, kind: FrameKind, count: usize) {
+        self.sent[kind as usize].more += count as u64;
+    }
+
+    /// An event was taken from the stream.
+    pub fn received(&mut self, kind: EventKind) {
+        self.received[kind as usize].more += 1;
+    }
+
+    /// An event was settled.
+    pub fn settled(&mut self, outcome: Outcome) {
+        self.settled[outcome as usize].more += 1;
+    }
+
+    /// An event was written to one socket: so long after the stream stored it, and after the publisher says it happened.
+    pub fn written(&mut self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
+        let times = match path {
+            Path::Local => &self.local,
+            Path::Forwarded => &self.forwarded,
+        };
+        times.delivery.observe(delivery.as_secs_f64());
+        if let Some(end_to_end) = end_to_end {
+            times.end_to_end.observe(end_to_end.as_secs_f64());
+        }
+    }
+
+    fn add_up(&mut self) {
+        let counts = [&mut self.bytes_in, &mut self.bytes_out].into_iter();
+        counts.chain(&mut self.sent).chain(&mut self.received).chain(&mut self.settled).for_each(Count::add_up);
+        for times in [&self.local, &self.forwarded] {
+            times.delivery.flush();
+            times.end_to_end.flush();
+        }
+    }
+}
+
+/// On cache lines of its own; processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Place(Mutex<Tally>);
+
+/// A tally for each of so many threads.
+#[derive(Debug)]
+pub(super) struct Tallies(Box<[Place]>);
+
+impl Tallies {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self((0..TALLIES).map(|_| Place(Mutex::new(Tally::new(metrics)))).collect())
+    }
+
+    /// That of the thread that asks.
+    pub(super) fn mine(&self) -> MutexGuard<'_, Tally> {
+        self.0[PLACE.with(|place| *place)].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds all of them to what is shown.
+    pub(super) fn add_up(&self) {
+        self.0.iter().for_each(|place| place.0.lock().unwrap_or_else(PoisonError::into_inner).add_up());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_count_is_added_up_once_when_somebody_looks() {
+        let metrics = Metrics::new().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut tally = metrics.tally();
+                    tally.bytes_in(1);
+                    tally.bytes_out(10);
+                    tally.sent(FrameKind::Gap, 2);
+                    tally.received(EventKind::Agent);
+                    tally.settled(Outcome::Retried);
+                    tally.written(Path::Local, Duration::from_millis(2), Some(Duration::from_millis(3)));
+                    tally.written(Path::Forwarded, Duration::from_millis(2), None);
+                });
+            }
+        });
+        for _ in 0..2 {
+            let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+            for line in [
+                "dws_websocket_bytes_total{direction=\"in\"} 3",
+                "dws_websocket_bytes_total{direction=\"out\"} 30",
+                "dws_messages_sent_total{type=\"gap\"} 6",
+                "dws_messages_sent_total{type=\"event\"} 0",
+                "dws_messages_received_total{kind=\"agent\"} 3",
+                "dws_events_settled_total{outcome=\"retried\"} 3",
+                "dws_event_delivery_seconds_count{path=\"local\"} 3",
+                "dws_event_delivery_seconds_bucket{path=\"forwarded\",le=\"0.0025\"} 3",
+                "dws_event_end_to_end_seconds_count{path=\"local\"} 3",
+                "dws_event_end_to_end_seconds_count{path=\"forwarded\"} 0",
+            ] {
+                assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+            }
+        }
+    }
+}
