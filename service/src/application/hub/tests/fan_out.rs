@@ -47,6 +47,15 @@ fn caught_up(hub: &Hub, sessions: &[Arc<Session>]) {
     sessions.iter().for_each(|session| hub.catch_up(session));
 }
 
+/// Waits until each session has something, for which its core has to run.
+fn filled(sessions: &[Arc<Session>]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while sessions.iter().any(|session| session.mailbox().is_empty()) {
+        assert!(Instant::now() < deadline, "the core does not fill its mailboxes");
+        std::thread::yield_now();
+    }
+}
+
 fn seqs(session: &Session) -> Vec<u64> {
     let items = session.mailbox().take(usize::MAX);
     items.iter().map(|item| if let Item::Event(event) = item { event.seq } else { 0 }).collect()
@@ -58,17 +67,10 @@ fn an_event_for_many_sessions_waits_for_their_cores_and_for_no_other() {
     let [here, there] = [0, 1].map(|core| enter_on(&hub, &cores.all()[core], 100, limits(DropPolicy::DropOldest)));
     let held = hold(&cores.all()[0]);
     assert_eq!(deliver(&hub, &event(CHATS, 1)), Delivered::To(200));
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while there.iter().any(|session| session.mailbox().len() == 0) {
-        assert!(std::time::Instant::now() < deadline, "the core that runs does not fill its mailboxes");
-        std::thread::yield_now();
-    }
-    assert!(here.iter().all(|session| session.mailbox().len() == 0), "the core that is held has filled mailboxes");
+    filled(&there);
+    assert!(here.iter().all(|session| session.mailbox().is_empty()), "the core that is held has filled mailboxes");
     drop(held);
-    while here.iter().any(|session| session.mailbox().len() == 0) {
-        assert!(std::time::Instant::now() < deadline, "the core goes on and does not fill its mailboxes");
-        std::thread::yield_now();
-    }
+    filled(&here);
     assert!(here.iter().chain(&there).all(|session| seqs(session) == [1]));
 }
 
