@@ -24,6 +24,7 @@ use tokio::{
 use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
+    mailbox::Item,
     select_chat::select,
     session::{Session, session_line},
 };
@@ -40,7 +41,7 @@ use crate::{
     websocket::{Agreement, Message, ProtocolError, SocketError, WebSocket, encode},
 };
 
-/// Written in one go; what is beyond waits for the next.
+/// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// A socket that has not taken what it was given for this long counts as taking no bytes.
 const STALL_AFTER: Duration = Duration::from_millis(500);
@@ -179,8 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if !self.poll_flush(cx)? {
                 return Ok(());
             }
-            self.write_waiting(cx)?;
-            if !self.poll_flush(cx)? || !(self.poll_selection(cx) || self.poll_message(cx)?) {
+            let may_more_wait = self.write_waiting(cx)?;
+            if !self.poll_flush(cx)? || !(may_more_wait || self.poll_selection(cx) || self.poll_message(cx)?) {
                 return Ok(());
             }
         }
@@ -255,18 +256,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// Writes what waits in the mailbox, as far as the system takes it now.
-    fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    /// Writes a batch of what waits in the mailbox, as far as the system takes it now. True if the batch was full: nobody wakes the task for what is left.
+    fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
         let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
         if items.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let is_full = items.iter().map(Item::bytes).sum::<usize>() >= WRITE_BATCH_BYTES;
         let written = self.writing.write_items(cx, items, &mut self.compressor, &mut self.socket);
         written.map_err(|_| CloseReason::ConnectionLost)?;
         if self.socket.is_flushed() {
             self.writing.done(&self.connector.metrics);
         }
-        Ok(())
+        Ok(is_full)
     }
 
     fn next_deadline(&self) -> Instant {

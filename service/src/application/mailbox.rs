@@ -47,7 +47,8 @@ pub enum Item {
 pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
-    fn bytes(&self) -> usize {
+    /// What it counts for in the bounds.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Event(event) => event.len(),
             Self::Gap(_) => 0,

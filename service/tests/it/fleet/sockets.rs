@@ -64,6 +64,19 @@ async fn g6_a_burst_to_a_client_that_reads_is_never_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_that_waits_for_a_socket_leaves_at_once_however_much_it_is() {
+    let fleet = Fleet::start(1).await;
+    let mut client = fleet.open(0, user("acme", "a1", "u1"), 4 << 20).await.unwrap();
+    client.expect_ready().await;
+    let since = tokio::time::Instant::now();
+    let large = format!("{{\"text\":\"{}\"}}", "x".repeat(33_000));
+    let published: Vec<u64> = (0..30).map(|_| fleet.publish("wa.acme.a1.chats", &large)).collect();
+    assert_eq!(client.expect_events(published.len()).await, published);
+    // Neither a ping nor another event had to come first.
+    assert_eq!(since.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_slow_client_that_takes_no_bytes_for_the_write_time_out_is_closed() {
     let fleet = Fleet::start(1).await;
     let _stuck = fleet.open(0, user("acme", "a1", "stuck"), 512).await.unwrap();
