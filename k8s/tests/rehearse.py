@@ -34,7 +34,8 @@ esac
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
-        one.bind(("127.0.0.1", 0))
+        # On every address, as the servers do: a port may be in use on one of them only.
+        one.bind(("0.0.0.0", 0))
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
