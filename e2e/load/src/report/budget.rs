@@ -32,6 +32,7 @@ pub(crate) const BUDGETS: &[Budget] = &[
     budget("connect", "pod CPU per connect", AtMost(80.0)),
     budget("connect", "Redis CPU per connect", AtMost(20.0)),
     budget("idle", "memory per socket", AtMost(3.0)),
+    budget("idle", "memory per socket at the end", AtMost(3.0)),
     budget("idle", "CPU", AtMost(2.0)),
     budget("fan-out", "CPU per delivery", TimesFloor(1.10)),
     budget("fan-out", "user CPU per delivery", AtMost(1.2)),
