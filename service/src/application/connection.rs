@@ -4,6 +4,7 @@
 //! mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and nothing else.
 
 mod farewell;
+mod hearing;
 mod writing;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::coop,
@@ -25,20 +26,19 @@ use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
     mailbox::Item,
-    select_chat::select,
     session::{Session, session_line},
 };
 use crate::{
     clock,
     config::Config,
     domain::{
-        close::{CloseReason, ErrorCode},
-        frame::{ClientFrame, ErrorBody, Frame},
+        close::CloseReason,
+        frame::{ErrorBody, Frame},
         ids::ChatId,
         rate::TokenBucket,
     },
     metrics::Metrics,
-    websocket::{Agreement, Message, ProtocolError, SocketError, WebSocket, encode},
+    websocket::{Agreement, ProtocolError, SocketError, WebSocket, encode},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
@@ -316,57 +316,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         Ok(())
-    }
-
-    fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
-        self.heard_at = Instant::now();
-        self.connector.metrics.tally().bytes_in(message.len());
-        match message {
-            Message::Close(_) => Err(CloseReason::ClientClosed),
-            Message::Ping(payload) => {
-                self.socket.queue(encode::pong(&payload));
-                Ok(())
-            }
-            Message::Pong(_) => Ok(()),
-            Message::Text(text) => self.on_text(&text),
-            Message::Binary(_) => {
-                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "binary messages are not understood; send JSON text"));
-                Ok(())
-            }
-        }
-    }
-
-    fn on_text(&mut self, text: &str) -> Result<(), CloseReason> {
-        if !self.rate.take(Instant::now().into_std()) {
-            return Err(CloseReason::RateLimited);
-        }
-        self.session.touch();
-        match ClientFrame::parse(text) {
-            Ok(frame) => {
-                self.connector.metrics.client_messages_total.with_label_values(&["accepted"]).inc();
-                self.on_frame(frame);
-            }
-            Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
-        }
-        Ok(())
-    }
-
-    fn on_frame(&mut self, frame: ClientFrame) {
-        match frame {
-            ClientFrame::Ready => self.send(&Frame::ready_echo()),
-            ClientFrame::SelectChat(chat) if self.session.chat_route(&chat).is_none() => {
-                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
-            }
-            ClientFrame::SelectChat(chat) => {
-                let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
-                self.selection = Some(selection.boxed());
-            }
-        }
-    }
-
-    fn refuse(&mut self, body: &ErrorBody) {
-        self.connector.metrics.client_messages_total.with_label_values(&["refused"]).inc();
-        self.send(&Frame::error(body));
     }
 
     fn send(&mut self, frame: &Frame) {

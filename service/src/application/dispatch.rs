@@ -2,6 +2,8 @@
 //!
 //! The loop that takes events waits for the look-up of their routes and for nothing else: not for a socket, and not for a peer.
 
+mod health;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
@@ -19,7 +21,7 @@ use super::{
     lane::gap_of,
     outcome::{InFlight, Settled, TargetOutcome},
     ports::{EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
-    readiness::{Dependency, Readiness},
+    readiness::Readiness,
 };
 use crate::{
     config::Config,
@@ -29,7 +31,7 @@ use crate::{
         peer::PodRecord,
         route::RouteKey,
     },
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, SettledAs},
     telemetry::spans,
 };
 
@@ -41,10 +43,6 @@ const PULL_PAUSE: Duration = Duration::from_millis(200);
 /// a look-up, an acknowledgement and the wake-ups of threads, which cost an event by itself more than all else that is done for it.
 const BUSY: usize = 8;
 const BREATH: Duration = Duration::from_millis(1);
-/// How often the stream's connection is looked at.
-const WATCH_PERIOD: Duration = Duration::from_millis(500);
-/// How often the consumer is asked how far it is behind: every pod asks, and each answer costs the stream's leader a little.
-const LAG_PERIOD: Duration = Duration::from_secs(5);
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -140,37 +138,6 @@ impl Dispatcher {
             }
         }
         self.source.close().await;
-    }
-
-    /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
-    pub async fn watch_dependencies(&self) {
-        loop {
-            self.readiness.observe(Dependency::Nats, self.source.is_connected());
-            let report = self.readiness.report(Duration::ZERO);
-            self.metrics.dependency_up.with_label_values(&["nats"]).set(i64::from(report.nats));
-            self.metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(report.redis));
-            self.metrics.dependency_up.with_label_values(&["grpc"]).set(i64::from(report.grpc));
-            self.metrics.ready.set(i64::from(report.ready));
-            self.metrics.draining.set(i64::from(report.draining));
-            self.metrics.connections_limit.set(gauge(self.config.borrow().app.max_connections));
-            self.metrics.consumer_ack_pending_limit.set(gauge(self.source.limits().max_ack_pending));
-            tokio::time::sleep(WATCH_PERIOD).await;
-        }
-    }
-
-    /// Asks again and again how far the consumer is behind. Apart from the rest: the answer may take a while.
-    pub async fn watch_lag(&self) {
-        loop {
-            match self.source.lag().await {
-                Ok(lag) => {
-                    self.metrics.consumer_pending.set(i64::try_from(lag.pending).unwrap_or(i64::MAX));
-                    self.metrics.consumer_ack_pending.set(gauge(lag.ack_pending));
-                }
-                // The last answer stays; that the stream is away shows elsewhere.
-                Err(error) => tracing::debug!(%error, "the consumer's lag is not known"),
-            }
-            tokio::time::sleep(LAG_PERIOD).await;
-        }
     }
 
     async fn joined(&self) {
@@ -342,9 +309,9 @@ impl Dispatcher {
     fn account(&self, settled: &Settled) {
         let kind = settled.event.address.kind().as_str();
         let outcome = match settled.settlement {
-            Settlement::Ack => Outcome::Acked,
-            Settlement::Retry(_) => Outcome::Retried,
-            Settlement::Terminate => Outcome::GivenUp,
+            Settlement::Ack => SettledAs::Acked,
+            Settlement::Retry(_) => SettledAs::Retried,
+            Settlement::Terminate => SettledAs::GivenUp,
         };
         if self.metrics.recording() {
             self.metrics.tally().settled(outcome);

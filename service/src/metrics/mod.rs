@@ -16,7 +16,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 use tally::Tallies;
-pub use tally::{Outcome, Tally};
+pub use tally::{SettledAs, Tally};
 
 use tokio::runtime::Handle;
 

@@ -32,7 +32,7 @@ thread_local! {
 
 /// Settlements, by the word in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SettledAs {
     /// Acknowledged.
     Acked,
     /// To be delivered again.
@@ -41,7 +41,7 @@ pub enum Outcome {
     GivenUp,
 }
 
-impl Outcome {
+impl SettledAs {
     const ALL: [Self; 3] = [Self::Acked, Self::Retried, Self::GivenUp];
 
     fn as_str(self) -> &'static str {
@@ -60,7 +60,7 @@ pub struct Tally {
     bytes_out: Count,
     sent: [Count; FrameKind::ALL.len()],
     received: [Count; EventKind::ALL.len()],
-    settled: [Count; Outcome::ALL.len()],
+    settled: [Count; SettledAs::ALL.len()],
     local: Times,
     forwarded: Times,
 }
@@ -101,7 +101,7 @@ impl Tally {
             bytes_out: bytes("out"),
             sent: FrameKind::ALL.map(|kind| count(metrics.messages_sent_total.with_label_values(&[kind.as_str()]))),
             received: EventKind::ALL.map(|kind| count(metrics.messages_received_total.with_label_values(&[kind.as_str()]))),
-            settled: Outcome::ALL.map(|outcome| count(metrics.events_settled_total.with_label_values(&[outcome.as_str()]))),
+            settled: SettledAs::ALL.map(|outcome| count(metrics.events_settled_total.with_label_values(&[outcome.as_str()]))),
             local: times(Path::Local),
             forwarded: times(Path::Forwarded),
         }
@@ -128,7 +128,7 @@ impl Tally {
     }
 
     /// An event was settled.
-    pub fn settled(&mut self, outcome: Outcome) {
+    pub fn settled(&mut self, outcome: SettledAs) {
         self.settled[outcome as usize].more += 1;
     }
 
@@ -194,7 +194,7 @@ mod tests {
                     tally.bytes_out(10);
                     tally.sent(FrameKind::Gap, 2);
                     tally.received(EventKind::Agent);
-                    tally.settled(Outcome::Retried);
+                    tally.settled(SettledAs::Retried);
                     tally.written(Path::Local, Duration::from_millis(2), Some(Duration::from_millis(3)));
                     tally.written(Path::Forwarded, Duration::from_millis(2), None);
                 });

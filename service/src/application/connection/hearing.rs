@@ -1,0 +1,72 @@
+//! What a client says, and what is done about it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::Connection;
+use crate::{
+    application::select_chat::select,
+    domain::{
+        close::{CloseReason, ErrorCode},
+        frame::{ClientFrame, ErrorBody, Frame},
+    },
+    websocket::{Message, encode},
+};
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
+        self.heard_at = Instant::now();
+        self.connector.metrics.tally().bytes_in(message.len());
+        match message {
+            Message::Close(_) => Err(CloseReason::ClientClosed),
+            Message::Ping(payload) => {
+                self.socket.queue(encode::pong(&payload));
+                Ok(())
+            }
+            Message::Pong(_) => Ok(()),
+            Message::Text(text) => self.on_text(&text),
+            Message::Binary(_) => {
+                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "binary messages are not understood; send JSON text"));
+                Ok(())
+            }
+        }
+    }
+
+    fn on_text(&mut self, text: &str) -> Result<(), CloseReason> {
+        if !self.rate.take(Instant::now().into_std()) {
+            return Err(CloseReason::RateLimited);
+        }
+        self.session.touch();
+        match ClientFrame::parse(text) {
+            Ok(frame) => {
+                self.connector.metrics.client_messages_total.with_label_values(&["accepted"]).inc();
+                self.on_frame(frame);
+            }
+            Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn on_frame(&mut self, frame: ClientFrame) {
+        match frame {
+            ClientFrame::Ready => self.send(&Frame::ready_echo()),
+            ClientFrame::SelectChat(chat) if self.session.chat_route(&chat).is_none() => {
+                self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
+            }
+            ClientFrame::SelectChat(chat) => {
+                let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
+                self.selection = Some(selection.boxed());
+            }
+        }
+    }
+
+    fn refuse(&mut self, body: &ErrorBody) {
+        self.connector.metrics.client_messages_total.with_label_values(&["refused"]).inc();
+        self.send(&Frame::error(body));
+    }
+}

@@ -1,0 +1,44 @@
+//! How the stream is, asked again and again while no event comes.
+
+use std::time::Duration;
+
+use super::{Dispatcher, gauge};
+use crate::application::readiness::Dependency;
+
+/// How often the stream's connection is looked at.
+const WATCH_PERIOD: Duration = Duration::from_millis(500);
+/// How often the consumer is asked how far it is behind: every pod asks, and each answer costs the stream's leader a little.
+const LAG_PERIOD: Duration = Duration::from_secs(5);
+
+impl Dispatcher {
+    /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
+    pub async fn watch_dependencies(&self) {
+        loop {
+            self.readiness.observe(Dependency::Nats, self.source.is_connected());
+            let report = self.readiness.report(Duration::ZERO);
+            self.metrics.dependency_up.with_label_values(&["nats"]).set(i64::from(report.nats));
+            self.metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(report.redis));
+            self.metrics.dependency_up.with_label_values(&["grpc"]).set(i64::from(report.grpc));
+            self.metrics.ready.set(i64::from(report.ready));
+            self.metrics.draining.set(i64::from(report.draining));
+            self.metrics.connections_limit.set(gauge(self.config.borrow().app.max_connections));
+            self.metrics.consumer_ack_pending_limit.set(gauge(self.source.limits().max_ack_pending));
+            tokio::time::sleep(WATCH_PERIOD).await;
+        }
+    }
+
+    /// Asks again and again how far the consumer is behind. Apart from the rest: the answer may take a while.
+    pub async fn watch_lag(&self) {
+        loop {
+            match self.source.lag().await {
+                Ok(lag) => {
+                    self.metrics.consumer_pending.set(i64::try_from(lag.pending).unwrap_or(i64::MAX));
+                    self.metrics.consumer_ack_pending.set(gauge(lag.ack_pending));
+                }
+                // The last answer stays; that the stream is away shows elsewhere.
+                Err(error) => tracing::debug!(%error, "the consumer's lag is not known"),
+            }
+            tokio::time::sleep(LAG_PERIOD).await;
+        }
+    }
+}
