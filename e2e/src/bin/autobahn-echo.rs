@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
 
 async fn serve(mut stream: TcpStream, mode: CompressionMode) -> Result<()> {
     let agreement = shake_hands(&mut stream, mode).await?;
-    let mut socket = WebSocket::new(&mut stream, &[], LIMIT, Agreement::inflater(agreement.as_ref()));
+    let mut socket = WebSocket::new((&mut stream).into(), LIMIT, Agreement::inflater(agreement.as_ref()));
     let code = echo(&mut socket, Compressor::of(agreement)).await?;
     socket.queue(encode::close(code, ""));
     flush(&mut socket).await?;

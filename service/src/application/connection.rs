@@ -38,7 +38,7 @@ use crate::{
         rate::TokenBucket,
     },
     metrics::Metrics,
-    websocket::{Agreement, ProtocolError, SocketError, WebSocket, encode},
+    websocket::{Agreement, ProtocolError, SocketError, Upgraded, WebSocket, encode},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
@@ -49,19 +49,18 @@ const STALL_AFTER: Duration = Duration::from_millis(500);
 const BEATS: u32 = 100;
 
 impl Admission {
-    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended. `read` is what was read behind
-    /// the request; `agreement`, what was agreed on about compression.
+    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended.
+    /// `agreement` is what was agreed on about compression.
     pub fn serve<S>(
         self,
-        stream: S,
-        read: &[u8],
+        upgraded: Upgraded<S>,
         agreement: Option<Agreement>,
     ) -> impl Future<Output = CloseReason> + Send + use<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
-        let mut connection = Connection::new(&self, stream, read, agreement);
+        let mut connection = Connection::new(&self, upgraded, agreement);
         connection.greet(self.restored_chat());
         // Its size is a good part of what an idle socket costs: nothing is in it that is not needed until the end.
         async move {
@@ -127,7 +126,7 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    fn new(admission: &Admission, stream: S, read: &[u8], agreement: Option<Agreement>) -> Self {
+    fn new(admission: &Admission, upgraded: Upgraded<S>, agreement: Option<Agreement>) -> Self {
         let (session, connector) = (admission.session(), admission.connector());
         let config = connector.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
@@ -135,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let ping_at = at_a_beat(now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0)), app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
         let mut connection = Self {
-            socket: WebSocket::new(stream, read, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
+            socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
             session: Arc::clone(session),
             connector: Arc::clone(connector),
             compressor: Compressor::new(agreement, app.websocket_compression_threshold),

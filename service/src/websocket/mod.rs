@@ -18,4 +18,4 @@ pub mod socket;
 
 pub use decode::{Message, ProtocolError};
 pub use negotiate::Agreement;
-pub use socket::{SocketError, WebSocket};
+pub use socket::{SocketError, Upgraded, WebSocket};

@@ -36,6 +36,24 @@ pub enum SocketError {
     Lost(#[from] io::Error),
 }
 
+/// A stream on which the opening handshake has been read and is not answered yet.
+#[derive(Debug)]
+pub struct Upgraded<S> {
+    /// The stream.
+    pub stream: S,
+    /// What accepts the handshake; it has to be written before all else.
+    pub answer: Bytes,
+    /// What the client has sent behind its request.
+    pub read: Bytes,
+}
+
+impl<S> From<S> for Upgraded<S> {
+    /// A stream whose handshake is behind it.
+    fn from(stream: S) -> Self {
+        Self { stream, answer: Bytes::new(), read: Bytes::new() }
+    }
+}
+
 /// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](super::encode::pong) from whoever reads.
 #[derive(Debug)]
 pub struct WebSocket<S> {
@@ -47,12 +65,13 @@ pub struct WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// A socket on an upgraded stream; `read` was read behind the request. Messages may have `limit` bytes.
+    /// A socket on an upgraded stream. The handshake's answer leaves with the first frame, in one write. Messages may have `limit` bytes.
     #[must_use]
-    pub fn new(stream: S, read: &[u8], limit: usize, inflater: Inflater) -> Self {
+    pub fn new(upgraded: Upgraded<S>, limit: usize, inflater: Inflater) -> Self {
+        let Upgraded { stream, answer, read } = upgraded;
         let mut decoder = Decoder::new(limit, inflater);
-        decoder.push(read);
-        Self { stream, decoder, head: Bytes::new(), rest: VecDeque::new() }
+        decoder.push(&read);
+        Self { stream, decoder, head: answer, rest: VecDeque::new() }
     }
 
     /// The next message.
@@ -183,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn all_that_is_queued_arrives_in_order_through_a_narrow_stream() {
         let (client, server) = tokio::io::duplex(7);
-        let mut socket = WebSocket::new(server, &[], 100, Inflater::Off);
+        let mut socket = WebSocket::new(server.into(), 100, Inflater::Off);
         let frames: Vec<Bytes> = (0..200_u8).map(|n| encode::text(&vec![b'a' + n % 26; usize::from(n)])).collect();
         frames.iter().for_each(|frame| socket.queue(frame.clone()));
         let reader = async {
@@ -200,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn a_frame_is_written_at_once_or_waits_behind_what_waits() {
         let (mut client, server) = tokio::io::duplex(100);
-        let mut socket = WebSocket::new(server, &[], 100, Inflater::Off);
+        let mut socket = WebSocket::new(server.into(), 100, Inflater::Off);
         let frames = ["first", &"x".repeat(100), "last"].map(|text| encode::text(text.as_bytes()));
         for (frame, all_taken) in frames.iter().zip([true, false, false]) {
             poll_fn(|cx| Poll::Ready(socket.write(cx, frame))).await.unwrap();
@@ -219,7 +238,7 @@ mod tests {
     async fn what_was_read_behind_the_request_comes_first() {
         let (mut client, server) = tokio::io::duplex(64);
         let first = [0x81, 0x81, 0, 0, 0, 0, b'a'];
-        let mut socket = WebSocket::new(server, &first, 100, Inflater::Off);
+        let mut socket = WebSocket::new(Upgraded { read: Bytes::copy_from_slice(&first), ..server.into() }, 100, Inflater::Off);
         client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'b']).await.unwrap();
         for expected in ["a", "b"] {
             assert_eq!(poll_fn(|cx| socket.poll_receive(cx)).await.unwrap(), Message::Text(expected.to_owned()));

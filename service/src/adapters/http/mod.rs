@@ -10,6 +10,7 @@ mod ops;
 mod origin;
 mod request_id;
 mod server;
+mod switch;
 mod tokens;
 mod upgrade;
 mod ws;

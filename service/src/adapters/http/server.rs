@@ -1,9 +1,14 @@
 //! Connections: accepted within bounds, served by hyper, ended on time.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -15,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::switch::{Answering, Switch};
 use crate::{
     cores::{Core, Cores},
     lifecycle::Tasks,
@@ -178,30 +184,37 @@ fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
 
 /// Serves one connection until it ends or becomes a socket.
 async fn serve(stream: TcpStream, app: Router, stop: CancellationToken) {
-    let connection = http1::Builder::new()
+    let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(switch.clone());
+        app.call(request)
+    });
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
-        .with_upgrades();
-    let mut connection = pin!(connection);
+        .serve_connection(TokioIo::new(Answering::new(stream)), service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = &mut connection => Some(ended),
         () = stop.cancelled() => None,
         () = sleep(LIFETIME) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_REQUEST, connection).await.unwrap_or(Ok(()))
+            Pin::new(&mut connection).graceful_shutdown();
+            let Ok(ended) = timeout(LAST_REQUEST, &mut connection).await else { return };
+            ended
         }
     };
     if let Err(error) = ended {
         // The client broke off, stalled or spoke no HTTP: its business, and common.
         tracing::debug!(error = %error, "a connection ended badly");
+        return;
     }
+    let parts = connection.into_parts();
+    switch.complete(parts.io.into_inner(), parts.read_buf);
 }
 
 /// Did the accept fail because that one client left again, rather than for want of something here?
@@ -212,6 +225,8 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -257,8 +272,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_becomes_something_else_makes_room() {
-        let switch = async |mut request: axum::extract::Request| {
-            drop(hyper::upgrade::on(&mut request));
+        let switch = async |request: axum::extract::Request| {
+            Switch::of(&request).unwrap().hand_to(|upgraded| assert!(upgraded.stream.try_write(&upgraded.answer).unwrap() > 0));
             let headers = [("connection", "upgrade"), ("upgrade", "test")];
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
         };

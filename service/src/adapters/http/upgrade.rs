@@ -1,6 +1,6 @@
 //! The opening handshake of RFC 6455, by hand: it must be known to be good before a session is touched, and answered only after.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use axum::{
     body::{Body, HttpBody as _},
@@ -9,21 +9,21 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Parts};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::error::HttpError;
-use crate::{config::CompressionMode, domain::frame::SUBPROTOCOL, lifecycle::Tasks, websocket::Agreement};
+use super::{error::HttpError, switch::Switch};
+use crate::{
+    config::CompressionMode,
+    domain::frame::SUBPROTOCOL,
+    lifecycle::Tasks,
+    websocket::{Agreement, Upgraded},
+};
 
 /// The one version of the protocol.
 const VERSION: &str = "13";
 /// Bytes of a handshake's key.
 const KEY_BYTES: usize = 16;
-/// Longest time from the answer to the socket: a client that does not take a hundred bytes for so long is gone.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request that asks for a WebSocket as RFC 6455 wants it.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Handshake {
     subprotocol: bool,
     /// What the client offers, one header a line.
     extensions: Vec<String>,
-    upgrade: OnUpgrade,
+    switch: Switch,
 }
 
 impl Handshake {
@@ -40,41 +40,29 @@ impl Handshake {
     ///
     /// # Errors
     /// 400 when it is no opening handshake, 426 when it is one of another version.
-    pub(super) fn read(request: &mut Request) -> Result<Self, HttpError> {
+    pub(super) fn read(request: &Request) -> Result<Self, HttpError> {
         let accept = check(request)?;
         let subprotocol = lists(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let upgrade = upgrade.ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
+        let switch = Switch::of(request).ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
         let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
         let extensions = offers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
-        Ok(Self { accept, subprotocol, extensions, upgrade })
+        Ok(Self { accept, subprotocol, extensions, switch })
     }
 
-    /// Runs `serve` on the stream, with what was read behind the request and what was agreed on about compression, as one of `tasks`, once the
-    /// client has been answered; from then on `serve` must end by itself at the hard token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
+    /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer first, and to end by itself at the hard
+    /// token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
     pub(super) fn switch<F>(
         self,
         mode: CompressionMode,
         tasks: &Tasks,
-        serve: impl FnOnce(TcpStream, Bytes, Option<Agreement>) -> F + Send + 'static,
+        serve: impl FnOnce(Upgraded<TcpStream>, Option<Agreement>) -> F + Send + 'static,
     ) -> Response
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let upgrade = self.upgrade;
         let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
         let sessions = tasks.clone();
-        // A task of its own, which ends where the session's begins: what it takes to wait for the upgrade is not kept for as long as the socket lives.
-        tasks.spawn("upgrade", async move {
-            match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
-                // Not hyper's wrapper, which would hold its read buffer as long.
-                Ok(Ok(upgraded)) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-                    Ok(Parts { io, read_buf, .. }) => sessions.spawn_many("session", serve(io.into_inner(), read_buf, agreement)),
-                    Err(_) => tracing::error!("an upgraded connection is no TCP stream"),
-                },
-                Ok(Err(_)) | Err(_) => tracing::debug!("the client left before its socket was open"),
-            }
-        });
+        self.switch.hand_to(move |upgraded| sessions.spawn_many("session", serve(upgraded, agreement)));
         answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }
@@ -142,6 +130,7 @@ mod tests {
     use std::{future::poll_fn, sync::Arc};
 
     use axum::{Router, response::IntoResponse as _, routing::get};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_util::sync::CancellationToken;
 
     use super::{super::server::HttpServer, *};
@@ -153,6 +142,11 @@ mod tests {
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
+
+    /// The same on the wire.
+    const REQUEST: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
     fn request(headers: &[(&str, &str)]) -> Request {
         let builder = headers.iter().fold(Request::builder(), |builder, (name, value)| builder.header(*name, *value));
@@ -223,13 +217,14 @@ mod tests {
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
         let (guard, owner) = (Arc::new(std::sync::Mutex::new(Some(Dropped(Some(sender))))), tasks.clone());
-        let open = async move |mut request: Request| {
+        let open = async move |request: Request| {
             let guard = guard.lock().unwrap().take();
-            let handshake = Handshake::read(&mut request).unwrap();
-            handshake.switch(CompressionMode::Disabled, &owner, async move |stream, read: Bytes, agreement| {
+            let handshake = Handshake::read(&request).unwrap();
+            handshake.switch(CompressionMode::Disabled, &owner, async move |upgraded, agreement| {
                 let _guard = guard;
                 assert_eq!(agreement, None);
-                let mut socket = WebSocket::new(stream, &read, limit, Inflater::Off);
+                assert!(upgraded.answer.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.answer);
+                let mut socket = WebSocket::new(upgraded, limit, Inflater::Off);
                 socket.queue(encode::text(b"hello"));
                 poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
                 if let Ok(Message::Text(text)) = poll_fn(|cx| socket.poll_receive(cx)).await {
@@ -270,24 +265,40 @@ mod tests {
         assert!(!matches!(socket.next().await, Some(Ok(message)) if message.is_text()));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_the_session_owns_is_dropped_when_the_client_is_gone_before_the_upgrade() {
+    #[tokio::test]
+    async fn the_answer_and_the_first_frame_are_one_write() {
+        let (address, ..) = server(1024).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with("hello"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_the_session_owns_is_dropped_when_the_client_is_gone_before_the_answer() {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
-        let guard = Dropped(Some(sender));
-        let (_request, upgrade) = upgrade_of_a_dead_connection();
-        let handshake = Handshake { accept: HeaderValue::from_static("x"), subprotocol: false, extensions: Vec::new(), upgrade };
-        let response = handshake.switch(CompressionMode::Disabled, &tasks, async move |_, _, _| drop(guard));
-        assert_eq!(response.status(), 101);
+        let (guard, owner) = (Arc::new(std::sync::Mutex::new(Some(Dropped(Some(sender))))), tasks.clone());
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let asked = Arc::new(std::sync::Mutex::new(Some(asked)));
+        let open = async move |request: Request| {
+            let (guard, asked) = (guard.lock().unwrap().take(), asked.lock().unwrap().take());
+            let response =
+                Handshake::read(&request).unwrap().switch(CompressionMode::Disabled, &owner, async move |_, _| drop(guard));
+            let _ = asked.map(|asked| asked.send(()));
+            std::future::pending::<()>().await;
+            response
+        };
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.local_addr();
+        server.serve(Router::new().route("/", get(open)), &tasks, None, CancellationToken::new());
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        is_asked.await.unwrap();
+        drop(stream);
         dropped.await.unwrap();
-        tasks.ended().await;
-    }
-
-    /// A request that no connection stands behind: its upgrade fails.
-    fn upgrade_of_a_dead_connection() -> (Request, OnUpgrade) {
-        let mut request = request(GOOD);
-        let upgrade = hyper::upgrade::on(&mut request);
-        (request, upgrade)
     }
 }

@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -82,7 +81,7 @@ impl Doors {
         let traced = spans::connect(traceparent);
         let connect = self.connector.connect(claims, id.as_str());
         let admission = if traced.is_none() { connect.await } else { connect.instrument(traced).await }?;
-        let serve = move |stream, read: Bytes, agreement| admission.serve(stream, &read, agreement).map(drop);
+        let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
         Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
     }
 

@@ -210,6 +210,6 @@ async fn an_idle_sockets_task_is_small() {
     let fleet = Fleet::with(1, |_| ()).await;
     let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test").await.unwrap();
     let (_ours, theirs) = tokio::io::duplex(64);
-    let task = size_of_val(&admission.serve(theirs, &[], None));
+    let task = size_of_val(&admission.serve(theirs.into(), None));
     assert!(task <= 700, "{task} bytes");
 }

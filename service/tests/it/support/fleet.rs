@@ -153,7 +153,7 @@ impl Fleet {
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
         at.tasks.spawn_many("socket", async move {
-            admission.serve(theirs, &[], None).await;
+            admission.serve(theirs.into(), None).await;
         });
         let ours: Box<dyn Pipe> = Box::new(ours);
         Ok(Client::lazy(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))

@@ -1,0 +1,111 @@
+//! From HTTP to a socket on the same connection: who takes it over, and the answer that goes out with what the new owner says first.
+//!
+//! hyper would write the answer by itself, and the socket's first frame would be a second write. On a connect, a write and its way through the system cost about
+//! as much as anything else that is done for it.
+
+use std::{
+    fmt, io,
+    io::IoSlice,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use axum::extract::Request;
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::websocket::Upgraded;
+
+/// What an answer that switches protocols begins with.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
+
+type Owner = Box<dyn FnOnce(Upgraded<TcpStream>) + Send>;
+
+/// Who owns the connection after the answer that switches protocols. Each connection has one, which every request on it carries.
+#[derive(Clone, Default)]
+pub(super) struct Switch(Arc<Mutex<Option<Owner>>>);
+
+impl Switch {
+    /// That of the request's connection; none where it can't be taken over.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        request.extensions().get().cloned()
+    }
+
+    /// Names the owner. It is called once the answer is made, and has to write it; or dropped, if the client leaves before.
+    pub(super) fn hand_to(&self, owner: impl FnOnce(Upgraded<TcpStream>) + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(owner));
+    }
+
+    /// Gives the connection to its owner, if it has one. `read` was read behind the request.
+    pub(super) fn complete(&self, connection: Answering, read: Bytes) {
+        let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Answering { stream, answer } = connection;
+        if let Some(owner) = owner {
+            owner(Upgraded { stream, answer: answer.into(), read });
+        }
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch").finish_non_exhaustive()
+    }
+}
+
+/// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over.
+#[derive(Debug)]
+pub(super) struct Answering {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Answering {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, answer: Vec::new() }
+    }
+
+    /// Keeps the bytes if they are such an answer. Nothing comes behind one.
+    fn keeps(&mut self, bytes: &[IoSlice<'_>]) -> Option<usize> {
+        let first = bytes.iter().find(|slice| !slice.is_empty())?;
+        if !first.starts_with(SWITCHING) {
+            return None;
+        }
+        bytes.iter().for_each(|slice| self.answer.extend_from_slice(slice));
+        Some(bytes.iter().map(|slice| slice.len()).sum())
+    }
+}
+
+impl AsyncRead for Answering {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Answering {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.keeps(bytes) {
+            Some(kept) => Poll::Ready(Ok(kept)),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
