@@ -9,4 +9,5 @@ pub(crate) mod protocol;
 mod set;
 mod shared;
 mod socket;
+mod sources;
 mod worker;

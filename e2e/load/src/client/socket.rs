@@ -16,11 +16,6 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 const EVENT: &[u8] = br#"{"type":"event""#;
 const READY: &[u8] = br#"{"type":"ready""#;
 const GAP: &[u8] = br#"{"type":"gap""#;
-/// Sockets from one address of the loopback network. Each address has 28,000 ports, and those of closed sockets stay taken for a minute.
-const SOCKETS_PER_SOURCE: u32 = 4000;
-/// Source addresses are 127.0.64.1 and up, apart from those that servers listen on.
-const FIRST_SOURCE: u32 = u32::from_be_bytes([127, 0, 64, 1]);
-const SOURCES: u32 = 1 << 14;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -67,8 +62,15 @@ pub(super) struct Harvest {
 }
 
 impl Socket {
-    /// Begins to connect.
-    pub(super) fn connect(target: SocketAddr, index: u32, request: Vec<u8>, buffer: Option<u32>, now: u64) -> io::Result<Self> {
+    /// Begins to connect; from `source`, if the target is on the loopback network.
+    pub(super) fn connect(
+        target: SocketAddr,
+        source: Ipv4Addr,
+        index: u32,
+        request: Vec<u8>,
+        buffer: Option<u32>,
+        now: u64,
+    ) -> io::Result<Self> {
         let raw = RawSocket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         raw.set_nonblocking(true)?;
         raw.set_tcp_nodelay(true)?;
@@ -76,7 +78,6 @@ impl Socket {
             raw.set_recv_buffer_size(bytes as usize)?;
         }
         if target.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-            let source = Ipv4Addr::from(FIRST_SOURCE + (index / SOCKETS_PER_SOURCE) % SOURCES);
             raw.bind(&SocketAddr::from((source, 0)).into())?;
         }
         match raw.connect(&target.into()) {

@@ -17,6 +17,7 @@ use super::{
     set::Set,
     shared::Shared,
     socket::{End, Socket},
+    sources::Sources,
 };
 use crate::clock;
 
@@ -66,6 +67,7 @@ pub(super) struct Worker {
     members: Vec<Option<Member>>,
     sets: Vec<Set>,
     underway: Option<Underway>,
+    sources: Sources,
     buffer: Vec<u8>,
 }
 
@@ -82,6 +84,7 @@ impl Worker {
             members: Vec::new(),
             sets: Vec::new(),
             underway: None,
+            sources: Sources::new(),
             buffer: vec![0; BUFFER],
         };
         Ok((worker, Handle { commands, waker }))
@@ -150,7 +153,9 @@ impl Worker {
             underway.next += 1;
             let request = underway.handshakes.request(index)?;
             let at = set as usize;
-            let connected = Socket::connect(target, index, request, receive_buffer, clock::nanos()).and_then(|mut socket| {
+            let source = self.sources.next();
+            let connecting = Socket::connect(target, source, index, request, receive_buffer, clock::nanos());
+            let connected = connecting.and_then(|mut socket| {
                 let place = self.members.len();
                 self.poll.registry().register(socket.source(), Token(place), Interest::READABLE | Interest::WRITABLE)?;
                 Ok(socket)
