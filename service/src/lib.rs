@@ -25,6 +25,7 @@
 
 pub mod adapters;
 pub mod application;
+pub mod breath;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -24,6 +24,7 @@ use super::{
     readiness::Readiness,
 };
 use crate::{
+    breath::Breath,
     config::Config,
     domain::{
         event::{Address, Event, Payload, PayloadError, SubjectError},
@@ -39,10 +40,6 @@ use crate::{
 const MAX_SETTLEMENTS: usize = 512;
 /// Pause after a pull that failed at once.
 const PULL_PAUSE: Duration = Duration::from_millis(200);
-/// A pull that brings so many events says that more are coming, and the next one begins no sooner than this after it: what has come by then shares
-/// a look-up, an acknowledgement and the wake-ups of threads, which cost an event by itself more than all else that is done for it.
-const BUSY: usize = 8;
-const BREATH: Duration = Duration::from_millis(1);
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -116,13 +113,11 @@ impl Dispatcher {
             match pulled {
                 Ok((raw, permits)) => {
                     complained_at = None;
-                    let (taken, next_at) = (raw.len(), Instant::now() + BREATH);
+                    let breath = Breath::of(raw.len(), batch);
                     self.dispatch(raw, permits).await;
-                    if (BUSY..batch).contains(&taken) {
-                        tokio::select! {
-                            () = stop.cancelled() => break,
-                            () = tokio::time::sleep_until(next_at) => {}
-                        }
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = breath.drawn() => {}
                     }
                 }
                 Err(error) => {

@@ -19,6 +19,7 @@ use super::{
     ports::{RouteChange, Routes, StoreError},
 };
 use crate::{
+    breath::Breath,
     config::Config,
     cores::relayed,
     domain::{
@@ -163,6 +164,7 @@ impl RouteWriter {
         metrics: &Metrics,
     ) -> Result<(), StoreError> {
         let (batch, waiters) = self.take_batch();
+        let breath = Breath::of(waiters.len(), MAX_CHANGES);
         let ttls = RouteTtls::of(&config.borrow());
         let changes: Vec<RouteChange> = batch.iter().map(|route| self.change(route, &ttls)).collect();
         let written = if changes.is_empty() { Ok(()) } else { routes.apply(me, &changes).await };
@@ -183,6 +185,7 @@ impl RouteWriter {
         for waiter in waiters.into_iter().chain(settled) {
             let _ = waiter.send(written.clone());
         }
+        breath.drawn().await;
         written
     }
 

@@ -10,7 +10,7 @@ use super::{
     connection::Commands,
     script::{Argument, Lua},
 };
-use crate::{application::ports::StoreError, cores::relayed, lifecycle::Tasks};
+use crate::{application::ports::StoreError, breath::Breath, cores::relayed, lifecycle::Tasks};
 
 /// Claims in one round trip.
 const MAX_BATCH: usize = 256;
@@ -61,6 +61,7 @@ impl Claims {
 async fn run(script: &Lua, queue: &mut mpsc::Receiver<Claim>, commands: &Commands) {
     let mut claims = Vec::new();
     while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
+        let breath = Breath::of(claims.len(), MAX_BATCH);
         // Whoever has given up gives back what it may have.
         claims.retain(|claim| !claim.answer.is_closed());
         match ask(script, &claims, commands).await {
@@ -84,6 +85,7 @@ async fn run(script: &Lua, queue: &mut mpsc::Receiver<Claim>, commands: &Command
                 }
             }
         }
+        breath.drawn().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decisions that close races: each test fails when its decision is taken away.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_service::{
@@ -17,6 +17,7 @@ use daisi_ws_service::{
         session::{Kill, LockOwner, SessionKey},
     },
 };
+use futures_util::future::{join_all, maybe_done};
 use tokio::sync::Semaphore;
 
 use crate::support::fleet::{Fleet, Wrap, key, user};
@@ -143,6 +144,35 @@ async fn route_writer_ready_waits_until_the_route_is_confirmed() {
     };
     let (took, ()) = tokio::join!(connect, opener);
     assert!(took >= Duration::from_millis(300), "ready came after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn route_writer_sessions_that_come_in_quick_succession_share_a_write_of_their_routes() {
+    const ROUNDS: usize = 10;
+    let fleet = Fleet::start(1).await;
+    let writes = || fleet.labelled("dws_route_writes_total", "ok");
+    let (before, since) = (writes(), tokio::time::Instant::now());
+    let mut arriving = Vec::new();
+    for round in 0..ROUNDS {
+        let claims = (0..20).map(|n| user("acme", "a1", &format!("u{round}-{n}")));
+        let mut connects = Box::pin(maybe_done(join_all(claims.map(|claims| fleet.connect(0, claims)))));
+        // Every task has had its turn, and no time has passed.
+        for _ in 0..100 {
+            let _ = futures_util::poll!(connects.as_mut());
+            tokio::task::yield_now().await;
+        }
+        arriving.push(connects);
+    }
+    assert_eq!(since.elapsed(), Duration::ZERO);
+    join_all(arriving.iter_mut().map(Pin::as_mut)).await;
+    let arrived = arriving.iter_mut().filter_map(|connects| connects.as_mut().take_output()).flatten().filter(Result::is_ok);
+    assert_eq!(arrived.count(), 20 * ROUNDS);
+    assert!((1.0..=3.0).contains(&(writes() - before)), "{} writes", writes() - before);
+    // One by itself, later, waits for nothing.
+    tokio::time::sleep(QUIET).await;
+    let since = tokio::time::Instant::now();
+    fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    assert_eq!(since.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,54 @@
+//! Time between two batches under load.
+//!
+//! A batch costs a round trip, calls of the system and wake-ups of threads, whatever is in it; for what comes one by itself, that is more than all else that is done
+//! for it. When many come, the next batch waits for a moment, so that what comes meanwhile shares all that. When few do, nothing waits.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// So many in a batch say that more are coming.
+const BUSY: usize = 8;
+/// From the beginning of one batch to that of the next, at least.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The pause that a batch has to be followed by, if any.
+#[derive(Debug)]
+#[must_use]
+pub struct Breath {
+    until: Option<Instant>,
+}
+
+impl Breath {
+    /// For a batch that begins now, with `taken` of the `most` that it could have. A full one is followed by none: the next is waiting already.
+    pub fn of(taken: usize, most: usize) -> Self {
+        Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + PAUSE) }
+    }
+
+    /// Waits until the next batch may begin. Cancel-safe.
+    pub async fn drawn(self) {
+        if let Some(until) = self.until {
+            sleep_until(until).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_batch_that_is_neither_small_nor_full_is_followed_by_a_pause_from_its_beginning_on() {
+        let begun = Instant::now();
+        for taken in [0, 1, BUSY - 1, 100] {
+            Breath::of(taken, 100).drawn().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let (one, late) = (Breath::of(BUSY, 100), Breath::of(99, 100));
+        one.drawn().await;
+        assert_eq!(begun.elapsed(), PAUSE);
+        tokio::time::advance(PAUSE).await;
+        late.drawn().await;
+        assert_eq!(begun.elapsed(), 2 * PAUSE);
+    }
+}
