@@ -23,7 +23,7 @@ const REFRESH_WAIT: Duration = Duration::from_millis(500);
 /// A pod of the table.
 #[derive(Debug, Clone)]
 struct Peer {
-    record: PodRecord,
+    record: Arc<PodRecord>,
     /// Has no liveness key. It may be dead, frozen, or only cut off from the store; until it is known to be dead it is sent everything, since its
     /// routes can no longer be trusted to be there.
     lapsed: bool,
@@ -43,7 +43,7 @@ struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     /// For each route asked, in order: the other pods.
-    pub peers: Vec<Vec<PodRecord>>,
+    pub peers: Vec<Vec<Arc<PodRecord>>>,
     /// Pods found on a route that are not in the table: dead, or newer than the table.
     pub unknown: Vec<(PodId, RouteKey)>,
     /// Routes with a member of the fleet whose address nobody here knows: it may live, so its events must not be settled as nobody's.
@@ -90,9 +90,9 @@ impl Directory {
         let mut table = self.write();
         let mut news = Vec::new();
         for record in pods.iter().filter(|record| record.id != self.me) {
-            let peer = Peer { record: record.clone(), lapsed: false };
+            let peer = Peer { record: Arc::new(record.clone()), lapsed: false };
             match table.peers.insert(record.id.clone(), peer) {
-                Some(before) if !before.lapsed && before.record == *record => {}
+                Some(before) if !before.lapsed && *before.record == *record => {}
                 _ => news.push(record.clone()),
             }
         }
@@ -113,19 +113,19 @@ impl Directory {
     /// The peers without a liveness key.
     #[must_use]
     pub fn lapsed(&self) -> Vec<PodRecord> {
-        self.read().peers.values().filter(|peer| peer.lapsed).map(|peer| peer.record.clone()).collect()
+        self.read().peers.values().filter(|peer| peer.lapsed).map(|peer| PodRecord::clone(&peer.record)).collect()
     }
 
     /// Every peer that is not known to be dead.
     #[must_use]
     pub fn peers(&self) -> Vec<PodRecord> {
-        self.read().peers.values().map(|peer| peer.record.clone()).collect()
+        self.read().peers.values().map(|peer| PodRecord::clone(&peer.record)).collect()
     }
 
     /// A peer, unless it is known to be dead.
     #[must_use]
     pub fn peer(&self, pod: &PodId) -> Option<PodRecord> {
-        self.read().peers.get(pod).map(|peer| peer.record.clone())
+        self.read().peers.get(pod).map(|peer| PodRecord::clone(&peer.record))
     }
 
     /// How many pods there are, this one included.
@@ -207,7 +207,8 @@ impl Directory {
             Err(_) => {
                 self.note_store_trouble();
                 self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
-                Targets { peers: vec![self.peers(); keys.len()], unknown: Vec::new(), unreachable: Vec::new() }
+                let all: Vec<_> = self.read().peers.values().map(|peer| Arc::clone(&peer.record)).collect();
+                Targets { peers: vec![all; keys.len()], unknown: Vec::new(), unreachable: Vec::new() }
             }
         }
     }
@@ -227,7 +228,7 @@ impl Directory {
                     }
                 }
                 let wanted = |peer: &&Peer| settling || peer.lapsed || on_route.contains(&peer.record.id);
-                table.peers.values().filter(wanted).map(|peer| peer.record.clone()).collect()
+                table.peers.values().filter(wanted).map(|peer| Arc::clone(&peer.record)).collect()
             })
             .collect();
         Targets { peers, unknown, unreachable }

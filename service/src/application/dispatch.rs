@@ -6,6 +6,7 @@ mod health;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::Instant,
@@ -56,7 +57,7 @@ enum Poison {
 #[derive(Debug)]
 struct Destination {
     /// The other pods.
-    peers: Vec<PodRecord>,
+    peers: Vec<Arc<PodRecord>>,
     /// Some pod on its routes can't be named: the event must be delivered again.
     doubtful: bool,
 }
@@ -173,7 +174,7 @@ impl Dispatcher {
         }
         if !poison.is_empty() {
             self.metrics.events_settled_total.with_label_values(&["poison"]).inc_by(poison.len() as u64);
-            let _ = self.source.settle(&poison).await;
+            let _ = self.source.settle(poison).await;
         }
         if events.is_empty() {
             return;
@@ -206,7 +207,7 @@ impl Dispatcher {
     async fn find_targets(&self, events: &[Taken]) -> Vec<Destination> {
         let mut index: HashMap<RouteKey, usize> = HashMap::new();
         let mut keys: Vec<RouteKey> = Vec::new();
-        let of_event: Vec<Vec<usize>> = events
+        let of_event: Vec<SmallVec<[usize; 1]>> = events
             .iter()
             .map(|(event, ..)| {
                 let routes = event.address.routes().into_iter();
@@ -223,11 +224,11 @@ impl Dispatcher {
         if !found.unknown.is_empty() {
             found = self.resolve_unknown(&keys).await;
         }
-        let destination = |places: Vec<usize>| {
-            let mut peers: Vec<PodRecord> = Vec::new();
+        let destination = |places: SmallVec<[usize; 1]>| {
+            let mut peers: Vec<Arc<PodRecord>> = Vec::new();
             for peer in places.iter().flat_map(|place| &found.peers[*place]) {
                 if !peers.iter().any(|known| known.id == peer.id) {
-                    peers.push(peer.clone());
+                    peers.push(Arc::clone(peer));
                 }
             }
             Destination { peers, doubtful: places.iter().any(|place| found.unreachable.contains(&keys[*place])) }
@@ -288,14 +289,14 @@ impl Dispatcher {
     pub async fn settle(&self, settled: &mut mpsc::UnboundedReceiver<Settled>) {
         let mut batch = Vec::with_capacity(MAX_SETTLEMENTS);
         while settled.recv_many(&mut batch, MAX_SETTLEMENTS).await > 0 {
-            let settlements: Vec<(Ticket, Settlement)> =
-                batch.iter().map(|settled| (settled.ticket.clone(), settled.settlement)).collect();
-            for settled in &batch {
+            let mut settlements = Vec::with_capacity(batch.len());
+            for settled in &mut batch {
                 self.account(settled);
+                settlements.push((std::mem::take(&mut settled.ticket), settled.settlement));
             }
             self.show_in_flight();
-            if let Err(error) = self.source.settle(&settlements).await {
-                tracing::debug!(%error, events = settlements.len(), "events could not be settled and will be delivered again");
+            if let Err(error) = self.source.settle(settlements).await {
+                tracing::debug!(%error, events = batch.len(), "events could not be settled and will be delivered again");
             }
             batch.clear();
         }
@@ -324,7 +325,7 @@ impl Dispatcher {
             "an event is given up: a pod that lives could not be reached in time; its sessions will be told of a gap"
         );
         for peer in settled.given_up.iter().filter_map(|pod| self.directory.peer(pod)) {
-            self.forwarder.owe_gap(&peer, settled.event.address.routes(), gap_of(&settled.event));
+            self.forwarder.owe_gap(&peer, settled.event.address.routes().into_vec(), gap_of(&settled.event));
         }
     }
 

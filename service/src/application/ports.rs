@@ -201,7 +201,7 @@ pub trait TokenCache: Send + Sync {
 // ---- event source ----------------------------------------------------------------------------------------------------------------
 
 /// By what a pulled event is settled: opaque, meaningful to the source that gave it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ticket(pub String);
 
 /// An event as the stream has it: nothing about it is checked yet.
@@ -273,7 +273,7 @@ pub trait EventSource: Send + Sync {
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError>;
 
     /// Settles events. What does not reach the stream is delivered again after the ack wait.
-    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError>;
+    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError>;
 
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);

@@ -8,6 +8,7 @@ use serde::{
     de::{Deserializer as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
@@ -54,6 +55,9 @@ pub enum SubjectError {
     #[error("the subject has a bad id: {0}")]
     Id(#[from] IdError),
 }
+
+/// The routes of an event: most often one, which then costs no memory of its own.
+pub type Routes = SmallVec<[RouteKey; 1]>;
 
 /// Whom an event is for, as its subject says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,13 +155,13 @@ impl Address {
 
     /// The routes whose sockets see the event: one, or for an agent event the four scopes that can cover it.
     #[must_use]
-    pub fn routes(&self) -> Vec<RouteKey> {
+    pub fn routes(&self) -> Routes {
         match self {
             Self::Chats { company, agent } => {
-                vec![RouteKey::Chats { company: company.clone(), agent: agent.clone() }]
+                smallvec![RouteKey::Chats { company: company.clone(), agent: agent.clone() }]
             }
             Self::Messages { company, agent, chat } => {
-                vec![RouteKey::Messages { company: company.clone(), agent: agent.clone(), chat: chat.clone() }]
+                smallvec![RouteKey::Messages { company: company.clone(), agent: agent.clone(), chat: chat.clone() }]
             }
             Self::Agents { company, agent } => {
                 let companies = [Scope::Any, Scope::Only(company.clone())];

@@ -239,7 +239,7 @@ impl EventSource for StreamHandle {
         }
     }
 
-    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
         let mut version = self.stream.inner.version.subscribe();
         let until = Instant::now() + OUTAGE_PATIENCE;
         loop {
@@ -247,7 +247,7 @@ impl EventSource for StreamHandle {
             {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
-                    for (ticket, settlement) in settlements {
+                    for (ticket, settlement) in &settlements {
                         log.settle(ticket, *settlement);
                     }
                     break;
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!((first.len(), stream.pending()), (2, 1));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(seqs(&a, 10).await, [1, 2]);
-        a.settle(&[(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        a.settle(vec![(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
         assert_eq!(seqs(&a, 10).await, [3]);
     }
 
@@ -336,7 +336,7 @@ mod tests {
         let first = a.pull(1).await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(b.pull(1).await.unwrap()[0].deliveries, 2);
-        a.settle(&[(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        a.settle(vec![(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
         assert_eq!(stream.ack_pending(), 0);
     }
 

@@ -85,17 +85,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(Err(_)) | Err(_) => tokio::time::sleep(RETRY_CAP).await,
         }
     }
-    give_back(&shared, &shared.buffer.empty()).await;
+    give_back(&shared, shared.buffer.empty()).await;
     shared.closed.cancel();
 }
 
-async fn give_back(shared: &Shared, tickets: &[Ticket]) {
+async fn give_back(shared: &Shared, tickets: Vec<Ticket>) {
     if tickets.is_empty() {
         return;
     }
-    let naks: Vec<_> = tickets.iter().map(|ticket| (ticket.clone(), Settlement::Retry(Duration::ZERO))).collect();
-    if let Err(error) = publish_settlements(&shared.client, &naks).await {
-        tracing::warn!(error = %error, events = tickets.len(), "events could not be given back and come again after the ack wait");
+    let events = tickets.len();
+    let naks = tickets.into_iter().map(|ticket| (ticket, Settlement::Retry(Duration::ZERO))).collect();
+    if let Err(error) = publish_settlements(&shared.client, naks).await {
+        tracing::warn!(error = %error, events, "events could not be given back and come again after the ack wait");
     }
 }
 
@@ -355,6 +356,6 @@ impl<'a> Puller<'a> {
                 }
             }
         }
-        give_back(self.shared, &tickets).await;
+        give_back(self.shared, tickets).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, jetstream::ContextBuilder};
+use async_nats::{Client, Subject, jetstream::ContextBuilder};
 use async_trait::async_trait;
 use tokio::{
     sync::Notify,
@@ -120,7 +120,7 @@ async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
 }
 
 /// Sends settlements in order and flushes once. Within a short time-out.
-pub(super) async fn publish_settlements(client: &Client, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+pub(super) async fn publish_settlements(client: &Client, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
     let unavailable = |reason: String| SourceError::Unavailable(reason);
     let all = async {
         for (ticket, settlement) in settlements {
@@ -128,7 +128,10 @@ pub(super) async fn publish_settlements(client: &Client, settlements: &[(Ticket,
                 tracing::warn!("a ticket of another source can't be settled here");
                 continue;
             }
-            client.publish(ticket.0.clone(), wire::settlement(*settlement)).await.map_err(|e| unavailable(e.to_string()))?;
+            client
+                .publish(Subject::from(ticket.0), wire::settlement(settlement))
+                .await
+                .map_err(|e| unavailable(e.to_string()))?;
         }
         client.flush().await.map_err(|e| unavailable(e.to_string()))
     };
@@ -169,7 +172,7 @@ impl EventSource for NatsSource {
         }
     }
 
-    async fn settle(&self, settlements: &[(Ticket, Settlement)]) -> Result<(), SourceError> {
+    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
         if settlements.is_empty() {
             return Ok(());
         }

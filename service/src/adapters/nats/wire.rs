@@ -114,14 +114,15 @@ impl Delivery {
     /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>`; newer servers may write domain and
     /// account before the stream, and more at the end.
     fn parse(reply: &str) -> Option<Self> {
-        let tokens: Vec<&str> = reply.strip_prefix(ACK_PREFIX)?.split('.').collect();
-        let first = match tokens.len() {
+        let tokens = reply.strip_prefix(ACK_PREFIX)?.split('.');
+        let skipped = match tokens.clone().count() {
             7 => 2,
             9.. => 4,
             _ => return None,
         };
-        let number = |index: usize| tokens.get(first + index)?.parse::<u64>().ok();
-        Some(Self { deliveries: number(0)?, seq: number(1)?, stored_at: Duration::from_nanos(number(3)?) })
+        let mut numbers = tokens.skip(skipped);
+        let (deliveries, seq) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        Some(Self { deliveries, seq, stored_at: Duration::from_nanos(numbers.nth(1)?.parse().ok()?) })
     }
 }
 

@@ -50,14 +50,24 @@ static WRITE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: epoch, then routes. Arguments: the pod that asks. Answers with the epoch, and the numbers and pods of those routes that have any but the asker: most
-/// have none, as an event nearly always has its sockets on one pod, and what is not in the answer need not be read.
+/// Keys: epoch, then routes. Arguments: the pod that asks. Answers with the epoch, and for each pod but the asker that is on any of them, its name and the numbers of
+/// its routes: most routes have none, as an event nearly always has its sockets on one pod, and those that do have few. A list for each route would be most of
+/// what it costs to write and read the answer.
 static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local others = {}\n\
+        "local routes, others = {}, {}\n\
          for i = 2, #KEYS do\n\
-           local pods = redis.call('SMEMBERS', KEYS[i])\n\
-           if pods[2] or (pods[1] and pods[1] ~= ARGV[1]) then others[#others + 1] = {i - 1, pods} end\n\
+           for _, pod in ipairs(redis.call('SMEMBERS', KEYS[i])) do\n\
+             if pod ~= ARGV[1] then\n\
+               local of_pod = routes[pod]\n\
+               if not of_pod then of_pod = {} routes[pod] = of_pod end\n\
+               of_pod[#of_pod + 1] = i - 1\n\
+             end\n\
+           end\n\
+         end\n\
+         for pod, of_pod in pairs(routes) do\n\
+           others[#others + 1] = pod\n\
+           others[#others + 1] = table.concat(of_pod, ' ')\n\
          end\n\
          return {redis.call('GET', KEYS[1]), others}",
     )
@@ -128,13 +138,15 @@ impl Routes for RedisStore {
         }
         call.arg(me.as_str());
         let call = &call;
-        let (epoch, others): (Option<String>, Vec<(usize, Vec<Vec<u8>>)>) =
+        let (epoch, others): (Option<String>, Vec<(Vec<u8>, String)>) =
             self.commands.run("look_up_routes", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let mut pods = vec![Vec::new(); routes.len()];
-        for (number, mut members) in others {
-            members.retain(|member| member != me.as_str().as_bytes());
-            let place = number.checked_sub(1).and_then(|place| pods.get_mut(place));
-            *place.ok_or_else(|| malformed("a route that was not asked about"))? = pod_ids(&members);
+        for (member, numbers) in others {
+            let Some(pod) = pod_id(&member) else { continue };
+            for number in numbers.split(' ') {
+                let place = number.parse::<usize>().ok().and_then(|number| pods.get_mut(number.checked_sub(1)?));
+                place.ok_or_else(|| malformed("a route that was not asked about"))?.push(pod.clone());
+            }
         }
         Ok(Lookup { epoch: epoch.map(Epoch), pods })
     }
@@ -190,7 +202,11 @@ impl Routes for RedisStore {
 
 /// Members that are no pod id are skipped: none of the fleet wrote them.
 fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
-    members.iter().filter_map(|member| PodId::parse(std::str::from_utf8(member).ok()?).ok()).collect()
+    members.iter().filter_map(|member| pod_id(member)).collect()
+}
+
+fn pod_id(member: &[u8]) -> Option<PodId> {
+    PodId::parse(std::str::from_utf8(member).ok()?).ok()
 }
 
 fn parse_record(id: PodId, record: &[u8]) -> Option<PodRecord> {

@@ -130,7 +130,7 @@ async fn one(pod: &dyn EventSource) -> RawEvent {
 
 async fn settle(pod: &dyn EventSource, events: &[RawEvent], settlement: Settlement) {
     let settlements: Vec<(Ticket, Settlement)> = events.iter().map(|event| (event.ticket.clone(), settlement)).collect();
-    pod.settle(&settlements).await.unwrap();
+    pod.settle(settlements).await.unwrap();
 }
 
 /// Nothing comes for longer than an ack wait.
@@ -301,7 +301,7 @@ async fn an_outage_is_an_error_within_seconds_and_loses_nothing(world: &dyn Worl
         assert!(since.elapsed() < Duration::from_secs(6), "{:?}", since.elapsed());
     }
     assert!(!pod.is_connected());
-    assert!(pod.settle(&[(Ticket("1.1".to_owned()), Settlement::Ack)]).await.is_err());
+    assert!(pod.settle(vec![(Ticket("1.1".to_owned()), Settlement::Ack)]).await.is_err());
 
     world.set_down(false).await;
     let since = Instant::now();

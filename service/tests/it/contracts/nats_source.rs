@@ -59,7 +59,7 @@ pub(crate) async fn pull(source: &NatsSource, count: usize) -> Vec<RawEvent> {
 
 pub(crate) async fn ack(source: &NatsSource, events: &[RawEvent]) {
     let settlements: Vec<_> = events.iter().map(|event| (event.ticket.clone(), Settlement::Ack)).collect();
-    source.settle(&settlements).await.unwrap();
+    source.settle(settlements).await.unwrap();
 }
 
 pub(crate) fn seqs(events: &[RawEvent]) -> Vec<u64> {
