@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn obey(options: Options) -> Result<ExitCode> {
     proc::limits::raise_open_files()?;
     match options.command {
-        Command::Floor { nats, listen } => floor::run(nats, listen)?,
+        Command::Floor { nats, listen, durable } => floor::run(nats, listen, durable)?,
         Command::Clients { threads } => client::process::run(threads)?,
         Command::Run(run) => return measure(*run),
     }

@@ -27,6 +27,9 @@ pub(crate) enum Command {
         /// Where it listens; port 0 picks a free one.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Takes events from the durable consumer that the run has made for it, and acknowledges each, instead of a plain subscription.
+        #[arg(long)]
+        durable: bool,
     },
     /// A process of sockets, as a run starts it.
     #[command(hide = true)]

@@ -3,6 +3,8 @@
 //! One thread a core, each with a runtime of its own and its share of the sockets; one of them reads events from a plain NATS subscription. What
 //! there is to read is taken in one go; the events of a subject become one run of encoded frames, which every socket of that subject gets in one
 //! write. No tokens, no sessions, no Redis, no acknowledgements, no metrics, no logs. It is a yardstick, not a gateway.
+//!
+//! Behind a durable consumer, it is a yardstick for what the stream itself adds.
 
 mod socket;
 mod subscription;
@@ -35,11 +37,11 @@ pub(crate) struct Burst {
     pub(crate) frames: Vec<u8>,
 }
 
-/// Serves until the process is ended.
+/// Serves until the process is ended; from the floor's durable, with an acknowledgement of each event, if `durable`.
 ///
 /// # Errors
 /// When the address can't be had, or the connection to NATS is lost.
-pub(crate) fn run(nats: SocketAddr, listen: SocketAddr) -> Result<()> {
+pub(crate) fn run(nats: SocketAddr, listen: SocketAddr, durable: bool) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (queues, works): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(QUEUE)).unzip();
     let mut works = works.into_iter();
@@ -49,7 +51,7 @@ pub(crate) fn run(nats: SocketAddr, listen: SocketAddr) -> Result<()> {
     }
     on_this_thread(async move {
         let listener = bind(listen)?;
-        let subscription = Subscription::open(nats).await?;
+        let subscription = Subscription::open(nats, durable).await?;
         announce(listener.local_addr()?);
         let (sockets, events) = (queues.clone(), queues);
         tokio::select! {

@@ -1,6 +1,6 @@
-//! A plain subscription to the subjects of events, read from the wire.
+//! Events from NATS, read from the wire: of a plain subscription to their subjects, or of a durable consumer, and then acknowledged.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BytesMut};
@@ -11,9 +11,18 @@ use tokio::{
 };
 
 use super::Burst;
-use crate::wire;
+use crate::{
+    stage::nats::{FLOORS_DURABLE, STREAM},
+    wire,
+};
 
-const HELLO: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false,\"lang\":\"floor\",\"version\":\"0\"}\r\nSUB wa.> 1\r\nPING\r\n";
+const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false,\"lang\":\"floor\",\"version\":\"0\"}";
+/// Where the durable's events are sent to.
+const INBOX: &str = "_INBOX.floor";
+/// Events asked for in one request; asked for again when half of them have come.
+const ASKED: usize = 4096;
+/// Longer than any run: a request that ended would be answered with something else than events.
+const EXPIRES_NANOS: u64 = 86_400_000_000_000;
 const BUFFER: usize = 1024 * 1024;
 
 /// The connection to NATS.
@@ -21,6 +30,8 @@ pub(super) struct Subscription {
     stream: TcpStream,
     buffer: BytesMut,
     sequence: u64,
+    /// Events that the durable was asked for and has not sent; none for a plain subscription.
+    outstanding: Option<usize>,
 }
 
 /// A message of the protocol that begins the buffer.
@@ -30,21 +41,29 @@ enum Message {
     /// Something without consequence.
     Other,
     Ping,
-    /// An event: its subject, and its payload as a range of the buffer; `length` bytes are used up by it.
+    /// An event: its subject, and where in the buffer the subject for replies and the payload are; `length` bytes are used up by it.
     Event {
         subject: Box<str>,
-        payload: std::ops::Range<usize>,
+        reply: Range<usize>,
+        payload: Range<usize>,
         length: usize,
     },
 }
 
 impl Subscription {
     /// Connects and subscribes; the server has taken note when this returns.
-    pub(super) async fn open(address: SocketAddr) -> Result<Self> {
+    pub(super) async fn open(address: SocketAddr, durable: bool) -> Result<Self> {
         let mut stream = TcpStream::connect(address).await.context("NATS can't be reached")?;
         stream.set_nodelay(true)?;
-        stream.write_all(HELLO).await?;
-        let mut subscription = Self { stream, buffer: BytesMut::with_capacity(BUFFER), sequence: 0 };
+        let subject = if durable { INBOX } else { "wa.>" };
+        let mut hello = format!("{CONNECT}\r\nSUB {subject} 1\r\n");
+        if durable {
+            hello.push_str(&request(ASKED));
+        }
+        hello.push_str("PING\r\n");
+        stream.write_all(hello.as_bytes()).await?;
+        let outstanding = durable.then_some(ASKED);
+        let mut subscription = Self { stream, buffer: BytesMut::with_capacity(BUFFER), sequence: 0, outstanding };
         while !subscription.buffer.ends_with(b"PONG\r\n") {
             subscription.read().await?;
         }
@@ -57,26 +76,33 @@ impl Subscription {
         loop {
             self.read().await?;
             let mut bursts = Vec::new();
-            let mut pings = 0;
+            let mut answer: Vec<u8> = Vec::new();
             loop {
                 match parse(&self.buffer)? {
                     Message::Partial => break,
                     Message::Other => self.skip_line(),
                     Message::Ping => {
                         self.skip_line();
-                        pings += 1;
+                        answer.extend_from_slice(b"PONG\r\n");
                     }
-                    Message::Event { subject, payload, length } => {
+                    Message::Event { subject, reply, payload, length } => {
                         self.sequence += 1;
+                        if let Some(outstanding) = &mut self.outstanding {
+                            *outstanding -= 1;
+                            let reply = self.buffer.get(reply).unwrap_or_default();
+                            [b"PUB ", reply, b" 4\r\n+ACK\r\n"].iter().for_each(|part| answer.extend_from_slice(part));
+                        }
                         let payload = self.buffer.get(payload).unwrap_or_default();
                         add(&mut bursts, subject, self.sequence, payload);
                         self.buffer.advance(length);
                     }
                 }
             }
-            for _ in 0..pings {
-                self.stream.write_all(b"PONG\r\n").await?;
+            if let Some(outstanding) = self.outstanding.as_mut().filter(|outstanding| **outstanding < ASKED / 2) {
+                answer.extend_from_slice(request(ASKED - *outstanding).as_bytes());
+                *outstanding = ASKED;
             }
+            self.stream.write_all(&answer).await?;
             if !bursts.is_empty() {
                 return Ok(bursts);
             }
@@ -95,6 +121,12 @@ impl Subscription {
         let line = memchr(b'\n', &self.buffer).map_or(self.buffer.len(), |end| end + 1);
         self.buffer.advance(line);
     }
+}
+
+/// Asks the durable for so many events.
+fn request(events: usize) -> String {
+    let body = format!("{{\"batch\":{events},\"expires\":{EXPIRES_NANOS}}}");
+    format!("PUB $JS.API.CONSUMER.MSG.NEXT.{STREAM}.{FLOORS_DURABLE} {INBOX} {}\r\n{body}\r\n", body.len())
 }
 
 /// Appends an event's frame to those of its subject. Subjects that come one after another are the rule, many at once are not: a burst is for one,
@@ -121,15 +153,20 @@ fn parse(bytes: &[u8]) -> Result<Message> {
     if line.starts_with(b"-ERR") {
         bail!("NATS says {}", String::from_utf8_lossy(line));
     }
-    let Some(fields) = line.strip_prefix(b"MSG ") else { return Ok(Message::Other) };
-    let fields = std::str::from_utf8(fields).context("a subject that is no text")?;
-    let mut fields = fields.split_ascii_whitespace();
+    if !line.starts_with(b"MSG ") {
+        return Ok(Message::Other);
+    }
+    let line = std::str::from_utf8(line).context("a subject that is no text")?;
+    let mut fields = line.split_ascii_whitespace().skip(1);
     let subject = fields.next().context("a message without a subject")?.into();
-    let size: usize = fields.next_back().context("a message without a length")?.parse()?;
+    let reply = fields.nth(1).unwrap_or_default();
+    // Without one, what stands there is the length.
+    let size: usize = fields.next().unwrap_or(reply).parse().context("a message without a length")?;
+    let reply = line.find(reply).map_or(0..0, |start| start..start + reply.len());
     let (start, stop) = (end + 1, end + 1 + size);
     // A line's end follows the payload.
     let length = stop + 2;
-    Ok(if bytes.len() < length { Message::Partial } else { Message::Event { subject, payload: start..stop, length } })
+    Ok(if bytes.len() < length { Message::Partial } else { Message::Event { subject, reply, payload: start..stop, length } })
 }
 
 #[cfg(test)]
@@ -139,10 +176,17 @@ mod tests {
     #[test]
     fn a_message_is_read_with_and_without_a_reply_subject() {
         for bytes in [&b"MSG wa.a.b.chats 1 2\r\n{}\r\n"[..], b"MSG wa.a.b.chats 1 _INBOX.x 2\r\n{}\r\nMSG"] {
-            let Message::Event { subject, payload, length } = parse(bytes).unwrap() else { panic!("no event") };
+            let Message::Event { subject, payload, length, .. } = parse(bytes).unwrap() else { panic!("no event") };
             assert_eq!((&*subject, &bytes[payload]), ("wa.a.b.chats", &b"{}"[..]));
             assert!(bytes[..length].ends_with(b"{}\r\n"));
         }
+    }
+
+    #[test]
+    fn an_event_of_the_durable_says_where_it_is_acknowledged() {
+        let bytes = b"MSG wa.a.b.chats 1 $JS.ACK.s.floor.1.2.3.4.5 2\r\n{}\r\n";
+        let Message::Event { reply, .. } = parse(bytes).unwrap() else { panic!("no event") };
+        assert_eq!(&bytes[reply], b"$JS.ACK.s.floor.1.2.3.4.5");
     }
 
     #[test]

@@ -36,10 +36,20 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         Some(servers) => Some(on_the_first(conductor, &stage, servers).await?),
         None => None,
     };
+    let durable = match conductor.floor_on_durable(&stage).await? {
+        Some(servers) => {
+            progress(format_args!("the next floor takes events from a durable consumer and acknowledges them"));
+            let measured = on_the_first(conductor, &stage, servers).await?;
+            stage.nats.delete_durable().await?;
+            Some(measured)
+        }
+        None => None,
+    };
     let local = on_the_first(conductor, &stage, conductor.pods(&stage, &[&[]]).await?).await?;
     stage.end().await?;
     let mut results = Results::default();
     results.figures.extend(spread::figures(size, &local, floor.as_ref()));
+    results.figures.extend(durable.iter().flat_map(|durable| spread::beside_a_durable(size, &local, durable)));
     results.curves.extend(floor.as_ref().map(spread::curve));
     results.curves.push(spread::curve(&local));
     if conductor.wants(Scenario::Forwarded) {

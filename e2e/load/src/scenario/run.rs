@@ -132,10 +132,19 @@ impl Conductor {
 
     /// The floor, unless it is not wanted.
     pub(super) async fn floor(&self, stage: &Stage) -> Result<Option<Servers>> {
+        self.floor_on(stage, false).await
+    }
+
+    /// A floor that takes events from a durable consumer, unless none is wanted.
+    pub(super) async fn floor_on_durable(&self, stage: &Stage) -> Result<Option<Servers>> {
+        self.floor_on(stage, true).await
+    }
+
+    async fn floor_on(&self, stage: &Stage, durable: bool) -> Result<Option<Servers>> {
         if self.options.no_floor {
             return Ok(None);
         }
-        Ok(Some(Servers::Floor(Box::new(Floor::start(&stage.nats, stage.folder.path()).await?))))
+        Ok(Some(Servers::Floor(Box::new(Floor::start(&stage.nats, durable, stage.folder.path()).await?))))
     }
 
     /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.

@@ -100,6 +100,17 @@ pub(super) fn figures(size: Size, gateway: &Spread, floor: Option<&Spread>) -> V
     figures
 }
 
+/// The figures of the gateway beside those of a floor that takes events from a durable consumer and acknowledges them: what is above that is the gateway's own.
+pub(super) fn beside_a_durable(size: Size, gateway: &Spread, durable: &Spread) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Spread) -> f64| size.figure("spread", name, unit, of(gateway), Some(of(durable)));
+    vec![
+        figure("CPU per event, floor on a durable", "us", |measured| measured.micros),
+        figure("latency p50, floor on a durable", "ms", |measured| measured.latency.millis_at(0.5)),
+        figure("latency p95, floor on a durable", "ms", |measured| measured.latency.millis_at(0.95)),
+        figure("latency p99, floor on a durable", "ms", |measured| measured.latency.millis_at(0.99)),
+    ]
+}
+
 /// Its latencies.
 pub(super) fn curve(measured: &Spread) -> Curve {
     super::measured::curve("spread", measured.server, &measured.latency)

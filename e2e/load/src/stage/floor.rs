@@ -23,13 +23,17 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Starts one and waits until it listens and is subscribed.
+    /// Starts one and waits until it listens and is subscribed: to events as they are published, or to a durable consumer of the stream.
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) async fn start(nats: &Nats, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(nats: &Nats, durable: bool, folder: &Path) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["floor", "--nats", &nats.address.to_string()]);
+        if durable {
+            nats.make_durable().await?;
+            command.arg("--durable");
+        }
         let mut server = Server::start("floor", command, folder)?;
         let address = server
             .until(|log| async move { log.lines().find_map(|line| line.strip_prefix(ANNOUNCEMENT)?.trim().parse().ok()) })

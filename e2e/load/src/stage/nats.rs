@@ -3,15 +3,19 @@
 use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result};
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::{self, consumer, stream};
 use tokio::process::Command;
 
 use super::server::{Server, free_address, listens, program};
 
 /// The stream that pods take events from, by their default configuration.
-const STREAM: &str = "wa_stream";
+pub(crate) const STREAM: &str = "wa_stream";
+/// The consumer that a floor takes events from if it does not take them from a plain subscription.
+pub(crate) const FLOORS_DURABLE: &str = "floor";
 /// Enough for the longest run; the oldest events go then.
 const STREAM_BYTES: i64 = 1 << 30;
+/// The default of `app.nats_max_ack_pending`.
+const MAX_ACK_PENDING: i64 = 5000;
 
 /// A NATS server, started by the run or there before.
 #[derive(Debug)]
@@ -60,6 +64,33 @@ impl Nats {
             ..Default::default()
         };
         jetstream::new(client).get_or_create_stream(config).await.context("the stream can't be made")?;
+        Ok(())
+    }
+
+    /// Makes the floor's durable, as a pod would make its own.
+    ///
+    /// # Errors
+    /// When NATS does not take it.
+    pub(super) async fn make_durable(&self) -> Result<()> {
+        let client = async_nats::connect(self.url()).await.context("NATS does not answer")?;
+        let config = consumer::pull::Config {
+            durable_name: Some(FLOORS_DURABLE.to_owned()),
+            deliver_policy: consumer::DeliverPolicy::New,
+            ack_policy: consumer::AckPolicy::Explicit,
+            max_ack_pending: MAX_ACK_PENDING,
+            ..Default::default()
+        };
+        jetstream::new(client).create_consumer_on_stream(config, STREAM).await.context("the floor's durable can't be made")?;
+        Ok(())
+    }
+
+    /// Takes the floor's durable away again, so that nothing is kept for it.
+    ///
+    /// # Errors
+    /// When NATS does not.
+    pub(crate) async fn delete_durable(&self) -> Result<()> {
+        let client = async_nats::connect(self.url()).await.context("NATS does not answer")?;
+        jetstream::new(client).delete_consumer_from_stream(FLOORS_DURABLE, STREAM).await.context("the floor's durable stays")?;
         Ok(())
     }
 
