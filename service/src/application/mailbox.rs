@@ -79,6 +79,7 @@ pub enum Push {
 
 /// Items in their order; the first has its place here, so that a socket which is written as fast as events come needs no other memory.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Queue {
     first: Option<Item>,
     rest: VecDeque<Item>,
@@ -105,22 +106,25 @@ impl Queue {
     }
 }
 
+/// In memory as in the source, what is rarely needed last: see [`Session`](super::session::Session).
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Inner {
-    queue: Queue,
+    closed: bool,
+    stalled: bool,
     bytes: usize,
+    queue: Queue,
+    overflowing_since: Option<Instant>,
     /// What was dropped from the front, announced before the next item.
     lost: Option<Gap>,
-    stalled: bool,
-    overflowing_since: Option<Instant>,
-    closed: bool,
 }
 
 /// The queue of one socket. Pushed to by anyone, taken from by the socket's task alone.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Mailbox {
-    limits: MailboxLimits,
     inner: Mutex<Inner>,
+    limits: MailboxLimits,
 }
 
 impl Mailbox {
@@ -211,6 +215,11 @@ impl Mailbox {
     /// Refuses everything from now on. What waits can still be taken.
     pub fn close(&self) {
         self.lock().closed = true;
+    }
+
+    /// Has nobody panicked in the middle of a change? Takes no lock.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.inner.is_poisoned()
     }
 
     /// How many items wait.

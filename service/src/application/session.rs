@@ -50,22 +50,25 @@ macro_rules! session_line {
 pub(super) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
+///
+/// In memory as in the source, with what every event touches side by side at the front: for nearly every event, each of its lines is fetched anew.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Session {
+    aborted: AtomicBool,
+    asked: AtomicBool,
+    locked: AtomicBool,
+    reason: OnceLock<CloseReason>,
+    /// Where the task below runs, if it is pinned.
+    core: Option<Arc<Core>>,
+    /// The one task that has the session at a time: first its connect, then its socket's.
+    task: AtomicWaker,
+    mailbox: Mailbox,
     key: SessionKey,
     connection: ConnectionId,
     owner: LockOwner,
     claims: Claims,
     request_id: Box<str>,
-    mailbox: Mailbox,
-    asked: AtomicBool,
-    locked: AtomicBool,
-    aborted: AtomicBool,
-    /// The one task that has the session at a time: first its connect, then its socket's.
-    task: AtomicWaker,
-    /// Where that task runs, if it is pinned.
-    core: Option<Arc<Core>>,
-    reason: OnceLock<CloseReason>,
     chat: Mutex<Option<ChatId>>,
     active_at: Mutex<Instant>,
 }
@@ -154,6 +157,12 @@ impl Session {
             self.wake();
         }
         pushed
+    }
+
+    /// Has the processor fetch what [`Session::put`] and the task that it wakes will look at. Called for many sessions one after another, the fetches go on side by
+    /// side; without it, each put waits for its own.
+    pub(super) fn fetch(&self) {
+        std::hint::black_box((self.is_aborted(), self.mailbox.is_sound()));
     }
 
     /// Has the task woken when something is put in the mailbox or the session is ended. For one task at a time; look for both after this call.

@@ -80,12 +80,14 @@ impl Round {
     fn portion(&mut self, metrics: &Metrics) -> usize {
         // Portions begin at the same places in every round, so that an event gets off between two of them.
         let end = self.sessions.len().min(self.next + PORTION);
-        for session in &self.sessions[self.next..end] {
+        let visited = &self.sessions[self.next..end];
+        visited.iter().for_each(|session| session.fetch());
+        for session in visited {
             for riding in &self.riding {
                 put(session, &riding.event, metrics);
             }
         }
-        let visited = end - self.next;
+        let visited = visited.len();
         self.riding.iter_mut().for_each(|riding| riding.left -= visited);
         self.next = if end == self.sessions.len() { 0 } else { end };
         let before = self.riding.len();
