@@ -50,6 +50,8 @@ pub(crate) const BUDGETS: &[Budget] = &[
     budget("growth", "connect: most to least", AtMost(1.10)),
     budget("growth", "idle: most to least", AtMost(1.10)),
     budget("growth", "fan-out: most to least", AtMost(1.10)),
+    budget("growth", "connect, times floor: most to least", AtMost(1.10)),
+    budget("growth", "fan-out, times floor: most to least", AtMost(1.10)),
 ];
 
 /// How a figure stands to its budget.

@@ -15,12 +15,15 @@ const PODS: [u32; 3] = [1, 2, 4];
 /// In a rehearsal.
 const FEW_SOCKETS: [u32; 2] = [100, 300];
 const FEW_PODS: [u32; 2] = [1, 2];
+/// Sockets that come and go before a size is measured.
+const FORERUNNERS: u32 = 500;
 
 /// A cost, as a point of the plot and as the figure that says how flat its curve is.
 struct Cost {
     name: &'static str,
     unit: &'static str,
     flatness: &'static str,
+    ratio: &'static str,
     of: fn(&Measured) -> Option<f64>,
 }
 
@@ -29,18 +32,21 @@ const COSTS: [Cost; 3] = [
         name: "pod CPU per connect",
         unit: "us",
         flatness: "connect: most to least",
+        ratio: "connect, times floor: most to least",
         of: |measured| Some(measured.connects.pod_micros),
     },
     Cost {
         name: "memory per socket",
         unit: "KB",
         flatness: "idle: most to least",
+        ratio: "idle, times floor: most to least",
         of: |measured| measured.idle.as_ref().map(|idle| idle.kilobytes),
     },
     Cost {
         name: "CPU per delivery",
         unit: "us",
         flatness: "fan-out: most to least",
+        ratio: "fan-out, times floor: most to least",
         of: |measured| measured.fan_out.as_ref().map(|fan_out| fan_out.micros),
     },
 ];
@@ -52,9 +58,9 @@ const COSTS: [Cost; 3] = [
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let (sockets, pods) = if conductor.is_quick() { (&FEW_SOCKETS[..], &FEW_PODS[..]) } else { (&SOCKETS[..], &PODS[..]) };
     let plan = if conductor.is_quick() {
-        Plan { idle: Some(Duration::from_secs(1)), fan_out: Some(10), ..Plan::default() }
+        Plan { forerunners: FEW_SOCKETS[0], idle: Some(Duration::from_secs(1)), fan_out: Some(10), ..Plan::default() }
     } else {
-        Plan { idle: Some(Duration::from_secs(10)), fan_out: Some(50), ..Plan::default() }
+        Plan { forerunners: FORERUNNERS, idle: Some(Duration::from_secs(10)), fan_out: Some(50), ..Plan::default() }
     };
     let mut figures = Vec::new();
     for pods in pods {
@@ -69,20 +75,31 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
             }
         }
     }
-    figures.extend(COSTS.iter().map(|cost| flatness(cost, &figures)).collect::<Vec<_>>());
+    figures.extend(
+        COSTS.iter().flat_map(|cost| [Some(flatness(cost, &figures)), ratio(cost, &figures)]).flatten().collect::<Vec<_>>(),
+    );
     Ok(Results { figures, ..Results::default() })
 }
 
+/// No size: of all of them.
+const ALL: Size = Size { sockets: 0, pods: 0 };
+
 /// The most that it cost at any size, by the least.
 fn flatness(cost: &Cost, figures: &[Figure]) -> Figure {
-    let of = |side: fn(&Figure) -> Option<f64>| {
-        let values = || figures.iter().filter(|figure| figure.name == cost.name).filter_map(side);
-        let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-        (most > 0.0).then_some(most / least)
-    };
-    let gateway = of(|figure| Some(figure.value)).unwrap_or(f64::NAN);
-    // No size: it is of all of them.
-    Size { sockets: 0, pods: 0 }.figure("growth", cost.flatness, "times", gateway, of(|figure| figure.floor))
+    let gateway = most_to_least(cost, figures, |figure| Some(figure.value)).unwrap_or(f64::NAN);
+    ALL.figure("growth", cost.flatness, "times", gateway, most_to_least(cost, figures, |figure| figure.floor))
+}
+
+/// The same of what it cost as a multiple of what it cost the floor, where that was measured.
+fn ratio(cost: &Cost, figures: &[Figure]) -> Option<Figure> {
+    let ratio = most_to_least(cost, figures, |figure| figure.floor.map(|floor| figure.value / floor))?;
+    Some(ALL.figure("growth", cost.ratio, "times", ratio, None))
+}
+
+fn most_to_least(cost: &Cost, figures: &[Figure], of: fn(&Figure) -> Option<f64>) -> Option<f64> {
+    let values = || figures.iter().filter(|figure| figure.name == cost.name).filter_map(of);
+    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    (most > 0.0).then_some(most / least)
 }
 
 #[cfg(test)]
@@ -100,5 +117,8 @@ mod tests {
         let flat = flatness(&COSTS[0], &figures);
         assert!((flat.value - 1.2).abs() < 1e-9 && (flat.floor.unwrap() - 1.25).abs() < 1e-9, "{flat:?}");
         assert_eq!(flatness(&COSTS[1], &figures).floor, None);
+        // 2.5 and 2.4 times the floor.
+        assert!((ratio(&COSTS[0], &figures).unwrap().value - 2.5 / 2.4).abs() < 1e-9);
+        assert!(ratio(&COSTS[1], &figures).is_none());
     }
 }

@@ -27,6 +27,8 @@ use crate::{
 /// The set of sockets, and the one that comes back after a storm.
 const SOCKETS: u32 = 0;
 const RETURNED: u32 = 1;
+/// Those that come and go before anything is measured.
+const FORERUNNERS: u32 = 2;
 /// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
 const CONNECTS_IN_FLIGHT: u32 = 50;
 /// Before memory is looked at the first time.
@@ -45,6 +47,8 @@ pub(super) struct Measured {
 /// What of it is to be measured; a connect always is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Plan {
+    /// So many sockets come and go before: what a server needs once, for its first sockets, is no part of what each costs.
+    pub(super) forerunners: u32,
     /// So long.
     pub(super) idle: Option<Duration>,
     /// So many events.
@@ -62,6 +66,7 @@ pub(super) struct Plan {
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let sizes = conductor.sizes;
     let plan = Plan {
+        forerunners: 0,
         idle: conductor.wants(Scenario::Idle).then(|| Duration::from_secs(sizes.idle_seconds)),
         fan_out: conductor.wants(Scenario::FanOut).then_some(sizes.events),
         burst: conductor.wants(Scenario::Burst).then_some(sizes.bursts),
@@ -108,6 +113,10 @@ async fn of(conductor: &Conductor, stage: &Stage, servers: Servers, size: Size, 
         keys: &stage.keys,
         receive_buffer: None,
     };
+    if plan.forerunners > 0 {
+        clients.open(&Wish { count: plan.forerunners * size.pods, ..wish(FORERUNNERS, CONNECTS_IN_FLIGHT) }).await?;
+        clients.drop_all(FORERUNNERS).await?;
+    }
     sleep(SETTLING).await;
     let empty = servers.private_bytes()?;
     progress(format_args!("{}: opening {count} sockets", servers.name()));
