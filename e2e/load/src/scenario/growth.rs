@@ -75,31 +75,30 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
             }
         }
     }
-    figures.extend(
-        COSTS.iter().flat_map(|cost| [Some(flatness(cost, &figures)), ratio(cost, &figures)]).flatten().collect::<Vec<_>>(),
-    );
+    figures.extend(COSTS.iter().flat_map(|cost| [flatness(cost, &figures), ratio(cost, &figures)]).flatten().collect::<Vec<_>>());
     Ok(Results { figures, ..Results::default() })
 }
 
 /// No size: of all of them.
 const ALL: Size = Size { sockets: 0, pods: 0 };
 
-/// The most that it cost at any size, by the least.
-fn flatness(cost: &Cost, figures: &[Figure]) -> Figure {
-    let gateway = most_to_least(cost, figures, |figure| Some(figure.value)).unwrap_or(f64::NAN);
-    ALL.figure("growth", cost.flatness, "times", gateway, most_to_least(cost, figures, |figure| figure.floor))
+/// The most that it cost at any size, by the least; none if that is nothing, as the memory of a few sockets can be.
+fn flatness(cost: &Cost, figures: &[Figure]) -> Option<Figure> {
+    let gateway = most_to_least(cost, figures, |figure| Some(figure.value))?;
+    Some(ALL.figure("growth", cost.flatness, "times", gateway, most_to_least(cost, figures, |figure| figure.floor)))
 }
 
 /// The same of what it cost as a multiple of what it cost the floor, where that was measured.
 fn ratio(cost: &Cost, figures: &[Figure]) -> Option<Figure> {
-    let ratio = most_to_least(cost, figures, |figure| figure.floor.map(|floor| figure.value / floor))?;
+    let ratio =
+        most_to_least(cost, figures, |figure| figure.floor.filter(|floor| *floor > 0.0).map(|floor| figure.value / floor))?;
     Some(ALL.figure("growth", cost.ratio, "times", ratio, None))
 }
 
 fn most_to_least(cost: &Cost, figures: &[Figure], of: fn(&Figure) -> Option<f64>) -> Option<f64> {
     let values = || figures.iter().filter(|figure| figure.name == cost.name).filter_map(of);
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-    (most > 0.0).then_some(most / least)
+    (least > 0.0 && most > 0.0).then_some(most / least)
 }
 
 #[cfg(test)]
@@ -114,9 +113,9 @@ mod tests {
             size.figure("growth", COSTS[1].name, "KB", 99.0, None),
             size.figure("growth", COSTS[0].name, "us", 12.0, Some(5.0)),
         ];
-        let flat = flatness(&COSTS[0], &figures);
+        let flat = flatness(&COSTS[0], &figures).unwrap();
         assert!((flat.value - 1.2).abs() < 1e-9 && (flat.floor.unwrap() - 1.25).abs() < 1e-9, "{flat:?}");
-        assert_eq!(flatness(&COSTS[1], &figures).floor, None);
+        assert_eq!(flatness(&COSTS[1], &figures).unwrap().floor, None);
         // 2.5 and 2.4 times the floor.
         assert!((ratio(&COSTS[0], &figures).unwrap().value - 2.5 / 2.4).abs() < 1e-9);
         assert!(ratio(&COSTS[1], &figures).is_none());
