@@ -19,6 +19,9 @@ use std::{
 use tokio::{runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
+/// Of so many turns that a thread has, one is for what comes from elsewhere, if anything has: a connection that was accepted on another core. By default it is one of 31,
+/// and in a storm of reconnects, when a thread has no turn to spare, such a connection waits for as long as thirty others take.
+const TURNS: u32 = 2;
 /// How long what still runs on a thread may hold up its end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -122,7 +125,7 @@ impl Cores {
     pub fn start(count: usize) -> io::Result<Self> {
         let mut cores = Self { cores: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
         for number in 0..count.max(1) {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime::Builder::new_current_thread().enable_all().global_queue_interval(TURNS).build()?;
             let core = Arc::new(Core { runtime: runtime.handle().clone(), inbox: Mutex::default(), filled: Notify::new() });
             cores.cores.push(Arc::clone(&core));
             let stop = cores.stop.clone();
@@ -205,6 +208,39 @@ mod tests {
         sender.send(7).unwrap();
         assert_eq!(waiting.await.unwrap(), Ok(7));
         assert_eq!(relayed(std::future::ready(8)).await, 8);
+    }
+
+    #[tokio::test]
+    async fn what_comes_from_elsewhere_has_its_turns_however_busy_a_core_is() {
+        const COMERS: usize = 20;
+        let cores = Cores::start(1).unwrap();
+        let core = Arc::clone(&cores.all()[0]);
+        let turns = Arc::new(AtomicUsize::new(0));
+        let (here, is_here) = std::sync::mpsc::channel::<()>();
+        let busy = Arc::clone(&turns);
+        let mut begun = false;
+        // It holds the core until all who come are there, and then always has something to do.
+        core.runtime().spawn(poll_fn(move |cx| {
+            if !begun {
+                is_here.recv().unwrap();
+                begun = true;
+            }
+            busy.fetch_add(1, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let comers: Vec<_> = (0..COMERS)
+            .map(|_| {
+                let turns = Arc::clone(&turns);
+                core.runtime().spawn(async move { turns.load(Ordering::Relaxed) })
+            })
+            .collect();
+        here.send(()).unwrap();
+        let mut last = 0;
+        for comer in comers {
+            last = comer.await.unwrap();
+        }
+        assert!(last <= COMERS * 3, "the last of {COMERS} came after {last} turns");
     }
 
     #[tokio::test]
