@@ -29,6 +29,13 @@ async fn g8_sigterm_closes_sockets_with_1001_leaves_nothing_in_redis_and_exits_w
 }
 
 #[tokio::test]
+async fn a_pod_has_no_huge_pages_so_that_few_sockets_take_little_memory() {
+    let fleet = RealFleet::start(1).await;
+    let status = fleet.pods[0].status();
+    assert!(status.lines().any(|line| line.split_whitespace().eq(["THP_enabled:", "0"])), "{status}");
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_pod_at_once() {
     let mut fleet = RealFleet::start(1).await;
     // It takes no bytes and no goodbye: the drain would wait for it.

@@ -132,6 +132,11 @@ impl ServePod {
         status.expect("the pod ends within 40 s")
     }
 
+    /// What the system says of the process, a line each.
+    pub(crate) fn status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the pod lives")
+    }
+
     /// The log so far, a line each.
     pub(crate) fn log(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
