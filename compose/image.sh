@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # image.sh [TAG]: builds the static binary and the gateway's image around it, as daisi-ws-service:local by default. Needs cargo and Docker.
-# DAISI_WS_REVISION=$(git rev-parse HEAD) puts the revision into the binary.
+# DAISI_WS_REVISION=$(git rev-parse HEAD) puts the revision into the binary; PROFILE=quick compiles faster, for what is slower.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tag=${1:-daisi-ws-service:local}
 
 # The C library goes into the binary. Only with the target named are build scripts and macros, which can't be static, left out of that.
 target=$(uname -m)-unknown-linux-gnu
-profile=image
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile $profile --locked --target "$target" -p daisi-ws-service
+profile=${PROFILE:-release}
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile "$profile" --locked --target "$target" -p daisi-ws-service
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
