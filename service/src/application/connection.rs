@@ -5,10 +5,10 @@
 
 mod farewell;
 mod hearing;
+mod serving;
 mod writing;
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::{Arc, LazyLock},
     task::{Context, Poll, Waker},
@@ -26,7 +26,7 @@ use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
     mailbox::Item,
-    session::{Session, session_line},
+    session::Session,
 };
 use crate::{
     clock,
@@ -37,7 +37,6 @@ use crate::{
         ids::ChatId,
         rate::TokenBucket,
     },
-    metrics::Metrics,
     websocket::{Agreement, ProtocolError, SocketError, Upgraded, WebSocket, encode},
 };
 
@@ -48,81 +47,28 @@ const STALL_AFTER: Duration = Duration::from_millis(500);
 /// Moments within an interval at which pings are sent.
 const BEATS: u32 = 100;
 
-impl Admission {
-    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended.
-    /// `agreement` is what was agreed on about compression.
-    pub fn serve<S>(
-        self,
-        upgraded: Upgraded<S>,
-        agreement: Option<Agreement>,
-    ) -> impl Future<Output = CloseReason> + Send + use<S>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-    {
-        let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
-        let mut connection = Connection::new(&self, upgraded, agreement);
-        connection.greet(self.restored_chat());
-        // Its size is a good part of what an idle socket costs: nothing is in it that is not needed until the end.
-        async move {
-            let session = self.session();
-            let ended = poll_fn(|cx| if session.is_aborted() { Poll::Ready(None) } else { connection.poll(cx).map(Some) }).await;
-            let Some(reason) = ended else { return CloseReason::Internal };
-            // Nothing more is put in the mailbox, and the lock is free, before the client is told.
-            self.connector().evictor.evict(session.connection(), reason);
-            Box::pin(connection.say_goodbye(reason)).await;
-            opened.closed(reason, session);
-            reason
-        }
-    }
-}
-
-/// Counts an open socket, exactly once on every way out.
-struct Opened {
-    kind: &'static str,
-    at: Instant,
-    metrics: Arc<Metrics>,
-}
-
-impl Opened {
-    fn new(kind: &'static str, metrics: Arc<Metrics>) -> Self {
-        metrics.connections_total.with_label_values(&[kind]).inc();
-        metrics.active_connections.with_label_values(&[kind]).inc();
-        Self { kind, at: Instant::now(), metrics }
-    }
-
-    fn closed(&self, reason: CloseReason, session: &Session) {
-        self.metrics.connections_closed_total.with_label_values(&[self.kind, reason.as_str()]).inc();
-        let duration_ms = self.at.elapsed().as_secs_f64() * 1000.0;
-        session_line!(session, reason = reason.as_str(), duration_ms, "a session is closed");
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.metrics.active_connections.with_label_values(&[self.kind]).dec();
-        self.metrics.connection_duration_seconds.with_label_values(&[self.kind]).observe(self.at.elapsed().as_secs_f64());
-    }
-}
-
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
 
+/// In memory as in the source, with what every event touches side by side at the front, as in [`Session`]: each of its lines is fetched anew for nearly every event,
+/// and each but the first after the one before.
+#[repr(C)]
 struct Connection<S> {
-    socket: WebSocket<S>,
     session: Arc<Session>,
     connector: Arc<Connector>,
-    config: Arc<Config>,
+    /// Until when the timer need not be looked at, which is a visit to memory of its own, and whom it wakes then.
+    watched: Option<(Instant, Waker)>,
+    selection: Option<Selection>,
     compressor: Compressor,
     writing: Writing,
-    rate: TokenBucket,
-    selection: Option<Selection>,
+    socket: WebSocket<S>,
     heard_at: Instant,
     ping_at: Instant,
     expires_at: Option<Instant>,
     /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
     timer: Pin<Box<Sleep>>,
-    /// Until when the timer need not be looked at, which is a visit to memory of its own, and whom it wakes then.
-    watched: Option<(Instant, Waker)>,
+    rate: TokenBucket,
+    config: Arc<Config>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -163,6 +109,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     ///
     /// Whoever puts something in the mailbox, or ends the session, after the waker is registered has this polled again: nothing needs to be looked at twice.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        // Has the processor fetch the lines side by side; without it, each is waited for when its turn comes.
+        std::hint::black_box((
+            self.selection.is_some(),
+            self.writing.is_idle(),
+            self.socket.is_flushed(),
+            self.socket.is_closed(),
+        ));
         self.session.register(cx.waker());
         match self.poll_all(cx) {
             Ok(()) => Poll::Pending,

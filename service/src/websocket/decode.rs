@@ -91,15 +91,18 @@ struct Fragments {
 }
 
 /// Turns one client's bytes into messages. Holds memory only while a frame or a message is not all there.
+///
+/// In memory as in the source, with what a look for a message touches at the front.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Decoder {
-    limit: usize,
-    inflater: Inflater,
-    pending: Vec<u8>,
+    closed: bool,
     /// Where in `pending` the next frame begins.
     start: usize,
+    pending: Vec<u8>,
     fragments: Option<Box<Fragments>>,
-    closed: bool,
+    limit: usize,
+    inflater: Inflater,
 }
 
 impl Decoder {
@@ -107,6 +110,12 @@ impl Decoder {
     #[must_use]
     pub fn new(limit: usize, inflater: Inflater) -> Self {
         Self { limit, inflater, pending: Vec::new(), start: 0, fragments: None, closed: false }
+    }
+
+    /// Was there a [`Message::Close`]?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Takes what was read. Call [`Decoder::next_message`] until it gives nothing before pushing more, so that what waits stays within the limit and

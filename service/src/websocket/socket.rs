@@ -55,12 +55,15 @@ impl<S> From<S> for Upgraded<S> {
 }
 
 /// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](super::encode::pong) from whoever reads.
+///
+/// In memory as in the source, with what every write touches at the front.
 #[derive(Debug)]
+#[repr(C)]
 pub struct WebSocket<S> {
-    stream: S,
-    decoder: Decoder,
     /// What is to be written: most often one frame, or what is left of it; empty if there is none.
     head: Bytes,
+    stream: S,
+    decoder: Decoder,
     rest: VecDeque<Bytes>,
 }
 
@@ -140,6 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     #[must_use]
     pub fn is_flushed(&self) -> bool {
         self.head.is_empty()
+    }
+
+    /// Has the client said that it leaves?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.decoder.is_closed()
     }
 
     /// Writes what is queued, as much in one call of the system as it takes.

@@ -85,12 +85,19 @@ enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct Writing {
     items: Items,
-    /// Open while the traced ones among the items are written.
-    spans: Vec<tracing::Span>,
-    /// A frame that is no item; there is at most one or two, as nothing is read meanwhile.
-    others: Vec<FrameKind>,
     bytes: usize,
     progress: Progress,
+    /// In a box, as most writes have none.
+    extras: Option<Box<Extras>>,
+}
+
+/// What few writes have.
+#[derive(Debug, Default)]
+struct Extras {
+    /// Open while the traced ones among the items are written.
+    spans: Vec<tracing::Span>,
+    /// Frames that are no items; there are at most one or two, as nothing is read meanwhile.
+    frames: Vec<FrameKind>,
 }
 
 impl Writing {
@@ -137,7 +144,7 @@ impl Writing {
         if let Item::Event(event) = item
             && event.is_traced()
         {
-            self.spans.extend(event.write_span(clock::now()));
+            self.extras.get_or_insert_default().spans.extend(event.write_span(clock::now()));
         }
     }
 
@@ -156,8 +163,13 @@ impl Writing {
     {
         let bytes = Compressor::frame(frame);
         self.bytes += bytes.len();
-        self.others.push(frame.kind());
+        self.extras.get_or_insert_default().frames.push(frame.kind());
         socket.queue(bytes);
+    }
+
+    /// Is there nothing that would have to be counted?
+    pub(super) fn is_idle(&self) -> bool {
+        self.bytes == 0
     }
 
     /// Notes that the system did not take everything now. True if that is news.
@@ -194,14 +206,15 @@ impl Writing {
 
     /// The system has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for all.
     pub(super) fn done(&mut self, metrics: &Metrics) {
-        let Self { items, spans, others, bytes, .. } = std::mem::take(self);
+        let Self { items, extras, bytes, .. } = std::mem::take(self);
+        let Extras { spans, frames } = extras.map(|extras| *extras).unwrap_or_default();
         drop(spans);
         if !metrics.recording() || bytes == 0 {
             return;
         }
         let mut tally = metrics.tally();
         tally.bytes_out(bytes);
-        for kind in others {
+        for kind in frames {
             tally.sent(kind, 1);
         }
         if items.is_empty() {
