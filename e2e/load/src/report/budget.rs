@@ -49,7 +49,6 @@ pub(crate) const BUDGETS: &[Budget] = &[
     budget("take-over", "p99 from connect to ready", AtMost(100.0)),
     budget("growth", "connect: most to least", AtMost(1.10)),
     budget("growth", "idle: most to least", AtMost(1.10)),
-    budget("growth", "fan-out: most to least", AtMost(1.10)),
     budget("growth", "connect, times floor: most to least", AtMost(1.10)),
     budget("growth", "fan-out, times floor: most to least", AtMost(1.10)),
 ];

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{
     run::{Conductor, progress},
     shared::{self, Measured, Plan},
+    turns,
 };
 use crate::report::{Figure, Results, Size};
 
@@ -17,6 +18,11 @@ const FEW_SOCKETS: [u32; 2] = [100, 300];
 const FEW_PODS: [u32; 2] = [1, 2];
 /// Sockets that come and go before a size is measured.
 const FORERUNNERS: u32 = 500;
+/// Connects that a size is measured by, at least: a second of them, where a thousand take a tenth of one.
+const CONNECTS: u32 = 10_000;
+/// Deliveries, likewise, in so many events.
+const DELIVERIES: u32 = 400_000;
+const EVENTS: (u32, u32) = (20, 200);
 
 /// A cost, as a point of the plot and as the figure that says how flat its curve is.
 struct Cost {
@@ -57,18 +63,25 @@ const COSTS: [Cost; 3] = [
 /// When a server fails, or does not deliver.
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let (sockets, pods) = if conductor.is_quick() { (&FEW_SOCKETS[..], &FEW_PODS[..]) } else { (&SOCKETS[..], &PODS[..]) };
-    let plan = if conductor.is_quick() {
-        Plan { forerunners: FEW_SOCKETS[0], idle: Some(Duration::from_secs(1)), fan_out: Some(10), ..Plan::default() }
-    } else {
-        Plan { forerunners: FORERUNNERS, idle: Some(Duration::from_secs(10)), fan_out: Some(50), ..Plan::default() }
-    };
+    let (idle, connects) = if conductor.is_quick() { (1, 2 * FEW_SOCKETS[0]) } else { (5, CONNECTS) };
     let mut figures = Vec::new();
     for pods in pods {
         for sockets in sockets {
             let size = Size { sockets: *sockets, pods: *pods };
             progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
-            // The floor is one process, so that it stands beside one pod.
-            let (gateway, floor) = shared::both(conductor, size, plan, *pods == 1).await?;
+            let events = if conductor.is_quick() { 10 } else { (DELIVERIES / (sockets * pods)).clamp(EVENTS.0, EVENTS.1) };
+            let plan = Plan {
+                forerunners: FORERUNNERS.min(*sockets),
+                idle: Some(Duration::from_secs(idle)),
+                fan_out: Some(events),
+                ..Plan::default()
+            };
+            let (mut gateway, mut floor) = shared::both(conductor, size, plan).await?;
+            let turns = turns::measure(conductor, size, connects).await?;
+            gateway.connects.pod_micros = turns.gateway;
+            if let (Some(floor), Some(micros)) = (&mut floor, turns.floor) {
+                floor.connects.pod_micros = micros;
+            }
             for Cost { name, unit, of, .. } in &COSTS {
                 let value = of(&gateway).unwrap_or(f64::NAN);
                 figures.push(size.figure("growth", name, unit, value, floor.as_ref().and_then(of)));

@@ -14,3 +14,4 @@ mod slow;
 mod spread;
 mod storm;
 mod take_over;
+mod turns;

@@ -32,7 +32,7 @@ const SOCKETS: u32 = 0;
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let size = Size { sockets: conductor.sizes.sockets, pods: 1 };
     let stage = conductor.stage().await?;
-    let floor = match conductor.floor(&stage).await? {
+    let floor = match conductor.floors(&stage, 1).await? {
         Some(servers) => Some(on_the_first(conductor, &stage, servers).await?),
         None => None,
     };

@@ -130,21 +130,25 @@ impl Conductor {
         Ok(Stage { redis, nats, keys, folder })
     }
 
-    /// The floor, unless it is not wanted.
-    pub(super) async fn floor(&self, stage: &Stage) -> Result<Option<Servers>> {
-        self.floor_on(stage, false).await
+    /// So many floors, unless none is wanted.
+    pub(super) async fn floors(&self, stage: &Stage, count: u32) -> Result<Option<Servers>> {
+        self.floors_on(stage, count, false).await
     }
 
     /// A floor that takes events from a durable consumer, unless none is wanted.
     pub(super) async fn floor_on_durable(&self, stage: &Stage) -> Result<Option<Servers>> {
-        self.floor_on(stage, true).await
+        self.floors_on(stage, 1, true).await
     }
 
-    async fn floor_on(&self, stage: &Stage, durable: bool) -> Result<Option<Servers>> {
+    async fn floors_on(&self, stage: &Stage, count: u32, durable: bool) -> Result<Option<Servers>> {
         if self.options.no_floor {
             return Ok(None);
         }
-        Ok(Some(Servers::Floor(Box::new(Floor::start(&stage.nats, durable, stage.folder.path()).await?))))
+        let mut floors = Vec::new();
+        for nth in 0..count {
+            floors.push(Floor::start(&format!("floor-{nth}"), &stage.nats, durable, stage.folder.path()).await?);
+        }
+        Ok(Some(Servers::Floors(floors)))
     }
 
     /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.

@@ -73,23 +73,17 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         storm: conductor.wants(Scenario::Storm).then_some(sizes.in_flight),
     };
     let size = Size { sockets: sizes.sockets, pods: sizes.pods };
-    let (gateway, floor) = both(conductor, size, plan, true).await?;
+    let (gateway, floor) = both(conductor, size, plan).await?;
     Ok(results(conductor, size, &gateway, floor.as_ref()))
 }
 
-/// What the pods do, and what the floor does if it is wanted, on servers of their own.
+/// What the pods do, and what as many floors do if they are wanted, on servers of their own.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
-pub(super) async fn both(
-    conductor: &Conductor,
-    size: Size,
-    plan: Plan,
-    with_floor: bool,
-) -> Result<(Measured, Option<Measured>)> {
+pub(super) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Result<(Measured, Option<Measured>)> {
     let stage = conductor.stage().await?;
-    let floor = if with_floor { conductor.floor(&stage).await? } else { None };
-    let floor = match floor {
+    let floor = match conductor.floors(&stage, size.pods).await? {
         Some(servers) => Some(of(conductor, &stage, servers, size, plan).await?),
         None => None,
     };

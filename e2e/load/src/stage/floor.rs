@@ -27,14 +27,14 @@ impl Floor {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) async fn start(nats: &Nats, durable: bool, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(name: &str, nats: &Nats, durable: bool, folder: &Path) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["floor", "--nats", &nats.address.to_string()]);
         if durable {
             nats.make_durable().await?;
             command.arg("--durable");
         }
-        let mut server = Server::start("floor", command, folder)?;
+        let mut server = Server::start(name, command, folder)?;
         let address = server
             .until(|log| async move { log.lines().find_map(|line| line.strip_prefix(ANNOUNCEMENT)?.trim().parse().ok()) })
             .await?;

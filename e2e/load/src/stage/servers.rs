@@ -1,4 +1,4 @@
-//! What the sockets are opened at: the floor, or pods.
+//! What the sockets are opened at: floors, or pods.
 
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use crate::proc::cpu::Cpu;
 /// The servers that a measurement is about.
 #[derive(Debug)]
 pub(crate) enum Servers {
-    /// The floor.
-    Floor(Box<Floor>),
+    /// The floor, as many times as there would be pods.
+    Floors(Vec<Floor>),
     /// Pods of one fleet.
     Pods(Vec<Pod>),
 }
@@ -23,7 +23,7 @@ impl Servers {
     /// As reports name them.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Floor(_) => "floor",
+            Self::Floors(_) => "floor",
             Self::Pods(_) => Self::GATEWAY,
         }
     }
@@ -31,7 +31,7 @@ impl Servers {
     /// Where they listen.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         match self {
-            Self::Floor(floor) => vec![floor.address],
+            Self::Floors(floors) => floors.iter().map(|floor| floor.address).collect(),
             Self::Pods(pods) => pods.iter().map(|pod| pod.address).collect(),
         }
     }
@@ -42,7 +42,7 @@ impl Servers {
     /// When one has ended, or runs elsewhere.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         match self {
-            Self::Floor(floor) => floor.cpu(),
+            Self::Floors(floors) => floors.iter().map(Floor::cpu).sum(),
             Self::Pods(pods) => pods.iter().map(Pod::cpu).sum(),
         }
     }
@@ -53,7 +53,7 @@ impl Servers {
     /// When one has ended, or runs elsewhere.
     pub(crate) fn private_bytes(&self) -> Result<u64> {
         match self {
-            Self::Floor(floor) => floor.private_bytes(),
+            Self::Floors(floors) => floors.iter().map(Floor::private_bytes).sum(),
             Self::Pods(pods) => pods.iter().map(Pod::private_bytes).sum(),
         }
     }
@@ -64,7 +64,12 @@ impl Servers {
     /// When one can't be ended.
     pub(crate) async fn end(self) -> Result<()> {
         match self {
-            Self::Floor(floor) => floor.end().await,
+            Self::Floors(floors) => {
+                for floor in floors {
+                    floor.end().await?;
+                }
+                Ok(())
+            }
             Self::Pods(pods) => {
                 for pod in pods {
                     pod.end().await?;
