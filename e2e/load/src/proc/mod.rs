@@ -1,5 +1,6 @@
 //! What the kernel says of a process.
 
+pub(crate) mod conntrack;
 pub(crate) mod cpu;
 pub(crate) mod limits;
 pub(crate) mod machine;

@@ -18,8 +18,8 @@ const FEW_SOCKETS: [u32; 2] = [100, 300];
 const FEW_PODS: [u32; 2] = [1, 2];
 /// Sockets that come and go before a size is measured.
 const FORERUNNERS: u32 = 500;
-/// Connects that a size is measured by, at least: a second of them, where a thousand take a tenth of one.
-const CONNECTS: u32 = 10_000;
+/// Connects that a size is measured by, at least: two seconds of them, where a thousand take a tenth of one.
+const CONNECTS: u32 = 20_000;
 /// Deliveries, likewise, in so many events.
 const DELIVERIES: u32 = 400_000;
 const EVENTS: (u32, u32) = (20, 200);
@@ -83,8 +83,9 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
                 floor.connects.pod_micros = micros;
             }
             for Cost { name, unit, of, .. } in &COSTS {
-                let value = of(&gateway).unwrap_or(f64::NAN);
-                figures.push(size.figure("growth", name, unit, value, floor.as_ref().and_then(of)));
+                let (value, floor) = (of(&gateway).unwrap_or(f64::NAN), floor.as_ref().and_then(of));
+                progress(format_args!("{name}: {value:.2} {unit}, floor {:.2}", floor.unwrap_or(f64::NAN)));
+                figures.push(size.figure("growth", name, unit, value, floor));
             }
         }
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{growth, own, shared, slow, take_over};
 use crate::{
     options::{Run, Scenario, Sizes},
-    proc::machine::Machine,
+    proc::{conntrack, machine::Machine},
     report::{Results, setting::Setting},
     stage::{
         floor::Floor,
@@ -107,6 +107,12 @@ impl Conductor {
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
         self.options.wants(scenario)
+    }
+
+    /// Waits until the kernel has room for so many connections.
+    pub(super) async fn room_for(&self, connections: u32) {
+        let wait = || progress(format_args!("waiting for the kernel to forget connections that have ended"));
+        conntrack::room_for(connections, wait).await;
     }
 
     /// Threads for all sockets together: one a core.

@@ -111,6 +111,7 @@ async fn of(conductor: &Conductor, stage: &Stage, servers: Servers, size: Size, 
         clients.open(&Wish { count: plan.forerunners * size.pods, ..wish(FORERUNNERS, CONNECTS_IN_FLIGHT) }).await?;
         clients.drop_all(FORERUNNERS).await?;
     }
+    conductor.room_for(count).await;
     sleep(SETTLING).await;
     let empty = servers.private_bytes()?;
     progress(format_args!("{}: opening {count} sockets", servers.name()));

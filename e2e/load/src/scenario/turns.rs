@@ -20,8 +20,6 @@ use crate::{
 
 /// Handshakes under way.
 const CONNECTS_IN_FLIGHT: u32 = 50;
-/// Turns, at least.
-const TURNS: u32 = 3;
 /// After the last socket has gone, until what it left to do is done.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -39,7 +37,7 @@ pub(super) struct Turns {
 /// When a server fails, or a socket does not get ready.
 pub(super) async fn measure(conductor: &Conductor, size: Size, connects: u32) -> Result<Turns> {
     let count = size.sockets * size.pods;
-    let turns = connects.div_ceil(count).max(TURNS);
+    let turns = connects.div_ceil(count);
     progress(format_args!("connects: {turns} turns of {count} sockets"));
     let stage = conductor.stage().await?;
     let floors = conductor.floors(&stage, size.pods).await?;
@@ -49,6 +47,7 @@ pub(super) async fn measure(conductor: &Conductor, size: Size, connects: u32) ->
     for turn in 0..=turns {
         let share = if turn == 0 { 0.0 } else { 1.0 / f64::from(turns) };
         for servers in floors.iter().chain([&pods]) {
+            conductor.room_for(count).await;
             let set: SetId = sets.next().unwrap_or_default();
             let wish = Wish {
                 set,
