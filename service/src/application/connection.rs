@@ -297,6 +297,8 @@ fn reason_of(error: &SocketError) -> CloseReason {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
+
     use super::*;
 
     #[test]
@@ -312,5 +314,22 @@ mod tests {
             moments.insert(at);
         }
         assert!((50..=51).contains(&moments.len()), "{} moments", moments.len());
+    }
+    /// Bytes that a processor fetches at once.
+    const LINE: usize = 64;
+
+    #[test]
+    fn what_every_event_touches_of_a_socket_lies_side_by_side_in_few_lines() {
+        type Of = Connection<tokio::net::TcpStream>;
+        let rare = [
+            offset_of!(Of, heard_at),
+            offset_of!(Of, ping_at),
+            offset_of!(Of, timer),
+            offset_of!(Of, rate),
+            offset_of!(Of, config),
+        ];
+        let first_rare = rare.into_iter().min().unwrap();
+        assert!(offset_of!(Of, socket) + size_of::<WebSocket<tokio::net::TcpStream>>() <= first_rare, "{first_rare}");
+        assert!(first_rare <= 6 * LINE, "{first_rare}");
     }
 }

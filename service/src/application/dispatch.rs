@@ -1,12 +1,13 @@
 //! From the stream to everybody who should see it: takes events, finds their targets, and settles each by its outcome.
 //!
-//! The loop that takes events waits for the look-up of their routes and for nothing else: not for a socket, and not for a peer.
+//! The loop that takes events brings them to this pod's sockets at once and waits for nobody: not for a socket, not for a peer, and not for the store, which
+//! [another loop](Dispatcher::seek) asks for the other pods.
 
 mod health;
+mod seek;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::Instant,
@@ -16,23 +17,18 @@ use tracing::Span;
 
 use super::{
     deliver::{LocalDelivery, Path},
-    directory::{Directory, Targets},
+    directory::Directory,
     forward::{ForwardLimits, Forwarder},
     hub::Delivered,
     lane::gap_of,
-    outcome::{InFlight, Settled, TargetOutcome},
+    outcome::Settled,
     ports::{EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
 };
 use crate::{
     breath::Breath,
     config::Config,
-    domain::{
-        event::{Address, Event, Payload, PayloadError, SubjectError},
-        ids::PodId,
-        peer::PodRecord,
-        route::RouteKey,
-    },
+    domain::event::{Address, Event, Payload, PayloadError, SubjectError},
     metrics::{Metrics, SettledAs},
     telemetry::spans,
 };
@@ -53,17 +49,19 @@ enum Poison {
     Payload(#[from] PayloadError),
 }
 
-/// Where an event goes, beside this pod.
-#[derive(Debug)]
-struct Destination {
-    /// The other pods.
-    peers: Vec<Arc<PodRecord>>,
-    /// Some pod on its routes can't be named: the event must be delivered again.
-    doubtful: bool,
+/// An event that was brought to this pod's sockets, and what is needed for the rest of its way.
+struct Taken {
+    event: Arc<Event>,
+    /// How often it was delivered.
+    deliveries: u64,
+    ticket: Ticket,
+    /// It is in flight.
+    permit: OwnedSemaphorePermit,
+    /// Open until it is settled, if it is traced.
+    span: Option<Span>,
+    /// What became of it here.
+    here: Delivered,
 }
-
-/// An event, how often it was delivered, what settles it, and its span if it is traced.
-type Taken = (Arc<Event>, u64, (Ticket, Option<Span>));
 
 /// What dispatching works with.
 #[derive(Clone)]
@@ -103,6 +101,12 @@ impl Dispatcher {
             () = stop.cancelled() => {}
             () = self.joined() => {}
         }
+        // Bounded by the permits of what it holds.
+        let (taken, to_seek) = mpsc::unbounded_channel();
+        tokio::join!(self.take(stop, taken), self.seek(to_seek));
+    }
+
+    async fn take(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
         let mut complained_at: Option<Instant> = None;
         loop {
             let batch = self.config.borrow().app.nats_pull_batch;
@@ -115,7 +119,7 @@ impl Dispatcher {
                 Ok((raw, permits)) => {
                     complained_at = None;
                     let breath = Breath::of(raw.len(), batch);
-                    self.dispatch(raw, permits).await;
+                    self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
                         () = breath.drawn() => {}
@@ -133,6 +137,7 @@ impl Dispatcher {
                 }
             }
         }
+        drop(taken);
         self.source.close().await;
     }
 
@@ -152,7 +157,8 @@ impl Dispatcher {
         Ok((raw, permits))
     }
 
-    async fn dispatch(&self, raw: Vec<RawEvent>, mut permits: OwnedSemaphorePermit) {
+    /// Brings events to this pod's sockets, and hands them on.
+    async fn bring(&self, raw: Vec<RawEvent>, mut permits: OwnedSemaphorePermit, taken: &mpsc::UnboundedSender<Vec<Taken>>) {
         self.apply_limits();
         let prefix = self.config.borrow().nats.subject_prefix.clone();
         let mut events = Vec::with_capacity(raw.len());
@@ -161,7 +167,7 @@ impl Dispatcher {
             match parse(&prefix, &raw) {
                 Ok(mut event) => {
                     let span = trace(&mut event);
-                    events.push((Arc::new(event), raw.deliveries, (raw.ticket, span)));
+                    events.push((Arc::new(event), raw.deliveries, raw.ticket, span));
                 }
                 Err(why) => {
                     tracing::warn!(
@@ -172,16 +178,9 @@ impl Dispatcher {
                 }
             }
         }
-        if !poison.is_empty() {
-            self.metrics.events_settled_total.with_label_values(&["poison"]).inc_by(poison.len() as u64);
-            let _ = self.source.settle(poison).await;
-        }
-        if events.is_empty() {
-            return;
-        }
-        let targets = self.find_targets(&events).await;
         let delivered = self.local.deliver_local(events.iter().map(|(event, ..)| event.as_ref()), Path::Local);
-        for (((event, deliveries, (ticket, span)), peers), here) in events.into_iter().zip(targets).zip(delivered) {
+        let mut batch = Vec::with_capacity(events.len());
+        for ((event, deliveries, ticket, span), here) in events.into_iter().zip(delivered) {
             if self.metrics.recording() {
                 self.metrics.tally().received(event.address.kind());
             }
@@ -189,8 +188,16 @@ impl Dispatcher {
                 self.metrics.events_redelivered_total.inc();
             }
             if let Some(permit) = permits.split(1) {
-                self.send((event, span), deliveries, (ticket, permit), &peers, here);
+                batch.push(Taken { event, deliveries, ticket, permit, span, here });
             }
+        }
+        if !batch.is_empty() {
+            // Its other end lives as long as this one.
+            let _ = taken.send(batch);
+        }
+        if !poison.is_empty() {
+            self.metrics.events_settled_total.with_label_values(&["poison"]).inc_by(poison.len() as u64);
+            let _ = self.source.settle(poison).await;
         }
     }
 
@@ -201,88 +208,6 @@ impl Dispatcher {
         // Twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap that nobody needed.
         let parked = (2 * share / self.directory.fleet_size()).min(share).max(1);
         self.forwarder.set_limits(ForwardLimits { budget: limits.ack_wait / 2, parked });
-    }
-
-    /// For each event, in order, where it goes: one look-up for all of them.
-    async fn find_targets(&self, events: &[Taken]) -> Vec<Destination> {
-        let mut index: HashMap<RouteKey, usize> = HashMap::new();
-        let mut keys: Vec<RouteKey> = Vec::new();
-        let of_event: Vec<SmallVec<[usize; 1]>> = events
-            .iter()
-            .map(|(event, ..)| {
-                let routes = event.address.routes().into_iter();
-                let place = |route: RouteKey| {
-                    *index.entry(route).or_insert_with_key(|route| {
-                        keys.push(route.clone());
-                        keys.len() - 1
-                    })
-                };
-                routes.map(place).collect()
-            })
-            .collect();
-        let mut found = self.directory.targets(self.routes.as_ref(), &keys).await;
-        if !found.unknown.is_empty() {
-            found = self.resolve_unknown(&keys).await;
-        }
-        let destination = |places: SmallVec<[usize; 1]>| {
-            let mut peers: Vec<Arc<PodRecord>> = Vec::new();
-            for peer in places.iter().flat_map(|place| &found.peers[*place]) {
-                if !peers.iter().any(|known| known.id == peer.id) {
-                    peers.push(Arc::clone(peer));
-                }
-            }
-            Destination { peers, doubtful: places.iter().any(|place| found.unreachable.contains(&keys[*place])) }
-        };
-        of_event.into_iter().map(destination).collect()
-    }
-
-    /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is no member then is dead, and is
-    /// taken out of the routes. Without a new reading nothing is known, and the events must come again.
-    async fn resolve_unknown(&self, keys: &[RouteKey]) -> Targets {
-        let refreshed = self.directory.refreshed().await;
-        let mut found = self.directory.targets(self.routes.as_ref(), keys).await;
-        if !refreshed {
-            found.unreachable.extend(found.unknown.drain(..).map(|(_, route)| route));
-            return found;
-        }
-        let mut dead: HashMap<PodId, Vec<RouteKey>> = HashMap::new();
-        if !self.directory.is_settling() {
-            for (pod, route) in &found.unknown {
-                dead.entry(pod.clone()).or_default().push(route.clone());
-            }
-        }
-        for (pod, routes) in dead {
-            tracing::debug!(peer.id = %pod, routes = routes.len(), "a dead pod is taken out of routes");
-            let _ = self.routes.prune(&pod, &routes).await;
-        }
-        found
-    }
-
-    fn send(
-        &self,
-        (event, span): (Arc<Event>, Option<Span>),
-        deliveries: u64,
-        rest: (Ticket, OwnedSemaphorePermit),
-        to: &Destination,
-        here: Delivered,
-    ) {
-        let _entered = span.clone().map(Span::entered);
-        let Destination { peers, doubtful } = to;
-        let targets = peers.len() + 1 + usize::from(*doubtful);
-        let in_flight = InFlight::new((Arc::clone(&event), span), deliveries, targets, rest, self.settled.clone());
-        if *doubtful {
-            in_flight.target(None).report(TargetOutcome::Parked);
-        }
-        for peer in peers {
-            self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
-        }
-        let taken = here.is_taken();
-        in_flight.target(None).report(if taken { TargetOutcome::Taken } else { TargetOutcome::Nobody });
-        tracing::debug!(
-            event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(), request.id = event.request_id,
-            company.id = %event.address.company(), agent.id = %event.address.agent(), peers = peers.len(), taken.here = taken,
-            "an event is dispatched"
-        );
     }
 
     /// Settles events as their outcomes come in, until every sender is gone.

@@ -70,6 +70,19 @@ async fn g7_fault_redis_frozen_events_flow() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_redis_is_frozen_events_reach_the_sockets_of_the_pod_that_took_them_at_once() {
+    let fleet = Fleet::start(1).await;
+    let mut client = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    fleet.store.set_frozen(true);
+    let since = Instant::now();
+    for _ in 0..3 {
+        let seq = fleet.publish("wa.acme.a1.chats", "{}");
+        assert_eq!(client.expect_event().await.seq, seq);
+    }
+    assert_eq!(since.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn g7_fault_redis_restarted_empty_after_an_outage_nothing_is_lost_and_conflicts_are_settled() {
     let fleet = Fleet::start(3).await;
     let mut clients = one_session_a_pod(&fleet).await;
