@@ -121,6 +121,10 @@ pub(crate) struct Run {
     /// The key of user tokens of pods that are there already.
     #[arg(long, env = "DAISI_WS_AUTH_TOKEN_AES_KEY", hide_env_values = true)]
     pub(crate) token_key: Option<String>,
+    /// Where the servers that are started keep their files, the stream among them; in memory (/dev/shm), the disk has no part in how late an event is
+    /// [default: the system's folder for temporary files].
+    #[arg(long)]
+    pub(crate) folder: Option<PathBuf>,
     /// Writes everything to this file, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
@@ -149,7 +153,9 @@ pub(crate) struct Sizes {
     pub(crate) bursts: u32,
     /// Events a second where each is for one socket.
     pub(crate) rate: u32,
-    /// Seconds of that.
+    /// Turns of that at each side.
+    pub(crate) spread_turns: u32,
+    /// Seconds of a turn.
     pub(crate) spread_seconds: u64,
     /// Seconds of an event for all from time to time, before some stop reading; three times as long after.
     pub(crate) slow_seconds: u64,
@@ -170,7 +176,8 @@ impl Run {
             events: self.events.unwrap_or_else(|| pick(200, 20)),
             bursts: pick(10, 3),
             rate: self.rate.unwrap_or_else(|| pick(20_000, 1_000)),
-            spread_seconds: if self.quick { 1 } else { 10 },
+            spread_turns: pick(5, 1),
+            spread_seconds: if self.quick { 1 } else { 2 },
             slow_seconds: if self.quick { 3 } else { 4 },
             // Few: events are long there, and all of them go to all sockets, also on a machine that does other things.
             slow_sockets: pick(150, 30),

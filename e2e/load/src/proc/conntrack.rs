@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use anyhow::{Result, bail, ensure};
 use tokio::time::sleep;
 
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -13,18 +14,28 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 180;
 
 /// Waits until so many connections have room, for three minutes at most. Calls `wait` once if there is none now.
-pub(crate) async fn room_for(connections: u32, wait: impl FnOnce()) {
+///
+/// # Errors
+/// When there is none then, or can never be.
+pub(crate) async fn room_for(connections: u32, wait: impl FnOnce()) -> Result<()> {
     let mut wait = Some(wait);
     for _ in 0..PATIENCE {
-        let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else { return };
+        let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else { return Ok(()) };
+        ensure!(
+            has_room(0, max, connections),
+            "the kernel tracks {max} connections at most, too few for {connections} sockets: raise net.netfilter.nf_conntrack_max, or measure fewer"
+        );
         if has_room(count, max, connections) {
-            return;
+            return Ok(());
         }
         if let Some(wait) = wait.take() {
             wait();
         }
         sleep(LOOK).await;
     }
+    bail!(
+        "the kernel tracks so many connections that {connections} more find no room: raise net.netfilter.nf_conntrack_max, or measure fewer"
+    )
 }
 
 fn has_room(count: u64, max: u64, connections: u32) -> bool {
@@ -48,6 +59,14 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_room_does_not_wait() {
-        room_for(0, || ()).await;
+        room_for(0, || ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_than_the_table_holds_is_an_error_at_once() {
+        if number(MAX).is_some() {
+            let error = room_for(u32::MAX, || panic!("it waits")).await.unwrap_err();
+            assert!(error.to_string().contains("nf_conntrack_max"), "{error}");
+        }
     }
 }

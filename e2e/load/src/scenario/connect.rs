@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::measured::{each, is_sound, ratio, seconds};
+use super::{
+    measured::{each, is_sound, ratio, seconds},
+    side::{Group, Side},
+    turns::Turns,
+};
 use crate::{
-    client::{
-        fleet::{Clients, Wish},
-        protocol::Published,
-    },
+    client::protocol::Published,
     clock,
     report::{Figure, Size},
-    stage::{redis::Redis, servers::Servers},
+    stage::redis::Redis,
 };
 
 /// After the last `ready`, until what a connect leaves to do is done.
@@ -33,37 +34,36 @@ pub(super) struct Connects {
 ///
 /// # Errors
 /// When one does not get ready, or a server is gone.
-pub(super) async fn measure(
-    clients: &mut Clients,
-    servers: &Servers,
-    redis: Option<&Redis>,
-    wish: &Wish<'_>,
-) -> Result<Connects> {
-    let redis_calls = || redis.map(Redis::calls).transpose();
-    let (cpu, redis_cpu, calls) = (servers.cpu()?, redis.and_then(Redis::cpu), redis_calls()?);
+pub(super) async fn measure(side: &mut Side, group: Group) -> Result<Connects> {
+    let redis_calls = |side: &Side| side.redis().map(Redis::calls).transpose();
+    let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
+    let (cpu, redis, calls) = (side.servers.cpu()?, redis_cpu(side), redis_calls(side)?);
     let began = clock::nanos();
-    let ended = clients.open(wish).await?;
+    let ended = side.open(group).await?;
     sleep(SETTLING).await;
-    let sockets = u64::from(wish.count);
-    let pod_micros = each((servers.cpu()? - cpu).micros(), sockets);
-    let redis_micros = redis.and_then(Redis::cpu).zip(redis_cpu).map(|(after, before)| each((after - before).micros(), sockets));
-    let redis_calls = redis_calls()?.zip(calls).map(|(after, before)| {
+    let sockets = u64::from(group.count);
+    let pod_micros = each((side.servers.cpu()? - cpu).micros(), sockets);
+    let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), sockets));
+    let redis_calls = redis_calls(side)?.zip(calls).map(|(after, before)| {
         let sum = |calls: std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>();
         ratio(sum(after) - sum(before), sockets)
     });
-    let outcome = clients.report(wish.set, Published::Each(0)).await?;
-    is_sound("connect", servers, &outcome, sockets)?;
+    let outcome = side.clients.report(group.set, Published::Each(0)).await?;
+    is_sound("connect", &side.servers, &outcome, sockets)?;
     let per_second = ratio(sockets, 1) / seconds(began, ended);
     Ok(Connects { pod_micros, redis_micros, redis_calls, per_second, p99_millis: outcome.ready_in.millis_at(0.99) })
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Connects, floor: Option<&Connects>) -> Vec<Figure> {
-    let figure = |name, unit, value, floor| size.figure("connect", name, unit, value, floor);
-    let mut figures = vec![figure("pod CPU per connect", "us", gateway.pod_micros, floor.map(|floor| floor.pod_micros))];
-    figures.extend(gateway.redis_micros.map(|micros| figure("Redis CPU per connect", "us", micros, None)));
-    figures.extend(gateway.redis_calls.map(|calls| figure("Redis commands per connect", "", calls, None)));
-    figures.push(figure("rate", "1/s", gateway.per_second, floor.map(|floor| floor.per_second)));
-    figures.push(figure("p99 from connect to ready", "ms", gateway.p99_millis, floor.map(|floor| floor.p99_millis)));
+pub(super) fn figures(size: Size, gateway: &Turns<Connects>, floor: Option<&Turns<Connects>>) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Connects) -> f64| {
+        size.figure("connect", name, unit, gateway.middle(of), floor.map(|floor| floor.middle(of)))
+    };
+    let of_redis = |name, unit, value: Option<f64>| value.map(|value| size.figure("connect", name, unit, value, None));
+    let mut figures = vec![figure("pod CPU per connect", "us", |turn| turn.pod_micros)];
+    figures.extend(of_redis("Redis CPU per connect", "us", gateway.middle_of_some(|turn| turn.redis_micros)));
+    figures.extend(of_redis("Redis commands per connect", "", gateway.middle_of_some(|turn| turn.redis_calls)));
+    figures.push(figure("rate", "1/s", |turn| turn.per_second));
+    figures.push(figure("p99 from connect to ready", "ms", |turn| turn.p99_millis));
     figures
 }

@@ -4,30 +4,34 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::measured::{each, is_sound, median};
+use super::{
+    measured::{each, is_sound},
+    side::Side,
+    turns::Turns,
+};
 use crate::{
     client::{
         fleet::Clients,
         protocol::{Desks, Published, SetId},
     },
+    proc::cpu::Cpu,
     publisher::Publisher,
     report::{Curve, Figure, Size},
     samples::Samples,
-    stage::servers::Servers,
 };
 
-/// Events that one reading of the CPU time is for; of the readings, the middle one counts, so that what else the machine does disturbs little.
-const BLOCK: u32 = 10;
+/// Events of a turn.
+pub(super) const EVENTS: u32 = 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct FanOut {
     pub(super) micros: f64,
-    user_micros: f64,
+    /// Of all deliveries of the turn.
+    cpu: Cpu,
     client_micros: f64,
     latency: Samples,
-    server: &'static str,
 }
 
 /// The sockets that an event is for, and how many events they got so far.
@@ -72,56 +76,49 @@ impl Audience {
     }
 }
 
-/// Publishes the events and measures.
+/// Publishes the events of a turn and measures.
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
-pub(super) async fn measure(
-    clients: &mut Clients,
-    servers: &Servers,
-    publisher: &mut Publisher,
-    audience: &mut Audience,
-    events: u32,
-) -> Result<FanOut> {
+pub(super) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<FanOut> {
+    let Side { clients, servers, publisher, .. } = side;
     // The first event finds caches cold and buffers small.
     audience.publish(clients, publisher, 1).await?;
     audience.received(clients, TIMEOUT).await?;
     clients.reset().await?;
-    let (clients_before, before, mut readings) = (clients.cpu(), servers.cpu()?, Vec::new());
-    let mut last = before;
-    for _ in 0..events.div_ceil(BLOCK) {
-        for _ in 0..BLOCK {
-            audience.publish(clients, publisher, 1).await?;
-            audience.received(clients, TIMEOUT).await?;
-        }
-        let now = servers.cpu()?;
-        readings.push(each((now - last).micros(), u64::from(BLOCK) * u64::from(audience.sockets)));
-        last = now;
+    let (clients_before, before) = (clients.cpu(), servers.cpu()?);
+    for _ in 0..EVENTS {
+        audience.publish(clients, publisher, 1).await?;
+        audience.received(clients, TIMEOUT).await?;
     }
-    let deliveries = u64::from(events.div_ceil(BLOCK) * BLOCK) * u64::from(audience.sockets);
+    let cpu = servers.cpu()? - before;
+    let deliveries = u64::from(EVENTS) * u64::from(audience.sockets);
     let client_micros = each((clients.cpu() - clients_before).micros(), deliveries);
     publisher.confirmed().await?;
     let outcome = clients.report(audience.set, Published::Each(audience.published)).await?;
     is_sound("fan-out", servers, &outcome, u64::from(audience.sockets))?;
-    let micros = median(readings);
-    let user_micros = micros * (last - before).user_share();
-    Ok(FanOut { micros, user_micros, client_micros, latency: outcome.latency, server: servers.name() })
+    Ok(FanOut { micros: each(cpu.micros(), deliveries), cpu, client_micros, latency: outcome.latency })
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &FanOut, floor: Option<&FanOut>) -> Vec<Figure> {
-    let figure = |name, unit, of: fn(&FanOut) -> f64| size.figure("fan-out", name, unit, of(gateway), floor.map(of));
+pub(super) fn figures(size: Size, gateway: &Turns<FanOut>, floor: Option<&Turns<FanOut>>) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Turns<FanOut>) -> f64| size.figure("fan-out", name, unit, of(gateway), floor.map(of));
     vec![
-        figure("CPU per delivery", "us", |measured| measured.micros),
-        figure("user CPU per delivery", "us", |measured| measured.user_micros),
-        figure("kernel CPU per delivery", "us", |measured| measured.micros - measured.user_micros),
-        figure("client CPU per delivery", "us", |measured| measured.client_micros),
-        figure("latency p50", "ms", |measured| measured.latency.millis_at(0.5)),
-        figure("latency p99", "ms", |measured| measured.latency.millis_at(0.99)),
+        figure("CPU per delivery", "us", |turns| turns.middle(|turn| turn.micros)),
+        figure("user CPU per delivery", "us", |turns| turns.middle(|turn| turn.micros) * user_share(turns)),
+        figure("kernel CPU per delivery", "us", |turns| turns.middle(|turn| turn.micros) * (1.0 - user_share(turns))),
+        figure("client CPU per delivery", "us", |turns| turns.middle(|turn| turn.client_micros)),
+        figure("latency p50", "ms", |turns| turns.millis_at(0.5, |turn| &turn.latency)),
+        figure("latency p99", "ms", |turns| turns.millis_at(0.99, |turn| &turn.latency)),
     ]
 }
 
+/// Of all turns together: one is too short for the clock's ticks.
+fn user_share(turns: &Turns<FanOut>) -> f64 {
+    turns.all().iter().map(|turn| turn.cpu).sum::<Cpu>().user_share()
+}
+
 /// Its latencies.
-pub(super) fn curve(measured: &FanOut) -> Curve {
-    super::measured::curve("fan-out", measured.server, &measured.latency)
+pub(super) fn curve(server: &'static str, turns: &Turns<FanOut>) -> Option<Curve> {
+    Some(super::measured::curve("fan-out", server, &turns.samples(|turn| &turn.latency)?))
 }

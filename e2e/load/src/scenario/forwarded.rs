@@ -2,9 +2,12 @@
 
 use anyhow::Result;
 
-use super::{measured::curve as curve_of, spread::Spread};
+use super::{
+    spread::{Spread, millis_at},
+    turns::Turns,
+};
 use crate::{
-    report::{Curve, Figure, Size},
+    report::{Figure, Size},
     stage::pod::Pod,
 };
 
@@ -16,21 +19,14 @@ pub(super) const HOLDS_ONLY: [(&str, &str); 3] = [
     ("DAISI_WS_NATS_STREAM_MAX_BYTES", "16777216"),
 ];
 
-/// What was measured.
-#[derive(Debug)]
-pub(super) struct Forwarded {
-    spread: Spread,
-    counted: Counted,
-}
-
 /// What the pod that has the sockets says of the ways that events came by: how many, and for how many seconds in all they were under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counted {
     forwarded: Way,
     local: Way,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Way {
     events: f64,
     seconds: f64,
@@ -55,6 +51,11 @@ impl Counted {
         Self { forwarded: self.forwarded.since(before.forwarded), local: self.local.since(before.local) }
     }
 
+    /// Both together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { forwarded: self.forwarded.and(other.forwarded), local: self.local.and(other.local) }
+    }
+
     /// Of all events, those that came by way of the other pod, in per cent.
     fn share(self) -> f64 {
         self.forwarded.events / (self.forwarded.events + self.local.events).max(1.0) * 100.0
@@ -66,39 +67,37 @@ impl Way {
         Self { events: self.events - before.events, seconds: self.seconds - before.seconds }
     }
 
+    fn and(self, other: Self) -> Self {
+        Self { events: self.events + other.events, seconds: self.seconds + other.seconds }
+    }
+
     /// Milliseconds from the stream to the socket, in the mean; none if nothing came this way.
     fn mean(self) -> Option<f64> {
         (self.events > 0.0).then(|| self.seconds / self.events * 1e3)
     }
 }
 
-impl Forwarded {
-    /// What `spread` gave, and what the pod has counted meanwhile.
-    pub(super) fn new(spread: Spread, counted: Counted) -> Self {
-        Self { spread, counted }
-    }
-}
-
 /// The figures, beside those of the floor and of the same load on one pod.
-pub(super) fn figures(size: Size, gateway: &Forwarded, local: &Spread, floor: Option<&Spread>) -> Vec<Figure> {
+pub(super) fn figures(
+    size: Size,
+    (gateway, counted): (&Turns<Spread>, Counted),
+    local: &Turns<Spread>,
+    floor: Option<&Turns<Spread>>,
+) -> Vec<Figure> {
     let figure = |name, unit, value, floor| size.figure("forwarded", name, unit, value, floor);
-    let p95 = gateway.spread.latency.millis_at(0.95);
+    let micros = |turns: &Turns<Spread>| turns.middle(|turn| turn.micros);
+    let p95 = millis_at(0.95, gateway);
     let mut figures = vec![
-        figure("CPU per event, all pods", "us", gateway.spread.micros, floor.map(|floor| floor.micros)),
-        figure("latency p95 added by forwarding", "ms", p95 - local.latency.millis_at(0.95), None),
-        figure("latency p95", "ms", p95, floor.map(|floor| floor.latency.millis_at(0.95))),
-        figure("latency p99", "ms", gateway.spread.latency.millis_at(0.99), floor.map(|floor| floor.latency.millis_at(0.99))),
-        figure("events forwarded", "%", gateway.counted.share(), None),
+        figure("CPU per event, all pods", "us", micros(gateway), floor.map(micros)),
+        figure("latency p95 added by forwarding", "ms", p95 - millis_at(0.95, local), None),
+        figure("latency p95", "ms", p95, floor.map(|floor| millis_at(0.95, floor))),
+        figure("latency p99", "ms", millis_at(0.99, gateway), floor.map(|floor| millis_at(0.99, floor))),
+        figure("events forwarded", "%", counted.share(), None),
     ];
-    let Counted { forwarded, local } = gateway.counted;
+    let Counted { forwarded, local } = counted;
     figures.extend(forwarded.mean().map(|mean| figure("stream to socket, forwarded, mean", "ms", mean, None)));
     figures.extend(local.mean().map(|mean| figure("stream to socket, not forwarded, mean", "ms", mean, None)));
     figures
-}
-
-/// Its latencies.
-pub(super) fn curve(measured: &Forwarded) -> Curve {
-    curve_of("forwarded", "gateway", &measured.spread.latency)
 }
 
 #[cfg(test)]
@@ -111,7 +110,9 @@ mod tests {
             let way = |(events, seconds)| Way { events, seconds };
             Counted { forwarded: way(forwarded), local: way(local) }
         };
-        let added = counted((40.0, 3.0), (10.0, 1.0)).since(counted((10.0, 2.4), (0.0, 1.0)));
+        let turns = [((10.0, 2.4), (0.0, 1.0)), ((30.0, 2.9), (0.0, 1.0)), ((40.0, 3.0), (10.0, 1.0))];
+        let turns = turns.map(|(forwarded, local)| counted(forwarded, local));
+        let added = turns[1].since(turns[0]).and(turns[2].since(turns[1]));
         assert!((added.share() - 75.0).abs() < 1e-9);
         assert!((added.forwarded.mean().unwrap() - 20.0).abs() < 1e-9);
         assert_eq!(counted((0.0, 0.0), (1.0, 1.0)).forwarded.mean(), None);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
+    fan_out,
     run::{Conductor, progress},
     shared::{self, Measured, Plan},
-    turns,
 };
 use crate::report::{Figure, Results, Size};
 
@@ -16,13 +16,15 @@ const PODS: [u32; 3] = [1, 2, 4];
 /// In a rehearsal.
 const FEW_SOCKETS: [u32; 2] = [100, 300];
 const FEW_PODS: [u32; 2] = [1, 2];
-/// Sockets that come and go before a size is measured.
+/// Sockets of each pod that are there before a size is measured.
 const FORERUNNERS: u32 = 500;
-/// Connects that a size is measured by, at least: two seconds of them, where a thousand take a tenth of one.
+/// Connects that a size is measured by, at least, but for the first of all sockets: two seconds of them, where a thousand take a tenth of one.
 const CONNECTS: u32 = 20_000;
-/// Deliveries, likewise, in so many events.
+/// Deliveries, likewise.
 const DELIVERIES: u32 = 400_000;
-const EVENTS: (u32, u32) = (20, 200);
+/// Turns of connects, and of deliveries, at least and at most: of fewer none would be in the middle.
+const CONNECT_TURNS: (u32, u32) = (3, 20);
+const FAN_OUT_TURNS: (u32, u32) = (3, 20);
 
 /// A cost, as a point of the plot and as the figure that says how flat its curve is.
 struct Cost {
@@ -39,7 +41,7 @@ const COSTS: [Cost; 3] = [
         unit: "us",
         flatness: "connect: most to least",
         ratio: "connect, times floor: most to least",
-        of: |measured| Some(measured.connects.pod_micros),
+        of: |measured| Some(measured.connects.middle(|turn| turn.pod_micros)),
     },
     Cost {
         name: "memory per socket",
@@ -53,7 +55,7 @@ const COSTS: [Cost; 3] = [
         unit: "us",
         flatness: "fan-out: most to least",
         ratio: "fan-out, times floor: most to least",
-        of: |measured| measured.fan_out.as_ref().map(|fan_out| fan_out.micros),
+        of: |measured| Some(measured.fan_out.middle(|turn| turn.micros)),
     },
 ];
 
@@ -63,25 +65,12 @@ const COSTS: [Cost; 3] = [
 /// When a server fails, or does not deliver.
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let (sockets, pods) = if conductor.is_quick() { (&FEW_SOCKETS[..], &FEW_PODS[..]) } else { (&SOCKETS[..], &PODS[..]) };
-    let (idle, connects) = if conductor.is_quick() { (1, 1) } else { (5, CONNECTS) };
     let mut figures = Vec::new();
     for pods in pods {
         for sockets in sockets {
             let size = Size { sockets: *sockets, pods: *pods };
             progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
-            let events = if conductor.is_quick() { 10 } else { (DELIVERIES / (sockets * pods)).clamp(EVENTS.0, EVENTS.1) };
-            let plan = Plan {
-                forerunners: FORERUNNERS.min(*sockets),
-                idle: Some(Duration::from_secs(idle)),
-                fan_out: Some(events),
-                ..Plan::default()
-            };
-            let (mut gateway, mut floor) = shared::both(conductor, size, plan).await?;
-            let turns = turns::measure(conductor, size, connects).await?;
-            gateway.connects.pod_micros = turns.gateway;
-            if let (Some(floor), Some(micros)) = (&mut floor, turns.floor) {
-                floor.connects.pod_micros = micros;
-            }
+            let (gateway, floor) = shared::both(conductor, size, plan(conductor, size)).await?;
             for Cost { name, unit, of, .. } in &COSTS {
                 let (value, floor) = (of(&gateway).unwrap_or(f64::NAN), floor.as_ref().and_then(of));
                 progress(format_args!("{name}: {value:.2} {unit}, floor {:.2}", floor.unwrap_or(f64::NAN)));
@@ -91,6 +80,20 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     }
     figures.extend(COSTS.iter().flat_map(|cost| [flatness(cost, &figures), ratio(cost, &figures)]).flatten().collect::<Vec<_>>());
     Ok(Results { figures, ..Results::default() })
+}
+
+fn plan(conductor: &Conductor, Size { sockets, pods }: Size) -> Plan {
+    let turns = |all: u32, (least, most): (u32, u32)| {
+        if conductor.is_quick() { 1 } else { (all / (sockets * pods)).clamp(least, most) }
+    };
+    Plan {
+        forerunners: FORERUNNERS.min(sockets),
+        connects: 1 + turns(CONNECTS, CONNECT_TURNS),
+        idle: Some(Duration::from_secs(if conductor.is_quick() { 1 } else { 5 })),
+        fan_out: turns(DELIVERIES / fan_out::EVENTS, FAN_OUT_TURNS),
+        bursts: 0,
+        storms: 0,
+    }
 }
 
 /// No size: of all of them.

@@ -1,13 +1,11 @@
 //! What sockets cost that only live: memory, and the CPU of pings and renewals.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use tokio::time::sleep;
 
 use super::measured::{each, ratio, seconds};
 use crate::{
     clock,
+    proc::cpu::Cpu,
     report::{Figure, Size},
     stage::servers::Servers,
 };
@@ -22,18 +20,40 @@ pub(super) struct Idle {
     cpu: f64,
 }
 
-/// Watches the sockets that are open for a while. `empty` is what the servers held before they were opened.
-///
-/// # Errors
-/// When a server is gone.
-pub(super) async fn measure(servers: &Servers, empty: u64, sockets: u32, window: Duration) -> Result<Idle> {
-    let kilobytes = || anyhow::Ok(ratio(servers.private_bytes()?.saturating_sub(empty), u64::from(sockets)) / 1024.0);
-    let at_first = kilobytes()?;
-    let (cpu, began) = (servers.cpu()?, clock::nanos());
-    sleep(window).await;
-    let passed = seconds(began, clock::nanos());
-    let cpu = each((servers.cpu()? - cpu).micros() / 1e6, 1) / passed * 100.0;
-    Ok(Idle { kilobytes: at_first, kilobytes_at_the_end: kilobytes()?, cpu })
+/// Sockets that are watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// What the servers held before the sockets were opened.
+    empty: u64,
+    sockets: u32,
+    kilobytes: f64,
+    cpu: Cpu,
+    began: u64,
+}
+
+impl Watch {
+    /// Watches so many sockets that are open from now on. `empty` is what the servers held before they were opened.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub(super) fn begin(servers: &Servers, empty: u64, sockets: u32) -> Result<Self> {
+        let kilobytes = kilobytes(servers, empty, sockets)?;
+        Ok(Self { empty, sockets, kilobytes, cpu: servers.cpu()?, began: clock::nanos() })
+    }
+
+    /// What the sockets cost until now.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub(super) fn end(self, servers: &Servers) -> Result<Idle> {
+        let passed = seconds(self.began, clock::nanos());
+        let cpu = each((servers.cpu()? - self.cpu).micros() / 1e6, 1) / passed * 100.0;
+        Ok(Idle { kilobytes: self.kilobytes, kilobytes_at_the_end: kilobytes(servers, self.empty, self.sockets)?, cpu })
+    }
+}
+
+fn kilobytes(servers: &Servers, empty: u64, sockets: u32) -> Result<f64> {
+    Ok(ratio(servers.private_bytes()?.saturating_sub(empty), u64::from(sockets)) / 1024.0)
 }
 
 /// The figures of the gateway beside those of the floor.

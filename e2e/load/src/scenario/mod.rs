@@ -10,6 +10,7 @@ mod measured;
 mod own;
 pub(crate) mod run;
 mod shared;
+mod side;
 mod slow;
 mod spread;
 mod storm;

@@ -1,113 +1,117 @@
 //! The scenarios with a desk for each socket: spread and forwarded.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::{
-    forwarded::{self, Counted, Forwarded},
-    run::{Conductor, Stage, progress},
+    forwarded::{self, Counted},
+    run::{Conductor, progress},
+    side::{AT_LEISURE, Group, Side},
     spread::{self, Load, Spread},
+    turns::Turns,
 };
 use crate::{
-    client::{
-        fleet::{Clients, Wish},
-        protocol::Desks,
-    },
+    client::protocol::{Desks, SetId},
     options::Scenario,
-    publisher::Publisher,
     report::{Results, Size},
-    stage::servers::Servers,
+    stage::{pod::Pod, servers::Servers},
 };
 
-/// Handshakes under way.
-const CONNECTS_IN_FLIGHT: u32 = 50;
 /// The one set.
-const SOCKETS: u32 = 0;
+const SOCKETS: SetId = 0;
 
-/// Measures those of them that are wanted, at the floor and at pods.
+/// A side, and what was measured at it so far.
+#[derive(Debug)]
+struct Trial {
+    side: Side,
+    /// Events so far.
+    published: u64,
+    measured: Turns<Spread>,
+    /// What its last pod says of the ways that events came by.
+    counted: Counted,
+}
+
+/// Measures those of them that are wanted, at floors and pods in turns.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
-    let size = Size { sockets: conductor.sizes.sockets, pods: 1 };
-    let stage = conductor.stage().await?;
-    let floor = match conductor.floors(&stage, 1).await? {
-        Some(servers) => Some(on_the_first(conductor, &stage, servers).await?),
-        None => None,
+    let sizes = conductor.sizes;
+    let size = Size { sockets: sizes.sockets, pods: 1 };
+    let load = Load { set: SOCKETS, sockets: sizes.sockets, rate: sizes.rate, length: Duration::from_secs(sizes.spread_seconds) };
+    let mut floor = Side::floors(conductor, size).await?.map(Trial::of);
+    let mut durable = Side::floor_on_durable(conductor, size).await?.map(Trial::of);
+    let mut local = Trial::of(Side::pods(conductor, size, &[&[]]).await?);
+    let mut other = match conductor.wants(Scenario::Forwarded) {
+        true => Some(Trial::of(forwarding(conductor, size).await?)),
+        false => None,
     };
-    let durable = match conductor.floor_on_durable(&stage).await? {
-        Some(servers) => {
-            progress(format_args!("the next floor takes events from a durable consumer and acknowledges them"));
-            let measured = on_the_first(conductor, &stage, servers).await?;
-            stage.nats.delete_durable().await?;
-            Some(measured)
+    let mut trials: Vec<&mut Trial> = floor.iter_mut().chain(&mut durable).chain([&mut local]).chain(&mut other).collect();
+    progress(format_args!("opening {} sockets, a desk each, at each side", load.sockets));
+    for trial in &mut trials {
+        conductor.room_for(load.sockets).await?;
+        let group = Group { set: SOCKETS, count: load.sockets, desks: Desks::Own, in_flight: AT_LEISURE };
+        trial.side.open(group).await?;
+    }
+    let (turns, seconds) = (sizes.spread_turns, load.length.as_secs());
+    progress(format_args!("{} events/s, each for one socket: {turns} turns of {seconds} s at each side", load.rate));
+    for _ in 0..turns {
+        for trial in &mut trials {
+            trial.turn(load).await?;
         }
-        None => None,
-    };
-    let local = on_the_first(conductor, &stage, conductor.pods(&stage, &[&[]]).await?).await?;
-    stage.end().await?;
+    }
     let mut results = Results::default();
-    results.figures.extend(spread::figures(size, &local, floor.as_ref()));
-    results.figures.extend(durable.iter().flat_map(|durable| spread::beside_a_durable(size, &local, durable)));
-    results.curves.extend(floor.as_ref().map(spread::curve));
-    results.curves.push(spread::curve(&local));
-    if conductor.wants(Scenario::Forwarded) {
-        let gateway = on_the_other(conductor).await?;
-        results.figures.extend(forwarded::figures(Size { pods: 2, ..size }, &gateway, &local, floor.as_ref()));
-        results.curves.extend(floor.as_ref().map(|floor| crate::report::Curve { scenario: "forwarded", ..spread::curve(floor) }));
-        results.curves.push(forwarded::curve(&gateway));
+    let of_floor = floor.as_ref().map(|floor| &floor.measured);
+    results.figures.extend(spread::figures(size, &local.measured, of_floor));
+    results.figures.extend(durable.iter().flat_map(|durable| spread::beside_a_durable(size, &local.measured, &durable.measured)));
+    results.curves.extend(of_floor.and_then(|floor| spread::curve("spread", Servers::FLOOR, floor)));
+    results.curves.extend(spread::curve("spread", Servers::GATEWAY, &local.measured));
+    if let Some(other) = &other {
+        let size = Size { pods: 2, ..size };
+        results.figures.extend(forwarded::figures(size, (&other.measured, other.counted), &local.measured, of_floor));
+        results.curves.extend(of_floor.and_then(|floor| spread::curve("forwarded", Servers::FLOOR, floor)));
+        results.curves.extend(spread::curve("forwarded", Servers::GATEWAY, &other.measured));
+    }
+    for trial in floor.into_iter().chain(durable).chain([local]).chain(other) {
+        trial.side.end().await?;
     }
     Ok(results)
 }
 
-async fn on_the_first(conductor: &Conductor, stage: &Stage, servers: Servers) -> Result<Spread> {
-    let Some(address) = servers.addresses().first().copied() else { bail!("there is no server") };
-    let (measured, ()) = load(conductor, stage, &servers, address, || Ok(())).await?;
-    servers.end().await?;
-    Ok(measured)
+/// Two pods: the first takes the events, the second has the sockets.
+async fn forwarding(conductor: &Conductor, size: Size) -> Result<Side> {
+    let mut side = Side::pods(conductor, size, &[&[], &forwarded::HOLDS_ONLY]).await?;
+    let addresses = side.servers.addresses();
+    ensure!(addresses.len() == 2, "two pods were asked for");
+    addresses.last().into_iter().for_each(|holder| side.only_at(*holder));
+    Ok(side)
 }
 
-/// The first pod takes the events, the second has the sockets.
-async fn on_the_other(conductor: &Conductor) -> Result<Forwarded> {
-    let stage = conductor.stage().await?;
-    let servers = conductor.pods(&stage, &[&[], &forwarded::HOLDS_ONLY]).await?;
-    let Servers::Pods(pods) = &servers else { bail!("pods were asked for") };
-    let [_, holder] = pods.as_slice() else { bail!("two pods were asked for") };
-    let (measured, before) = load(conductor, &stage, &servers, holder.address, || Counted::by(holder)).await?;
-    let counted = Counted::by(holder)?.since(before);
-    servers.end().await?;
-    stage.end().await?;
-    Ok(Forwarded::new(measured, counted))
+/// The pod that has the sockets, if the servers are pods.
+fn holder(side: &Side) -> Result<Option<&Pod>> {
+    match &side.servers {
+        Servers::Floors(_) => Ok(None),
+        Servers::Pods(pods) => match pods.last() {
+            Some(pod) => Ok(Some(pod)),
+            None => bail!("there is no pod"),
+        },
+    }
 }
 
-/// Opens the sockets at this address and measures the load; `begin` is called when it begins.
-async fn load<T>(
-    conductor: &Conductor,
-    stage: &Stage,
-    servers: &Servers,
-    address: SocketAddr,
-    begin: impl FnOnce() -> Result<T>,
-) -> Result<(Spread, T)> {
-    let sizes = conductor.sizes;
-    let mut clients = Clients::for_sockets(sizes.sockets, conductor.client_threads())?;
-    let mut publisher = Publisher::connect(&stage.nats).await?;
-    progress(format_args!("{}: opening {} sockets, a desk each", servers.name(), sizes.sockets));
-    let wish = Wish {
-        set: SOCKETS,
-        targets: &[address],
-        count: sizes.sockets,
-        desks: Desks::Own,
-        in_flight: CONNECTS_IN_FLIGHT,
-        keys: &stage.keys,
-        receive_buffer: None,
-    };
-    clients.open(&wish).await?;
-    let length = Duration::from_secs(sizes.spread_seconds);
-    progress(format_args!("{}: {} events/s for {} s, each for one socket", servers.name(), sizes.rate, length.as_secs()));
-    let load = Load { set: SOCKETS, sockets: sizes.sockets, rate: sizes.rate, length };
-    let redis = matches!(servers, Servers::Pods(_)).then_some(&stage.redis);
-    let measured = spread::measure(&mut clients, servers, redis, &mut publisher, load, begin).await?;
-    clients.end().await?;
-    Ok(measured)
+impl Trial {
+    fn of(side: Side) -> Self {
+        Self { side, published: 0, measured: Turns::default(), counted: Counted::default() }
+    }
+
+    async fn turn(&mut self, load: Load) -> Result<()> {
+        let counted = |side: &Side| holder(side)?.map(Counted::by).transpose();
+        let (turn, published, before) = spread::measure(&mut self.side, load, self.published, counted).await?;
+        self.published = published;
+        self.measured.add(turn);
+        if let Some((now, before)) = counted(&self.side)?.zip(before) {
+            self.counted = self.counted.and(now.since(before));
+        }
+        Ok(())
+    }
 }

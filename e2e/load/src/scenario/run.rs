@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, thread};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::{growth, own, shared, slow, take_over};
@@ -37,7 +37,8 @@ pub(crate) struct Conductor {
 /// The servers beside those that are measured.
 #[derive(Debug)]
 pub(super) struct Stage {
-    pub(super) redis: Redis,
+    /// Floors need none.
+    pub(super) redis: Option<Redis>,
     pub(super) nats: Nats,
     pub(super) keys: Keys,
     folder: TempDir,
@@ -110,9 +111,12 @@ impl Conductor {
     }
 
     /// Waits until the kernel has room for so many connections.
-    pub(super) async fn room_for(&self, connections: u32) {
+    ///
+    /// # Errors
+    /// When it never has.
+    pub(super) async fn room_for(&self, connections: u32) -> Result<()> {
         let wait = || progress(format_args!("waiting for the kernel to forget connections that have ended"));
-        conntrack::room_for(connections, wait).await;
+        conntrack::room_for(connections, wait).await
     }
 
     /// Threads for all sockets together: one a core.
@@ -122,39 +126,45 @@ impl Conductor {
 
     /// Fresh servers, or those that are there.
     pub(super) async fn stage(&self) -> Result<Stage> {
-        let folder = tempfile::tempdir()?;
-        let (redis, nats) = match (self.options.redis, self.options.nats) {
-            (Some(redis), Some(nats)) => (Redis::existing(redis), Nats::existing(nats)),
-            (Some(redis), None) => (Redis::existing(redis), Nats::start(folder.path()).await?),
-            (None, Some(nats)) => (Redis::start(folder.path()).await?, Nats::existing(nats)),
-            (None, None) => (Redis::start(folder.path()).await?, Nats::start(folder.path()).await?),
+        let folder = self.folder()?;
+        let redis = match self.options.redis {
+            Some(redis) => Redis::existing(redis),
+            None => Redis::start(folder.path()).await?,
+        };
+        let nats = match self.options.nats {
+            Some(nats) => Nats::existing(nats),
+            None => Nats::start(folder.path()).await?,
         };
         let keys = match (&self.options.api_key, &self.options.token_key) {
             (Some(api), Some(token)) => Keys::known(api.clone(), token.clone()),
             _ => Keys::random(),
         };
-        Ok(Stage { redis, nats, keys, folder })
+        Ok(Stage { redis: Some(redis), nats, keys, folder })
     }
 
-    /// So many floors, unless none is wanted.
-    pub(super) async fn floors(&self, stage: &Stage, count: u32) -> Result<Option<Servers>> {
-        self.floors_on(stage, count, false).await
+    /// What floors need: always fresh, as they would deliver what is published for pods too.
+    pub(super) async fn floors_stage(&self) -> Result<Stage> {
+        let folder = self.folder()?;
+        Ok(Stage { redis: None, nats: Nats::start(folder.path()).await?, keys: Keys::random(), folder })
     }
 
-    /// A floor that takes events from a durable consumer, unless none is wanted.
-    pub(super) async fn floor_on_durable(&self, stage: &Stage) -> Result<Option<Servers>> {
-        self.floors_on(stage, 1, true).await
+    fn folder(&self) -> Result<TempDir> {
+        let parent = self.options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))
     }
 
-    async fn floors_on(&self, stage: &Stage, count: u32, durable: bool) -> Result<Option<Servers>> {
-        if self.options.no_floor {
-            return Ok(None);
-        }
+    /// Are pods to be compared with floors?
+    pub(super) fn wants_floor(&self) -> bool {
+        !self.options.no_floor
+    }
+
+    /// So many floors; `durable`: they take events from a durable consumer.
+    pub(super) async fn floors(&self, stage: &Stage, count: u32, durable: bool) -> Result<Servers> {
         let mut floors = Vec::new();
         for nth in 0..count {
             floors.push(Floor::start(&format!("floor-{nth}"), &stage.nats, durable, stage.folder.path()).await?);
         }
-        Ok(Some(Servers::Floors(floors)))
+        Ok(Servers::Floors(floors))
     }
 
     /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.
@@ -164,7 +174,7 @@ impl Conductor {
             let pods = existing.get(..environments.len()).with_context(|| format!("this needs {} pods", environments.len()))?;
             return Ok(Servers::Pods(pods.iter().copied().map(Pod::existing).collect()));
         }
-        let Stage { redis, nats, keys, folder } = stage;
+        let Stage { redis: Some(redis), nats, keys, folder } = stage else { bail!("pods need a Redis") };
         let mut pods = Vec::new();
         for (nth, environment) in environments.iter().enumerate() {
             let own = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -179,7 +189,9 @@ impl Conductor {
 impl Stage {
     /// Ends what the run has started.
     pub(super) async fn end(self) -> Result<()> {
-        self.redis.end().await?;
+        if let Some(redis) = self.redis {
+            redis.end().await?;
+        }
         self.nats.end().await
     }
 }

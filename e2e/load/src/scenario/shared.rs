@@ -9,136 +9,214 @@ use super::{
     burst::{self, Burst},
     connect::{self, Connects},
     fan_out::{self, Audience, FanOut},
-    idle::{self, Idle},
-    run::{Conductor, Stage, progress},
+    idle::{self, Idle, Watch},
+    run::{Conductor, progress},
+    side::{AT_LEISURE, Group, Side},
     storm::{self, Storm},
+    turns::Turns,
 };
 use crate::{
-    client::{
-        fleet::{Clients, Wish},
-        protocol::Desks,
-    },
+    client::protocol::{Desks, SetId},
     options::Scenario,
-    publisher::Publisher,
     report::{Results, Size},
     stage::servers::Servers,
 };
 
-/// The set of sockets, and the one that comes back after a storm.
-const SOCKETS: u32 = 0;
-const RETURNED: u32 = 1;
-/// Those that come and go before anything is measured.
-const FORERUNNERS: u32 = 2;
-/// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
-const CONNECTS_IN_FLIGHT: u32 = 50;
-/// Before memory is looked at the first time.
+/// Those who are there before anything is measured, on desks of their own.
+const FORERUNNERS: SetId = 0;
+/// The first set of the measured sockets; each that takes its place is the next.
+const FIRST: SetId = 1;
+/// After sockets have come or gone, until what they left to do is done.
 const SETTLING: Duration = Duration::from_secs(1);
+/// Storms at each side: the middle one counts.
+const STORMS: u32 = 3;
 
-/// What was measured at one kind of server.
-#[derive(Debug)]
+/// What was measured at one side.
+#[derive(Debug, Default)]
 pub(super) struct Measured {
-    pub(super) connects: Connects,
+    pub(super) connects: Turns<Connects>,
     pub(super) idle: Option<Idle>,
-    pub(super) fan_out: Option<FanOut>,
-    burst: Option<Burst>,
-    storm: Option<Storm>,
+    pub(super) fan_out: Turns<FanOut>,
+    burst: Turns<Burst>,
+    storm: Turns<Storm>,
 }
 
-/// What of it is to be measured; a connect always is.
-#[derive(Debug, Clone, Copy, Default)]
+/// What of it is to be measured.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    /// So many sockets come and go before: what a server needs once, for its first sockets, is no part of what each costs.
+    /// So many sockets are open at each server before, and until memory was looked at: what a server needs once, for its first sockets, is no part of what
+    /// each costs.
     pub(super) forerunners: u32,
+    /// How often all sockets are opened. If more than once, the first time does not count for what a connect costs.
+    pub(super) connects: u32,
     /// So long.
     pub(super) idle: Option<Duration>,
-    /// So many events.
-    pub(super) fan_out: Option<u32>,
-    /// So many bursts.
-    pub(super) burst: Option<u32>,
-    /// With so many handshakes under way.
-    pub(super) storm: Option<u32>,
+    /// So many turns of [`fan_out::EVENTS`] events.
+    pub(super) fan_out: u32,
+    /// So many bursts that count.
+    pub(super) bursts: u32,
+    /// So many.
+    pub(super) storms: u32,
 }
 
-/// Measures those of them that are wanted, at the floor and at the pods.
+/// A side, its sockets, and what was measured at it so far.
+#[derive(Debug)]
+struct Trial {
+    side: Side,
+    count: u32,
+    audience: Audience,
+    /// Bytes that the servers held before the sockets were opened.
+    empty: u64,
+    watch: Option<Watch>,
+    measured: Measured,
+}
+
+/// Measures those of them that are wanted, at floors and pods in turns.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
 pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let sizes = conductor.sizes;
+    let turns = |scenario, turns| if conductor.wants(scenario) { turns } else { 0 };
     let plan = Plan {
         forerunners: 0,
+        connects: 1,
         idle: conductor.wants(Scenario::Idle).then(|| Duration::from_secs(sizes.idle_seconds)),
-        fan_out: conductor.wants(Scenario::FanOut).then_some(sizes.events),
-        burst: conductor.wants(Scenario::Burst).then_some(sizes.bursts),
-        storm: conductor.wants(Scenario::Storm).then_some(sizes.in_flight),
+        fan_out: turns(Scenario::FanOut, sizes.events.div_ceil(fan_out::EVENTS)),
+        bursts: turns(Scenario::Burst, sizes.bursts),
+        storms: turns(Scenario::Storm, if conductor.is_quick() { 1 } else { STORMS }),
     };
     let size = Size { sockets: sizes.sockets, pods: sizes.pods };
     let (gateway, floor) = both(conductor, size, plan).await?;
     Ok(results(conductor, size, &gateway, floor.as_ref()))
 }
 
-/// What the pods do, and what as many floors do if they are wanted, on servers of their own.
+/// What the pods do, and what as many floors do if they are wanted: each step at one and then at the other, as often as it has turns.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
 pub(super) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Result<(Measured, Option<Measured>)> {
-    let stage = conductor.stage().await?;
-    let floor = match conductor.floors(&stage, size.pods).await? {
-        Some(servers) => Some(of(conductor, &stage, servers, size, plan).await?),
+    let mut floor = Side::floors(conductor, size).await?.map(|side| Trial::of(side, size));
+    let mut gateway = Trial::of(Side::pods(conductor, size, &vec![[].as_slice(); size.pods as usize]).await?, size);
+    let mut trials: Vec<&mut Trial> = floor.iter_mut().chain([&mut gateway]).collect();
+    progress(format_args!("opening {} sockets at each side", size.sockets * size.pods));
+    for trial in &mut trials {
+        trial.prepare(plan.forerunners * size.pods).await?;
+    }
+    for turn in 0..plan.connects {
+        for trial in &mut trials {
+            conductor.room_for(size.sockets * size.pods).await?;
+            trial.connect(turn > 0).await?;
+        }
+        if turn == 0 {
+            idle(&mut trials, plan).await?;
+        }
+    }
+    let say = |turns: u32, what: &str| {
+        if turns > 0 {
+            progress(format_args!("{what}: {turns} turns at each side"));
+        }
+    };
+    say(plan.fan_out, "events for all");
+    for _ in 0..plan.fan_out {
+        for trial in &mut trials {
+            let turn = fan_out::measure(&mut trial.side, &mut trial.audience).await?;
+            trial.measured.fan_out.add(turn);
+        }
+    }
+    say(plan.bursts, "bursts for all");
+    for _ in 0..plan.bursts {
+        for trial in &mut trials {
+            let turn = burst::measure(&mut trial.side, &mut trial.audience).await?;
+            trial.measured.burst.add(turn);
+        }
+    }
+    say(plan.storms, "storms");
+    for _ in 0..plan.storms {
+        for trial in &mut trials {
+            conductor.room_for(size.sockets * size.pods).await?;
+            trial.storm(conductor.sizes.in_flight).await?;
+        }
+    }
+    let floor = match floor {
+        Some(floor) => Some(floor.end().await?),
         None => None,
     };
-    let pods = conductor.pods(&stage, &vec![[].as_slice(); size.pods as usize]).await?;
-    let gateway = of(conductor, &stage, pods, size, plan).await?;
-    stage.end().await?;
-    Ok((gateway, floor))
+    Ok((gateway.end().await?, floor))
 }
 
-async fn of(conductor: &Conductor, stage: &Stage, servers: Servers, size: Size, plan: Plan) -> Result<Measured> {
-    let (addresses, count) = (servers.addresses(), size.sockets * size.pods);
-    let redis = matches!(servers, Servers::Pods(_)).then_some(&stage.redis);
-    let mut clients = Clients::for_sockets(count, conductor.client_threads())?;
-    let mut publisher = Publisher::connect(&stage.nats).await?;
-    let wish = |set, in_flight| Wish {
-        set,
-        targets: &addresses,
-        count,
-        desks: Desks::Shared,
-        in_flight,
-        keys: &stage.keys,
-        receive_buffer: None,
-    };
-    if plan.forerunners > 0 {
-        clients.open(&Wish { count: plan.forerunners * size.pods, ..wish(FORERUNNERS, CONNECTS_IN_FLIGHT) }).await?;
-        clients.drop_all(FORERUNNERS).await?;
-    }
-    conductor.room_for(count).await;
-    sleep(SETTLING).await;
-    let empty = servers.private_bytes()?;
-    progress(format_args!("{}: opening {count} sockets", servers.name()));
-    let connects = connect::measure(&mut clients, &servers, redis, &wish(SOCKETS, CONNECTS_IN_FLIGHT)).await?;
-    let mut audience = Audience { set: SOCKETS, sockets: count, servers: addresses.len(), published: 0 };
-    let mut measured = Measured { connects, idle: None, fan_out: None, burst: None, storm: None };
+/// Looks at memory, then watches all sides at once.
+async fn idle(trials: &mut [&mut Trial], plan: Plan) -> Result<()> {
     if let Some(window) = plan.idle {
-        progress(format_args!("{}: idle for {} s", servers.name(), window.as_secs()));
-        measured.idle = Some(idle::measure(&servers, empty, count, window).await?);
+        progress(format_args!("idle for {} s", window.as_secs()));
+        sleep(SETTLING).await;
+        for trial in &mut *trials {
+            trial.watch = Some(Watch::begin(&trial.side.servers, trial.empty, trial.count)?);
+        }
+        sleep(window).await;
+        for trial in &mut *trials {
+            trial.measured.idle = trial.watch.take().map(|watch| watch.end(&trial.side.servers)).transpose()?;
+        }
     }
-    if let Some(events) = plan.fan_out {
-        progress(format_args!("{}: {events} events for all", servers.name()));
-        let fan_out = fan_out::measure(&mut clients, &servers, &mut publisher, &mut audience, events);
-        measured.fan_out = Some(fan_out.await?);
+    if plan.forerunners > 0 {
+        for trial in &mut *trials {
+            trial.side.clients.drop_all(FORERUNNERS).await?;
+        }
+        sleep(SETTLING).await;
     }
-    if let Some(bursts) = plan.burst {
-        progress(format_args!("{}: {bursts} bursts for all", servers.name()));
-        let burst = burst::measure(&mut clients, &servers, &mut publisher, &mut audience, bursts);
-        measured.burst = Some(burst.await?);
+    Ok(())
+}
+
+impl Trial {
+    fn of(side: Side, size: Size) -> Self {
+        let count = size.sockets * size.pods;
+        let audience = Audience { set: FIRST, sockets: count, servers: side.servers.addresses().len(), published: 0 };
+        Self { side, count, audience, empty: 0, watch: None, measured: Measured::default() }
     }
-    if let Some(in_flight) = plan.storm {
-        progress(format_args!("{}: a storm of {count}", servers.name()));
-        measured.storm = Some(storm::measure(&mut clients, &servers, redis, SOCKETS, &wish(RETURNED, in_flight)).await?);
+
+    fn group(&self, in_flight: u32) -> Group {
+        Group { set: self.audience.set, count: self.count, desks: Desks::Shared, in_flight }
     }
-    clients.end().await?;
-    servers.end().await?;
-    Ok(measured)
+
+    async fn prepare(&mut self, forerunners: u32) -> Result<()> {
+        if forerunners > 0 {
+            let group = Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE };
+            self.side.open(group).await?;
+        }
+        sleep(SETTLING).await;
+        self.empty = self.side.servers.private_bytes()?;
+        Ok(())
+    }
+
+    /// Opens the sockets, `again` if those are to be dropped before that are open. The first time is forgotten then.
+    async fn connect(&mut self, again: bool) -> Result<()> {
+        if again {
+            self.side.clients.drop_all(self.audience.set).await?;
+            self.audience.set += 1;
+            sleep(SETTLING).await;
+        }
+        if self.audience.set == FIRST + 1 {
+            self.measured.connects = Turns::default();
+        }
+        let group = self.group(AT_LEISURE);
+        let turn = connect::measure(&mut self.side, group).await?;
+        self.measured.connects.add(turn);
+        Ok(())
+    }
+
+    async fn storm(&mut self, in_flight: u32) -> Result<()> {
+        let old = self.audience.set;
+        self.audience.set += 1;
+        let group = self.group(in_flight);
+        let turn = storm::measure(&mut self.side, old, group).await?;
+        self.measured.storm.add(turn);
+        Ok(())
+    }
+
+    async fn end(self) -> Result<Measured> {
+        self.side.end().await?;
+        Ok(self.measured)
+    }
 }
 
 fn results(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<&Measured>) -> Results {
@@ -150,20 +228,20 @@ fn results(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<
     if let Some(idle) = &gateway.idle {
         figures.extend(idle::figures(size, idle, floor.and_then(|floor| floor.idle.as_ref())));
     }
-    if let Some(fan_out) = &gateway.fan_out {
-        figures.extend(fan_out::figures(size, fan_out, floor.and_then(|floor| floor.fan_out.as_ref())));
+    if !gateway.fan_out.is_empty() {
+        figures.extend(fan_out::figures(size, &gateway.fan_out, floor.map(|floor| &floor.fan_out)));
     }
-    if let Some(burst) = &gateway.burst {
-        figures.extend(burst::figures(size, burst, floor.and_then(|floor| floor.burst.as_ref())));
+    if !gateway.burst.is_empty() {
+        figures.extend(burst::figures(size, &gateway.burst, floor.map(|floor| &floor.burst)));
     }
-    if let Some(storm) = &gateway.storm {
-        figures.extend(storm::figures(size, storm, floor.and_then(|floor| floor.storm.as_ref())));
+    if !gateway.storm.is_empty() {
+        figures.extend(storm::figures(size, &gateway.storm, floor.map(|floor| &floor.storm)));
     }
-    for measured in floor.into_iter().chain([gateway]) {
-        results.curves.extend(measured.fan_out.as_ref().map(fan_out::curve));
-        results.curves.extend(measured.burst.as_ref().map(burst::curve));
-        results.curves.extend(measured.storm.as_ref().map(storm::curve));
-        results.notes.extend(measured.storm.as_ref().and_then(storm::note));
+    for (server, measured) in floor.map(|floor| (Servers::FLOOR, floor)).into_iter().chain([(Servers::GATEWAY, gateway)]) {
+        results.curves.extend(fan_out::curve(server, &measured.fan_out));
+        results.curves.extend(burst::curve(server, &measured.burst));
+        results.curves.extend(storm::curve(server, &measured.storm));
+        results.notes.extend(storm::notes(server, &measured.storm));
     }
     results
 }

@@ -5,17 +5,20 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::measured::{each, is_sound, ratio, seconds};
+use super::{
+    measured::{each, is_sound, ratio, seconds},
+    side::Side,
+    turns::Turns,
+};
 use crate::{
     client::{
         fleet::Clients,
         protocol::{Published, SetId},
     },
     clock,
-    publisher::Publisher,
     report::{Curve, Figure, Size},
     samples::Samples,
-    stage::{redis::Redis, servers::Servers},
+    stage::redis::Redis,
 };
 
 /// The load before the measured one, so that caches are warm and connections open.
@@ -45,37 +48,36 @@ pub(super) struct Spread {
     pub(super) latency: Samples,
     per_second: f64,
     redis_micros: Option<f64>,
-    server: &'static str,
 }
 
-/// Publishes and measures. `begin` is called when the servers are warm; what it gives comes back with what was measured.
+/// Publishes and measures. `before` events were published in earlier turns; returns how many are now. `begin` is called when the servers are warm, and what it
+/// gives comes back with what was measured.
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
 pub(super) async fn measure<T>(
-    clients: &mut Clients,
-    servers: &Servers,
-    redis: Option<&Redis>,
-    publisher: &mut Publisher,
+    side: &mut Side,
     load: Load,
-    begin: impl FnOnce() -> Result<T>,
-) -> Result<(Spread, T)> {
-    let warm = publisher.spread(0, load.sockets, load.rate, WARM_UP).await?;
-    received(clients, load, 0, warm).await?;
-    clients.reset().await?;
-    let begun = begin()?;
-    let (cpu, redis_cpu, began) = (servers.cpu()?, redis.and_then(Redis::cpu), clock::nanos());
-    let events = publisher.spread(warm, load.sockets, load.rate, load.length).await?;
+    before: u64,
+    begin: impl FnOnce(&Side) -> Result<T>,
+) -> Result<(Spread, u64, T)> {
+    let warm = before + side.publisher.spread(before, load.sockets, load.rate, WARM_UP).await?;
+    received(&mut side.clients, load, before, warm).await?;
+    side.clients.reset().await?;
+    let begun = begin(side)?;
+    let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
+    let (cpu, redis, began) = (side.servers.cpu()?, redis_cpu(side), clock::nanos());
+    let events = side.publisher.spread(warm, load.sockets, load.rate, load.length).await?;
     let per_second = ratio(events, 1) / seconds(began, clock::nanos());
-    received(clients, load, warm, warm + events).await?;
-    publisher.confirmed().await?;
+    received(&mut side.clients, load, warm, warm + events).await?;
+    side.publisher.confirmed().await?;
     sleep(SETTLING).await;
-    let micros = each((servers.cpu()? - cpu).micros(), events);
-    let redis_micros = redis.and_then(Redis::cpu).zip(redis_cpu).map(|(after, before)| each((after - before).micros(), events));
+    let micros = each((side.servers.cpu()? - cpu).micros(), events);
+    let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), events));
     let published = Published::InTurn { events: warm + events, sockets: load.sockets };
-    let outcome = clients.report(load.set, published).await?;
-    is_sound("spread", servers, &outcome, u64::from(load.sockets))?;
-    Ok((Spread { micros, latency: outcome.latency, per_second, redis_micros, server: servers.name() }, begun))
+    let outcome = side.clients.report(load.set, published).await?;
+    is_sound("spread", &side.servers, &outcome, u64::from(load.sockets))?;
+    Ok((Spread { micros, latency: outcome.latency, per_second, redis_micros }, warm + events, begun))
 }
 
 async fn received(clients: &mut Clients, load: Load, before: u64, now: u64) -> Result<()> {
@@ -86,32 +88,38 @@ async fn received(clients: &mut Clients, load: Load, before: u64, now: u64) -> R
     Ok(())
 }
 
+/// The latency of a quantile, over all turns.
+pub(super) fn millis_at(quantile: f64, turns: &Turns<Spread>) -> f64 {
+    turns.millis_at(quantile, |turn| &turn.latency)
+}
+
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Spread, floor: Option<&Spread>) -> Vec<Figure> {
-    let figure = |name, unit, of: fn(&Spread) -> f64| size.figure("spread", name, unit, of(gateway), floor.map(of));
+pub(super) fn figures(size: Size, gateway: &Turns<Spread>, floor: Option<&Turns<Spread>>) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Turns<Spread>) -> f64| size.figure("spread", name, unit, of(gateway), floor.map(of));
     let mut figures = vec![
-        figure("CPU per event", "us", |measured| measured.micros),
-        figure("latency p50", "ms", |measured| measured.latency.millis_at(0.5)),
-        figure("latency p95", "ms", |measured| measured.latency.millis_at(0.95)),
-        figure("latency p99", "ms", |measured| measured.latency.millis_at(0.99)),
-        figure("rate", "1/s", |measured| measured.per_second),
+        figure("CPU per event", "us", |turns| turns.middle(|turn| turn.micros)),
+        figure("latency p50", "ms", |turns| millis_at(0.5, turns)),
+        figure("latency p95", "ms", |turns| millis_at(0.95, turns)),
+        figure("latency p99", "ms", |turns| millis_at(0.99, turns)),
+        figure("rate", "1/s", |turns| turns.middle(|turn| turn.per_second)),
     ];
-    figures.extend(gateway.redis_micros.map(|micros| size.figure("spread", "Redis CPU per event", "us", micros, None)));
+    let redis_micros = gateway.middle_of_some(|turn| turn.redis_micros);
+    figures.extend(redis_micros.map(|micros| size.figure("spread", "Redis CPU per event", "us", micros, None)));
     figures
 }
 
 /// The figures of the gateway beside those of a floor that takes events from a durable consumer and acknowledges them: what is above that is the gateway's own.
-pub(super) fn beside_a_durable(size: Size, gateway: &Spread, durable: &Spread) -> Vec<Figure> {
-    let figure = |name, unit, of: fn(&Spread) -> f64| size.figure("spread", name, unit, of(gateway), Some(of(durable)));
+pub(super) fn beside_a_durable(size: Size, gateway: &Turns<Spread>, durable: &Turns<Spread>) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Turns<Spread>) -> f64| size.figure("spread", name, unit, of(gateway), Some(of(durable)));
     vec![
-        figure("CPU per event, floor on a durable", "us", |measured| measured.micros),
-        figure("latency p50, floor on a durable", "ms", |measured| measured.latency.millis_at(0.5)),
-        figure("latency p95, floor on a durable", "ms", |measured| measured.latency.millis_at(0.95)),
-        figure("latency p99, floor on a durable", "ms", |measured| measured.latency.millis_at(0.99)),
+        figure("CPU per event, floor on a durable", "us", |turns| turns.middle(|turn| turn.micros)),
+        figure("latency p50, floor on a durable", "ms", |turns| millis_at(0.5, turns)),
+        figure("latency p95, floor on a durable", "ms", |turns| millis_at(0.95, turns)),
+        figure("latency p99, floor on a durable", "ms", |turns| millis_at(0.99, turns)),
     ]
 }
 
-/// Its latencies.
-pub(super) fn curve(measured: &Spread) -> Curve {
-    super::measured::curve("spread", measured.server, &measured.latency)
+/// The latencies of this load.
+pub(super) fn curve(scenario: &'static str, server: &'static str, turns: &Turns<Spread>) -> Option<Curve> {
+    Some(super::measured::curve(scenario, server, &turns.samples(|turn| &turn.latency)?))
 }

@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::measured::{each, ratio, seconds};
+use super::{
+    measured::{each, ratio, seconds},
+    side::{Group, Side},
+    turns::Turns,
+};
 use crate::{
-    client::{
-        fleet::{Clients, Wish},
-        protocol::Published,
-    },
+    client::protocol::{Published, SetId},
     clock,
     report::{Curve, Figure, Size},
     samples::Samples,
-    stage::{redis::Redis, servers::Servers},
+    stage::redis::Redis,
 };
 
 /// After the last `ready`, until what the old sockets left to do is done.
@@ -29,58 +30,48 @@ pub(super) struct Storm {
     /// How many did not come back, by why.
     refused: BTreeMap<String, u64>,
     ready_in: Samples,
-    server: &'static str,
 }
 
-/// Drops the sockets of `old`, opens those of `wish`, and measures.
+/// Drops the sockets of `old`, opens those of `group`, and measures.
 ///
 /// # Errors
 /// When a server is gone.
-pub(super) async fn measure(
-    clients: &mut Clients,
-    servers: &Servers,
-    redis: Option<&Redis>,
-    old: u32,
-    wish: &Wish<'_>,
-) -> Result<Storm> {
-    let (cpu, redis_cpu, began) = (servers.cpu()?, redis.and_then(Redis::cpu), clock::nanos());
-    clients.drop_all(old).await?;
-    let ended = clients.open(wish).await?;
+pub(super) async fn measure(side: &mut Side, old: SetId, group: Group) -> Result<Storm> {
+    let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
+    let (cpu, redis, began) = (side.servers.cpu()?, redis_cpu(side), clock::nanos());
+    side.clients.drop_all(old).await?;
+    let ended = side.open(group).await?;
     sleep(SETTLING).await;
-    let sockets = u64::from(wish.count);
-    let pod_micros = each((servers.cpu()? - cpu).micros(), sockets);
-    let redis_micros = redis.and_then(Redis::cpu).zip(redis_cpu).map(|(after, before)| each((after - before).micros(), sockets));
-    let outcome = clients.report(wish.set, Published::Each(0)).await?;
-    Ok(Storm {
-        seconds: seconds(began, ended),
-        pod_micros,
-        redis_micros,
-        refused: outcome.counts.refused,
-        ready_in: outcome.ready_in,
-        server: servers.name(),
-    })
+    let sockets = u64::from(group.count);
+    let pod_micros = each((side.servers.cpu()? - cpu).micros(), sockets);
+    let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), sockets));
+    let outcome = side.clients.report(group.set, Published::Each(0)).await?;
+    let (refused, ready_in) = (outcome.counts.refused, outcome.ready_in);
+    Ok(Storm { seconds: seconds(began, ended), pod_micros, redis_micros, refused, ready_in })
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Storm, floor: Option<&Storm>) -> Vec<Figure> {
-    let figure = |name, unit, of: fn(&Storm) -> f64| size.figure("storm", name, unit, of(gateway), floor.map(of));
+pub(super) fn figures(size: Size, gateway: &Turns<Storm>, floor: Option<&Turns<Storm>>) -> Vec<Figure> {
+    let figure = |name, unit, of: fn(&Turns<Storm>) -> f64| size.figure("storm", name, unit, of(gateway), floor.map(of));
     let mut figures = vec![
-        figure("time until all are ready", "s", |measured| measured.seconds),
-        figure("pod CPU per connect", "us", |measured| measured.pod_micros),
-        figure("p99 from connect to ready", "ms", |measured| measured.ready_in.millis_at(0.99)),
-        figure("refused", "", |measured| ratio(measured.refused.values().sum(), 1)),
+        figure("time until all are ready", "s", |turns| turns.middle(|turn| turn.seconds)),
+        figure("pod CPU per connect", "us", |turns| turns.middle(|turn| turn.pod_micros)),
+        figure("p99 from connect to ready", "ms", |turns| turns.millis_at(0.99, |turn| &turn.ready_in)),
+        // In all turns, not in the middle one.
+        figure("refused", "", |turns| ratio(turns.all().iter().flat_map(|turn| turn.refused.values()).sum(), 1)),
     ];
-    figures.extend(gateway.redis_micros.map(|micros| size.figure("storm", "Redis CPU per connect", "us", micros, None)));
+    let redis_micros = gateway.middle_of_some(|turn| turn.redis_micros);
+    figures.extend(redis_micros.map(|micros| size.figure("storm", "Redis CPU per connect", "us", micros, None)));
     figures
 }
 
 /// Why some did not come back.
-pub(super) fn note(measured: &Storm) -> Option<String> {
-    let Storm { refused, server, .. } = measured;
-    (!refused.is_empty()).then(|| format!("storm: the {server} refused {refused:?}"))
+pub(super) fn notes(server: &'static str, turns: &Turns<Storm>) -> impl Iterator<Item = String> {
+    let refused = turns.all().iter().map(|turn| &turn.refused).filter(|refused| !refused.is_empty());
+    refused.map(move |refused| format!("storm: the {server} refused {refused:?}"))
 }
 
 /// Its times to `ready`.
-pub(super) fn curve(measured: &Storm) -> Curve {
-    super::measured::curve("storm", measured.server, &measured.ready_in)
+pub(super) fn curve(server: &'static str, turns: &Turns<Storm>) -> Option<Curve> {
+    Some(super::measured::curve("storm", server, &turns.samples(|turn| &turn.ready_in)?))
 }

@@ -1,76 +1,84 @@
-//! Connects at floors and at pods in turns: a machine whose speed drifts from minute to minute is as fast for one as for the other.
+//! What was measured at one side, turn after turn. Sides take turns because a machine is not as fast at one minute as it is at the next; of the turns the
+//! middle one counts, so that what else the machine did in some of them disturbs little.
 
-use std::time::Duration;
+use super::measured::median;
+use crate::samples::Samples;
 
-use anyhow::Result;
-use tokio::time::sleep;
+/// The turns so far.
+#[derive(Debug)]
+pub(super) struct Turns<T>(Vec<T>);
 
-use super::{
-    connect,
-    run::{Conductor, progress},
-};
-use crate::{
-    client::{
-        fleet::{Clients, Wish},
-        protocol::{Desks, SetId},
-    },
-    report::Size,
-    stage::servers::Servers,
-};
-
-/// Handshakes under way.
-const CONNECTS_IN_FLIGHT: u32 = 50;
-/// After the last socket has gone, until what it left to do is done.
-const SETTLING: Duration = Duration::from_millis(500);
-
-/// CPU of a connect, in microseconds.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    pub(super) gateway: f64,
-    pub(super) floor: Option<f64>,
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
 }
 
-/// Opens all sockets at the floors, drops them, does the same at the pods, and so on, until each has had so many connects. The first time is not counted: what a
-/// server needs once, for its first sockets, is no part of what each costs.
-///
-/// # Errors
-/// When a server fails, or a socket does not get ready.
-pub(super) async fn measure(conductor: &Conductor, size: Size, connects: u32) -> Result<Turns> {
-    let count = size.sockets * size.pods;
-    let turns = connects.div_ceil(count);
-    progress(format_args!("connects: {turns} turns of {count} sockets"));
-    let stage = conductor.stage().await?;
-    let floors = conductor.floors(&stage, size.pods).await?;
-    let pods = conductor.pods(&stage, &vec![[].as_slice(); size.pods as usize]).await?;
-    let mut clients = Clients::for_sockets(count, conductor.client_threads())?;
-    let (mut sums, mut sets) = (Turns::default(), 0..);
-    for turn in 0..=turns {
-        let share = if turn == 0 { 0.0 } else { 1.0 / f64::from(turns) };
-        for servers in floors.iter().chain([&pods]) {
-            conductor.room_for(count).await;
-            let set: SetId = sets.next().unwrap_or_default();
-            let wish = Wish {
-                set,
-                targets: &servers.addresses(),
-                count,
-                desks: Desks::Shared,
-                in_flight: CONNECTS_IN_FLIGHT,
-                keys: &stage.keys,
-                receive_buffer: None,
-            };
-            let micros = connect::measure(&mut clients, servers, None, &wish).await?.pod_micros * share;
-            match servers {
-                Servers::Floors(_) => *sums.floor.get_or_insert_default() += micros,
-                Servers::Pods(_) => sums.gateway += micros,
-            }
-            clients.drop_all(set).await?;
-            sleep(SETTLING).await;
-        }
+impl<T> Turns<T> {
+    /// One more.
+    pub(super) fn add(&mut self, turn: T) {
+        self.0.push(turn);
     }
-    clients.end().await?;
-    for servers in floors.into_iter().chain([pods]) {
-        servers.end().await?;
+
+    /// Were there none?
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    stage.end().await?;
-    Ok(sums)
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[T] {
+        &self.0
+    }
+
+    /// What it was in the middle; 0 if there were none.
+    pub(super) fn middle(&self, of: impl Fn(&T) -> f64) -> f64 {
+        median(self.0.iter().map(of).collect())
+    }
+
+    /// What it was in the middle of the turns that know it; none if no turn does.
+    pub(super) fn middle_of_some(&self, of: impl Fn(&T) -> Option<f64>) -> Option<f64> {
+        let known: Vec<f64> = self.0.iter().filter_map(of).collect();
+        (!known.is_empty()).then(|| median(known))
+    }
+
+    /// The latencies of all turns together; none if there were no turns.
+    pub(super) fn samples(&self, of: impl Fn(&T) -> &Samples) -> Option<Samples> {
+        self.0.iter().map(|turn| of(turn).clone()).reduce(|mut all, turn| {
+            all.add(&turn.buckets());
+            all
+        })
+    }
+
+    /// The latency that the share `quantile` of all turns' does not exceed, in milliseconds; 0 if there were none.
+    pub(super) fn millis_at(&self, quantile: f64, of: impl Fn(&T) -> &Samples) -> f64 {
+        self.samples(of).map_or(0.0, |samples| samples.millis_at(quantile))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns<T>(of: impl IntoIterator<Item = T>) -> Turns<T> {
+        Turns(of.into_iter().collect())
+    }
+
+    #[test]
+    fn a_turn_that_was_disturbed_does_not_count() {
+        assert!((turns([3.0, 90.0, 2.0]).middle(|turn| *turn) - 3.0).abs() < 1e-9);
+        assert_eq!(turns([None, Some(1.0)]).middle_of_some(|turn| *turn), Some(1.0));
+        assert_eq!(turns([None, None]).middle_of_some(|turn| *turn), None);
+    }
+
+    #[test]
+    fn latencies_of_all_turns_count() {
+        let samples = [1_000_000, 3_000_000].map(|nanos| {
+            let mut samples = Samples::new().unwrap();
+            samples.record(nanos);
+            samples
+        });
+        let turns = turns(samples);
+        assert!((turns.millis_at(0.5, |samples| samples) - 1.0).abs() < 0.01);
+        assert!((turns.millis_at(1.0, |samples| samples) - 3.0).abs() < 0.01);
+    }
 }

@@ -84,16 +84,6 @@ impl Nats {
         Ok(())
     }
 
-    /// Takes the floor's durable away again, so that nothing is kept for it.
-    ///
-    /// # Errors
-    /// When NATS does not.
-    pub(crate) async fn delete_durable(&self) -> Result<()> {
-        let client = async_nats::connect(self.url()).await.context("NATS does not answer")?;
-        jetstream::new(client).delete_consumer_from_stream(FLOORS_DURABLE, STREAM).await.context("the floor's durable stays")?;
-        Ok(())
-    }
-
     /// Ends it, if the run has started it.
     ///
     /// # Errors

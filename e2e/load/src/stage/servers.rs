@@ -19,11 +19,13 @@ pub(crate) enum Servers {
 impl Servers {
     /// What reports call pods.
     pub(crate) const GATEWAY: &str = "gateway";
+    /// And floors.
+    pub(crate) const FLOOR: &str = "floor";
 
     /// As reports name them.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Floors(_) => "floor",
+            Self::Floors(_) => Self::FLOOR,
             Self::Pods(_) => Self::GATEWAY,
         }
     }

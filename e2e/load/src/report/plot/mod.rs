@@ -86,6 +86,7 @@ mod tests {
             events: 1,
             bursts: 1,
             rate: 1,
+            spread_turns: 1,
             spread_seconds: 1,
             slow_seconds: 1,
             slow_sockets: 10,

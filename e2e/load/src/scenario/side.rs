@@ -1,0 +1,117 @@
+//! What load is put on: one kind of servers, with sockets, events and a stage of its own, so that two of them can be measured in turns without one
+//! having a part in what the other costs.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+
+use super::run::{Conductor, Stage};
+use crate::{
+    client::{
+        fleet::{Clients, Wish},
+        protocol::{Desks, SetId},
+    },
+    publisher::Publisher,
+    report::Size,
+    stage::{redis::Redis, servers::Servers},
+};
+
+/// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
+pub(super) const AT_LEISURE: u32 = 50;
+
+/// Servers, and those who use them.
+#[derive(Debug)]
+pub(super) struct Side {
+    stage: Stage,
+    pub(super) servers: Servers,
+    pub(super) clients: Clients,
+    pub(super) publisher: Publisher,
+    /// Where sockets are opened: at all servers, unless it was narrowed.
+    targets: Vec<SocketAddr>,
+}
+
+/// Sockets of a side.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group {
+    /// The set that they join.
+    pub(super) set: SetId,
+    /// How many, over all targets.
+    pub(super) count: u32,
+    /// On which desks.
+    pub(super) desks: Desks,
+    /// Handshakes that may be under way at once.
+    pub(super) in_flight: u32,
+}
+
+impl Side {
+    /// As many floors as there would be pods, unless none is wanted.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(super) async fn floors(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
+        Self::floors_on(conductor, size, false).await
+    }
+
+    /// A floor that takes events from a durable consumer and acknowledges them, unless none is wanted.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(super) async fn floor_on_durable(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
+        Self::floors_on(conductor, size, true).await
+    }
+
+    async fn floors_on(conductor: &Conductor, size: Size, durable: bool) -> Result<Option<Self>> {
+        if !conductor.wants_floor() {
+            return Ok(None);
+        }
+        let stage = conductor.floors_stage().await?;
+        let servers = conductor.floors(&stage, size.pods, durable).await?;
+        Self::of(conductor, stage, servers, size).await.map(Some)
+    }
+
+    /// A pod for each of these lists of variables.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(super) async fn pods(conductor: &Conductor, size: Size, environments: &[&[(&str, &str)]]) -> Result<Self> {
+        let stage = conductor.stage().await?;
+        let servers = conductor.pods(&stage, environments).await?;
+        Self::of(conductor, stage, servers, size).await
+    }
+
+    async fn of(conductor: &Conductor, stage: Stage, servers: Servers, size: Size) -> Result<Self> {
+        let clients = Clients::for_sockets(size.sockets * size.pods, conductor.client_threads())?;
+        let publisher = Publisher::connect(&stage.nats).await?;
+        Ok(Self { targets: servers.addresses(), stage, servers, clients, publisher })
+    }
+
+    /// Sockets are opened at this server only from now on.
+    pub(super) fn only_at(&mut self, target: SocketAddr) {
+        self.targets = vec![target];
+    }
+
+    /// The Redis of its servers; floors have none.
+    pub(super) fn redis(&self) -> Option<&Redis> {
+        self.stage.redis.as_ref()
+    }
+
+    /// Opens sockets, and waits until each is ready or has failed. Returns when the last was.
+    ///
+    /// # Errors
+    /// When a client process is broken.
+    pub(super) async fn open(&mut self, group: Group) -> Result<u64> {
+        let Group { set, count, desks, in_flight } = group;
+        let wish = Wish { set, targets: &self.targets, count, desks, in_flight, keys: &self.stage.keys, receive_buffer: None };
+        self.clients.open(&wish).await
+    }
+
+    /// Ends what was started for it.
+    ///
+    /// # Errors
+    /// When something does not end.
+    pub(super) async fn end(self) -> Result<()> {
+        self.clients.end().await?;
+        self.servers.end().await?;
+        self.stage.end().await
+    }
+}
