@@ -1,7 +1,7 @@
 //! From the stream to everybody who should see it: takes events, finds their targets, and settles each by its outcome.
 //!
 //! The loop that takes events brings them to this pod's sockets at once and waits for nobody: not for a socket, not for a peer, and not for the store, which
-//! [another loop](Dispatcher::seek) asks for the other pods.
+//! another loop (`seek.rs`) asks for the other pods.
 
 mod health;
 mod seek;
