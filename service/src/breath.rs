@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::fine_timer::FineTimer;
+
 /// So many in a batch say that more are coming.
 const BUSY: usize = 8;
-/// From the beginning of one batch to that of the next, at least.
-const PAUSE: Duration = Duration::from_millis(1);
-
 /// The pause that a batch has to be followed by, if any.
 #[derive(Debug)]
 #[must_use]
@@ -20,15 +19,23 @@ pub struct Breath {
 }
 
 impl Breath {
-    /// For a batch that begins now, with `taken` of the `most` that it could have. A full one is followed by none: the next is waiting already.
-    pub fn of(taken: usize, most: usize) -> Self {
-        Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + PAUSE) }
+    /// For a batch that begins now, with `taken` of the `most` that it could have: `pause` is from its beginning to that of the next. A full one is followed by
+    /// none: the next is waiting already.
+    pub fn of(taken: usize, most: usize, pause: Duration) -> Self {
+        Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + pause) }
     }
 
-    /// Waits until the next batch may begin. Cancel-safe.
+    /// Waits until the next batch may begin, or one to two milliseconds longer. Cancel-safe.
     pub async fn drawn(self) {
         if let Some(until) = self.until {
             sleep_until(until).await;
+        }
+    }
+
+    /// The same, and no longer. Cancel-safe.
+    pub async fn drawn_by(self, timer: &FineTimer) {
+        if let Some(until) = self.until {
+            timer.sleep_until(until).await;
         }
     }
 }
@@ -37,18 +44,20 @@ impl Breath {
 mod tests {
     use super::*;
 
+    const PAUSE: Duration = Duration::from_millis(1);
+
     #[tokio::test(start_paused = true)]
     async fn only_a_batch_that_is_neither_small_nor_full_is_followed_by_a_pause_from_its_beginning_on() {
         let begun = Instant::now();
         for taken in [0, 1, BUSY - 1, 100] {
-            Breath::of(taken, 100).drawn().await;
+            Breath::of(taken, 100, PAUSE).drawn().await;
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        let (one, late) = (Breath::of(BUSY, 100), Breath::of(99, 100));
+        let (one, late) = (Breath::of(BUSY, 100, PAUSE), Breath::of(99, 100, PAUSE));
         one.drawn().await;
         assert_eq!(begun.elapsed(), PAUSE);
         tokio::time::advance(PAUSE).await;
-        late.drawn().await;
+        late.drawn_by(&FineTimer::new()).await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
     }
 }

@@ -29,12 +29,15 @@ use crate::{
     breath::Breath,
     config::Config,
     domain::event::{Address, Event, Payload, PayloadError, SubjectError},
+    fine_timer::FineTimer,
     metrics::{Metrics, SettledAs},
     telemetry::spans,
 };
 
 /// Settlements in one call.
 const MAX_SETTLEMENTS: usize = 512;
+/// From one pull to the next while many events come: long enough that some twenty share what a pull costs where there are 20,000 a second.
+const BETWEEN_PULLS: Duration = Duration::from_micros(1250);
 /// Pause after a pull that failed at once.
 const PULL_PAUSE: Duration = Duration::from_millis(200);
 /// How often an outage of the stream is logged again.
@@ -108,6 +111,7 @@ impl Dispatcher {
 
     async fn take(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
         let mut complained_at: Option<Instant> = None;
+        let timer = FineTimer::new();
         loop {
             let batch = self.config.borrow().app.nats_pull_batch;
             let pulled = tokio::select! {
@@ -118,11 +122,11 @@ impl Dispatcher {
             match pulled {
                 Ok((raw, permits)) => {
                     complained_at = None;
-                    let breath = Breath::of(raw.len(), batch);
+                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS);
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = breath.drawn() => {}
+                        () = breath.drawn_by(&timer) => {}
                     }
                 }
                 Err(error) => {

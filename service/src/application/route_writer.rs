@@ -32,6 +32,8 @@ use crate::{
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
 const MAX_CHANGES: usize = 1000;
+/// From one write to the next while many sessions wait for theirs.
+const BETWEEN_WRITES: Duration = Duration::from_millis(1);
 /// First and longest pause after a failed write.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -164,7 +166,7 @@ impl RouteWriter {
         metrics: &Metrics,
     ) -> Result<(), StoreError> {
         let (batch, waiters) = self.take_batch();
-        let breath = Breath::of(waiters.len(), MAX_CHANGES);
+        let breath = Breath::of(waiters.len(), MAX_CHANGES, BETWEEN_WRITES);
         let ttls = RouteTtls::of(&config.borrow());
         let changes: Vec<RouteChange> = batch.iter().map(|route| self.change(route, &ttls)).collect();
         let written = if changes.is_empty() { Ok(()) } else { routes.apply(me, &changes).await };

@@ -1,7 +1,7 @@
 //! Claims of locks, many in a round trip: what comes while one batch is under way goes in the next. In a storm of connects that is most of what Redis and
 //! this pod would spend on them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::Cmd;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
@@ -14,6 +14,8 @@ use crate::{application::ports::StoreError, breath::Breath, cores::relayed, life
 
 /// Claims in one round trip.
 const MAX_BATCH: usize = 256;
+/// From one round trip to the next while many claims come.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(1);
 /// Claims that may wait; who comes when there are as many waits for room, within its own time-out.
 const MAX_QUEUED: usize = 4096;
 
@@ -61,7 +63,7 @@ impl Claims {
 async fn run(script: &Lua, queue: &mut mpsc::Receiver<Claim>, commands: &Commands) {
     let mut claims = Vec::new();
     while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
-        let breath = Breath::of(claims.len(), MAX_BATCH);
+        let breath = Breath::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
         // Whoever has given up gives back what it may have.
         claims.retain(|claim| !claim.answer.is_closed());
         match ask(script, &claims, commands).await {
