@@ -32,7 +32,7 @@ impl Breath {
         }
     }
 
-    /// The same, and no longer. Cancel-safe.
+    /// The same, as exactly as the timer can. Cancel-safe.
     pub async fn drawn_by(self, timer: &FineTimer) {
         if let Some(until) = self.until {
             timer.sleep_until(until).await;
@@ -57,7 +57,7 @@ mod tests {
         one.drawn().await;
         assert_eq!(begun.elapsed(), PAUSE);
         tokio::time::advance(PAUSE).await;
-        late.drawn_by(&FineTimer::new()).await;
+        late.drawn_by(&FineTimer::of_the_runtime()).await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
     }
 }

@@ -11,16 +11,16 @@ use rustix::{
 };
 use tokio::{net::unix::pipe::Receiver, time::Instant};
 
-/// One timer of the kernel (`timerfd_create(2)`), for one wait at a time. Where there is none to be had, it is the runtime's.
+/// A timer for one wait at a time.
 ///
-/// For the runtime its descriptor is the reading end of a pipe: what can be waited for and read, and the one such type that can be made of any descriptor in safe Rust.
+/// For the runtime the descriptor is the reading end of a pipe: what can be waited for and read, and the one such type that can be made of any descriptor in safe Rust.
 #[derive(Debug)]
 pub struct FineTimer(Option<Receiver>);
 
 impl FineTimer {
-    /// Has to be called within a runtime, and is of use within that one only.
+    /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had. Has to be called within a runtime, and is of use within that one only.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn of_the_kernel() -> Self {
         let timer = || -> io::Result<_> {
             Receiver::from_owned_fd_unchecked(timerfd_create(
                 TimerfdClockId::Monotonic,
@@ -31,38 +31,30 @@ impl FineTimer {
             Ok(timer) => Self(Some(timer)),
             Err(error) => {
                 tracing::warn!(%error, "there is no fine timer; events may be a millisecond or two later under load");
-                Self(None)
+                Self::of_the_runtime()
             }
         }
     }
 
-    /// Waits until `deadline`, some ten microseconds longer at most if the thread is free. Where time is paused, the runtime's timer ends the wait. Cancel-safe.
+    /// None finer than the runtime's. It stands still where time is paused.
+    #[must_use]
+    pub fn of_the_runtime() -> Self {
+        Self(None)
+    }
+
+    /// Waits until `deadline`. Cancel-safe.
     pub async fn sleep_until(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        tokio::select! {
-            () = self.sleep(left) => {}
-            () = tokio::time::sleep_until(deadline) => {}
-        }
-    }
-
-    /// Waits for so long by the kernel's clock; for ever if the kernel has no timer.
-    async fn sleep(&self, time: Duration) {
         if let Some(timer) = &self.0
-            && set(timer, time).is_ok()
+            && set(timer, left).is_ok()
             && expired(timer).await.is_ok()
         {
             return;
         }
-        std::future::pending().await
-    }
-}
-
-impl Default for FineTimer {
-    fn default() -> Self {
-        Self::new()
+        tokio::time::sleep_until(deadline).await;
     }
 }
 
@@ -94,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_for_a_part_of_a_millisecond_is_not_a_millisecond_long() {
-        let timer = FineTimer::new();
+        let timer = FineTimer::of_the_kernel();
         let mut shortest = Duration::MAX;
         // A machine that is busy makes some of them longer.
         for _ in 0..100 {
@@ -109,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_that_was_given_up_does_not_end_the_next() {
-        let timer = FineTimer::new();
+        let timer = FineTimer::of_the_kernel();
         for polls in 0..20 {
             let begun = Instant::now();
             {
@@ -127,18 +119,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_time_is_paused_a_wait_ends_at_its_time() {
-        let (timer, begun) = (FineTimer::new(), Instant::now());
+    async fn where_time_is_paused_the_runtimes_ends_at_its_time() {
+        let (timer, begun) = (FineTimer::of_the_runtime(), Instant::now());
         for wait in [Duration::from_secs(3600), Duration::ZERO] {
             timer.sleep_until(begun + wait).await;
             assert_eq!(begun.elapsed(), Duration::from_secs(3600));
         }
-    }
-
-    #[tokio::test]
-    async fn without_a_timer_of_the_kernel_a_wait_is_the_runtimes() {
-        let (timer, begun) = (FineTimer(None), Instant::now());
-        timer.sleep_until(begun + SHORT).await;
-        assert!(begun.elapsed() >= SHORT);
     }
 }

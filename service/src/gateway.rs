@@ -35,6 +35,7 @@ use crate::{
         ids::{IdError, PodId},
         peer::PodRecord,
     },
+    fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
@@ -291,7 +292,14 @@ fn join<S: SessionLocks + Routes + KillBus + 'static>(
     source: Arc<dyn EventSource>,
     peers: Arc<dyn Peers>,
 ) -> Backends {
-    Backends { locks: Arc::clone(store) as _, routes: Arc::clone(store) as _, kills: Arc::clone(store) as _, source, peers }
+    Backends {
+        locks: Arc::clone(store) as _,
+        routes: Arc::clone(store) as _,
+        kills: Arc::clone(store) as _,
+        source,
+        peers,
+        timer: Arc::new(FineTimer::of_the_kernel()),
+    }
 }
 
 fn cache<S: TokenCache + 'static>(kind: TokenCacheKind, store: Arc<S>) -> Cache {

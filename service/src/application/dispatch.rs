@@ -71,6 +71,8 @@ struct Taken {
 pub struct Dispatcher {
     /// Where events come from.
     pub source: Arc<dyn EventSource>,
+    /// Ends the pauses between pulls.
+    pub timer: Arc<FineTimer>,
     /// Where routes are looked up.
     pub routes: Arc<dyn Routes>,
     /// Who is there.
@@ -111,7 +113,6 @@ impl Dispatcher {
 
     async fn take(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
         let mut complained_at: Option<Instant> = None;
-        let timer = FineTimer::new();
         loop {
             let batch = self.config.borrow().app.nats_pull_batch;
             let pulled = tokio::select! {
@@ -126,7 +127,7 @@ impl Dispatcher {
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = breath.drawn_by(&timer) => {}
+                        () = breath.drawn_by(&self.timer) => {}
                     }
                 }
                 Err(error) => {

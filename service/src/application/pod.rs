@@ -24,7 +24,7 @@ use super::{
     renew::Renewer,
     route_writer::RouteWriter,
 };
-use crate::{config::Config, domain::peer::PodRecord, lifecycle::Tasks, metrics::Metrics};
+use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, lifecycle::Tasks, metrics::Metrics};
 
 /// The redelivery window, as a multiple of max-ack-pending: everything that can still be redelivered is in it.
 const WINDOW_FACTOR: usize = 4;
@@ -44,6 +44,8 @@ pub struct Backends {
     pub source: Arc<dyn EventSource>,
     /// Other pods.
     pub peers: Arc<dyn Peers>,
+    /// Ends the pauses between pulls of events.
+    pub timer: Arc<FineTimer>,
 }
 
 impl std::fmt::Debug for Backends {
@@ -102,6 +104,7 @@ impl Pod {
         };
         let dispatcher = Dispatcher {
             source: Arc::clone(&backends.source),
+            timer: Arc::clone(&backends.timer),
             routes: Arc::clone(&backends.routes),
             directory: Arc::clone(&parts.directory),
             local: parts.delivery.clone(),

@@ -28,6 +28,7 @@ use daisi_ws_service::{
         ids::{ChatId, PodId},
         peer::PodRecord,
     },
+    fine_timer::FineTimer,
     lifecycle::Tasks,
     metrics::Metrics,
 };
@@ -80,6 +81,7 @@ impl Gateway {
             kills: Arc::new(server.store()),
             source: Arc::new(stream.handle(id.clone())),
             peers: Arc::new(Network::new().handle(id.clone())),
+            timer: Arc::new(FineTimer::of_the_runtime()),
         };
         let mut settings = test_config();
         settings.app.pod_ttl = NEVER;

@@ -17,6 +17,7 @@ use daisi_ws_service::{
     },
     config::{Config, Secret, TokenCacheKind},
     domain::{ids::PodId, peer::PodRecord},
+    fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
@@ -69,6 +70,7 @@ pub(crate) fn full_connector(metrics: &Arc<Metrics>) -> Arc<Connector> {
         kills: store,
         source: Arc::new(Stream::new(StreamOptions::default()).handle(id.clone())),
         peers: Arc::new(Network::new().handle(id)),
+        timer: Arc::new(FineTimer::of_the_runtime()),
     };
     let mut config = config();
     config.app.max_connections = 0;

@@ -29,6 +29,7 @@ use daisi_ws_service::{
         peer::PodRecord,
         session::SessionKey,
     },
+    fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
@@ -126,6 +127,7 @@ impl Fleet {
             kills: store,
             source: Arc::new(self.stream.handle(id.clone())),
             peers: Arc::new(self.network.handle(id.clone())),
+            timer: Arc::new(FineTimer::of_the_runtime()),
         };
         let (config, live) = watch::channel(Arc::new(self.settings.clone()));
         let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
