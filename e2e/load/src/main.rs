@@ -56,7 +56,7 @@ fn measure(run: Run) -> Result<ExitCode> {
     let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let conductor = Conductor::new(run)?;
-    let results = runtime.block_on(Box::pin(conductor.run()))?;
+    let results = runtime.block_on(Box::pin(proc::stop::unless_told(conductor.run())))?;
     let setting = conductor.setting();
     print(&table::text(&results));
     if let Some(path) = json {

@@ -3,10 +3,13 @@
 
 use std::{
     collections::BTreeSet,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -43,6 +46,10 @@ fn service() -> PathBuf {
 }
 
 fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program was built with the test")
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_daisi-ws-load"));
     command.arg("run").args(arguments).arg("--service").arg(service());
     // As the suites of the gateway find it.
@@ -50,7 +57,21 @@ fn run(arguments: &[&str]) -> Output {
     if std::env::var_os("NATS_SERVER").is_none() && fetched.exists() {
         command.env("NATS_SERVER", fetched);
     }
-    command.output().expect("the program was built with the test")
+    command
+}
+
+/// The parent of a process that has not ended.
+fn parent(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // `pid (name) state parent ...`, and a name may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next()? == "Z" { None } else { fields.next()?.parse().ok() }
+}
+
+fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    ids.filter(|id| parent(*id) == Some(of)).collect()
 }
 
 fn parsed(path: &Path) -> Value {
@@ -118,4 +139,29 @@ fn a_gateway_that_is_not_there_is_an_error_that_names_it() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/daisi-ws-service"));
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_end_ends_what_it_has_started() {
+    let mut running = command(&["idle", "--quick", "--no-floor", "--sockets", "20", "--idle-seconds", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built with the test");
+    let said = BufReader::new(running.stderr.take().expect("it is piped"));
+    let mut lines = said.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("idle for")), "it has ended");
+    let started = children(running.id());
+    // Redis, NATS, the gateway and the clients.
+    assert_eq!(started.len(), 4);
+    let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    assert!(!running.wait().unwrap().success());
+    assert!(lines.any(|line| line.contains("told to end")));
+    let gone = async {
+        while started.iter().any(|id| parent(*id).is_some()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("some are left");
 }

@@ -6,3 +6,4 @@ pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod owner;
+pub(crate) mod stop;
