@@ -81,13 +81,13 @@ fn read_event(message: Message, stream: StreamId) -> Option<RawEvent> {
     Some(RawEvent {
         request_id: passed_on("X-Request-ID"),
         traceparent: passed_on("traceparent"),
-        subject: message.subject.to_string(),
+        subject: message.subject.as_str().to_owned(),
         payload: message.payload,
         stream,
         seq: delivery.seq,
         stored_at: delivery.stored_at,
         deliveries: delivery.deliveries,
-        ticket: Ticket(reply.to_string()),
+        ticket: Ticket(reply.as_str().to_owned()),
     })
 }
 

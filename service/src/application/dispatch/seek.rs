@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tracing::Span;
@@ -48,21 +49,12 @@ impl Dispatcher {
 
     /// For each event, in order, where it goes: one look-up for all of them.
     async fn find_targets(&self, events: &[Taken]) -> Vec<Destination> {
-        let mut index: HashMap<RouteKey, usize> = HashMap::new();
-        let mut keys: Vec<RouteKey> = Vec::new();
+        let mut keys: IndexSet<RouteKey> = IndexSet::new();
         let of_event: Vec<SmallVec<[usize; 1]>> = events
             .iter()
-            .map(|taken| {
-                let routes = taken.event.address.routes().into_iter();
-                let place = |route: RouteKey| {
-                    *index.entry(route).or_insert_with_key(|route| {
-                        keys.push(route.clone());
-                        keys.len() - 1
-                    })
-                };
-                routes.map(place).collect()
-            })
+            .map(|taken| taken.event.address.routes().into_iter().map(|route| keys.insert_full(route).0).collect())
             .collect();
+        let keys: Vec<RouteKey> = keys.into_iter().collect();
         let mut found = self.directory.targets(self.routes.as_ref(), &keys).await;
         if !found.unknown.is_empty() {
             found = self.resolve_unknown(&keys).await;
