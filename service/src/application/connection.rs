@@ -3,6 +3,7 @@
 //! The task is a state machine that is polled as a whole. While what was written has not been taken by the system, nothing more is taken from the
 //! mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and nothing else.
 
+mod beat;
 mod farewell;
 mod hearing;
 mod serving;
@@ -10,7 +11,7 @@ mod writing;
 
 use std::{
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -44,8 +45,6 @@ use crate::{
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// A socket that has not taken what it was given for this long counts as taking no bytes.
 const STALL_AFTER: Duration = Duration::from_millis(500);
-/// Moments within an interval at which pings are sent.
-const BEATS: u32 = 100;
 
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
@@ -76,8 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (session, connector) = (admission.session(), admission.connector());
         let config = connector.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
-        // Sockets that came together (after a failover) must not all be pinged together for ever.
-        let ping_at = at_a_beat(now + app.ping_interval.mul_f64(rand::random_range(0.5..1.0)), app.ping_interval);
+        let ping_at = beat::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
         let mut connection = Self {
             socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
@@ -261,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         if now >= self.ping_at {
             let interval = self.config.app.ping_interval;
-            self.ping_at = at_a_beat((self.ping_at + interval).max(now), interval);
+            self.ping_at = beat::at((self.ping_at + interval).max(now), interval);
             // To who takes no bytes, a ping says nothing.
             if self.socket.is_flushed() {
                 self.socket.queue(encode::ping());
@@ -273,16 +271,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn send(&mut self, frame: &Frame) {
         self.writing.add_frame(frame, &mut self.socket);
     }
-}
-
-/// The first of the moments common to all sockets that is not before `at`. They are a hundredth of the interval apart: pings that are due together wake their
-/// thread once instead of once each, which is most of what idle sockets cost.
-fn at_a_beat(at: Instant, interval: Duration) -> Instant {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let beat = (interval / BEATS).as_nanos().max(1);
-    let past = at.saturating_duration_since(*START).as_nanos() % beat;
-    let rest = if past == 0 { 0 } else { beat - past };
-    at + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
 }
 
 /// What an error of the socket means.
@@ -301,20 +289,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn pings_of_many_sockets_fall_on_few_moments_none_of_them_early_or_much_late() {
-        let (interval, now) = (Duration::from_secs(20), Instant::now());
-        let beat = interval / BEATS;
-        let mut moments = std::collections::BTreeSet::new();
-        for n in 0..10_000 {
-            let due = now + Duration::from_millis(n);
-            let at = at_a_beat(due, interval);
-            assert!(at >= due && at < due + beat);
-            assert_eq!(at_a_beat(at, interval), at, "a moment is its own");
-            moments.insert(at);
-        }
-        assert!((50..=51).contains(&moments.len()), "{} moments", moments.len());
-    }
     /// Bytes that a processor fetches at once.
     const LINE: usize = 64;
 
