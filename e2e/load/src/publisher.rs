@@ -1,6 +1,6 @@
 //! Events into the stream, many in flight, each stamped when it is sent.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::IntoFuture};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, context::PublishAckFuture};
@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
 use crate::{
     client::{handshake::COMPANY, protocol::Desks},
     clock,
+    samples::Samples,
     stage::nats::Nats,
     stamp::{self, Stamp},
 };
@@ -21,12 +22,25 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at how many events are due: the finest that a timer of the runtime can be.
 const TICK: Duration = Duration::from_millis(1);
 
+/// An event whose storing is not confirmed yet.
+struct Unconfirmed {
+    /// When it was sent, by [`clock::nanos`].
+    sent: u64,
+    stored: <PublishAckFuture as IntoFuture>::IntoFuture,
+}
+
 /// Publishes events for desks, and numbers them.
-#[derive(Debug)]
 pub(crate) struct Publisher {
     stream: jetstream::Context,
-    unconfirmed: VecDeque<PublishAckFuture>,
+    unconfirmed: VecDeque<Unconfirmed>,
+    confirmed_after: Samples,
     padding: usize,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("unconfirmed", &self.unconfirmed.len()).finish_non_exhaustive()
+    }
 }
 
 impl Publisher {
@@ -36,7 +50,7 @@ impl Publisher {
     /// When NATS does not answer.
     pub(crate) async fn connect(nats: &Nats) -> Result<Self> {
         let client = async_nats::connect(nats.url()).await.context("NATS does not answer")?;
-        Ok(Self { stream: jetstream::new(client), unconfirmed: VecDeque::new(), padding: 0 })
+        Ok(Self { stream: jetstream::new(client), unconfirmed: VecDeque::new(), confirmed_after: Samples::new()?, padding: 0 })
     }
 
     /// Makes events longer by so many bytes from now on.
@@ -63,7 +77,14 @@ impl Publisher {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => {}
+                confirmed = self.confirm_oldest(), if !self.unconfirmed.is_empty() => {
+                    confirmed?;
+                    continue;
+                }
+            }
             let passed = began.elapsed().min(length);
             let due = u64::try_from(passed.as_micros() * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
             let event_time = event_time()?;
@@ -90,6 +111,15 @@ impl Publisher {
         Ok(())
     }
 
+    /// How long it took from an event to its confirmation, of those that were confirmed since this was asked last. In `spread` a confirmation is looked at as soon as it comes
+    /// and nothing is due; elsewhere it may be later.
+    ///
+    /// # Errors
+    /// Never; the bounds of samples are good ones.
+    pub(crate) fn take_confirmed_after(&mut self) -> Result<Samples> {
+        Ok(std::mem::replace(&mut self.confirmed_after, Samples::new()?))
+    }
+
     async fn send(&mut self, desk: &str, number: u32, event_time: &str) -> Result<u64> {
         while self.unconfirmed.len() >= MAX_IN_FLIGHT {
             self.confirm_oldest().await?;
@@ -97,14 +127,18 @@ impl Publisher {
         let stamp = Stamp { number, sent: clock::nanos() };
         let event = stamp::event(stamp, desk, event_time, self.padding);
         let stored = self.stream.publish(format!("wa.{COMPANY}.{desk}.chats"), event.into()).await;
-        self.unconfirmed.push_back(stored.context("an event can't be published")?);
+        let stored = stored.context("an event can't be published")?.into_future();
+        self.unconfirmed.push_back(Unconfirmed { sent: stamp.sent, stored });
         Ok(stamp.sent)
     }
 
+    /// Cancel-safe.
     async fn confirm_oldest(&mut self) -> Result<()> {
-        if let Some(oldest) = self.unconfirmed.pop_front() {
-            let confirmed = timeout(CONFIRM_TIMEOUT, async { oldest.await }).await;
+        if let Some(oldest) = self.unconfirmed.front_mut() {
+            let confirmed = timeout(CONFIRM_TIMEOUT, &mut oldest.stored).await;
             confirmed.context("the stream does not confirm an event")?.context("the stream refuses an event")?;
+            self.confirmed_after.record(clock::nanos().saturating_sub(oldest.sent));
+            self.unconfirmed.pop_front();
         }
         Ok(())
     }

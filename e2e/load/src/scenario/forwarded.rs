@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    spread::{Spread, millis_at},
+    spread::{Spread, confirmed_at, millis_at},
     turns::Turns,
 };
 use crate::{
@@ -92,6 +92,7 @@ pub(super) fn figures(
         figure("latency p95 added by forwarding", "ms", p95 - millis_at(0.95, local), None),
         figure("latency p95", "ms", p95, floor.map(|floor| millis_at(0.95, floor))),
         figure("latency p99", "ms", millis_at(0.99, gateway), floor.map(|floor| millis_at(0.99, floor))),
+        figure("until the stream confirms, p95", "ms", confirmed_at(0.95, gateway), floor.map(|floor| confirmed_at(0.95, floor))),
         figure("events forwarded", "%", counted.share(), None),
     ];
     let Counted { forwarded, local } = counted;

@@ -73,7 +73,7 @@ impl Conductor {
             results.add(shared::measure(self).await?);
         }
         if self.wants(Scenario::Spread) || self.wants(Scenario::Forwarded) {
-            results.add(own::measure(self).await?);
+            results.add(Box::pin(own::measure(self)).await?);
         }
         if self.wants(Scenario::TakeOver) {
             results.add(take_over::measure(self).await?);

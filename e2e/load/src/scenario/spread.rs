@@ -46,6 +46,8 @@ pub(super) struct Load {
 pub(super) struct Spread {
     pub(super) micros: f64,
     pub(super) latency: Samples,
+    /// From an event to the publisher's word that the stream has it.
+    stored: Samples,
     per_second: f64,
     redis_micros: Option<f64>,
 }
@@ -63,6 +65,8 @@ pub(super) async fn measure<T>(
 ) -> Result<(Spread, u64, T)> {
     let warm = before + side.publisher.spread(before, load.sockets, load.rate, WARM_UP).await?;
     received(&mut side.clients, load, before, warm).await?;
+    side.publisher.confirmed().await?;
+    side.publisher.take_confirmed_after()?;
     side.clients.reset().await?;
     let begun = begin(side)?;
     let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
@@ -71,13 +75,14 @@ pub(super) async fn measure<T>(
     let per_second = ratio(events, 1) / seconds(began, clock::nanos());
     received(&mut side.clients, load, warm, warm + events).await?;
     side.publisher.confirmed().await?;
+    let stored = side.publisher.take_confirmed_after()?;
     sleep(SETTLING).await;
     let micros = each((side.servers.cpu()? - cpu).micros(), events);
     let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), events));
     let published = Published::InTurn { events: warm + events, sockets: load.sockets };
     let outcome = side.clients.report(load.set, published).await?;
     is_sound("spread", &side.servers, &outcome, u64::from(load.sockets))?;
-    Ok((Spread { micros, latency: outcome.latency, per_second, redis_micros }, warm + events, begun))
+    Ok((Spread { micros, latency: outcome.latency, stored, per_second, redis_micros }, warm + events, begun))
 }
 
 async fn received(clients: &mut Clients, load: Load, before: u64, now: u64) -> Result<()> {
@@ -93,6 +98,11 @@ pub(super) fn millis_at(quantile: f64, turns: &Turns<Spread>) -> f64 {
     turns.millis_at(quantile, |turn| &turn.latency)
 }
 
+/// As [`millis_at`], until the publisher is told that the stream has an event: what of a latency is the stream's.
+pub(super) fn confirmed_at(quantile: f64, turns: &Turns<Spread>) -> f64 {
+    turns.millis_at(quantile, |turn| &turn.stored)
+}
+
 /// The figures of the gateway beside those of the floor.
 pub(super) fn figures(size: Size, gateway: &Turns<Spread>, floor: Option<&Turns<Spread>>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Turns<Spread>) -> f64| size.figure("spread", name, unit, of(gateway), floor.map(of));
@@ -101,6 +111,8 @@ pub(super) fn figures(size: Size, gateway: &Turns<Spread>, floor: Option<&Turns<
         figure("latency p50", "ms", |turns| millis_at(0.5, turns)),
         figure("latency p95", "ms", |turns| millis_at(0.95, turns)),
         figure("latency p99", "ms", |turns| millis_at(0.99, turns)),
+        figure("until the stream confirms, p95", "ms", |turns| confirmed_at(0.95, turns)),
+        figure("until the stream confirms, p99", "ms", |turns| confirmed_at(0.99, turns)),
         figure("rate", "1/s", |turns| turns.middle(|turn| turn.per_second)),
     ];
     let redis_micros = gateway.middle_of_some(|turn| turn.redis_micros);
@@ -116,6 +128,7 @@ pub(super) fn beside_a_durable(size: Size, gateway: &Turns<Spread>, durable: &Tu
         figure("latency p50, floor on a durable", "ms", |turns| millis_at(0.5, turns)),
         figure("latency p95, floor on a durable", "ms", |turns| millis_at(0.95, turns)),
         figure("latency p99, floor on a durable", "ms", |turns| millis_at(0.99, turns)),
+        figure("until the stream confirms, p99, floor on a durable", "ms", |turns| confirmed_at(0.99, turns)),
     ]
 }
 
