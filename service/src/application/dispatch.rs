@@ -36,8 +36,8 @@ use crate::{
 
 /// Settlements in one call.
 const MAX_SETTLEMENTS: usize = 512;
-/// From one pull to the next while many events come: long enough that some twenty share what a pull costs where there are 20,000 a second.
-const BETWEEN_PULLS: Duration = Duration::from_micros(1250);
+/// From one pull to the next while many events come: long enough that some thirty share what a pull costs where there are 20,000 a second.
+const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
 /// Pause after a pull that failed at once.
 const PULL_PAUSE: Duration = Duration::from_millis(200);
 /// How often an outage of the stream is logged again.
