@@ -6,14 +6,19 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::{cores::Core, metrics::Metrics};
+use crate::{backoff::Backoff, cores::Core, metrics::Metrics};
 
 /// How long a supervised task that panicked waits before it starts again: long enough not to spin, short against an ack wait.
-const RESTART_DELAY: Duration = Duration::from_millis(200);
+const RESTARTS: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+/// A supervised task that ran for so long before it panicked is well: it waits no longer than the first time.
+const WELL: Duration = Duration::from_secs(30);
 
 /// The two steps of a shutdown.
 #[derive(Debug, Clone, Default)]
@@ -148,9 +153,14 @@ impl Tasks {
     {
         let metrics = Arc::clone(&self.metrics);
         async move {
+            let (mut backoff, mut started) = (RESTARTS, Instant::now());
             while let Err(panic) = AssertUnwindSafe(make()).catch_unwind().await {
                 report_panic(&metrics, name, panic.as_ref());
-                tokio::time::sleep(RESTART_DELAY).await;
+                if started.elapsed() >= WELL {
+                    backoff.reset();
+                }
+                tokio::time::sleep(backoff.pause()).await;
+                started = Instant::now();
             }
         }
     }

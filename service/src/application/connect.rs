@@ -18,6 +18,7 @@ use super::{
     session::{Session, session_line},
 };
 use crate::{
+    backoff::Backoff,
     config::Config,
     domain::{
         claims::Claims,
@@ -31,6 +32,8 @@ use crate::{
 
 /// First pause between two attempts on a lock that is held; it doubles, up to `redis.session_lock_retry_delay_ms`.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Enough that two newcomers do not try in step, little enough that an owner has nearly all of its time to let go.
+const LOCK_JITTER: f64 = 0.2;
 /// Attempts on a lock before its owner is replaced by compare-and-set.
 const POLITE_ATTEMPTS: u32 = 6;
 /// All attempts; who loses that often is outpaced by other newcomers.
@@ -152,7 +155,8 @@ impl Connector {
 
     async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
         let kind = session.kind().as_str();
-        let (mut pause, mut killed): (Duration, Option<LockOwner>) = (FIRST_PAUSE, None);
+        let mut pauses = Backoff::new(FIRST_PAUSE, config.redis.session_lock_retry_delay).with_jitter(LOCK_JITTER);
+        let mut killed: Option<LockOwner> = None;
         for attempt in 1..=MAX_ATTEMPTS {
             if session.close_reason().is_some() {
                 return Err(ConnectError::Replaced);
@@ -178,9 +182,8 @@ impl Connector {
                     }
                     tokio::select! {
                         _ = session.closed() => return Err(ConnectError::Replaced),
-                        () = tokio::time::sleep(pause) => {}
+                        () = tokio::time::sleep(pauses.pause()) => {}
                     }
-                    pause = (pause * 2).min(config.redis.session_lock_retry_delay.max(FIRST_PAUSE));
                 }
             }
         }

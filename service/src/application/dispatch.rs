@@ -26,6 +26,7 @@ use super::{
     readiness::Readiness,
 };
 use crate::{
+    backoff::Backoff,
     breath::Breath,
     config::Config,
     domain::event::{Address, Event, Payload, PayloadError, SubjectError},
@@ -38,8 +39,8 @@ use crate::{
 const MAX_SETTLEMENTS: usize = 512;
 /// From one pull to the next while many events come: long enough that some thirty share what a pull costs where there are 20,000 a second.
 const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
-/// Pause after a pull that failed at once.
-const PULL_PAUSE: Duration = Duration::from_millis(200);
+/// The pauses after pulls that failed at once.
+const PULL_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -112,7 +113,7 @@ impl Dispatcher {
     }
 
     async fn take(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
-        let mut complained_at: Option<Instant> = None;
+        let (mut complained_at, mut pauses): (Option<Instant>, _) = (None, PULL_PAUSES);
         loop {
             let batch = self.config.borrow().app.nats_pull_batch;
             let pulled = tokio::select! {
@@ -123,6 +124,7 @@ impl Dispatcher {
             match pulled {
                 Ok((raw, permits)) => {
                     complained_at = None;
+                    pauses.reset();
                     let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS);
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
@@ -137,7 +139,7 @@ impl Dispatcher {
                     }
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = tokio::time::sleep(PULL_PAUSE) => {}
+                        () = tokio::time::sleep(pauses.pause()) => {}
                     }
                 }
             }

@@ -16,6 +16,7 @@ use super::{
     ports::PeerError,
 };
 use crate::{
+    backoff::Backoff,
     clock,
     config::Config,
     domain::{
@@ -31,7 +32,7 @@ use crate::{
 /// Bounds of one call: enough to share its cost, little enough for a frame of a megabyte or two.
 const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
-/// Pause before the one retry of a failed call (seed section 3.2).
+/// Longest pause before the one retry of a failed call (seed section 3.2).
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often.
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
@@ -235,7 +236,7 @@ impl Lane {
         }
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.grpc_forward_retry_attempts_total.with_label_values(&[&pod]).inc();
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(Backoff::new(RETRY_PAUSE, RETRY_PAUSE).pause()).await;
         let second = self.call(events, deadline).await;
         let counter =
             if second.is_ok() { &metrics.grpc_forward_retry_success_total } else { &metrics.grpc_forward_retry_failure_total };
@@ -281,7 +282,7 @@ impl Lane {
                 target.report(TargetOutcome::GivenUp);
             } else {
                 // It counts until the stream delivers it again.
-                self.parked.push(Reverse(now + retry_delay(in_flight.deliveries)));
+                self.parked.push(Reverse(now + retry_delay(in_flight.deliveries, in_flight.event.seq)));
                 target.report(TargetOutcome::Parked);
             }
         }

@@ -11,10 +11,13 @@ use tokio::{
 };
 
 use super::ports::{Settlement, Ticket};
-use crate::domain::{event::Event, ids::PodId};
+use crate::{
+    backoff::Backoff,
+    domain::{event::Event, ids::PodId},
+};
 
-/// Shortest and longest delay before an event that a live target could not take is delivered again.
-const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// The delays before an event that a live target could not take is delivered again.
+const RETRIES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// What one target did with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +108,7 @@ impl InFlight {
         let Some((ticket, permit)) = state.rest.take() else { return };
         // As long as one target may still get it, it is delivered again, and those that gave up get another chance too.
         let settlement = if state.parked {
-            Settlement::Retry(retry_delay(self.deliveries))
+            Settlement::Retry(retry_delay(self.deliveries, self.event.seq))
         } else if state.given_up.is_empty() {
             Settlement::Ack
         } else {
@@ -124,10 +127,10 @@ impl InFlight {
     }
 }
 
-/// The delay before the next delivery: doubles with each, up to a cap.
-pub(super) fn retry_delay(deliveries: u64) -> Duration {
-    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
-    (RETRY_DELAY.0 * 2_u32.pow(doublings)).min(RETRY_DELAY.1)
+/// The delay before the next delivery: doubles with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
+/// instant do not come back in one.
+pub(super) fn retry_delay(deliveries: u64, seq: u64) -> Duration {
+    RETRIES.nth_of(deliveries, seq)
 }
 
 /// One target's share of an event. Dropped without a word (its task ended), it counts as parked: the event is delivered again.

@@ -11,14 +11,17 @@ use tokio::{
 };
 
 use super::{ports::SessionLocks, session::Session};
-use crate::domain::session::{LockOwner, SessionKey};
+use crate::{
+    backoff::Backoff,
+    domain::session::{LockOwner, SessionKey},
+};
 
 /// Locks in one round trip.
 const MAX_BATCH: usize = 500;
 /// Locks that may wait; past that a lock is left to its time to live, which is short.
 const MAX_QUEUED: usize = 65_536;
-/// Pause before a failed batch is tried again.
-const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// The pauses before a failed batch is tried again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 enum Order {
     Release(SessionKey, LockOwner),
@@ -85,7 +88,7 @@ impl ReleaseQueue {
                     Order::Flush(done) => flushes.push(done),
                 }
             }
-            let deadline = Instant::now() + ttl;
+            let (deadline, mut backoff) = (Instant::now() + ttl, BACKOFF);
             while !batch.is_empty()
                 && let Err(error) = locks.release(&batch).await
             {
@@ -93,7 +96,7 @@ impl ReleaseQueue {
                     tracing::debug!(%error, count = batch.len(), "session locks are left to their time to live");
                     break;
                 }
-                tokio::time::sleep(RETRY_DELAY).await;
+                tokio::time::sleep(backoff.pause()).await;
             }
             for done in flushes {
                 let _ = done.send(());

@@ -15,6 +15,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    backoff::Backoff,
     config::{Config, OutagePolicy},
     domain::{close::CloseReason, session::SessionKind, ttl::TtlRange},
     metrics::Metrics,
@@ -22,8 +23,8 @@ use crate::{
 
 /// Locks in one round trip.
 const MAX_BATCH: usize = 500;
-/// A sweep asked for, or one that failed, is not repeated sooner than this.
-const MIN_PAUSE: Duration = Duration::from_millis(500);
+/// A sweep asked for, or one that failed, is not repeated sooner than after the first of these; nor does a fleet sweep in step when the store is back.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
 
 /// What renewal works with.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ pub struct Renewer {
 impl Renewer {
     /// Renews every lock each refresh interval, and at once when asked, until cancelled.
     pub async fn run(&self) {
-        let mut confirmed_at = Instant::now();
+        let (mut confirmed_at, mut pauses) = (Instant::now(), PAUSES);
         loop {
             let period = self.config.borrow().app.ttl_refresh_interval;
             tokio::select! {
@@ -55,7 +56,10 @@ impl Renewer {
                 () = self.sweep.notified() => {}
             }
             match self.renew_all().await {
-                Ok(()) => confirmed_at = Instant::now(),
+                Ok(()) => {
+                    confirmed_at = Instant::now();
+                    pauses.reset();
+                }
                 Err(error) => {
                     tracing::debug!(%error, "session locks could not be renewed");
                     self.apply_outage_policy(confirmed_at);
@@ -63,7 +67,7 @@ impl Renewer {
                     self.sweep.notify_one();
                 }
             }
-            tokio::time::sleep(MIN_PAUSE).await;
+            tokio::time::sleep(pauses.pause()).await;
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     ports::{RouteChange, Routes, StoreError},
 };
 use crate::{
+    backoff::Backoff,
     breath::Breath,
     config::Config,
     cores::relayed,
@@ -34,8 +35,8 @@ use crate::{
 const MAX_CHANGES: usize = 1000;
 /// From one write to the next while many sessions wait for theirs.
 const BETWEEN_WRITES: Duration = Duration::from_millis(1);
-/// First and longest pause after a failed write.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The pauses after failed writes.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 type Waiter = oneshot::Sender<Result<(), StoreError>>;
 type Answer = oneshot::Receiver<Result<(), StoreError>>;
@@ -130,7 +131,7 @@ impl RouteWriter {
         let period = config.borrow().app.ttl_refresh_interval;
         let mut refresh = tokio::time::interval_at(Instant::now() + period, period);
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut backoff = BACKOFF.0;
+        let mut backoff = BACKOFF;
         loop {
             if self.is_idle() {
                 tokio::select! {
@@ -143,11 +144,11 @@ impl RouteWriter {
                 }
             }
             match self.write_some(routes, me, &config, metrics).await {
-                Ok(()) => backoff = BACKOFF.0,
+                Ok(()) => backoff.reset(),
                 Err(error) => {
-                    tracing::debug!(%error, retry_in = ?backoff, "routes could not be written");
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
+                    let pause = backoff.pause();
+                    tracing::debug!(%error, retry_in = ?pause, "routes could not be written");
+                    tokio::time::sleep(pause).await;
                 }
             }
         }

@@ -83,3 +83,18 @@ fn only_the_composition_root_and_the_commands_know_adapters() {
         .collect();
     assert_eq!(stray, [] as [String; 0]);
 }
+
+#[test]
+fn every_wait_that_grows_is_a_backoff() {
+    // By hand they had no jitter. A breaker's is no wait of ours: a probe a second runs beside it.
+    let own = [src().join("backoff.rs"), src().join("domain/breaker.rs")];
+    let mut found = Vec::new();
+    for path in sources(&src()).into_iter().filter(|path| !own.contains(path)) {
+        let flat: String = code(&path).split_whitespace().collect();
+        let doubles = ["*2).min(", "*=2;", "saturating_mul(2).min(", "2_u32.pow(", "1<<doublings"];
+        if flat.contains("Duration") && doubles.iter().any(|by_hand| flat.contains(by_hand)) {
+            found.push(path);
+        }
+    }
+    assert_eq!(found, [] as [PathBuf; 0]);
+}

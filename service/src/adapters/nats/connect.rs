@@ -4,16 +4,15 @@ use std::{fs::File, path::PathBuf, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
-use crate::config::Nats;
+use crate::{backoff::Backoff, config::Nats};
 
 /// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the next attempt comes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection on which nothing is heard is pinged this often; the client gives it up after the third ping without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// First wait between two attempts to reconnect; doubles up to the cap.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// The cap: a pod is back within about a second of the server, and a thousand pods are a thousand attempts a second at worst.
-const BACKOFF_CAP: Duration = Duration::from_secs(1);
+/// The waits between attempts to reconnect. With this cap a pod is back within about a second of the server, and a thousand pods are two thousand attempts a
+/// second at worst.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Why the event stream could not be started. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +81,7 @@ impl Target {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .max_reconnects(None)
-            .reconnect_delay_callback(backoff);
+            .reconnect_delay_callback(|attempts| BACKOFF.nth(u64::try_from(attempts).unwrap_or(u64::MAX)));
         if let Some(path) = &nats.credentials_file {
             let failed = |source| NatsStartError::Credentials { path: path.clone(), source };
             options = options.credentials_file(path).await.map_err(failed)?;
@@ -133,11 +132,6 @@ impl Target {
         let names: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
         names.join(", ")
     }
-}
-
-fn backoff(attempts: usize) -> Duration {
-    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    FIRST_BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_CAP)
 }
 
 /// User and password of an address; a user alone is a token, as everywhere with NATS.
@@ -217,12 +211,5 @@ mod tests {
             let error = servers(url).err().unwrap();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
-    }
-
-    #[test]
-    fn the_back_off_starts_short_and_is_capped() {
-        assert_eq!(backoff(1), FIRST_BACKOFF);
-        assert_eq!(backoff(3), FIRST_BACKOFF * 4);
-        assert_eq!(backoff(usize::MAX), BACKOFF_CAP);
     }
 }

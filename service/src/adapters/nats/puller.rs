@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     application::ports::{RawEvent, Settlement, Ticket},
+    backoff::Backoff,
     config::Nats,
     domain::event::StreamId,
 };
@@ -40,9 +41,8 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 const READ_AT_ONCE: usize = 1024;
 /// How often silence and abandoned events are looked for.
 const TICK: Duration = Duration::from_millis(250);
-/// Waits between two attempts to find the consumer: the first, and the cap.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const RETRY_CAP: Duration = Duration::from_secs(1);
+/// The waits between attempts to find the consumer.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How old what is known of the consumer may get: an operator may change its limits.
 const REFRESH: Duration = Duration::from_secs(30);
 /// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
@@ -73,6 +73,7 @@ impl Shared {
 
 /// Runs until the source is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = BACKOFF;
     while !shared.closing.is_cancelled() {
         let inbox = shared.client.new_inbox();
         let subscription = timeout(COMMAND_TIMEOUT, shared.client.subscribe(format!("{inbox}.*")));
@@ -81,8 +82,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             subscriber = subscription => subscriber,
         };
         match subscriber {
-            Ok(Ok(subscriber)) => Puller::new(&shared, inbox, subscriber).serve().await,
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(RETRY_CAP).await,
+            Ok(Ok(subscriber)) => {
+                backoff.reset();
+                Puller::new(&shared, inbox, subscriber).serve().await;
+            }
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(backoff.pause()).await,
         }
     }
     give_back(&shared, shared.buffer.empty()).await;
@@ -119,7 +123,7 @@ struct Puller<'a> {
     heard: Instant,
     /// The next attempt to find the consumer, or to ask, is not before this time.
     retry_at: Instant,
-    retry_in: Duration,
+    backoff: Backoff,
 }
 
 impl<'a> Puller<'a> {
@@ -138,7 +142,7 @@ impl<'a> Puller<'a> {
             outstanding: 0,
             heard: now,
             retry_at: now,
-            retry_in: FIRST_RETRY,
+            backoff: BACKOFF,
         }
     }
 
@@ -293,7 +297,7 @@ impl<'a> Puller<'a> {
     fn answered(&mut self) {
         if self.binding.is_some() {
             self.doubtful = false;
-            self.retry_in = FIRST_RETRY;
+            self.backoff.reset();
             self.up();
         }
     }
@@ -311,7 +315,7 @@ impl<'a> Puller<'a> {
     fn reconnected(&mut self) {
         self.lose();
         if self.shared.is_connected() {
-            self.retry_in = FIRST_RETRY;
+            self.backoff.reset();
         } else {
             self.down("the connection to the server was lost");
         }
@@ -333,8 +337,7 @@ impl<'a> Puller<'a> {
     }
 
     fn later(&mut self) {
-        self.retry_at = Instant::now() + self.retry_in;
-        self.retry_in = (self.retry_in * 2).min(RETRY_CAP);
+        self.retry_at = Instant::now() + self.backoff.pause();
     }
 
     fn down(&self, reason: &str) {

@@ -22,16 +22,15 @@ use crate::{
         kill_inbox::{CAPACITY, KillInbox},
         ports::{KillBus, KillListener, KillSignal, StoreError},
     },
+    backoff::Backoff,
     domain::{
         ids::{ConnectionId, PodId},
         session::{Kill, LockOwner},
     },
 };
 
-/// First wait before subscribing again; it doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// While Redis is away it is tried this often at least: a pod that can't hear kills must not stay so after it is back.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The waits before subscribing again. While Redis is away it is tried once a second at least: a pod that can't hear kills must not stay so after it is back.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How often a subscription is asked whether it lives. A half-open or frozen connection says nothing, as does a quiet one.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -95,12 +94,12 @@ impl KillListener for Listener {
 }
 
 async fn listen_for_ever(connector: Arc<Connector>, inbox: Arc<KillInbox>) {
-    let (mut wait, mut reported) = (FIRST_WAIT, false);
+    let (mut backoff, mut reported) = (BACKOFF, false);
     loop {
         let failure = match subscribe(&connector).await {
             Ok((sink, stream)) => {
                 tracing::info!("listening for session kills");
-                (wait, reported) = (FIRST_WAIT, false);
+                (backoff, reported) = (BACKOFF, false);
                 inbox.resubscribed();
                 hear(&connector, sink, stream, &inbox).await
             }
@@ -110,9 +109,7 @@ async fn listen_for_ever(connector: Arc<Connector>, inbox: Arc<KillInbox>) {
             tracing::warn!(error = %failure, "no longer hearing session kills; subscribing again until it works");
             reported = true;
         }
-        // Jitter, so that a fleet does not come back to Redis in one instant.
-        sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
-        wait = LONGEST_WAIT.min(wait * 2);
+        sleep(backoff.pause()).await;
     }
 }
 

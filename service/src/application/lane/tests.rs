@@ -86,7 +86,7 @@ impl Setup {
 #[tokio::test(start_paused = true)]
 async fn g2_an_event_for_an_unreachable_peer_is_tried_twice_and_parked() {
     let mut setup = Setup::new(10);
-    assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Retry(Duration::from_secs(1)));
+    assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Retry(retry_delay(1, 1)));
     assert_eq!(*setup.peers.calls.lock().unwrap(), 2);
 }
 
