@@ -27,6 +27,10 @@ use crate::{
 /// How long a call waits for a frozen store: the default of `redis.command_timeout_ms`.
 const FROZEN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What a store held at some time.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot(Tables);
+
 /// The store of one fleet. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Store {
@@ -99,10 +103,21 @@ impl Store {
         });
     }
 
+    /// The data as it is now, to be [restored](Store::restore) later.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.lock().tables.clone())
+    }
+
     /// Loses all data, as a store without persistence that restarted.
     pub fn flush(&self) {
+        self.restore(&Snapshot::default());
+    }
+
+    /// Goes back to what it was, as a store that restarted from its last snapshot. What has run out since is not there.
+    pub fn restore(&self, snapshot: &Snapshot) {
         let mut state = self.lock();
-        state.tables = Tables::default();
+        state.tables = snapshot.0.clone();
         let State { faults, listeners, .. } = &*state;
         for listening in listeners.iter().filter(|listening| faults.reaches(&listening.pod)) {
             listening.resubscribed();
@@ -214,6 +229,21 @@ mod tests {
             store.acquire(&key(), &second, Duration::from_secs(30)).await.unwrap(),
             Acquire::Acquired { saved_chat: None }
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_store_holds_what_it_did_and_what_has_run_out_since_is_gone() {
+        let (shared, second) = (Store::new(), Duration::from_secs(1));
+        let store = shared.handle(pod("a"));
+        let [first, later, prober] = ["a/1", "a/2", "a/3"].map(|owner| LockOwner::parse(owner).unwrap());
+        store.acquire(&key(), &first, 10 * second).await.unwrap();
+        let snapshot = shared.snapshot();
+        store.replace(&key(), &first, &later, 60 * second).await.unwrap();
+        shared.restore(&snapshot);
+        assert_eq!(store.acquire(&key(), &prober, second).await.unwrap(), Acquire::Held(first));
+        tokio::time::advance(10 * second).await;
+        shared.restore(&snapshot);
+        assert_eq!(store.acquire(&key(), &prober, second).await.unwrap(), Acquire::Acquired { saved_chat: None });
     }
 
     #[tokio::test(start_paused = true)]

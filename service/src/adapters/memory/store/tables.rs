@@ -22,7 +22,7 @@ use crate::{
 /// A table is swept each time it has doubled since, but not below so many entries: that keeps it within twice what is alive.
 const SWEEP_FROM: usize = 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tables {
     pub(super) locks: Expiring<SessionKey, LockOwner>,
     pub(super) chats: Expiring<SessionKey, ChatId>,
@@ -36,7 +36,7 @@ pub(super) struct Tables {
 }
 
 /// A map whose entries run out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Expiring<K, V> {
     entries: HashMap<K, (V, Instant)>,
     sweep_at: usize,
