@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     domain::{
         claims::Claims,
-        close::ErrorCode,
+        close::{CloseReason, ErrorCode},
         frame::ErrorBody,
         ids::{ChatId, ConnectionId, PodId},
         session::{Kill, LockOwner},
@@ -56,6 +56,15 @@ pub enum ConnectError {
     /// Another socket took the session while this one connected.
     #[error("the session went to another connection")]
     Replaced,
+    /// The token ran out, or is not good any more, while this socket connected.
+    #[error("the token has expired; connect with a new one")]
+    TokenExpired,
+    /// Too much was asked for.
+    #[error("too many requests; slow down and try again")]
+    RateLimited,
+    /// A fault of ours.
+    #[error("the session could not be opened; try again")]
+    Internal,
 }
 
 impl ConnectError {
@@ -65,6 +74,9 @@ impl ConnectError {
         let code = match self {
             Self::Full | Self::Draining | Self::StoreUnavailable => ErrorCode::ServiceUnavailable,
             Self::Replaced => ErrorCode::SessionConflict,
+            Self::TokenExpired => ErrorCode::InvalidToken,
+            Self::RateLimited => ErrorCode::RateLimitExceeded,
+            Self::Internal => ErrorCode::InternalServerError,
         };
         ErrorBody::new(code, self.to_string())
     }
@@ -74,8 +86,8 @@ impl ConnectError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_secs(5)),
-            Self::Draining | Self::StoreUnavailable => Some(Duration::from_secs(1)),
-            Self::Replaced => None,
+            Self::Draining | Self::StoreUnavailable | Self::RateLimited => Some(Duration::from_secs(1)),
+            Self::Replaced | Self::TokenExpired | Self::Internal => None,
         }
     }
 }
@@ -83,6 +95,28 @@ impl ConnectError {
 impl From<StoreError> for ConnectError {
     fn from(_: StoreError) -> Self {
         Self::StoreUnavailable
+    }
+}
+
+// What a request is answered whose session was ended before it was open.
+impl From<CloseReason> for ConnectError {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::SessionReplaced => Self::Replaced,
+            CloseReason::GoingAway => Self::Draining,
+            CloseReason::LockUnconfirmed => Self::StoreUnavailable,
+            CloseReason::TokenExpired => Self::TokenExpired,
+            CloseReason::RateLimited => Self::RateLimited,
+            // A socket is ended for these by its own task, and there is none yet.
+            CloseReason::ClientClosed
+            | CloseReason::ConnectionLost
+            | CloseReason::MessageTooBig
+            | CloseReason::ProtocolError
+            | CloseReason::InvalidData
+            | CloseReason::PongTimeout
+            | CloseReason::SlowClient
+            | CloseReason::Internal => Self::Internal,
+        }
     }
 }
 
@@ -143,9 +177,9 @@ impl Connector {
         admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
         session.set_chat(admission.restored.clone());
         self.route(&session).await?;
-        // A kill may have found the session while it was pending.
-        if session.close_reason().is_some() {
-            return Err(ConnectError::Replaced);
+        // It may have been ended while it was pending.
+        if let Some(reason) = session.close_reason() {
+            return Err(reason.into());
         }
         let took = started.elapsed();
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
@@ -158,8 +192,8 @@ impl Connector {
         let mut pauses = Backoff::new(FIRST_PAUSE, config.redis.session_lock_retry_delay).with_jitter(LOCK_JITTER);
         let mut killed: Option<LockOwner> = None;
         for attempt in 1..=MAX_ATTEMPTS {
-            if session.close_reason().is_some() {
-                return Err(ConnectError::Replaced);
+            if let Some(reason) = session.close_reason() {
+                return Err(reason.into());
             }
             self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
             match self.attempt(session, config, killed.as_ref().filter(|_| attempt > POLITE_ATTEMPTS)).await? {
@@ -181,7 +215,7 @@ impl Connector {
                         killed = Some(owner);
                     }
                     tokio::select! {
-                        _ = session.closed() => return Err(ConnectError::Replaced),
+                        reason = session.closed() => return Err(reason.into()),
                         () = tokio::time::sleep(pauses.pause()) => {}
                     }
                 }
@@ -230,8 +264,12 @@ impl Connector {
         routes.extend(session.chat().and_then(|chat| session.chat_route(&chat)));
         tokio::select! {
             biased;
-            _ = session.closed() => Err(ConnectError::Replaced),
-            joined = self.writer.join(session.connection(), &routes) => if joined? { Ok(()) } else { Err(ConnectError::Replaced) },
+            reason = session.closed() => Err(reason.into()),
+            joined = self.writer.join(session.connection(), &routes) => match (joined?, session.close_reason()) {
+                (true, _) => Ok(()),
+                // Whoever takes a session out of the hub says why first.
+                (false, reason) => Err(reason.map_or(ConnectError::Internal, ConnectError::from)),
+            },
             () = tokio::time::sleep(STORE_PATIENCE) => Err(ConnectError::StoreUnavailable),
         }
     }
@@ -277,5 +315,25 @@ impl Drop for Admission {
         self.session.mailbox().close();
         self.connector.hub.remove(self.session.connection());
         self.connector.releaser.release(&self.session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_ends_a_pending_session_has_its_own_answer() {
+        for (reason, status, retry) in [
+            (CloseReason::SessionReplaced, 409, false),
+            (CloseReason::GoingAway, 503, true),
+            (CloseReason::LockUnconfirmed, 503, true),
+            (CloseReason::TokenExpired, 403, false),
+            (CloseReason::RateLimited, 429, true),
+            (CloseReason::Internal, 500, false),
+        ] {
+            let error = ConnectError::from(reason);
+            assert_eq!((error.body().code.http_status(), error.retry_after().is_some()), (status, retry), "{reason:?}");
+        }
     }
 }

@@ -133,7 +133,10 @@ mod tests {
             (ConnectError::Full, true),
             (ConnectError::Draining, true),
             (ConnectError::StoreUnavailable, true),
+            (ConnectError::RateLimited, true),
             (ConnectError::Replaced, false),
+            (ConnectError::TokenExpired, false),
+            (ConnectError::Internal, false),
         ] {
             let response = HttpError::from(error).into_response();
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry);

@@ -109,6 +109,20 @@ async fn pending_hub_entry_a_kill_finds_a_session_that_is_still_connecting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_connecting_when_its_pod_drains_is_told_to_try_another_pod() {
+    let (fleet, gated, gate) = fleet_with_gate().await;
+    let closed = gate.acquire().await.unwrap();
+    let pending = fleet.open(gated, user("acme", "a1", "sari"), 4096);
+    let drain = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fleet.pods[gated].pod.drain(Duration::from_secs(5)).await;
+    };
+    let (pending, ()) = tokio::join!(pending, drain);
+    drop(closed);
+    assert_eq!(pending.err(), Some(ConnectError::Draining));
+}
+
+#[tokio::test(start_paused = true)]
 async fn route_writer_a_leaving_session_does_not_take_the_route_from_an_arriving_one() {
     let (fleet, gated, gate) = fleet_with_gate().await;
     let leaving = fleet.connect(gated, user("acme", "a1", "u1")).await.unwrap();
