@@ -120,6 +120,23 @@ pub struct AnnounceGapResponse {
     #[prost(uint64, tag = "1")]
     pub sessions: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HoldsSocketsRequest {
+    #[prost(string, tag = "1")]
+    pub source_pod_id: ::prost::alloc::string::String,
+    /// As they stand in the locks, without the pod.
+    #[prost(string, repeated, tag = "2")]
+    pub connection_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HoldsSocketsResponse {
+    /// For each of the request, in order: is it here, open or still connecting?
+    #[prost(bool, repeated, tag = "1")]
+    pub held: ::prost::alloc::vec::Vec<bool>,
+    /// Who answers: the address may have passed to another pod.
+    #[prost(string, tag = "2")]
+    pub pod_id: ::prost::alloc::string::String,
+}
 /// What an event is, and so who sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -372,6 +389,36 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Whether sockets that are named in session locks live on the called pod.
+        pub async fn holds_sockets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HoldsSocketsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HoldsSocketsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dws_message_fwd.MessageForwardingService/HoldsSockets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "dws_message_fwd.MessageForwardingService",
+                        "HoldsSockets",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -409,6 +456,14 @@ pub mod message_forwarding_service_server {
             request: tonic::Request<super::AnnounceGapRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AnnounceGapResponse>,
+            tonic::Status,
+        >;
+        /// Whether sockets that are named in session locks live on the called pod.
+        async fn holds_sockets(
+            &self,
+            request: tonic::Request<super::HoldsSocketsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HoldsSocketsResponse>,
             tonic::Status,
         >;
     }
@@ -615,6 +670,55 @@ pub mod message_forwarding_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AnnounceGapSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dws_message_fwd.MessageForwardingService/HoldsSockets" => {
+                    #[allow(non_camel_case_types)]
+                    struct HoldsSocketsSvc<T: MessageForwardingService>(pub Arc<T>);
+                    impl<
+                        T: MessageForwardingService,
+                    > tonic::server::UnaryService<super::HoldsSocketsRequest>
+                    for HoldsSocketsSvc<T> {
+                        type Response = super::HoldsSocketsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HoldsSocketsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageForwardingService>::holds_sockets(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HoldsSocketsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -7,7 +7,12 @@ use super::{
     ports::PeerService,
 };
 pub use crate::domain::event::Path;
-use crate::domain::{event::Event, gap::Gap, ids::PodId, route::RouteKey};
+use crate::domain::{
+    event::Event,
+    gap::Gap,
+    ids::{ConnectionId, PodId},
+    route::RouteKey,
+};
 
 /// Delivers to this pod's sockets.
 #[derive(Debug, Clone)]
@@ -32,6 +37,10 @@ impl LocalDelivery {
 impl PeerService for LocalDelivery {
     fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<bool> {
         self.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
+    }
+
+    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
+        sockets.iter().map(|socket| self.hub.contains(socket)).collect()
     }
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {

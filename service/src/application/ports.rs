@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::domain::{
     event::{Event, StreamId},
     gap::Gap,
-    ids::{ChatId, PodId},
+    ids::{ChatId, ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
     session::{Kill, LockOwner, SessionKey, SessionKind},
@@ -313,6 +313,9 @@ pub trait Peers: Send + Sync {
     /// Tells the sessions of the peer on `route` (or all of them) that they missed events.
     async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError>;
 
+    /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its own.
+    async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError>;
+
     /// Is anybody there who answers? Bounded by a short time-out of its own.
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError>;
 
@@ -324,6 +327,9 @@ pub trait Peers: Send + Sync {
 pub trait PeerService: Send + Sync {
     /// Puts the events in the mailboxes here that should have them. It sees no peers, so nothing can go in circles.
     fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<bool>;
+
+    /// Which of these sockets are here, in order.
+    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool>;
 
     /// Tells the sessions on `route` (or all) about a gap; returns how many were told.
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize;

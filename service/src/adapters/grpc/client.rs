@@ -3,7 +3,9 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use daisi_ws_proto::dws_message_fwd::{PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient};
+use daisi_ws_proto::dws_message_fwd::{
+    HoldsSocketsRequest, PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient,
+};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue, transport::Channel};
@@ -18,7 +20,13 @@ use super::{
 };
 use crate::{
     application::ports::{PeerError, Peers},
-    domain::{event::Event, gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
+    domain::{
+        event::Event,
+        gap::Gap,
+        ids::{ConnectionId, PodId},
+        peer::PodRecord,
+        route::RouteKey,
+    },
     lifecycle::Tasks,
     metrics::Metrics,
 };
@@ -111,6 +119,20 @@ impl GrpcPeers {
         }
         Ok(taken)
     }
+
+    async fn ask_who_is_held(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
+        let connection_ids = sockets.iter().map(ToString::to_string).collect();
+        let message = HoldsSocketsRequest { source_pod_id: self.me.to_string(), connection_ids };
+        let answer = self.client(to)?.holds_sockets(self.request(message, &[])).await;
+        let answer = answer.map_err(|status| peer_error(&status))?.into_inner();
+        if answer.pod_id != to.id.as_str() {
+            return Err(PeerError::Unreachable("another pod answers at its address".to_owned()));
+        }
+        if answer.held.len() != sockets.len() {
+            return Err(PeerError::Refused(format!("it answered for {} of {} sockets", answer.held.len(), sockets.len())));
+        }
+        Ok(answer.held)
+    }
 }
 
 #[async_trait]
@@ -130,6 +152,14 @@ impl Peers for GrpcPeers {
         let request = self.request(gap_to_wire(&self.me, route, gap), &[]);
         self.client(to)?.announce_gap(request).await.map_err(|status| peer_error(&status))?;
         Ok(())
+    }
+
+    async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
+        let mut held = Vec::with_capacity(sockets.len());
+        for some in sockets.chunks(MAX_BATCH_EVENTS) {
+            held.extend(timeout(PROBE_TIMEOUT, self.ask_who_is_held(to, some)).await.map_err(|_| PeerError::TimedOut)??);
+        }
+        Ok(held)
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {

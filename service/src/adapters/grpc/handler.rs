@@ -7,8 +7,8 @@ use std::{
 };
 
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapRequest, AnnounceGapResponse, PushBatchRequest, PushBatchResponse, PushEventRequest, PushEventResponse,
-    message_forwarding_service_server::MessageForwardingService,
+    AnnounceGapRequest, AnnounceGapResponse, HoldsSocketsRequest, HoldsSocketsResponse, PushBatchRequest, PushBatchResponse,
+    PushEventRequest, PushEventResponse, message_forwarding_service_server::MessageForwardingService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -19,12 +19,16 @@ use super::{
 };
 use crate::{
     application::ports::PeerService,
-    domain::{event::Event, ids::PodId},
+    domain::{
+        event::Event,
+        ids::{ConnectionId, PodId},
+    },
     metrics::Metrics,
 };
 
 /// Answers peers. Whether they may ask is settled before ([`super::guard`]).
 pub(super) struct Handler {
+    pub(super) me: PodId,
     pub(super) service: Arc<dyn PeerService>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -74,6 +78,18 @@ impl MessageForwardingService for Handler {
         let gap = gap_from_wire(&request);
         let sessions = self.guarded(|| self.service.gap(&from, route.as_ref(), gap))?;
         Ok(Response::new(AnnounceGapResponse { sessions: sessions.try_into().unwrap_or(u64::MAX) }))
+    }
+
+    async fn holds_sockets(&self, request: Request<HoldsSocketsRequest>) -> Result<Response<HoldsSocketsResponse>, Status> {
+        let request = request.into_inner();
+        self.source(&request.source_pod_id)?;
+        if request.connection_ids.len() > MAX_BATCH_EVENTS {
+            return Err(self.refuse("too_many", format!("at most {MAX_BATCH_EVENTS} sockets can be asked about")));
+        }
+        let sockets: Result<Vec<_>, _> = request.connection_ids.iter().map(|id| ConnectionId::parse(id)).collect();
+        let sockets = sockets.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let held = self.guarded(|| self.service.holds(&sockets))?;
+        Ok(Response::new(HoldsSocketsResponse { held, pod_id: self.me.to_string() }))
     }
 }
 

@@ -104,7 +104,7 @@ impl GrpcServer {
         stop: CancellationToken,
     ) -> Result<(), GrpcServerError> {
         let GrpcServerSettings { me, key, allow_unauthenticated, enable_reflection } = settings;
-        let inner = MessageForwardingServiceServer::new(Handler { service, metrics: Arc::clone(&metrics) });
+        let inner = MessageForwardingServiceServer::new(Handler { me: me.clone(), service, metrics: Arc::clone(&metrics) });
         let unproven = allow_unauthenticated.then(|| inner.clone().max_decoding_message_size(MAX_UNPROVEN_BYTES));
         let guard = Guard { inner: inner.max_decoding_message_size(MAX_MESSAGE_BYTES), unproven, key, metrics };
         let (reporter, health) = tonic_health::server::health_reporter();

@@ -18,7 +18,13 @@ use tokio::{
 
 use crate::{
     application::ports::{PeerError, PeerService, Peers},
-    domain::{event::Event, gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
+    domain::{
+        event::Event,
+        gap::Gap,
+        ids::{ConnectionId, PodId},
+        peer::PodRecord,
+        route::RouteKey,
+    },
 };
 
 /// How long it takes until a cut link is noticed: the connect time-out of a real one.
@@ -164,6 +170,12 @@ impl Peers for NetworkHandle {
     async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError> {
         let (me, route) = (self.me.clone(), route.cloned());
         self.call(to, move |service| service.gap(&me, route.as_ref(), gap)).await.map(|_| ())
+    }
+
+    async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
+        let sockets = sockets.to_vec();
+        let held = self.call(to, move |service| service.holds(&sockets));
+        timeout(PROBE_TIMEOUT, held).await.map_err(|_| PeerError::TimedOut)?
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {

@@ -13,7 +13,7 @@ use crate::{
     config::testing,
     domain::{
         event::{Address, Payload, StreamId},
-        ids::PodId,
+        ids::{ConnectionId, PodId},
     },
     metrics::Metrics,
 };
@@ -31,6 +31,9 @@ impl Peers for Unreachable {
         Err(PeerError::Unreachable("cut".into()))
     }
     async fn announce_gap(&self, _: &PodRecord, _: Option<&RouteKey>, _: Gap) -> Result<(), PeerError> {
+        Err(PeerError::Unreachable("cut".into()))
+    }
+    async fn holds(&self, _: &PodRecord, _: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         Err(PeerError::Unreachable("cut".into()))
     }
     async fn probe(&self, _: &PodRecord) -> Result<(), PeerError> {

@@ -8,7 +8,7 @@ use daisi_ws_service::{
     application::ports::{PeerError, Peers},
     domain::{
         gap::{Gap, GapCause},
-        ids::{AgentId, ChatId, CompanyId, PodId},
+        ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
         peer::PodRecord,
         route::{RouteKey, Scope},
     },
@@ -186,6 +186,18 @@ async fn a_probe_is_answered_by_that_very_pod_only(fleet: &mut dyn Fleet) {
     assert!(recorder.events().is_empty());
 }
 
+async fn a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another(fleet: &mut dyn Fleet) {
+    let (b, _) = fleet.start("b", 1).await;
+    let sockets = ["here-1", "away", "here-2"].map(|id| ConnectionId::parse(id).unwrap());
+    assert_eq!(fleet.peers().holds(&b, &sockets).await, Ok(vec![true, false, true]));
+    assert_eq!(fleet.peers().holds(&b, &[]).await, Ok(vec![]));
+    let dead = PodRecord { id: pod_id("dead"), ..b.clone() };
+    assert!(matches!(fleet.peers().holds(&dead, &sockets).await, Err(PeerError::Unreachable(_))), "b has its address");
+    fleet.freeze(&b.id, true);
+    let asked = timeout(Duration::from_secs(5), fleet.peers().holds(&b, &sockets)).await;
+    assert!(asked.expect("it is bounded").is_err());
+}
+
 async fn a_forgotten_peer_can_be_called_again(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let peers = fleet.peers();
@@ -231,6 +243,7 @@ on_both! {
     a_peer_that_hangs_holds_no_caller_for_ever,
     gaps_reach_the_route_or_all,
     a_probe_is_answered_by_that_very_pod_only,
+    a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another,
     a_forgotten_peer_can_be_called_again,
     a_panic_at_the_peer_is_an_error_of_that_call,
 }

@@ -17,7 +17,7 @@ use daisi_ws_service::{
     domain::{
         event::{Address, Event, Payload, StreamId},
         gap::Gap,
-        ids::PodId,
+        ids::{ConnectionId, PodId},
         peer::PodRecord,
         route::RouteKey,
     },
@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A pod that takes the events of company `here`, tells two sessions of every gap, and remembers all of it.
+/// A pod that takes the events of company `here`, holds the sockets that begin like that, tells two sessions of every gap, and remembers all of it.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<(PodId, Event)>>,
@@ -69,6 +69,11 @@ impl PeerService for Recorder {
         let taken = events.iter().map(|event| event.address.company().as_str() == "here").collect();
         self.events.lock().unwrap().extend(events.into_iter().map(|event| (from.clone(), event)));
         taken
+    }
+
+    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
+        self.maybe_panic();
+        sockets.iter().map(|socket| socket.as_str().starts_with("here")).collect()
     }
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {

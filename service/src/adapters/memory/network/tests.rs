@@ -15,6 +15,10 @@ impl PeerService for Counter {
         vec![true; events.len()]
     }
 
+    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
+        vec![false; sockets.len()]
+    }
+
     fn gap(&self, _: &PodId, _: Option<&RouteKey>, gap: Gap) -> usize {
         assert!(gap.dropped != Some(13), "on purpose");
         self.0.fetch_add(1, Ordering::SeqCst) + 1
