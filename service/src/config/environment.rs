@@ -1,6 +1,10 @@
 //! Values from environment variables, and from the files that some of them name.
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Metadata, Profile, Provider,
@@ -8,12 +12,10 @@ use figment::{
 };
 
 use super::{
+    Secret,
     keys::{Kind, PREFIX, variable},
     problem::Problem,
 };
-
-/// The longest secret file that is read, in bytes: a wrong path (a log, a device) shall not fill the memory.
-const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 
 /// One variable, read: a source of a single value that knows its name.
 #[derive(Debug, Clone)]
@@ -21,6 +23,15 @@ pub(super) struct Setting {
     key: String,
     variable: String,
     value: Value,
+    /// The file that the value was read from.
+    file: Option<PathBuf>,
+}
+
+impl Setting {
+    /// The key of a secret that was read from a file, and the file.
+    pub(super) fn secret_file(&self) -> Option<(&str, &Path)> {
+        Some((&self.key, self.file.as_deref()?))
+    }
 }
 
 impl Provider for Setting {
@@ -77,7 +88,7 @@ fn direct(name: &str, key: &str, default: &Value, raw: &OsString) -> Result<Sett
     let Some(text) = raw.to_str() else { return Err(Problem::new(key, "must be UTF-8", Some(&origin(name)))) };
     let Some(kind) = Kind::of(default) else { return Err(Problem::new(key, "is a section", Some(&origin(name)))) };
     match parse(kind, text) {
-        Some(value) => Ok(Setting { key: key.to_owned(), variable: name.to_owned(), value }),
+        Some(value) => Ok(Setting { key: key.to_owned(), variable: name.to_owned(), value, file: None }),
         None => Err(Problem::new(key, kind.wanted(), Some(&origin(name)))),
     }
 }
@@ -112,20 +123,17 @@ fn secret_file<'a>(
 }
 
 fn from_file(name: &str, key: &str, path: &Path) -> Result<Setting, Problem> {
-    use std::io::Read as _;
-
-    let read = std::fs::File::open(path).and_then(|file| {
-        let mut text = String::new();
-        file.take(MAX_SECRET_FILE_BYTES).read_to_string(&mut text)?;
-        Ok(text)
-    });
-    match read {
-        Ok(text) => {
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            Ok(Setting { key: key.to_owned(), variable: name.to_owned(), value: Value::from(text) })
+    match Secret::of_file(path) {
+        Ok(secret) => Ok(Setting {
+            key: key.to_owned(),
+            variable: name.to_owned(),
+            value: Value::from(secret.expose()),
+            file: Some(path.to_owned()),
+        }),
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            Err(Problem::new(key, format!("can't be read from {}: {reason}", path.display()), Some(&origin(name))))
         }
-        Err(error) => Err(Problem::new(key, format!("can't be read from {}: {error}", path.display()), Some(&origin(name)))),
     }
 }
 

@@ -98,11 +98,17 @@ impl Sources {
             let found = read_file(path, &origin, &tree, &mut problems);
             figment = figment.merge(Layer { metadata: Metadata::named(origin), tree: found });
         }
-        for setting in environment::read(&self.environment, &keys::leaves(&tree), &secret_keys, &mut problems) {
+        let settings = environment::read(&self.environment, &keys::leaves(&tree), &secret_keys, &mut problems);
+        for setting in &settings {
             figment = figment.merge(setting);
         }
 
         let mut config = extract(figment.clone(), &tree, &mut problems)?;
+        for (key, file) in settings.iter().filter_map(environment::Setting::secret_file) {
+            if let Some(secret) = config.secret_mut(key) {
+                secret.remember_file(file);
+            }
+        }
         if secrets == Secrets::Made {
             config.make_missing_secrets();
         }

@@ -24,5 +24,5 @@ pub use load::{Secrets, Sources};
 pub use problem::{ConfigError, Problem};
 pub use redact::{dump, without_userinfo};
 pub use reload::{ConfigWatch, Reload};
-pub use secret::Secret;
+pub use secret::{Secret, SecretFileError};
 pub use sections::*;

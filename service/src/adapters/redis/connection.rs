@@ -1,4 +1,4 @@
-//! Connections to Redis: how one is made, the pool that carries commands, and when one is thrown away.
+//! Connections to Redis: the pool that carries commands, and when one is thrown away.
 
 use std::{
     fmt,
@@ -11,127 +11,11 @@ use std::{
 };
 
 use bb8_redis::bb8;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
-    RedisError, RedisResult, ServerErrorKind, TlsCertificates,
-    aio::{MultiplexedConnection, PubSub},
-    io::tcp::TcpSettings,
-};
-use tokio::time::{Instant, timeout, timeout_at};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use tokio::time::{Instant, timeout_at};
 
-use crate::{application::ports::StoreError, config, metrics::Metrics};
-
-/// The section `redis` can't be meant like this.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not `host:port`.
-    #[error("redis.address: {0:?} is not host:port")]
-    Address(String),
-    /// The file can't be read.
-    #[error("redis.ca_file: can't read {path}")]
-    CaFile {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The client does not take it, certificates included.
-    #[error("redis: the client refuses these settings")]
-    Client(#[source] RedisError),
-    /// A pool without connections, or an answer in no time.
-    #[error("redis.{0} must be more than 0")]
-    Zero(&'static str),
-}
-
-// === making one ===
-
-/// Knows how to connect. Every connection it makes, and every answer on it, is bounded by the same time-out.
-pub(super) struct Connector {
-    client: Client,
-    timeout: Duration,
-}
-
-impl Connector {
-    pub(super) fn new(config: &config::Redis) -> Result<Self, ConfigError> {
-        if config.pool_size == 0 {
-            return Err(ConfigError::Zero("pool_size"));
-        }
-        if config.command_timeout.is_zero() {
-            return Err(ConfigError::Zero("command_timeout_ms"));
-        }
-        let (host, port) = split_address(&config.address).ok_or_else(|| ConfigError::Address(config.address.clone()))?;
-        // RESP2: nothing here needs RESP3, and older servers and proxies do not speak it.
-        let mut settings = RedisConnectionInfo::default()
-            .set_db(i64::from(config.db))
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_skip_set_lib_name();
-        if !config.username.is_empty() {
-            settings = settings.set_username(&config.username);
-        }
-        if !config.password.is_empty() {
-            settings = settings.set_password(config.password.expose());
-        }
-        let address = if config.tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        let info = address
-            .into_connection_info()
-            .map_err(ConfigError::Client)?
-            .set_redis_settings(settings)
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = match (config.tls, &config.ca_file) {
-            (true, Some(path)) => {
-                let root_cert =
-                    std::fs::read(path).map_err(|source| ConfigError::CaFile { path: path.display().to_string(), source })?;
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root_cert) })
-            }
-            _ => Client::open(info),
-        };
-        Ok(Self { client: client.map_err(ConfigError::Client)?, timeout: config.command_timeout })
-    }
-
-    /// How long an answer may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// A connection for commands. Its calls have no time-out of their own: the caller has a deadline.
-    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(None);
-        self.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    /// A connection that only listens.
-    pub(super) async fn connect_pubsub(&self) -> Result<PubSub, StoreError> {
-        match timeout(self.timeout, self.client.get_async_pubsub()).await {
-            Ok(connected) => connected.map_err(|error| store_error(&error)),
-            Err(_) => Err(no_answer(self.timeout)),
-        }
-    }
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: it knows the password.
-        f.debug_struct("Connector")
-            .field("address", &self.client.get_connection_info().addr().to_string())
-            .finish_non_exhaustive()
-    }
-}
-
-/// `host:port`, or `[v6]:port`.
-fn split_address(address: &str) -> Option<(String, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    if host.is_empty() { None } else { Some((host.to_owned(), port.parse().ok()?)) }
-}
+use super::connector::Connector;
+use crate::{application::ports::StoreError, metrics::Metrics};
 
 // === errors ===
 
@@ -324,58 +208,5 @@ impl Commands {
                 Err(Failure::Final(no_answer(self.timeout)))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-
-    fn section() -> config::Redis {
-        config::Redis {
-            address: "localhost:6379".into(),
-            username: String::new(),
-            password: Secret::new("hunter2"),
-            db: 0,
-            tls: false,
-            ca_file: None,
-            pool_size: 2,
-            command_timeout: Duration::from_millis(500),
-            session_lock_retry_delay: Duration::from_millis(200),
-        }
-    }
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        assert_eq!(split_address("redis.svc:6379"), Some(("redis.svc".into(), 6379)));
-        assert_eq!(split_address("[::1]:6380"), Some(("::1".into(), 6380)));
-        for bad in ["", "redis", ":6379", "::1:6379", "redis:port", "redis:70000", "[::1:6379"] {
-            assert_eq!(split_address(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn the_password_is_not_in_debug() {
-        let connector = Connector::new(&section()).unwrap();
-        assert!(!format!("{connector:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_section_that_cannot_be_meant_is_refused() {
-        let missing = config::Redis { tls: true, ca_file: Some("/does/not/exist.pem".into()), ..section() };
-        assert!(matches!(Connector::new(&missing), Err(ConfigError::CaFile { .. })));
-        assert!(matches!(Connector::new(&config::Redis { pool_size: 0, ..section() }), Err(ConfigError::Zero("pool_size"))));
-        let address = config::Redis { address: "redis".into(), ..section() };
-        assert!(matches!(Connector::new(&address), Err(ConfigError::Address(_))));
-    }
-
-    #[test]
-    fn certificates_that_are_none_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        let section = config::Redis { tls: true, ca_file: Some(path), ..section() };
-        assert!(matches!(Connector::new(&section), Err(ConfigError::Client(_))));
     }
 }

@@ -14,7 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     RedisStore,
-    connection::{Connector, no_answer, store_error},
+    connection::{no_answer, store_error},
+    connector::Connector,
     keys,
 };
 use crate::{

@@ -1,10 +1,11 @@
 //! The session store on Redis: locks, routes, kill bus and token cache.
 //!
-//! Commands go through a small pool with short time-outs (`connection`); the route writer and the kill listener each have a connection of
+//! Commands go through a small pool with short time-outs (`connection`, `connector`); the route writer and the kill listener each have a connection of
 //! their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in `keys` and nowhere else.
 
 mod claims;
 mod connection;
+mod connector;
 mod keys;
 mod kills;
 mod locks;
@@ -15,8 +16,9 @@ mod token_cache;
 use std::{fmt, sync::Arc};
 
 use claims::Claims;
-pub use connection::ConfigError;
-use connection::{Commands, Connector};
+use connection::Commands;
+pub use connector::ConfigError;
+use connector::Connector;
 use locks::CLAIM;
 use routes::{Presence, Writer};
 

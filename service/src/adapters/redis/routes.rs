@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     RedisStore,
-    connection::{Connector, malformed, no_answer, note, store_error},
+    connection::{malformed, no_answer, note, store_error},
+    connector::Connector,
     keys,
     locks::milliseconds,
     script::Lua,

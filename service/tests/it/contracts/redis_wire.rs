@@ -277,6 +277,33 @@ async fn a_wrong_password_is_refused_and_not_shown() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_renewed_in_its_file_is_used_by_the_next_connections() {
+    let mut server = RedisServer::start_with(Options { password: Some("first"), ..Options::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let config = config::Redis { password: Secret::of_file(&file).unwrap(), ..server.config() };
+    let store = RedisStore::new(&config, tasks()).unwrap();
+    let mut listener = store.listen().await;
+    let route = RouteKey::Chats { company: company(), agent: agent() };
+    let change = [RouteChange::Add { route, ttl: LONG }];
+    store.apply(&pod("a"), &change).await.unwrap();
+    assert_eq!(signal(&mut listener).await, KillSignal::Resubscribed);
+
+    std::fs::write(&file, "").unwrap();
+    server.stop();
+    server.set_password("second");
+    server.start_again_empty().await;
+    let error = store.ping().await.unwrap_err();
+    let shown = format!("{error:?} {error}");
+    assert!(shown.contains(file.to_str().unwrap()) && !shown.contains("first"), "{shown}");
+    std::fs::write(&file, "second").unwrap();
+    store.ping().await.unwrap();
+    store.apply(&pod("a"), &change).await.unwrap();
+    assert_eq!(signal(&mut listener).await, KillSignal::Resubscribed);
+}
+
+#[tokio::test]
 async fn a_server_with_a_certificate_of_the_given_ca_is_trusted_and_no_other() {
     let server = RedisServer::start_with(Options { tls: true, ..Options::default() }).await;
     let store = server.store();
@@ -286,6 +313,17 @@ async fn a_server_with_a_certificate_of_the_given_ca_is_trusted_and_no_other() {
 
     let distrustful = RedisStore::new(&config::Redis { ca_file: None, ..server.config() }, tasks()).unwrap();
     assert!(distrustful.ping().await.is_err());
+}
+
+#[tokio::test]
+async fn a_ca_that_is_renewed_in_its_file_is_trusted_by_the_next_connections() {
+    let mut server = RedisServer::start_with(Options { tls: true, ..Options::default() }).await;
+    let store = server.store();
+    store.ping().await.unwrap();
+    server.stop();
+    server.make_certificates();
+    server.start_again_empty().await;
+    store.ping().await.unwrap();
 }
 
 #[tokio::test]

@@ -83,6 +83,11 @@ impl RedisServer {
         }
     }
 
+    /// What the next start asks for.
+    pub(crate) fn set_password(&mut self, password: &'static str) {
+        self.options.password = Some(password);
+    }
+
     /// Starts it on the same port, without data, and waits until it answers.
     pub(crate) async fn start_again_empty(&mut self) {
         self.stop();
@@ -128,7 +133,8 @@ impl RedisServer {
         command
     }
 
-    fn make_certificates(&self) {
+    /// Makes a certificate that is its own CA, in place of the one before.
+    pub(crate) fn make_certificates(&self) {
         let status = Command::new("openssl")
             .current_dir(self.folder.path())
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
