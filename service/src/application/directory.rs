@@ -17,6 +17,9 @@ use crate::{
 /// After a failed look-up the store is not asked again for this long: a frozen store must not slow every batch by its time-out.
 const STORE_REST: Duration = Duration::from_secs(1);
 
+/// Routes whose keys were refused and are remembered; past that no route is trusted.
+const MAX_REFUSED: usize = 1024;
+
 /// How long a look-up that met an unknown pod waits for the members to be read anew.
 const REFRESH_WAIT: Duration = Duration::from_millis(500);
 
@@ -37,6 +40,8 @@ struct Table {
     epoch: Option<Epoch>,
     settling_until: Option<Instant>,
     store_rests_until: Option<Instant>,
+    /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route have to write it again.
+    refused: HashMap<RouteKey, Instant>,
 }
 
 /// Where the events of one look-up go.
@@ -199,6 +204,9 @@ impl Directory {
                     self.note_store_trouble();
                     self.doubts.notify_one();
                 }
+                if !lookup.refused.is_empty() {
+                    self.note_refused(lookup.refused.iter().filter_map(|place| keys.get(*place)));
+                }
                 let settling = self.is_settling();
                 let outcome = if settling { "settling" } else { "trusted" };
                 self.metrics.route_lookups_total.with_label_values(&[outcome]).inc();
@@ -213,9 +221,24 @@ impl Directory {
         }
     }
 
+    /// Notes routes about which the store can't say anything: until it can, and for a while after, they mean every live peer.
+    fn note_refused<'a>(&self, routes: impl Iterator<Item = &'a RouteKey>) {
+        let mut table = self.write();
+        let (now, until) = (Instant::now(), Instant::now() + self.settle_for);
+        table.refused.retain(|_, until| now < *until);
+        for route in routes {
+            if table.refused.len() >= MAX_REFUSED && !table.refused.contains_key(route) {
+                table.settling_until = Some(until);
+                return;
+            }
+            table.refused.insert(route.clone(), until);
+        }
+    }
+
     fn choose(&self, lookup: &Lookup, keys: &[RouteKey], settling: bool) -> Targets {
         let table = self.read();
         let (mut unknown, mut unreachable) = (Vec::new(), Vec::new());
+        let now = Instant::now();
         let peers = keys
             .iter()
             .zip(&lookup.pods)
@@ -227,7 +250,11 @@ impl Directory {
                         unknown.push((pod.clone(), key.clone()));
                     }
                 }
-                let wanted = |peer: &&Peer| settling || peer.lapsed || on_route.contains(&peer.record.id);
+                let refused = table.refused.get(key).is_some_and(|until| now < *until);
+                if refused && !table.strangers.is_empty() {
+                    unreachable.push(key.clone());
+                }
+                let wanted = |peer: &&Peer| settling || refused || peer.lapsed || on_route.contains(&peer.record.id);
                 table.peers.values().filter(wanted).map(|peer| Arc::clone(&peer.record)).collect()
             })
             .collect();

@@ -117,6 +117,8 @@ pub struct Lookup {
     pub epoch: Option<Epoch>,
     /// For each route asked, in order: the pods with sockets on it, but for the one that asks.
     pub pods: Vec<Vec<PodId>>,
+    /// Places of the routes asked about which the store can't say anything, as what it has under that name is no route. Nearly always none.
+    pub refused: Vec<usize>,
 }
 
 /// What a pod learns when it announces itself.
@@ -141,8 +143,9 @@ pub struct Announcement {
 #[async_trait]
 pub trait Routes: Send + Sync {
     /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an earlier one. Must not
-    /// be called concurrently with itself. All or an error; after an error each change may or may not have happened.
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError>;
+    /// be called concurrently with itself. Returns the places of the changes that were refused, as what the store has under that name is no route:
+    /// all others have been made. After an error each change may or may not have happened.
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError>;
 
     /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was confirmed before is seen.
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError>;

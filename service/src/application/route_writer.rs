@@ -9,9 +9,10 @@ use std::{
 };
 
 use indexmap::IndexSet;
+use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, MissedTickBehavior, sleep_until},
 };
 
 use super::{
@@ -38,8 +39,19 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(1);
 /// The pauses after failed writes.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
-type Waiter = oneshot::Sender<Result<(), StoreError>>;
+/// A route that the store refused is tried again this long after: who deletes the key that stands in its way gets the route soon.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+type Asker = oneshot::Sender<Result<(), StoreError>>;
 type Answer = oneshot::Receiver<Result<(), StoreError>>;
+
+/// Who waits for some of the urgent routes.
+#[derive(Debug)]
+struct Waiter {
+    /// Their places among the urgent, and so in the batch.
+    places: SmallVec<[usize; 2]>,
+    asker: Asker,
+}
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -48,15 +60,18 @@ struct Pending {
     /// Written when nothing is urgent: to extend their life, or because the store may have lost them.
     refresh: IndexSet<RouteKey>,
     waiters: Vec<Waiter>,
+    /// Wanted routes that the store refused, and when they are tried again.
+    refused: IndexSet<RouteKey>,
+    retry_at: Option<Instant>,
     /// Answered when everything, refreshes included, has been written.
-    settled: Vec<Waiter>,
+    settled: Vec<Asker>,
 }
 
 impl Pending {
     fn ask(&mut self, routes: &[RouteKey]) -> Answer {
-        let (waiter, answer) = oneshot::channel();
-        self.urgent.extend(routes.iter().cloned());
-        self.waiters.push(waiter);
+        let (asker, answer) = oneshot::channel();
+        let places = routes.iter().map(|route| self.urgent.insert_full(route.clone()).0).collect();
+        self.waiters.push(Waiter { places, asker });
         answer
     }
 }
@@ -100,7 +115,7 @@ impl RouteWriter {
     /// Waits until the store holds, for each of these routes, what the hub wanted when this was called or later.
     ///
     /// # Errors
-    /// When the write that would have confirmed it failed. The writer goes on trying all the same.
+    /// When the write that would have confirmed it failed, or the store refuses one of them. The writer goes on trying all the same.
     pub async fn confirm(&self, routes: &[RouteKey]) -> Result<(), StoreError> {
         let confirmed = self.lock().ask(routes);
         self.answer(confirmed).await
@@ -134,9 +149,11 @@ impl RouteWriter {
         let mut backoff = BACKOFF;
         loop {
             if self.is_idle() {
+                let retry_at = self.lock().retry_at;
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = self.hub.routes_changed() => {}
+                    () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                     _ = refresh.tick() => {
                         let wanted = self.hub.wanted();
                         self.lock().refresh.extend(wanted);
@@ -170,31 +187,56 @@ impl RouteWriter {
         let breath = Breath::of(waiters.len(), MAX_CHANGES, BETWEEN_WRITES);
         let ttls = RouteTtls::of(&config.borrow());
         let changes: Vec<RouteChange> = batch.iter().map(|route| self.change(route, &ttls)).collect();
-        let written = if changes.is_empty() { Ok(()) } else { routes.apply(me, &changes).await };
+        let written = if changes.is_empty() { Ok(Vec::new()) } else { routes.apply(me, &changes).await };
         metrics.route_writes_total.with_label_values(&[if written.is_ok() { "ok" } else { "error" }]).inc();
+        let refused = self.note(&batch, &written);
         let settled = {
             let mut pending = self.lock();
-            if written.is_err() {
-                // The outcome is unknown, and the store may have come back empty: everything has to be written again.
-                pending.refresh.extend(batch);
-            }
             let done = written.is_err() || (pending.urgent.is_empty() && pending.refresh.is_empty());
             if done { std::mem::take(&mut pending.settled) } else { Vec::new() }
         };
-        if written.is_err() {
-            let wanted = self.hub.wanted();
-            self.lock().refresh.extend(wanted);
+        let written = written.map(|_| ());
+        for Waiter { places, asker } in waiters {
+            let is_refused = places.iter().any(|place| refused.contains(place));
+            let _ = asker.send(if is_refused { Err(not_a_route()) } else { written.clone() });
         }
-        for waiter in waiters.into_iter().chain(settled) {
-            let _ = waiter.send(written.clone());
+        for asker in settled {
+            let _ = asker.send(written.clone());
         }
         breath.drawn().await;
         written
     }
 
+    /// Notes what has to be written again, and returns the places that the store refused.
+    fn note(&self, batch: &[RouteKey], written: &Result<Vec<usize>, StoreError>) -> Vec<usize> {
+        let Ok(refused) = written else {
+            // The outcome is unknown, and the store may have come back empty: everything has to be written again.
+            let wanted = self.hub.wanted();
+            self.lock().refresh.extend(batch.iter().cloned().chain(wanted));
+            return Vec::new();
+        };
+        let mut pending = self.lock();
+        if refused.is_empty() && pending.refused.is_empty() {
+            return Vec::new();
+        }
+        for route in batch {
+            pending.refused.swap_remove(route);
+        }
+        let still_wanted = refused.iter().filter_map(|place| batch.get(*place)).filter(|route| self.hub.wants(route));
+        pending.refused.extend(still_wanted.cloned());
+        let retry_at = pending.retry_at.unwrap_or_else(|| Instant::now() + REFUSED_PAUSE);
+        pending.retry_at = (!pending.refused.is_empty()).then_some(retry_at);
+        refused.clone()
+    }
+
     /// Takes all that is urgent, with everybody who waits for it, or else a part of what is to be refreshed.
     fn take_batch(&self) -> (Vec<RouteKey>, Vec<Waiter>) {
         let mut pending = self.lock();
+        if pending.retry_at.is_some_and(|at| Instant::now() >= at) {
+            pending.retry_at = None;
+            let again = std::mem::take(&mut pending.refused);
+            pending.refresh.extend(again);
+        }
         pending.urgent.extend(self.hub.take_changed());
         let mut batch: Vec<RouteKey> = std::mem::take(&mut pending.urgent).into_iter().collect();
         let waiters = std::mem::take(&mut pending.waiters);
@@ -209,6 +251,10 @@ impl RouteWriter {
             None => RouteChange::Remove { route: route.clone() },
         }
     }
+}
+
+fn not_a_route() -> StoreError {
+    StoreError::Refused("what it has under the name of the route is no route".into())
 }
 
 /// How long routes live without renewal.

@@ -176,6 +176,8 @@ metrics! {
     redis_command_seconds: HistogramVec = "dws_redis_command_seconds", ["command": REDIS_COMMANDS], LATENCY, "Time of a command, script or pipeline to Redis, the wait for a connection included.";
     redis_command_errors_total: IntCounterVec = "dws_redis_command_errors_total", ["command": REDIS_COMMANDS], NONE, "Commands, scripts or pipelines to Redis that failed or were not answered in time.";
 
+    redis_keys_refused_total: IntCounterVec = "dws_redis_keys_refused_total", ["kind": &["lock", "route", "token", "fleet"]], NONE, "Times that a key of Redis held something else than the contract says: a lock, a route, a token, or a key of the fleet.";
+
     routes_wanted: IntGauge = "dws_routes_wanted", [], NONE, "Routes that sockets of this pod are on.";
     route_writes_total: IntCounterVec = "dws_route_writes_total", ["outcome": OK_ERROR], NONE, "Batches of route changes written, or failed.";
     route_lookups_total: IntCounterVec = "dws_route_lookups_total", ["outcome": &["trusted", "settling", "error"]], NONE, "Batches of route look-ups: trusted, settling or error.";

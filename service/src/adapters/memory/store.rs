@@ -21,7 +21,7 @@ use tables::Tables;
 
 use crate::{
     application::{kill_inbox::KillInbox, ports::StoreError},
-    domain::ids::PodId,
+    domain::{ids::PodId, route::RouteKey},
 };
 
 /// How long a call waits for a frozen store: the default of `redis.command_timeout_ms`.
@@ -49,6 +49,7 @@ struct Faults {
     down: bool,
     frozen: bool,
     cut: HashSet<PodId>,
+    refused: HashSet<RouteKey>,
 }
 
 impl Faults {
@@ -101,6 +102,17 @@ impl Store {
                 faults.cut.remove(pod);
             }
         });
+    }
+
+    /// Loses a route and refuses it from now on, as where its name is taken by a key of another kind; or has it again, empty.
+    pub fn refuse_route(&self, route: &RouteKey, refused: bool) {
+        let mut state = self.lock();
+        state.tables.routes.remove(route);
+        if refused {
+            state.faults.refused.insert(route.clone());
+        } else {
+            state.faults.refused.remove(route);
+        }
     }
 
     /// The data as it is now, to be [restored](Store::restore) later.
@@ -181,7 +193,7 @@ impl StoreHandle {
         // In a block: the guard must be gone before the await.
         {
             let mut state = self.store.lock();
-            let Faults { down, frozen, cut } = &state.faults;
+            let Faults { down, frozen, cut, .. } = &state.faults;
             if *down || cut.contains(&self.pod) {
                 return Err(StoreError::Unavailable("connection refused".into()));
             }

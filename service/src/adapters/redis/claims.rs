@@ -72,15 +72,6 @@ async fn run(script: &Lua, queue: &mut mpsc::Receiver<Claim>, commands: &Command
                     let _ = claim.answer.send(Ok(verdict));
                 }
             }
-            // One key that holds something else than a lock is no reason to refuse the others.
-            Err(StoreError::Refused(_)) if claims.len() > 1 => {
-                for claim in claims.drain(..) {
-                    let verdict = ask(script, std::slice::from_ref(&claim), commands)
-                        .await
-                        .map(|verdicts| verdicts.into_iter().next().unwrap_or_default());
-                    let _ = claim.answer.send(verdict);
-                }
-            }
             Err(error) => {
                 for claim in claims.drain(..) {
                     let _ = claim.answer.send(Err(error.clone()));

@@ -1,7 +1,8 @@
 //! Session locks: every change is one script that compares before it writes.
 //!
 //! A value that is no owner (neither a pod's id nor `{pod}/{connection}`) was written by nobody of the fleet, so nobody will renew or release
-//! it. It is replaced, by compare-and-set on the very bytes seen. An empty value counts as none.
+//! it. It is replaced, by compare-and-set on the very bytes seen. An empty value counts as none, and so does one that is longer than any owner (257 bytes): it
+//! never leaves Redis. A key of another kind is refused, to its own session alone: no script fails for it.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -20,13 +21,17 @@ use crate::{
 /// A claim that meets a value which is no owner is made once more, on that value.
 const CLAIMS: usize = 2;
 
-/// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten.
+/// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and the holder, or 2 and why the
+/// lock's key is refused. What is no chat counts as none.
 pub(super) static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local held = redis.call('GET', KEYS[1])\n\
-         if held and held ~= '' and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
+        "local held = redis.pcall('GET', KEYS[1])\n\
+         if type(held) == 'table' then return {2, held.err} end\n\
+         if held and held ~= '' and #held <= 257 and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
          redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
-         return {1, redis.call('GET', KEYS[2])}",
+         local chat = redis.pcall('GET', KEYS[2])\n\
+         if type(chat) == 'table' or (chat and #chat > 256) then chat = false end\n\
+         return {1, chat}",
     )
 });
 
@@ -43,12 +48,13 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
            local held = redis.pcall('GET', KEYS[i])\n\
            if held == owner then\n\
              redis.call('PEXPIRE', KEYS[i], ttl)\n\
-           elseif not held or held == '' then\n\
+           elseif not held or held == '' or #held > 257 then\n\
              redis.call('SET', KEYS[i], owner, 'PX', ttl)\n\
              odd[#odd + 1] = {i, 1, ''}\n\
            else\n\
              lost[i] = true\n\
              local refused = type(held) == 'table'\n\
+             if refused and not string.find(held.err, 'WRONGTYPE', 1, true) then return held end\n\
              odd[#odd + 1] = {i, refused and 3 or 2, refused and held.err or held}\n\
            end\n\
          end\n\
@@ -62,7 +68,7 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
 
 /// Keys: lock. Arguments: owner.
 static RELEASE: LazyLock<Lua> =
-    LazyLock::new(|| Lua::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0"));
+    LazyLock::new(|| Lua::new("if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0"));
 
 #[async_trait]
 impl SessionLocks for RedisStore {
@@ -79,9 +85,12 @@ impl SessionLocks for RedisStore {
             return Ok(0);
         }
         let call = |(key, owner): &(SessionKey, LockOwner)| RELEASE.call(&[keys::lock(key)], &[&owner.to_string()]);
-        let gone: Vec<Result<usize, StoreError>> = self.each(&RELEASE, "release_locks", locks.iter().map(call).collect()).await?;
-        // What is refused is no lock; what went in a batch of which some was refused is gone and not counted.
-        Ok(gone.into_iter().map(Result::unwrap_or_default).sum())
+        let pipeline = &RELEASE.pipeline(locks.iter().map(call));
+        let gone: Vec<usize> = self
+            .commands
+            .run("release_locks", |mut connection| async move { pipeline.query_async(&mut connection).await })
+            .await?;
+        Ok(gone.into_iter().sum())
     }
 
     async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
@@ -111,50 +120,19 @@ impl SessionLocks for RedisStore {
 }
 
 impl RedisStore {
-    /// Calls of one script in one round trip. If any is refused (a key that holds something else), each is tried by itself, so that it costs the
-    /// others nothing but time.
-    async fn each<T>(
-        &self,
-        script: &Lua,
-        name: &'static str,
-        calls: Vec<redis::Cmd>,
-    ) -> Result<Vec<Result<T, StoreError>>, StoreError>
-    where
-        T: redis::FromRedisValue + Send,
-        Vec<T>: redis::FromRedisValue,
-    {
-        let run = async |calls: &[redis::Cmd]| {
-            let pipeline = &script.pipeline(calls.iter().cloned());
-            let answers: Result<Vec<T>, _> =
-                self.commands.run(name, |mut connection| async move { pipeline.query_async(&mut connection).await }).await;
-            answers
-        };
-        match run(&calls).await {
-            Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
-            Err(StoreError::Refused(_)) if calls.len() > 1 => {
-                let mut answers = Vec::with_capacity(calls.len());
-                for call in &calls {
-                    match run(std::slice::from_ref(call)).await {
-                        Ok(answer) => answers.extend(answer.into_iter().map(Ok)),
-                        Err(StoreError::Refused(why)) => answers.push(Err(StoreError::Refused(why))),
-                        Err(away) => return Err(away),
-                    }
-                }
-                Ok(answers)
-            }
-            Err(StoreError::Refused(why)) => Ok(vec![Err(StoreError::Refused(why))]),
-            Err(away) => Err(away),
-        }
-    }
-
     /// Takes the lock if nobody holds it, or we do (an earlier try whose answer was lost), or the value in it is `seen`.
     async fn claim(&self, key: &SessionKey, mut seen: Vec<u8>, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
         for _ in 0..CLAIMS {
             let keys = [keys::lock(key), keys::selected_chat(key)];
             let (taken, value) = self.claims.claim(keys, owner.to_string(), milliseconds(ttl), seen).await?;
             let value = value.unwrap_or_default();
-            if taken == 1 {
-                return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) });
+            match taken {
+                0 => {}
+                1 => return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) }),
+                _ => {
+                    self.refusals.note("lock", &keys::lock(key));
+                    return Err(StoreError::Refused(String::from_utf8_lossy(&value).into_owned()));
+                }
             }
             match parse(&value, |text| LockOwner::parse(text).ok()) {
                 Some(holder) => return Ok(Acquire::Held(holder)),
@@ -171,8 +149,7 @@ impl RedisStore {
             1 => return Ok(Renewal::Restored),
             2 => {}
             _ => {
-                let error = String::from_utf8_lossy(value);
-                tracing::warn!(session.kind = lock.key.kind().as_str(), %error, "a session lock can't be renewed: its key holds something else");
+                self.refusals.note("lock", &keys::lock(&lock.key));
                 // Nobody of the fleet can hold it, so nobody else can have the session.
                 return Ok(Renewal::Renewed);
             }

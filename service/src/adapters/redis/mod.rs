@@ -9,6 +9,7 @@ mod connector;
 mod keys;
 mod kills;
 mod locks;
+mod refusals;
 mod routes;
 mod script;
 mod token_cache;
@@ -20,6 +21,7 @@ use connection::Commands;
 pub use connector::ConfigError;
 use connector::Connector;
 use locks::CLAIM;
+use refusals::Refusals;
 use routes::{Presence, Writer};
 
 use crate::{application::ports::StoreError, config, lifecycle::Tasks};
@@ -34,6 +36,7 @@ pub struct RedisStore {
     claims: Claims,
     writer: Writer,
     presence: Presence,
+    refusals: Refusals,
     tasks: Tasks,
 }
 
@@ -51,6 +54,7 @@ impl RedisStore {
             claims: Claims::start(&CLAIM, Arc::clone(&commands), &tasks),
             commands,
             presence: Presence::default(),
+            refusals: Refusals::new(Arc::clone(tasks.metrics())),
             tasks,
         })
     }

@@ -33,33 +33,41 @@ const MAX_WRITE: usize = 1000;
 /// Keys: routes. Arguments: the pod, then for each route its TTL in ms, or 0 to take the pod off it.
 ///
 /// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a refresh of a thousand routes
-/// costs one command and one answer. A key that holds something else is told of only after all others have been written.
+/// costs one command and one answer. Answers with the numbers of the routes whose keys hold something else.
 static WRITE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local failed\n\
+        "local refused = {}\n\
          for i = 1, #KEYS do\n\
            local ttl, done = ARGV[i + 1]\n\
            if ttl == '0' then\n\
              done = redis.pcall('SREM', KEYS[i], ARGV[1])\n\
            else\n\
              done = redis.pcall('SADD', KEYS[i], ARGV[1])\n\
-             if type(done) == 'number' then redis.pcall('PEXPIRE', KEYS[i], ttl) end\n\
+             if type(done) == 'number' then redis.call('PEXPIRE', KEYS[i], ttl) end\n\
            end\n\
-           if type(done) == 'table' then failed = done end\n\
+           if type(done) == 'table' then\n\
+             if not string.find(done.err, 'WRONGTYPE', 1, true) then return done end\n\
+             refused[#refused + 1] = i\n\
+           end\n\
          end\n\
-         return failed or #KEYS",
+         return refused",
     )
 });
 
 /// Keys: epoch, then routes. Arguments: the pod that asks. Answers with the epoch, and for each pod but the asker that is on any of them, its name and the numbers of
 /// its routes: most routes have none, as an event nearly always has its sockets on one pod, and those that do have few. A list for each route would be most of
-/// what it costs to write and read the answer.
+/// what it costs to write and read the answer. Then the numbers of the routes whose keys hold something else. What is longer than an id is none.
 static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local routes, others = {}, {}\n\
+        "local routes, others, refused = {}, {}, {}\n\
          for i = 2, #KEYS do\n\
-           for _, pod in ipairs(redis.call('SMEMBERS', KEYS[i])) do\n\
-             if pod ~= ARGV[1] then\n\
+           local pods = redis.pcall('SMEMBERS', KEYS[i])\n\
+           if pods.err then\n\
+             if not string.find(pods.err, 'WRONGTYPE', 1, true) then return pods end\n\
+             refused[#refused + 1], pods = i - 1, {}\n\
+           end\n\
+           for _, pod in ipairs(pods) do\n\
+             if pod ~= ARGV[1] and #pod <= 128 then\n\
                local of_pod = routes[pod]\n\
                if not of_pod then of_pod = {} routes[pod] = of_pod end\n\
                of_pod[#of_pod + 1] = i - 1\n\
@@ -70,7 +78,9 @@ static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
            others[#others + 1] = pod\n\
            others[#others + 1] = table.concat(of_pod, ' ')\n\
          end\n\
-         return {redis.call('GET', KEYS[1]), others}",
+         local epoch = redis.pcall('GET', KEYS[1])\n\
+         if type(epoch) ~= 'string' or #epoch > 64 then epoch = false end\n\
+         return {epoch, others, refused}",
     )
 });
 
@@ -78,33 +88,53 @@ static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
 static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
-         for i = 2, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end\n\
+         for i = 2, #KEYS do redis.pcall('SREM', KEYS[i], ARGV[1]) end\n\
          return 1",
     )
 });
 
 /// Keys: the pod's liveness, members, epoch, the pod's retirements. Arguments: record, TTL in ms, the pod, an epoch in case there is none.
+///
+/// These keys belong to nobody's session, and without them there is no fleet: one that holds something else is made anew, and named in the answer. Every other
+/// pod is a member again with its next announcement, and a new epoch has everybody doubt the routes meanwhile. A count that is none is 0.
 static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local alive = redis.call('EXISTS', KEYS[1])\n\
          redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
-         local joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
-         local created = redis.call('SETNX', KEYS[3], ARGV[4])\n\
-         local retired = tonumber(redis.call('GET', KEYS[4]) or '0')\n\
-         return {alive - joined, created, retired, redis.call('GET', KEYS[3]), redis.call('SMEMBERS', KEYS[2])}",
+         local mended, created = {}, 0\n\
+         local joined = redis.pcall('SADD', KEYS[2], ARGV[3])\n\
+         if type(joined) == 'table' then\n\
+           if not string.find(joined.err, 'WRONGTYPE', 1, true) then return joined end\n\
+           redis.call('DEL', KEYS[2])\n\
+           joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
+           mended[1] = KEYS[2]\n\
+         end\n\
+         local epoch = redis.pcall('GET', KEYS[3])\n\
+         if type(epoch) ~= 'string' or #epoch > 64 then\n\
+           if epoch then mended[#mended + 1] = KEYS[3] end\n\
+           redis.call('SET', KEYS[3], ARGV[4])\n\
+           epoch, created = ARGV[4], 1\n\
+         end\n\
+         local retired = redis.pcall('GET', KEYS[4])\n\
+         retired = type(retired) == 'string' and tonumber(retired) or 0\n\
+         if not (retired >= 0 and retired < 2 ^ 53) then retired = 0 end\n\
+         return {alive - joined, created, retired, epoch, redis.call('SMEMBERS', KEYS[2]), mended}",
     )
 });
 
-/// Keys: the pod's liveness, members, the pod's retirements. Arguments: the pod, `1` to spare a live one, TTL of the count in ms.
+/// Keys: the pod's liveness, members, the pod's retirements. Arguments: the pod, `1` to spare a live one, TTL of the count in ms, a count that the pod has
+/// hardly seen, in case what is there is none.
 static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "if ARGV[2] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
          redis.call('DEL', KEYS[1])\n\
          if ARGV[2] == '1' then\n\
-           redis.call('INCR', KEYS[3])\n\
+           local count = redis.pcall('INCR', KEYS[3])\n\
+           if type(count) == 'table' or count < 1 or count >= 2 ^ 53 then redis.call('SET', KEYS[3], ARGV[4]) end\n\
            redis.call('PEXPIRE', KEYS[3], ARGV[3])\n\
          end\n\
-         return redis.call('SREM', KEYS[2], ARGV[1])",
+         redis.pcall('SREM', KEYS[2], ARGV[1])\n\
+         return 1",
     )
 });
 
@@ -117,8 +147,9 @@ struct Record {
 
 #[async_trait]
 impl Routes for RedisStore {
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
-        for batch in changes.chunks(MAX_WRITE) {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
+        let mut refused = Vec::new();
+        for (number, batch) in changes.chunks(MAX_WRITE).enumerate() {
             let mut call = WRITE.single().prepare_invoke();
             call.arg(pod.as_str());
             for change in batch {
@@ -127,9 +158,15 @@ impl Routes for RedisStore {
                     RouteChange::Remove { route } => call.key(keys::route(route)).arg(0),
                 };
             }
-            self.writer.write(&call).await?;
+            for place in self.writer.write(&call).await? {
+                let place = place.checked_sub(1).filter(|place| *place < batch.len());
+                let place = place.ok_or_else(|| malformed("a route that was not written"))?;
+                let (RouteChange::Add { route, .. } | RouteChange::Remove { route }) = &batch[place];
+                self.refusals.note("route", &keys::route(route));
+                refused.push(number * MAX_WRITE + place);
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
@@ -139,7 +176,7 @@ impl Routes for RedisStore {
         }
         call.arg(me.as_str());
         let call = &call;
-        let (epoch, others): (Option<String>, Vec<(Vec<u8>, String)>) =
+        let (epoch, others, refused): (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>) =
             self.commands.run("look_up_routes", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let mut pods = vec![Vec::new(); routes.len()];
         for (member, numbers) in others {
@@ -149,7 +186,11 @@ impl Routes for RedisStore {
                 place.ok_or_else(|| malformed("a route that was not asked about"))?.push(pod.clone());
             }
         }
-        Ok(Lookup { epoch: epoch.map(Epoch), pods })
+        let refused: Option<Vec<usize>> =
+            refused.into_iter().map(|number| number.checked_sub(1).filter(|place| *place < routes.len())).collect();
+        let refused = refused.ok_or_else(|| malformed("a route that was not asked about"))?;
+        refused.iter().for_each(|place| self.refusals.note("route", &keys::route(&routes[*place])));
+        Ok(Lookup { epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused })
     }
 
     async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
@@ -170,9 +211,12 @@ impl Routes for RedisStore {
         call.key(keys::PODS).key(keys::EPOCH).key(keys::retirements(&me.id));
         call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
         let call = &call;
-        let (present, created, retirements, epoch, members): (i8, u8, u64, String, Vec<Vec<u8>>) =
+        let (present, created, retirements, epoch, members, mended): (i8, u8, u64, Vec<u8>, Vec<Vec<u8>>, Vec<String>) =
             self.commands.run("announce_pod", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
 
+        for key in mended {
+            self.refusals.note("fleet", &key);
+        }
         let members = pod_ids(&members);
         let mut records = redis::cmd("MGET");
         records.arg(members.iter().map(keys::pod).collect::<Vec<_>>());
@@ -183,19 +227,19 @@ impl Routes for RedisStore {
         let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
         let (mut pods, mut lapsed) = (Vec::new(), Vec::new());
         for (id, record) in members.into_iter().zip(records) {
-            match record {
+            // A record that can't be read has no address, and yet the pod may live: as one whose key has lapsed.
+            match record.and_then(|record| parse_record(&id, &record)) {
+                Some(record) => pods.push(record),
                 None => lapsed.push(id),
-                // A record that can't be read is neither dead nor reachable: left out.
-                Some(record) => pods.extend(parse_record(id, &record)),
             }
         }
-        Ok(Announcement { was_present, retirements, epoch: Epoch(epoch), epoch_created: created == 1, pods, lapsed })
+        Ok(Announcement { was_present, retirements, epoch: epoch_of(&epoch), epoch_created: created == 1, pods, lapsed })
     }
 
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
         let mut call = RETIRE.single().key(keys::pod(pod));
         call.key(keys::PODS).key(keys::retirements(pod));
-        call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL));
+        call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
         let call = &call;
         self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }
@@ -210,9 +254,14 @@ fn pod_id(member: &[u8]) -> Option<PodId> {
     PodId::parse(std::str::from_utf8(member).ok()?).ok()
 }
 
-fn parse_record(id: PodId, record: &[u8]) -> Option<PodRecord> {
+/// Whatever bytes it is, it stays the same for as long as the data does.
+fn epoch_of(bytes: &[u8]) -> Epoch {
+    Epoch(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn parse_record(id: &PodId, record: &[u8]) -> Option<PodRecord> {
     let record: Record = serde_json::from_slice(record).ok()?;
-    Some(PodRecord { id, address: record.address, started_at: Duration::from_millis(record.started_at_ms) })
+    Some(PodRecord { id: id.clone(), address: record.address, started_at: Duration::from_millis(record.started_at_ms) })
 }
 
 fn milliseconds_since_epoch(time: Duration) -> u64 {
@@ -268,7 +317,7 @@ impl Writer {
         Self { connector, slot: Mutex::default(), metrics }
     }
 
-    async fn write(&self, call: &ScriptInvocation<'_>) -> Result<(), StoreError> {
+    async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Vec<usize>, StoreError> {
         let (started, within) = (Instant::now(), self.connector.timeout());
         let written = match timeout(within, self.write_or_retry(call)).await {
             Ok(written) => written.map_err(|error| store_error(&error)),
@@ -279,7 +328,7 @@ impl Writer {
     }
 
     /// A connection that broke while nobody used it is no reason to fail: the batch is written again, on a new one.
-    async fn write_or_retry(&self, call: &ScriptInvocation<'_>) -> RedisResult<()> {
+    async fn write_or_retry(&self, call: &ScriptInvocation<'_>) -> RedisResult<Vec<usize>> {
         if let Some(connection) = self.take() {
             match self.write_on(connection, call).await {
                 Err(error) if error.is_connection_dropped() => {}
@@ -291,10 +340,10 @@ impl Writer {
     }
 
     /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with this frame.
-    async fn write_on(&self, mut connection: MultiplexedConnection, call: &ScriptInvocation<'_>) -> RedisResult<()> {
-        call.invoke_async::<()>(&mut connection).await?;
+    async fn write_on(&self, mut connection: MultiplexedConnection, call: &ScriptInvocation<'_>) -> RedisResult<Vec<usize>> {
+        let refused = call.invoke_async(&mut connection).await?;
         self.lock().connection = Some(connection);
-        Ok(())
+        Ok(refused)
     }
 
     async fn reconnect(&self) -> RedisResult<MultiplexedConnection> {
@@ -363,8 +412,8 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_skipped() {
         let id = PodId::parse("pod-a").unwrap();
-        assert_eq!(parse_record(id.clone(), b"{}"), None);
-        let record = parse_record(id.clone(), br#"{"address":"10.0.0.1:50051","started_at_ms":1500,"later":true}"#);
+        assert_eq!(parse_record(&id, b"{}"), None);
+        let record = parse_record(&id, br#"{"address":"10.0.0.1:50051","started_at_ms":1500,"later":true}"#);
         assert_eq!(record, Some(PodRecord { id, address: "10.0.0.1:50051".into(), started_at: Duration::from_millis(1500) }));
     }
 }

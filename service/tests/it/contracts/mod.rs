@@ -8,6 +8,7 @@ mod nats_faults;
 mod nats_source;
 mod outages;
 mod peers;
+mod poison;
 mod redis_wire;
 mod routes;
 mod token_cache;

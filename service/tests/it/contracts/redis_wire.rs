@@ -95,51 +95,6 @@ async fn a_key_of_another_kind_is_refused_and_harms_no_connection() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_kind_costs_the_locks_beside_it_nothing() {
-    let server = RedisServer::start().await;
-    let (store, mut client) = (server.store(), server.client().await);
-    let () = client.rpush("session:acme:desk:bad", "x").await.unwrap();
-    let names = ["sari", "bad", "tono", "wati"];
-    let owners = names.map(|name| (user(name), owner(&format!("a/{name}"))));
-    let taken = futures_util::future::join_all(owners.iter().map(|(key, owner)| store.acquire(key, owner, LONG))).await;
-    for (name, taken) in names.iter().zip(&taken) {
-        match taken {
-            Ok(taken) => assert_eq!((*name != "bad", taken), (true, &Acquire::Acquired { saved_chat: None })),
-            Err(error) => assert!(*name == "bad" && matches!(error, StoreError::Refused(_)), "{name}: {error}"),
-        }
-    }
-    let renewal = |(key, owner): &(_, _)| LockRenewal {
-        key: Clone::clone(key),
-        owner: Clone::clone(owner),
-        ttl: LONG,
-        chat: None,
-        chat_ttl: LONG,
-    };
-    let renewed = store.renew(&owners.iter().map(renewal).collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(renewed, [const { Renewal::Renewed }; 4]);
-    store.release(&owners).await.unwrap();
-    for name in ["sari", "tono", "wati"] {
-        assert_eq!(get(&mut client, &format!("session:acme:desk:{name}")).await, None, "{name}");
-    }
-}
-
-#[tokio::test]
-async fn a_route_of_another_kind_is_told_of_and_the_others_are_written() {
-    let server = RedisServer::start().await;
-    let (store, mut client) = (server.store(), server.client().await);
-    let () = client.set("route:acme:desk:messages:bad", "x").await.unwrap();
-    let route = |name: &str| RouteKey::Messages { company: company(), agent: agent(), chat: chat(name) };
-    let changes = ["first", "bad", "last"].map(|name| RouteChange::Add { route: route(name), ttl: LONG });
-    assert!(matches!(store.apply(&pod("a"), &changes).await, Err(StoreError::Refused(_))));
-    for name in ["first", "last"] {
-        let key = format!("route:acme:desk:messages:{name}");
-        let members: Vec<String> = client.smembers(&key).await.unwrap();
-        assert_eq!(members, ["a"], "{name}");
-        assert!(client.pttl::<_, i64>(&key).await.unwrap() > 0, "{name}");
-    }
-}
-
-#[tokio::test]
 async fn members_and_records_that_cannot_be_read_are_skipped() {
     let server = RedisServer::start().await;
     let (store, mut client) = (server.store(), server.client().await);
@@ -149,8 +104,10 @@ async fn members_and_records_that_cannot_be_read_are_skipped() {
 
     let () = client.sadd("pods", &["x y", "odd", "dead"]).await.unwrap();
     let () = client.set("pod:odd", "not json").await.unwrap();
-    let seen = store.announce(&record("a"), LONG).await.unwrap();
-    assert_eq!((seen.pods, seen.lapsed), (vec![record("a")], vec![pod("dead")]));
+    let mut seen = store.announce(&record("a"), LONG).await.unwrap();
+    seen.lapsed.sort();
+    // A pod whose record can't be read may live.
+    assert_eq!((seen.pods, seen.lapsed), (vec![record("a")], vec![pod("dead"), pod("odd")]));
 }
 
 #[tokio::test]

@@ -57,6 +57,34 @@ async fn g7_fault_redis_down_sockets_stay_events_flow_and_new_connects_wait_for_
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_route_key_of_another_kind_costs_its_own_session_and_no_other() {
+    let fleet = Fleet::start(1).await;
+    fleet.store.refuse_route(&user("acme", "bad", "u").base_route(), true);
+    for _ in 0..3 {
+        let connects = ["a1", "bad", "a2"].map(|agent| fleet.open(0, user("acme", agent, "sari"), 4096));
+        let refused: Vec<_> = futures_util::future::join_all(connects).await.into_iter().map(Result::err).collect();
+        assert_eq!(refused, [None, Some(ConnectError::StoreUnavailable), None]);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_route_key_of_another_kind_events_go_to_every_pod_and_none_is_lost_when_it_is_deleted() {
+    let fleet = Fleet::start(2).await;
+    let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();
+    // All events go through pod 0, and all are for pod 1.
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    let route = user("acme", "a1", "far").base_route();
+    let mut published = Vec::new();
+    for refused in [true, false] {
+        fleet.store.refuse_route(&route, refused);
+        published.extend(publish_for(&fleet, Duration::from_secs(60)).await);
+    }
+    got_all(&mut far, &published, "far").await;
+    assert_eq!(fleet.labelled("dws_route_lookups_total", "error"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn g7_fault_redis_frozen_events_flow() {
     let fleet = Fleet::start(3).await;
     let mut clients = one_session_a_pod(&fleet).await;

@@ -33,7 +33,7 @@ struct GatedRoutes {
 
 #[async_trait]
 impl Routes for GatedRoutes {
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
         let _pass = self.gate.acquire().await.expect("never closed");
         self.inner.apply(pod, changes).await
     }

@@ -12,25 +12,34 @@ use crate::{
 
 #[async_trait]
 impl Routes for StoreHandle {
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<(), StoreError> {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
         self.run(|state| {
-            for change in changes {
+            let mut refused = Vec::new();
+            for (place, change) in changes.iter().enumerate() {
+                let (RouteChange::Add { route, .. } | RouteChange::Remove { route }) = change;
+                if state.faults.refused.contains(route) {
+                    refused.push(place);
+                    continue;
+                }
                 match change {
                     RouteChange::Add { route, ttl } => add(&mut state.tables, pod, route, *ttl),
                     RouteChange::Remove { route } => remove(&mut state.tables, pod, route),
                 }
             }
+            refused
         })
         .await
     }
 
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
         self.run(|state| {
+            let is_refused = |route| state.faults.refused.contains(route);
             let pods = |route| {
-                let on_route = state.tables.routes.get(route).into_iter().flatten();
+                let on_route = state.tables.routes.get(route).filter(|_| !is_refused(route)).into_iter().flatten();
                 on_route.filter(|pod| *pod != me).cloned().collect()
             };
-            Lookup { epoch: state.tables.epoch.clone(), pods: routes.iter().map(pods).collect() }
+            let refused = routes.iter().enumerate().filter(|(_, route)| is_refused(route)).map(|(place, _)| place).collect();
+            Lookup { epoch: state.tables.epoch.clone(), pods: routes.iter().map(pods).collect(), refused }
         })
         .await
     }
