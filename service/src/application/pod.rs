@@ -311,11 +311,10 @@ impl Parts {
             let (evictor, kills, sweep) = (evictor.clone(), Arc::clone(&kills), Arc::clone(&sweep));
             async move { evictor.run(kills.as_ref(), &sweep).await }
         });
-        let (queue, locks, ttl) =
-            (Arc::new(AsyncMutex::new(self.release_queue)), Arc::clone(&backends.locks), config.borrow().app.session_ttl);
+        let (queue, locks, live) = (Arc::new(AsyncMutex::new(self.release_queue)), Arc::clone(&backends.locks), config.clone());
         tasks.supervise("release", move || {
-            let (queue, locks) = (Arc::clone(&queue), Arc::clone(&locks));
-            async move { queue.lock().await.run(&locks, ttl).await }
+            let (queue, locks, live) = (Arc::clone(&queue), Arc::clone(&locks), live.clone());
+            async move { queue.lock().await.run(&locks, &live).await }
         });
         let hub = Arc::clone(&self.hub);
         tasks.at_the_end(move || hub.sessions().iter().for_each(|session| session.abort()));

@@ -6,13 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use super::{ports::SessionLocks, session::Session};
 use crate::{
     backoff::Backoff,
+    config::Config,
     domain::session::{LockOwner, SessionKey},
 };
 
@@ -77,8 +78,8 @@ impl Releaser {
 }
 
 impl ReleaseQueue {
-    /// Lets locks go until cancelled. A batch that fails is tried again for `ttl`: after that the locks have gone by themselves.
-    pub async fn run(&mut self, locks: &Arc<dyn SessionLocks>, ttl: Duration) {
+    /// Lets locks go until cancelled. A batch that fails is tried again for the locks' time to live: after that they have gone by themselves.
+    pub async fn run(&mut self, locks: &Arc<dyn SessionLocks>, config: &watch::Receiver<Arc<Config>>) {
         let mut orders = Vec::with_capacity(MAX_BATCH);
         while self.orders.recv_many(&mut orders, MAX_BATCH).await > 0 {
             let (mut batch, mut flushes) = (Vec::new(), Vec::new());
@@ -88,6 +89,7 @@ impl ReleaseQueue {
                     Order::Flush(done) => flushes.push(done),
                 }
             }
+            let ttl = config.borrow().app.session_ttl;
             let (deadline, mut backoff) = (Instant::now() + ttl, BACKOFF);
             while !batch.is_empty()
                 && let Err(error) = locks.release(&batch).await

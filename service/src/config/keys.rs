@@ -7,7 +7,10 @@ use figment::{
     value::{Dict, Value},
 };
 
-use super::problem::{ConfigError, Problem};
+use super::{
+    Config,
+    problem::{ConfigError, Problem},
+};
 
 /// The file with every key, its default and its explanation.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.yaml");
@@ -15,47 +18,61 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/default.yaml");
 /// What every environment variable of the gateway starts with.
 pub(super) const PREFIX: &str = "DAISI_WS_";
 
-/// The keys that a reload applies; each other key is named in the log and waits for the next start.
-pub const RELOADABLE: &[&str] = &[
-    "server.allowed_origins",
-    "server.ready_grace_seconds",
-    "redis.session_lock_retry_delay_ms",
-    "auth.max_token_ttl_seconds",
-    "auth.token_cache_ttl_seconds",
-    "auth.admin_token_cache_ttl_seconds",
-    "app.session_ttl_seconds",
-    "app.route_ttl_seconds",
-    "app.selected_chat_ttl_seconds",
-    "app.websocket_message_buffer_size",
-    "app.websocket_buffer_max_bytes",
-    "app.websocket_backpressure_drop_policy",
-    "app.ping_interval_seconds",
-    "app.pong_wait_seconds",
-    "app.write_timeout_seconds",
-    "app.websocket_compression_mode",
-    "app.websocket_compression_threshold",
-    "app.max_message_bytes",
-    "app.client_messages_per_second",
-    "app.client_message_burst",
-    "app.max_connections",
-    "app.close_on_token_expiry",
-    "app.redis_outage_policy",
-    "app.grpc_client_forward_timeout_seconds",
-    "app.forward_max_deliveries",
-    "app.forward_max_age_seconds",
-    "app.forward_parked_share_percent",
-    "app.nats_pull_batch",
-    "app.shutdown_timeout_seconds",
-    "adaptive_ttl.session_lock.enabled",
-    "adaptive_ttl.session_lock.min_ttl_seconds",
-    "adaptive_ttl.session_lock.max_ttl_seconds",
-    "adaptive_ttl.session_lock.activity_threshold_seconds",
-    "adaptive_ttl.message_route.enabled",
-    "adaptive_ttl.message_route.min_ttl_seconds",
-    "adaptive_ttl.message_route.max_ttl_seconds",
-    "adaptive_ttl.message_route.activity_threshold_seconds",
-    "telemetry.log_level",
-];
+macro_rules! reloadable {
+    ($($key:literal => $section:ident.$($field:ident).+,)+) => {
+        /// The keys that a reload applies; each other key is named in the log and waits for the next start.
+        pub const RELOADABLE: &[&str] = &[$($key),+];
+
+        /// What a pod that was started with `running` works with once `read` is there: its keys that a reload applies, and all others as they were. So no reader
+        /// can see a key that waits for a restart before one.
+        pub(super) fn in_force(running: &Config, read: &Config) -> Config {
+            let mut merged = running.clone();
+            $(merged.$section.$($field).+.clone_from(&read.$section.$($field).+);)+
+            merged
+        }
+    };
+}
+
+reloadable! {
+    "server.allowed_origins" => server.allowed_origins,
+    "server.ready_grace_seconds" => server.ready_grace,
+    "redis.session_lock_retry_delay_ms" => redis.session_lock_retry_delay,
+    "auth.max_token_ttl_seconds" => auth.max_token_ttl,
+    "auth.token_cache_ttl_seconds" => auth.token_cache_ttl,
+    "auth.admin_token_cache_ttl_seconds" => auth.admin_token_cache_ttl,
+    "app.session_ttl_seconds" => app.session_ttl,
+    "app.route_ttl_seconds" => app.route_ttl,
+    "app.selected_chat_ttl_seconds" => app.selected_chat_ttl,
+    "app.websocket_message_buffer_size" => app.websocket_message_buffer_size,
+    "app.websocket_buffer_max_bytes" => app.websocket_buffer_max_bytes,
+    "app.websocket_backpressure_drop_policy" => app.websocket_backpressure_drop_policy,
+    "app.ping_interval_seconds" => app.ping_interval,
+    "app.pong_wait_seconds" => app.pong_wait,
+    "app.write_timeout_seconds" => app.write_timeout,
+    "app.websocket_compression_mode" => app.websocket_compression_mode,
+    "app.websocket_compression_threshold" => app.websocket_compression_threshold,
+    "app.max_message_bytes" => app.max_message_bytes,
+    "app.client_messages_per_second" => app.client_messages_per_second,
+    "app.client_message_burst" => app.client_message_burst,
+    "app.max_connections" => app.max_connections,
+    "app.close_on_token_expiry" => app.close_on_token_expiry,
+    "app.redis_outage_policy" => app.redis_outage_policy,
+    "app.grpc_client_forward_timeout_seconds" => app.grpc_client_forward_timeout,
+    "app.forward_max_deliveries" => app.forward_max_deliveries,
+    "app.forward_max_age_seconds" => app.forward_max_age,
+    "app.forward_parked_share_percent" => app.forward_parked_share_percent,
+    "app.nats_pull_batch" => app.nats_pull_batch,
+    "app.shutdown_timeout_seconds" => app.shutdown_timeout,
+    "adaptive_ttl.session_lock.enabled" => adaptive_ttl.session_lock.enabled,
+    "adaptive_ttl.session_lock.min_ttl_seconds" => adaptive_ttl.session_lock.min_ttl,
+    "adaptive_ttl.session_lock.max_ttl_seconds" => adaptive_ttl.session_lock.max_ttl,
+    "adaptive_ttl.session_lock.activity_threshold_seconds" => adaptive_ttl.session_lock.activity_threshold,
+    "adaptive_ttl.message_route.enabled" => adaptive_ttl.message_route.enabled,
+    "adaptive_ttl.message_route.min_ttl_seconds" => adaptive_ttl.message_route.min_ttl,
+    "adaptive_ttl.message_route.max_ttl_seconds" => adaptive_ttl.message_route.max_ttl,
+    "adaptive_ttl.message_route.activity_threshold_seconds" => adaptive_ttl.message_route.activity_threshold,
+    "telemetry.log_level" => telemetry.log_level,
+}
 
 /// Does a reload apply the key?
 #[must_use]
@@ -155,7 +172,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::config::{Config, Secret, redact, testing};
+    use crate::config::{Secret, redact, testing};
 
     fn keys_of(tree: &Json, above: &str, found: &mut BTreeSet<String>) {
         for (name, value) in tree.as_object().unwrap() {

@@ -115,7 +115,8 @@ impl Sources {
         for (key, reason) in validate::validate(&config, secrets) {
             // What could not be read stands at its default by now, which says nothing about what was meant.
             if !problems.iter().any(|problem| problem.key == key) {
-                problems.push(Problem::new(key, reason, set_by(&figment, key).as_deref()));
+                let origin = set_by(&figment, &key);
+                problems.push(Problem::new(key, reason, origin.as_deref()));
             }
         }
         if problems.is_empty() {

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use super::{Config, ConfigError, Secrets, Sources, file_watch::FileWatch, keys::is_reloadable, redact};
+use super::{Config, ConfigError, Problem, Secrets, Sources, file_watch::FileWatch, keys, redact, validate};
 use crate::{lifecycle::Tasks, metrics::Metrics};
 
 /// How long a change is left to settle: an editor's save and Kubernetes' swap are several events each, a few milliseconds apart.
@@ -20,11 +20,11 @@ const SETTLE: Duration = Duration::from_millis(300);
 pub enum Reload {
     /// Nothing is different.
     Unchanged,
-    /// The new configuration is in force.
+    /// What a reload can apply is in force.
     Applied {
-        /// The keys that changed.
+        /// The keys that are in force with another value than before.
         changed: Vec<String>,
-        /// Those of them that only a restart applies, though the snapshot has them.
+        /// The keys with another value than the one in force, which stays until the next start.
         need_restart: Vec<String>,
     },
     /// The old configuration stays.
@@ -46,8 +46,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// Rings when a reload is wanted; rings that come while one runs are one more.
     wanted: Arc<Notify>,
-    /// One reload at a time, or an older file could win.
-    reloading: Mutex<()>,
+    /// What was read last, keys that wait for a restart included. Held while reloading: one at a time, or an older file could win.
+    read: Mutex<Arc<Config>>,
 }
 
 impl ConfigWatch {
@@ -64,8 +64,9 @@ impl ConfigWatch {
     }
 
     fn with(config: Config, sources: Option<Sources>, metrics: Arc<Metrics>) -> Self {
-        let (current, _) = watch::channel(Arc::new(config));
-        Self { shared: Arc::new(Shared { current, sources, metrics, wanted: Arc::default(), reloading: Mutex::default() }) }
+        let config = Arc::new(config);
+        let (current, read) = (watch::channel(Arc::clone(&config)).0, Mutex::new(config));
+        Self { shared: Arc::new(Shared { current, sources, metrics, wanted: Arc::default(), read }) }
     }
 
     /// The snapshot in force now.
@@ -90,23 +91,33 @@ impl ConfigWatch {
     /// Blocks on small files: from a task, use [`ConfigWatch::request_reload`].
     pub fn reload(&self) -> Reload {
         let Some(sources) = &self.shared.sources else { return Reload::Unchanged };
-        let _one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_read = self.shared.read.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match sources.load(Secrets::Required) {
-            Ok(new) => self.swap(new),
+            Ok(read) if read == **last_read => Reload::Unchanged,
+            Ok(read) => match self.swap(&read) {
+                Ok(applied) => {
+                    *last_read = Arc::new(read);
+                    applied
+                }
+                Err(error) => Reload::Refused(error),
+            },
             Err(error) => Reload::Refused(error),
         };
         self.report(&outcome);
         outcome
     }
 
-    fn swap(&self, new: Config) -> Reload {
-        let changed = changed_keys(&self.current(), &new);
-        if changed.is_empty() {
-            return Reload::Unchanged;
+    /// Puts what a reload applies in force, if it goes with all that stays.
+    fn swap(&self, read: &Config) -> Result<Reload, ConfigError> {
+        let running = self.current();
+        let merged = keys::in_force(&running, read);
+        let (changed, need_restart) = (changed_keys(&running, &merged), changed_keys(&merged, read));
+        check(&merged, &need_restart)?;
+        if !changed.is_empty() {
+            self.shared.current.send_replace(Arc::new(merged));
         }
-        let need_restart = changed.iter().filter(|key| !is_reloadable(key)).cloned().collect();
-        self.shared.current.send_replace(Arc::new(new));
-        Reload::Applied { changed, need_restart }
+        self.shared.metrics.config_keys_waiting.set(i64::try_from(need_restart.len()).unwrap_or(i64::MAX));
+        Ok(Reload::Applied { changed, need_restart })
     }
 
     fn report(&self, outcome: &Reload) {
@@ -122,7 +133,7 @@ impl ConfigWatch {
                 tracing::warn!(
                     config.changed = changed.join(", "),
                     config.need_restart = need_restart.join(", "),
-                    "the configuration was reloaded, but some keys take effect only at the next start"
+                    "the configuration was reloaded, but some keys stay as they are until the next start"
                 );
             }
             Reload::Refused(error) => {
@@ -170,6 +181,20 @@ impl ConfigWatch {
     }
 }
 
+/// Checks what will be in force; what was read is good by itself, but a part of it waits.
+fn check(merged: &Config, waiting: &[String]) -> Result<(), ConfigError> {
+    let problem = |(key, reason): validate::Breach| {
+        let waits = waiting.iter().any(|waiting| *waiting == key);
+        Problem::new(key, reason, waits.then_some("the last start; the new value waits for the next"))
+    };
+    let mut problems: Vec<_> = validate::validate(merged, Secrets::Required).into_iter().map(problem).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.sort_by(|a, b| a.key.cmp(&b.key));
+    Err(ConfigError { problems })
+}
+
 /// The keys whose values differ, in alphabetical order.
 fn changed_keys(old: &Config, new: &Config) -> Vec<String> {
     let mut changed = Vec::new();
@@ -199,7 +224,10 @@ fn compare(old: &Value, new: &Value, key: &str, changed: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::{
+        collections::BTreeMap,
+        path::{Path, PathBuf},
+    };
 
     use super::*;
     use crate::{config::testing, lifecycle::Shutdown};
@@ -292,12 +320,89 @@ mod tests {
         let fixture = Fixture::new(&[]);
         fixture.write("app: {max_connections: 11}\nserver: {http_port: 9000}\nnats: {url: 'nats://joe:pw@nats:4222'}");
         let Reload::Applied { changed, need_restart } = fixture.watch.reload() else { panic!("not applied") };
-        assert_eq!(changed, ["app.max_connections", "nats.url", "server.http_port"]);
+        assert_eq!(changed, ["app.max_connections"]);
         assert_eq!(need_restart, ["nats.url", "server.http_port"]);
+        assert_eq!(fixture.metrics.config_keys_waiting.get(), 2);
         // A new password in a URL is a change, though both are shown alike.
         fixture.write("app: {max_connections: 11}\nserver: {http_port: 9000}\nnats: {url: 'nats://joe:other@nats:4222'}");
-        let Reload::Applied { changed, .. } = fixture.watch.reload() else { panic!("not applied") };
-        assert_eq!(changed, ["nats.url"]);
+        let Reload::Applied { changed, need_restart } = fixture.watch.reload() else { panic!("not applied") };
+        assert_eq!((changed.len(), need_restart), (0, vec!["nats.url".to_owned(), "server.http_port".to_owned()]));
+        assert_eq!(fixture.watch.reload(), Reload::Unchanged);
+        // Taken back, nothing waits any more.
+        fixture.write("app: {max_connections: 11}");
+        assert_eq!(fixture.watch.reload(), Reload::Applied { changed: Vec::new(), need_restart: Vec::new() });
+        assert_eq!(fixture.metrics.config_keys_waiting.get(), 0);
+    }
+
+    #[test]
+    fn a_reload_is_checked_as_what_will_be_in_force() {
+        let fixture = Fixture::new(&[]);
+        // Good by itself, but the renewals stay at 10 s until the next start.
+        fixture.write("app: {session_ttl_seconds: 12, ttl_refresh_interval_seconds: 5}");
+        let Reload::Refused(error) = fixture.watch.reload() else { panic!("not refused") };
+        let expected = "app.ttl_refresh_interval_seconds must be less than half of app.session_ttl_seconds (set by the last start; the new value waits for the next)";
+        assert_eq!(error.problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [expected]);
+        // Nor is a file taken that the next start would stumble over.
+        fixture.write("app: {session_ttl_seconds: 40, ttl_refresh_interval_seconds: 25}");
+        assert!(matches!(fixture.watch.reload(), Reload::Refused(_)));
+        assert_eq!(fixture.watch.current().app.session_ttl, Duration::from_secs(30));
+    }
+
+    /// Another good value for a key, and what has to go with it.
+    fn another(key: &str, value: &figment::value::Value) -> Vec<(String, String)> {
+        let text = match (key, value) {
+            ("server.bind_address", _) => "127.0.0.1".into(),
+            ("server.allowed_origins", _) => "https://desk.example.com".into(),
+            ("server.grpc_advertise_address" | "redis.address", _) => "other:6379".into(),
+            ("nats.url", _) => "nats://other:4222".into(),
+            ("auth.token_aes_key", _) => "ab".repeat(32),
+            ("auth.admin_token_aes_key", _) => "cd".repeat(32),
+            ("auth.token_cache", _) => "memory".into(),
+            ("app.websocket_backpressure_drop_policy", _) => "block".into(),
+            ("app.websocket_compression_mode", _) => "context_takeover".into(),
+            ("app.redis_outage_policy", _) => "strict".into(),
+            ("telemetry.log_level", _) => "debug".into(),
+            ("telemetry.log_format", _) => "json".into(),
+            ("telemetry.otlp_endpoint", _) => "http://collector:4317".into(),
+            (_, value) => match (value.to_bool(), value.to_u128(), value.to_f64()) {
+                (Some(on), ..) => (!on).to_string(),
+                (_, Some(number), _) => (number + 1).to_string(),
+                (.., Some(_)) => "0.5".into(),
+                _ => "another-value-of-this-key".into(),
+            },
+        };
+        let with = match key {
+            "nats.password" => vec![("nats.user", "joe")],
+            "redis.username" => vec![("redis.password", "secret-of-redis")],
+            "redis.ca_file" => vec![("redis.tls", "true")],
+            _ => Vec::new(),
+        };
+        let with = with.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        std::iter::once((key.to_owned(), text)).chain(with).collect()
+    }
+
+    #[test]
+    fn a_key_that_waits_for_a_restart_cannot_be_seen_before_it_and_every_other_can() {
+        let tree = keys::defaults().unwrap();
+        for (key, value) in keys::leaves(&tree) {
+            let variables: Vec<_> = another(&key, value).into_iter().map(|(key, text)| (keys::variable(&key), text)).collect();
+            let mut all: BTreeMap<String, String> =
+                testing::SECRETS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            all.extend(variables);
+            let sources = Sources::new(None, all.into_iter().map(|(name, value)| (name.into(), value.into())));
+            let metrics = Arc::new(Metrics::new().unwrap());
+            let watch = ConfigWatch::new(testing::config(), sources, metrics);
+            let (before, readers) = (watch.current(), watch.subscribe());
+            let Reload::Applied { changed, need_restart } = watch.reload() else { panic!("{key} was not applied") };
+            if keys::is_reloadable(&key) {
+                assert_eq!((changed, need_restart), (vec![key.clone()], Vec::new()));
+                assert_ne!(watch.current(), before, "{key}");
+            } else {
+                assert!(changed.is_empty() && need_restart.contains(&key), "{key}: {changed:?}, {need_restart:?}");
+                assert_eq!(watch.current(), before, "{key}");
+                assert!(!readers.has_changed().unwrap(), "{key}");
+            }
+        }
     }
 
     #[test]
@@ -309,9 +414,9 @@ mod tests {
         let path = secret.to_str().unwrap().to_owned();
         let fixture = Fixture::over(directory, "config.yaml", &[("DAISI_WS_REDIS_PASSWORD_FILE", &path)]);
         std::fs::write(&secret, "second\n").unwrap();
-        let keys = vec!["redis.password".to_owned()];
-        assert_eq!(fixture.watch.reload(), Reload::Applied { changed: keys.clone(), need_restart: keys });
-        assert_eq!(fixture.watch.current().redis.password.expose(), "second");
+        let need_restart = vec!["redis.password".to_owned()];
+        assert_eq!(fixture.watch.reload(), Reload::Applied { changed: Vec::new(), need_restart });
+        assert_eq!(fixture.watch.current().redis.password.expose(), "first");
     }
 
     #[test]
@@ -384,9 +489,12 @@ mod tests {
         let tasks = fixture.start();
         std::fs::write(&secret, "second").unwrap();
         fixture.watch.request_reload();
-        let mut snapshots = fixture.watch.subscribe();
-        let seen = snapshots.wait_for(|config| config.redis.password.expose() == "second");
-        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap().unwrap();
+        let seen = async {
+            while fixture.metrics.config_keys_waiting.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap();
         tasks.shutdown().soft.cancel();
         tasks.ended().await;
     }

@@ -186,6 +186,7 @@ metrics! {
     ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, and it does not drain.";
     draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
+    config_keys_waiting: IntGauge = "dws_config_keys_waiting", [], NONE, "Keys with another value in the file or environment than the one in force, which stays until a restart.";
     task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
     tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtimes, those of sockets included.";
     tokio_alive_tasks: IntGauge = "dws_tokio_alive_tasks", [], NONE, "Tasks that have not ended.";

@@ -15,7 +15,10 @@ A YAML file (`--config`, else `DAISI_WS_CONFIG`, else `config/config.yaml` if it
 `DAISI_WS_…_FILE` names. An unknown key, or a value of the wrong kind, stops the start with an error that names the key; `daisi-ws-service check-config` lists all that is wrong at once,
 or prints what is in force, without secrets.
 
-A change of the file, or SIGHUP, reloads the keys marked so. A reload with an error in it changes nothing; what waits for the next start is named in the log.
+A change of the file, or SIGHUP, reloads the keys marked so. A reload with an error in it changes nothing; what waits for the next start is named in the log and counted in
+`dws_config_keys_waiting`, and nothing sees it before. What is checked is what will be in force: new values that go with each other, but not with one that waits, are refused.
+
+Every number has an upper bound, far above any use; an error names it.
 ";
 
 /// `default.yaml` as a document: a table a section.

@@ -1,9 +1,10 @@
 //! What a configuration must hold to beyond its types, all of it checked, each breach by its key.
 
 mod addresses;
+mod bounds;
 mod secrets;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{App, Auth, Config, Nats, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
 use crate::domain::ids::PodId;
@@ -14,7 +15,7 @@ pub(super) use addresses::is_host_and_port;
 const MIN_POD_TTL: Duration = Duration::from_secs(3);
 
 /// A key and what is wrong with it.
-pub(super) type Breach = (&'static str, String);
+pub(super) type Breach = (Cow<'static, str>, String);
 
 /// Everything that is wrong. No reason has a value in it that may be secret.
 pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
@@ -27,6 +28,7 @@ pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
     sockets(&config.app, &mut breaches);
     forwarding(&config.app, &mut breaches);
     telemetry(&config.telemetry, &mut breaches);
+    bounds::check(config, &mut breaches);
     secrets::check(config, needed, &mut breaches);
     breaches.0
 }
@@ -34,21 +36,21 @@ pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
 struct Breaches(Vec<Breach>);
 
 impl Breaches {
-    fn require(&mut self, holds: bool, key: &'static str, reason: impl Into<String>) {
+    fn require(&mut self, holds: bool, key: impl Into<Cow<'static, str>>, reason: impl Into<String>) {
         if !holds {
-            self.0.push((key, reason.into()));
+            self.0.push((key.into(), reason.into()));
         }
     }
 
     fn at_least_one(&mut self, counts: &[(&'static str, u64)]) {
         for (key, count) in counts {
-            self.require(*count >= 1, key, "must be at least 1");
+            self.require(*count >= 1, *key, "must be at least 1");
         }
     }
 
     fn not_zero(&mut self, durations: &[(&'static str, Duration)]) {
         for (key, duration) in durations {
-            self.require(!duration.is_zero(), key, "must be at least 1");
+            self.require(!duration.is_zero(), *key, "must be at least 1");
         }
     }
 }
@@ -103,11 +105,7 @@ fn nats(nats: &Nats, breaches: &mut Breaches) {
     );
     breaches.require(nats.password.is_empty() || has_user, "nats.password", "needs nats.user");
     breaches.not_zero(&[("nats.stream_max_age_seconds", nats.stream_max_age)]);
-    breaches.require(
-        (1..=i64::MAX as u64).contains(&nats.stream_max_bytes),
-        "nats.stream_max_bytes",
-        "must be at least 1 and fit in 63 bits",
-    );
+    breaches.require(nats.stream_max_bytes >= 1, "nats.stream_max_bytes", "must be at least 1");
     breaches.require((1..=5).contains(&nats.stream_replicas), "nats.stream_replicas", "must be 1 to 5");
 }
 
@@ -251,7 +249,7 @@ mod tests {
     use super::*;
     use crate::config::testing;
 
-    fn breaches(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
+    fn breaches(change: impl FnOnce(&mut Config)) -> Vec<Cow<'static, str>> {
         let mut config = testing::config();
         change(&mut config);
         validate(&config, Secrets::Required).into_iter().map(|(key, _)| key).collect()

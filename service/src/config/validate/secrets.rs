@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    fn keys_at_fault(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
+    fn keys_at_fault(change: impl FnOnce(&mut Config)) -> Vec<std::borrow::Cow<'static, str>> {
         let mut config = testing::config();
         change(&mut config);
         validate(&config, Secrets::Required).into_iter().map(|(key, _)| key).collect()

@@ -6,4 +6,5 @@ mod faults;
 mod limits;
 mod races;
 mod sessions;
+mod settings;
 mod sockets;
