@@ -3,8 +3,9 @@
 //! Two bounds. The one in bytes always holds. The one in messages holds while the socket takes no bytes: a burst that its task has simply not
 //! written yet is no reason to drop. Nothing here waits: whoever dispatches is never held up by a socket.
 
+mod queue;
+
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use std::{
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use self::queue::Queue;
 use super::outgoing::Outgoing;
 use crate::{
     config::DropPolicy,
@@ -55,9 +57,20 @@ impl Item {
         }
     }
 
+    /// Its sequence in the stream; none for a gap, nor for an event that an old pod handed over.
+    fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Event(event) => Some(event.seq).filter(|seq| *seq > 0),
+            Self::Gap(_) => None,
+        }
+    }
+
     fn as_gap(&self) -> Gap {
         match self {
-            Self::Event(event) => Gap::of(event.seq, GapCause::SlowClient),
+            Self::Event(_) => {
+                let seq = self.seq();
+                Gap { dropped: Some(1), first_seq: seq, last_seq: seq, cause: GapCause::SlowClient }
+            }
             Self::Gap(gap) => **gap,
         }
     }
@@ -77,35 +90,6 @@ pub enum Push {
     Closed,
 }
 
-/// Items in their order; the first has its place here, so that a socket which is written as fast as events come needs no other memory.
-#[derive(Debug, Default)]
-#[repr(C)]
-struct Queue {
-    first: Option<Item>,
-    rest: VecDeque<Item>,
-}
-
-impl Queue {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn push_back(&mut self, item: Item) {
-        match self.first {
-            None => self.first = Some(item),
-            Some(_) => self.rest.push_back(item),
-        }
-    }
-
-    fn pop_front(&mut self) -> Option<Item> {
-        std::mem::replace(&mut self.first, self.rest.pop_front())
-    }
-}
-
 /// In memory as in the source, what is rarely needed last: see [`Session`](super::session::Session).
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -115,7 +99,7 @@ struct Inner {
     bytes: usize,
     queue: Queue,
     overflowing_since: Option<Instant>,
-    /// What was dropped from the front, announced before the next item.
+    /// What was dropped: all of it older than what waits, so it is announced before the next item.
     lost: Option<Gap>,
 }
 
@@ -138,7 +122,7 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an item at the end, and drops from the front what has no room.
+    /// Puts an item at the end, and drops the oldest of what has no room: the oldest in the stream, as two pods bring events in any order.
     pub fn push(&self, item: Item) -> Push {
         let mut inner = self.lock();
         if inner.closed {
@@ -158,14 +142,18 @@ impl Mailbox {
 
     fn drop_excess(&self, inner: &mut Inner) -> usize {
         let mut dropped = 0;
-        while inner.queue.len() > 1
-            && (inner.bytes > self.limits.bytes || (inner.stalled && inner.queue.len() > self.limits.messages))
-        {
-            let Some(oldest) = inner.queue.pop_front() else { break };
-            inner.bytes -= oldest.bytes();
-            dropped += usize::from(matches!(oldest, Item::Event(_)));
-            let gap = oldest.as_gap();
-            inner.lost = Some(inner.lost.map_or(gap, |lost| lost.merge(gap)));
+        while inner.queue.len() > 1 {
+            let excess = if inner.stalled { inner.queue.len().saturating_sub(self.limits.messages) } else { 0 };
+            if excess == 0 && inner.bytes <= self.limits.bytes {
+                break;
+            }
+            let Inner { queue, bytes, lost, .. } = &mut *inner;
+            queue.remove_oldest(excess, |oldest| {
+                *bytes -= oldest.bytes();
+                dropped += usize::from(matches!(oldest, Item::Event(_)));
+                let gap = oldest.as_gap();
+                *lost = Some(lost.map_or(gap, |lost| lost.merge(gap)));
+            });
         }
         dropped
     }
@@ -271,6 +259,19 @@ mod tests {
         let lost = Gap { dropped: Some(5), first_seq: Some(41), last_seq: Some(45), cause: GapCause::SlowClient };
         assert!(matches!(&items[0], Item::Gap(gap) if **gap == lost));
         assert_eq!(seqs(&items), [46, 47, 48]);
+    }
+
+    #[test]
+    fn the_newest_in_the_stream_stays_also_where_it_came_before_older_ones() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        mailbox.set_stalled(true);
+        for seq in [48, 49, 50, 41, 42, 43, 44] {
+            mailbox.push(event(seq));
+        }
+        let items = mailbox.take(usize::MAX);
+        let lost = Gap { dropped: Some(4), first_seq: Some(41), last_seq: Some(44), cause: GapCause::SlowClient };
+        assert!(matches!(&items[0], Item::Gap(gap) if **gap == lost));
+        assert_eq!(seqs(&items), [48, 49, 50]);
     }
 
     #[test]
