@@ -25,6 +25,11 @@ impl Breath {
         Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + pause) }
     }
 
+    /// Is followed by no shorter a pause than this, from now on.
+    pub fn no_shorter_than(self, pause: Duration) -> Self {
+        if pause.is_zero() { self } else { Self { until: self.until.max(Some(Instant::now() + pause)) } }
+    }
+
     /// Waits until the next batch may begin, or one to two milliseconds longer. Cancel-safe.
     pub async fn drawn(self) {
         if let Some(until) = self.until {
@@ -58,6 +63,15 @@ mod tests {
         assert_eq!(begun.elapsed(), PAUSE);
         tokio::time::advance(PAUSE).await;
         late.drawn_by(&FineTimer::of_the_runtime()).await;
+        assert_eq!(begun.elapsed(), 2 * PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_to_be_followed_by_a_pause_is_also_where_it_is_full() {
+        let begun = Instant::now();
+        Breath::of(100, 100, PAUSE).no_shorter_than(2 * PAUSE).drawn().await;
+        assert_eq!(begun.elapsed(), 2 * PAUSE);
+        Breath::of(1, 100, PAUSE).no_shorter_than(Duration::ZERO).drawn().await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
     }
 }

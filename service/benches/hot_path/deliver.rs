@@ -66,6 +66,8 @@ fn session(number: usize) -> Arc<Session> {
     let limits = MailboxLimits {
         messages: 100,
         bytes: 1 << 20,
+        burst_bytes: 32 << 20,
+        held_bytes: 128 << 20,
         policy: DropPolicy::DropOldest,
         overflow_timeout: Duration::from_secs(10),
     };

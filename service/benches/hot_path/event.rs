@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use daisi_ws_service::{
-    application::outgoing::Outgoing,
+    application::outgoing::{Held, Outgoing},
     domain::event::{Address, Path, Payload},
 };
 
@@ -21,12 +21,12 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let bytes = payload();
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("payload", |bencher| bencher.iter(|| Payload::parse(black_box(&bytes)).unwrap()));
-    let event = event(MESSAGES, 1);
-    group.bench_function("frame", |bencher| bencher.iter(|| Outgoing::new(black_box(&event), Path::Local)));
+    let (event, held) = (event(MESSAGES, 1), Held::default());
+    group.bench_function("frame", |bencher| bencher.iter(|| Outgoing::new(black_box(&event), Path::Local, &held)));
     // Once an event and window, for all sockets that keep no context.
     let compressed = |outgoing: &Outgoing| outgoing.compressed(15).len();
     group.bench_function("frame, compressed", |bencher| {
-        bencher.iter(|| compressed(&Outgoing::new(black_box(&event), Path::Local)));
+        bencher.iter(|| compressed(&Outgoing::new(black_box(&event), Path::Local, &held)));
     });
     group.finish();
 }

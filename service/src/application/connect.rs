@@ -279,6 +279,8 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
     MailboxLimits {
         messages: config.app.websocket_message_buffer_size,
         bytes: config.app.websocket_buffer_max_bytes,
+        burst_bytes: config.app.websocket_burst_max_bytes,
+        held_bytes: config.app.websocket_burst_total_bytes,
         policy: config.app.websocket_backpressure_drop_policy,
         overflow_timeout: config.app.write_timeout,
     }

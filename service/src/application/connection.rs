@@ -37,14 +37,17 @@ use crate::{
         frame::{ErrorBody, Frame},
         ids::ChatId,
         rate::TokenBucket,
+        session::SessionKind,
     },
+    metrics::Metrics,
     websocket::{Agreement, ProtocolError, SocketError, Upgraded, WebSocket, encode},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
-/// A socket that has not taken what it was given for this long counts as taking no bytes.
-const STALL_AFTER: Duration = Duration::from_millis(500);
+/// A socket that has taken no byte for this long counts as taking none. The system says that it takes more once a third of its buffer is free: for a client that reads
+/// a megabyte a second, after more than a second where that buffer is large.
+const STALL_AFTER: Duration = Duration::from_secs(2);
 
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
@@ -159,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.socket.is_flushed() {
             return Ok(true);
         }
+        let before = self.socket.backlog();
         match self.socket.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 if self.writing.was_stuck() {
@@ -171,12 +175,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             Poll::Ready(Err(_)) => Err(CloseReason::ConnectionLost),
             Poll::Pending => {
-                if self.writing.is_stuck_since(Instant::now()) {
-                    // To be polled at least once, or it wakes nobody.
-                    self.arm(cx);
+                if !self.writing.was_stuck() || self.socket.backlog() != before {
+                    self.on_slow_progress(cx);
                 }
                 Ok(false)
             }
+        }
+    }
+
+    /// The system has taken some, but not all: slow is not stalled.
+    fn on_slow_progress(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        self.heard_at = now;
+        if self.writing.is_stalled() {
+            self.session.mailbox().set_stalled(false);
+        }
+        let has_a_timer = self.writing.was_stuck() && !self.writing.is_stalled();
+        self.writing.set_stuck(now);
+        if !has_a_timer {
+            // To be polled at least once, or it wakes nobody.
+            self.arm(cx);
         }
     }
 
@@ -251,7 +269,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some(since) if now >= since + self.config.app.write_timeout => return Err(CloseReason::SlowClient),
             Some(since) if now >= since + STALL_AFTER => {
                 self.writing.set_stalled();
-                self.session.mailbox().set_stalled(true);
+                let dropped = self.session.mailbox().set_stalled(true);
+                count_dropped(&self.connector.metrics, "buffer_full", self.session.kind(), dropped);
             }
             Some(_) => {}
             None if now >= self.heard_at + self.config.app.pong_wait => return Err(CloseReason::PongTimeout),
@@ -270,6 +289,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn send(&mut self, frame: &Frame) {
         self.writing.add_frame(frame, &mut self.socket);
+    }
+}
+
+/// Counts events that waited for a socket and will not be written.
+fn count_dropped(metrics: &Metrics, why: &str, kind: SessionKind, events: usize) {
+    if events > 0 {
+        metrics.websocket_messages_dropped_total.with_label_values(&[why, kind.as_str()]).inc_by(events as u64);
     }
 }
 

@@ -39,6 +39,8 @@ use crate::{
 const MAX_SETTLEMENTS: usize = 512;
 /// From one pull to the next while many events come: long enough that some thirty share what a pull costs where there are 20,000 a second.
 const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
+/// So many bytes of events are followed by a millisecond in which sockets write: mailboxes are filled no faster than a fast client could read.
+const BYTES_A_MILLISECOND: usize = 1024 * 1024;
 /// The pauses after pulls that failed at once.
 const PULL_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How often an outage of the stream is logged again.
@@ -125,7 +127,7 @@ impl Dispatcher {
                 Ok((raw, permits)) => {
                     complained_at = None;
                     pauses.reset();
-                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS);
+                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(time_to_write(&raw));
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -271,6 +273,12 @@ impl Dispatcher {
         let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
         tokio::time::timeout_at(deadline, self.in_flight.acquire_many(all)).await.is_ok()
     }
+}
+
+/// Nothing for less than a millisecond's bytes.
+fn time_to_write(raw: &[RawEvent]) -> Duration {
+    let bytes: usize = raw.iter().map(|raw| raw.payload.len()).sum();
+    Duration::from_millis((bytes / BYTES_A_MILLISECOND).try_into().unwrap_or(u64::MAX))
 }
 
 fn gauge(n: usize) -> i64 {

@@ -15,10 +15,13 @@ use std::{
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
-use self::{fan_out::FanOut, members::Members};
+use self::{
+    fan_out::{FanOut, put_item},
+    members::Members,
+};
 use super::{
-    mailbox::{Item, Push},
-    outgoing::Outgoing,
+    mailbox::Item,
+    outgoing::{Held, Outgoing},
     session::Session,
 };
 use crate::{
@@ -88,6 +91,8 @@ struct Inner {
     /// Routes that began or ceased to be wanted, for the route writer.
     changed: IndexSet<RouteKey>,
     fan_out: FanOut,
+    /// What waits for sockets.
+    held: Held,
     seen: SeenWindow,
     admitting: bool,
 }
@@ -112,6 +117,7 @@ impl Hub {
                 routes: HashMap::new(),
                 changed: IndexSet::new(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
+                held: Held::default(),
                 seen: SeenWindow::new(window),
                 admitting: true,
             }),
@@ -307,7 +313,7 @@ impl Hub {
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let inner = self.lock();
-        let tell = |session: &Arc<Session>| matches!(session.put(Item::Gap(Box::new(gap))), Push::Taken { .. });
+        let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
         let told = match route {
             Some(route) => inner.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
             None => inner.entries.values().filter(|e| tell(&e.session)).count(),
@@ -373,7 +379,7 @@ impl Inner {
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
             entry.active_at = Instant::now();
-            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path)));
+            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.held)));
             count += entry.members.bring(outgoing, &mut self.fan_out);
         }
         count

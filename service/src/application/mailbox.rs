@@ -1,7 +1,8 @@
 //! What waits for one socket: bounded, with a named policy for when it is full.
 //!
-//! Two bounds. The one in bytes always holds. The one in messages holds while the socket takes no bytes: a burst that its task has simply not
-//! written yet is no reason to drop. Nothing here waits: whoever dispatches is never held up by a socket.
+//! The bounds in messages and in bytes are for a socket that takes no bytes: it is *stalled*. One that takes some may have a burst waiting, whose size is bounded by
+//! itself, and by what the pod holds for all its sockets together: an event is held once for all of them. A socket that stalls with a burst waiting loses
+//! what is past the bounds. Nothing here waits: whoever dispatches is never held up by a socket.
 
 mod queue;
 
@@ -14,7 +15,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use self::queue::Queue;
-use super::outgoing::Outgoing;
+use super::outgoing::{EVENT_OVERHEAD, Outgoing};
 use crate::{
     config::DropPolicy,
     domain::gap::{Gap, GapCause},
@@ -23,13 +24,20 @@ use crate::{
 /// With `block`, so many times the buffer size may wait before the socket is given up.
 const OVERFLOW_FACTOR: usize = 8;
 
+/// What a gap counts for in bytes: about as many as it has when it is written.
+const GAP_BYTES: usize = 128;
+
 /// The limits of a mailbox.
 #[derive(Debug, Clone, Copy)]
 pub struct MailboxLimits {
     /// Messages that may wait while the socket takes no bytes.
     pub messages: usize,
-    /// Bytes that may wait in any case; one message may be larger.
+    /// Bytes that may wait while the socket takes none; one message may be larger.
     pub bytes: usize,
+    /// Bytes that may wait in any case, with what each event takes beside its bytes; one message may be larger.
+    pub burst_bytes: usize,
+    /// While the pod holds more bytes than this for its sockets, nobody may have more than `bytes`.
+    pub held_bytes: usize,
     /// What happens past that.
     pub policy: DropPolicy,
     /// With `block`: the longest time that the overflow may take to drain.
@@ -53,6 +61,14 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Event(event) => event.len(),
+            Self::Gap(_) => GAP_BYTES,
+        }
+    }
+
+    /// How many bytes of events the pod holds.
+    fn held(&self) -> usize {
+        match self {
+            Self::Event(event) => event.held(),
             Self::Gap(_) => 0,
         }
     }
@@ -90,6 +106,51 @@ pub enum Push {
     Closed,
 }
 
+/// [`MailboxLimits`] in little memory: every socket has them.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    messages: u32,
+    bytes: u32,
+    burst_bytes: u32,
+    held_kibibytes: u32,
+    overflow_ms: u32,
+    policy: DropPolicy,
+}
+
+/// What is past 32 bits is as good as no bound.
+fn narrow(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}
+
+impl From<MailboxLimits> for Bounds {
+    fn from(limits: MailboxLimits) -> Self {
+        Self {
+            messages: narrow(limits.messages),
+            bytes: narrow(limits.bytes),
+            burst_bytes: narrow(limits.burst_bytes.max(limits.bytes)),
+            held_kibibytes: narrow(limits.held_bytes / 1024),
+            overflow_ms: narrow(limits.overflow_timeout.as_millis()),
+            policy: limits.policy,
+        }
+    }
+}
+
+impl Bounds {
+    fn messages(self) -> usize {
+        self.messages as usize
+    }
+
+    fn bytes(self) -> usize {
+        self.bytes as usize
+    }
+
+    /// Would a socket that takes bytes have too much waiting with so many bytes in so many messages? `held` is what the pod holds for all.
+    fn is_past_burst(self, bytes: usize, messages: usize, held: usize) -> bool {
+        let takes = bytes.saturating_add(messages.saturating_mul(EVENT_OVERHEAD));
+        takes > self.burst_bytes as usize || (bytes > self.bytes() && held / 1024 > self.held_kibibytes as usize)
+    }
+}
+
 /// In memory as in the source, what is rarely needed last: see [`Session`](super::session::Session).
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -108,14 +169,14 @@ struct Inner {
 #[repr(C)]
 pub struct Mailbox {
     inner: Mutex<Inner>,
-    limits: MailboxLimits,
+    bounds: Bounds,
 }
 
 impl Mailbox {
     /// An empty mailbox. It grows on use; nothing is reserved.
     #[must_use]
     pub fn new(limits: MailboxLimits) -> Self {
-        Self { limits, inner: Mutex::default() }
+        Self { bounds: limits.into(), inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -128,23 +189,26 @@ impl Mailbox {
         if inner.closed {
             return Push::Closed;
         }
-        if self.limits.policy == DropPolicy::Block && !self.overflow_has_room(&mut inner, item.bytes()) {
+        let bytes = inner.bytes + item.bytes();
+        // Of no interest to a socket that has little waiting, and memory that all threads share.
+        let held = if bytes > self.bounds.bytes() { item.held() } else { 0 };
+        if self.bounds.policy == DropPolicy::Block && !self.overflow_has_room(&mut inner, bytes, held) {
             return Push::Overflow;
         }
-        inner.bytes += item.bytes();
+        inner.bytes = bytes;
         inner.queue.push_back(item);
-        let dropped = match self.limits.policy {
-            DropPolicy::DropOldest => self.drop_excess(&mut inner),
+        let dropped = match self.bounds.policy {
+            DropPolicy::DropOldest => self.drop_excess(&mut inner, held),
             DropPolicy::Block => 0,
         };
         Push::Taken { dropped }
     }
 
-    fn drop_excess(&self, inner: &mut Inner) -> usize {
+    fn drop_excess(&self, inner: &mut Inner, held: usize) -> usize {
         let mut dropped = 0;
         while inner.queue.len() > 1 {
-            let excess = if inner.stalled { inner.queue.len().saturating_sub(self.limits.messages) } else { 0 };
-            if excess == 0 && inner.bytes <= self.limits.bytes {
+            let excess = self.excess(inner, held);
+            if excess == 0 {
                 break;
             }
             let Inner { queue, bytes, lost, .. } = &mut *inner;
@@ -158,17 +222,28 @@ impl Mailbox {
         dropped
     }
 
-    fn overflow_has_room(&self, inner: &mut Inner, more: usize) -> bool {
-        if !inner.stalled || inner.queue.len() < self.limits.messages {
+    /// How many messages have to go, at the least.
+    fn excess(&self, inner: &Inner, held: usize) -> usize {
+        let (bytes, messages) = (inner.bytes, inner.queue.len());
+        if inner.stalled {
+            messages.saturating_sub(self.bounds.messages()).max(usize::from(bytes > self.bounds.bytes()))
+        } else {
+            usize::from(self.bounds.is_past_burst(bytes, messages, held))
+        }
+    }
+
+    fn overflow_has_room(&self, inner: &mut Inner, bytes: usize, held: usize) -> bool {
+        let (messages, bound) = (inner.queue.len(), self.bounds.messages());
+        if !inner.stalled || messages < bound {
             inner.overflowing_since = None;
         } else {
             let since = *inner.overflowing_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.limits.overflow_timeout {
+            if since.elapsed() >= Duration::from_millis(self.bounds.overflow_ms.into()) {
                 return false;
             }
         }
-        let full = inner.stalled && inner.queue.len() >= self.limits.messages.saturating_mul(OVERFLOW_FACTOR);
-        !full && (inner.queue.is_empty() || inner.bytes + more <= self.limits.bytes)
+        let full = inner.stalled && messages >= bound.saturating_mul(OVERFLOW_FACTOR);
+        !full && (messages == 0 || !self.bounds.is_past_burst(bytes, messages + 1, held))
     }
 
     /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
@@ -195,9 +270,14 @@ impl Mailbox {
         items
     }
 
-    /// Says whether the socket takes no bytes at the moment, so that the bound in messages holds.
-    pub fn set_stalled(&self, stalled: bool) {
-        self.lock().stalled = stalled;
+    /// Says whether the socket takes no bytes. If so, what waits past the bounds for that is dropped; returns how many events.
+    pub fn set_stalled(&self, stalled: bool) -> usize {
+        let mut inner = self.lock();
+        inner.stalled = stalled;
+        match self.bounds.policy {
+            DropPolicy::DropOldest if stalled => self.drop_excess(&mut inner, 0),
+            DropPolicy::DropOldest | DropPolicy::Block => 0,
+        }
     }
 
     /// Refuses everything from now on. What waits can still be taken.
@@ -226,9 +306,26 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::outgoing::Held;
+
+    const LIMITS: MailboxLimits = MailboxLimits {
+        messages: 3,
+        bytes: 100,
+        burst_bytes: 300 + 20 * EVENT_OVERHEAD,
+        held_bytes: 1 << 20,
+        policy: DropPolicy::DropOldest,
+        overflow_timeout: Duration::from_secs(30),
+    };
 
     fn mailbox(policy: DropPolicy) -> Mailbox {
-        Mailbox::new(MailboxLimits { messages: 3, bytes: 100, policy, overflow_timeout: Duration::from_secs(30) })
+        Mailbox::new(MailboxLimits { policy, ..LIMITS })
+    }
+
+    fn dropped(push: Push) -> usize {
+        match push {
+            Push::Taken { dropped } => dropped,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn event(seq: u64) -> Item {
@@ -275,11 +372,55 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_even_for_a_socket_that_takes_them() {
+    fn a_burst_is_bounded_by_itself_and_by_what_each_event_takes_beside_its_bytes() {
         let mailbox = mailbox(DropPolicy::DropOldest);
-        let dropped: usize =
-            (1..=12).map(|seq| if let Push::Taken { dropped } = mailbox.push(event(seq)) { dropped } else { 0 }).sum();
-        assert_eq!((dropped, mailbox.len()), (2, 10));
+        let small: usize = (1..=25).map(|seq| dropped(mailbox.push(event(seq)))).sum();
+        // Ten bytes each, and 256 beside.
+        assert_eq!((small, mailbox.len()), (5, 20));
+        mailbox.take(usize::MAX);
+        let large = |seq| Item::Event(Arc::new(Outgoing::of_text(seq, &"x".repeat(1000))));
+        let lost: usize = (26..=35).map(|seq| dropped(mailbox.push(large(seq)))).sum();
+        assert_eq!((lost, seqs(&mailbox.take(usize::MAX))), (6, vec![32, 33, 34, 35]));
+    }
+
+    #[test]
+    fn a_socket_that_stalls_with_a_burst_waiting_loses_what_is_past_the_bounds_for_that() {
+        for (bytes, text, stay) in [(100, "0123456789", 3), (25, "0123456789", 2)] {
+            let mailbox = Mailbox::new(MailboxLimits { bytes, ..LIMITS });
+            let lost: usize =
+                (1..=15).map(|seq| dropped(mailbox.push(Item::Event(Arc::new(Outgoing::of_text(seq, text)))))).sum();
+            assert_eq!(lost, 0);
+            assert_eq!(mailbox.set_stalled(true), 15 - stay);
+            let items = mailbox.take(usize::MAX);
+            let Item::Gap(gap) = &items[0] else { panic!("no gap comes first") };
+            assert_eq!((gap.dropped, gap.first_seq), (Some(15 - stay as u64), Some(1)));
+            assert_eq!(seqs(&items).len(), stay);
+        }
+    }
+
+    #[test]
+    fn while_the_pod_holds_too_much_for_all_its_sockets_none_may_have_a_burst() {
+        let held = Held::default();
+        let mailbox = Mailbox::new(MailboxLimits { held_bytes: 4096, ..LIMITS });
+        let event = |seq| Item::Event(Arc::new(Outgoing::of_held_text(seq, "0123456789", &held)));
+        let other = Outgoing::of_held_text(1, &"x".repeat(8192), &held);
+        let lost: usize = (2..=13).map(|seq| dropped(mailbox.push(event(seq)))).sum();
+        assert_eq!((lost, mailbox.len()), (2, 10));
+        drop(other);
+        let lost: usize = (14..=17).map(|seq| dropped(mailbox.push(event(seq)))).sum();
+        assert_eq!((lost, mailbox.len()), (0, 14));
+    }
+
+    #[test]
+    fn gaps_are_bounded_as_well() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        for seq in 1..=1000 {
+            mailbox.push(Item::Gap(Box::new(Gap::of(seq, GapCause::GivenUp))));
+        }
+        assert!(mailbox.len() < 20, "{}", mailbox.len());
+        let gaps = mailbox.take(usize::MAX);
+        let told: u64 = gaps.iter().map(|item| item.as_gap().dropped.unwrap()).sum();
+        assert_eq!(told, 1000);
     }
 
     #[test]
@@ -302,13 +443,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn block_drops_nothing_and_gives_the_socket_up_when_its_overflow_is_full() {
-        let mailbox = mailbox(DropPolicy::Block);
+        let mailbox = Mailbox::new(MailboxLimits { policy: DropPolicy::Block, burst_bytes: 100_000, ..LIMITS });
         mailbox.set_stalled(true);
-        for seq in 1..=10 {
+        for seq in 1..=24 {
             assert_eq!(mailbox.push(event(seq)), Push::Taken { dropped: 0 });
         }
-        assert_eq!(mailbox.push(event(11)), Push::Overflow);
-        assert_eq!(seqs(&mailbox.take(usize::MAX)), (1..=10).collect::<Vec<_>>());
+        assert_eq!(mailbox.push(event(25)), Push::Overflow);
+        assert_eq!(seqs(&mailbox.take(usize::MAX)), (1..=24).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn block_gives_a_socket_that_takes_bytes_up_only_when_its_burst_is_full() {
+        let mailbox = mailbox(DropPolicy::Block);
+        for seq in 1..=20 {
+            assert_eq!(mailbox.push(event(seq)), Push::Taken { dropped: 0 });
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+        assert_eq!(mailbox.push(event(21)), Push::Overflow);
+        // One message may be larger than all bounds.
+        mailbox.take(usize::MAX);
+        let huge = Item::Event(Arc::new(Outgoing::of_text(22, &"x".repeat(1 << 20))));
+        assert_eq!(mailbox.push(huge), Push::Taken { dropped: 0 });
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,6 +27,39 @@ const TRACED_WRITES: usize = 16;
 /// Windows that a client may ask for.
 const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 
+/// What an event counts for beside its bytes, in bytes: that of small ones is most of what they take.
+pub(super) const EVENT_OVERHEAD: usize = 256;
+
+/// How many bytes of events wait for the sockets of a pod, each event counted once however many of them share it.
+#[derive(Debug, Clone, Default)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// So many.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: usize) -> Counted {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Counted { held: self.clone(), bytes }
+    }
+}
+
+/// An event's part of what is held, until nothing of it is left.
+#[derive(Debug, Default)]
+struct Counted {
+    held: Held,
+    bytes: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -44,9 +77,10 @@ pub struct Outgoing {
     is_traced: bool,
 }
 
-/// What few events need.
+/// What few events need, and what all of an event's clones end together.
 #[derive(Debug, Default)]
 struct Later {
+    counted: Counted,
     /// The frame with its text compressed by itself, by window; made when the first socket wants it.
     compressed: OnceLock<Box<[OnceLock<Bytes>; WINDOWS]>>,
     /// If it is traced: under which span its writes are, and how many more get one.
@@ -54,11 +88,12 @@ struct Later {
 }
 
 impl Outgoing {
-    /// Encodes an event.
+    /// Encodes an event, which counts as held until the last socket has written it.
     #[must_use]
-    pub fn new(event: &Event, path: Path) -> Self {
+    pub fn new(event: &Event, path: Path, held: &Held) -> Self {
         let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
         let frame = encode::text(Frame::event(event).bytes());
+        let counted = held.count(frame.len() + EVENT_OVERHEAD);
         Self {
             seq: event.seq,
             text: encode::payload(&frame),
@@ -68,10 +103,17 @@ impl Outgoing {
             event_time: event.payload.event_time(),
             is_traced: traceparent.is_some(),
             later: Arc::new(Later {
+                counted,
                 compressed: OnceLock::new(),
                 trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
             }),
         }
+    }
+
+    /// How many bytes of events the pod holds for its sockets, this one among them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.later.counted.held.bytes()
     }
 
     /// Bytes of its text.
@@ -129,10 +171,16 @@ impl Outgoing {
 impl Outgoing {
     /// An event of this text, for tests of what holds events.
     pub(super) fn of_text(seq: u64, text: &str) -> Self {
+        Self::of_held_text(seq, text, &Held::default())
+    }
+
+    /// The same, counted among what is held.
+    pub(super) fn of_held_text(seq: u64, text: &str, held: &Held) -> Self {
         let frame = encode::text(text.as_bytes());
         let (stored_at, path) = (Duration::ZERO, Path::Local);
         let text = encode::payload(&frame);
-        Self { seq, path, stored_at, event_time: None, text, frame, later: Arc::default(), is_traced: false }
+        let later = Later { counted: held.count(frame.len() + EVENT_OVERHEAD), ..Later::default() };
+        Self { seq, path, stored_at, event_time: None, text, frame, later: Arc::new(later), is_traced: false }
     }
 }
 
@@ -155,6 +203,18 @@ mod tests {
         decoder.push(&masked);
         let text = String::from_utf8(event.text().to_vec()).unwrap();
         assert_eq!(decoder.next_message(), Ok(Some(Message::Text(text))));
+    }
+
+    #[test]
+    fn an_event_is_held_once_until_its_last_clone_is_gone() {
+        let held = Held::default();
+        let event = Outgoing::of_held_text(1, "12345678", &held);
+        let (once, clone) = (held.bytes(), event.clone());
+        assert_eq!((once, event.held()), (event.frame().len() + EVENT_OVERHEAD, once));
+        drop(event);
+        assert_eq!(held.bytes(), once);
+        drop(clone);
+        assert_eq!(held.bytes(), 0);
     }
 
     #[test]

@@ -45,6 +45,8 @@ reloadable! {
     "app.selected_chat_ttl_seconds" => app.selected_chat_ttl,
     "app.websocket_message_buffer_size" => app.websocket_message_buffer_size,
     "app.websocket_buffer_max_bytes" => app.websocket_buffer_max_bytes,
+    "app.websocket_burst_max_bytes" => app.websocket_burst_max_bytes,
+    "app.websocket_burst_total_bytes" => app.websocket_burst_total_bytes,
     "app.websocket_backpressure_drop_policy" => app.websocket_backpressure_drop_policy,
     "app.ping_interval_seconds" => app.ping_interval,
     "app.pong_wait_seconds" => app.pong_wait,

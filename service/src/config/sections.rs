@@ -178,8 +178,12 @@ pub struct App {
     pub pod_ttl: Duration,
     /// Messages that wait for a socket that takes no bytes.
     pub websocket_message_buffer_size: usize,
-    /// Bytes that wait for a socket in any case.
+    /// Bytes that wait for a socket that takes no bytes.
     pub websocket_buffer_max_bytes: usize,
+    /// Bytes that wait for a socket in any case.
+    pub websocket_burst_max_bytes: usize,
+    /// Bytes that the pod holds for all its sockets before bursts are not allowed any more.
+    pub websocket_burst_total_bytes: usize,
     /// What happens when they are more.
     pub websocket_backpressure_drop_policy: DropPolicy,
     /// How often a ping goes out.

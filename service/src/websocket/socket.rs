@@ -145,6 +145,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.head.is_empty()
     }
 
+    /// How much is left to write: frames, and bytes of the first. It changes whenever the system takes something.
+    #[must_use]
+    pub fn backlog(&self) -> (usize, usize) {
+        (self.rest.len(), self.head.len())
+    }
+
     /// Has the client said that it leaves?
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -214,6 +220,9 @@ mod tests {
         let mut socket = WebSocket::new(server.into(), 100, Inflater::Off);
         let frames: Vec<Bytes> = (0..200_u8).map(|n| encode::text(&vec![b'a' + n % 26; usize::from(n)])).collect();
         frames.iter().for_each(|frame| socket.queue(frame.clone()));
+        let all = socket.backlog();
+        assert!(futures_util::poll!(poll_fn(|cx| socket.poll_flush(cx))).is_pending());
+        assert_ne!(socket.backlog(), all);
         let reader = async {
             let (mut client, mut read) = (client, vec![0; frames.iter().map(Bytes::len).sum()]);
             client.read_exact(&mut read).await.unwrap();

@@ -13,6 +13,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -43,6 +44,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const LIFETIME: Duration = Duration::from_secs(300);
 /// How long a request under way may take to end after that, or after the server was told to stop.
 const LAST_REQUEST: Duration = Duration::from_secs(10);
+/// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not read, beside all that a mailbox
+/// keeps, and one that reads slowly would look for seconds as if it did not.
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -152,6 +156,7 @@ impl Acceptor {
         let (stream, _) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         Ok((stream, permit))
     }
 
@@ -285,6 +290,21 @@ mod tests {
             stream.read_exact(&mut bytes).await.unwrap();
             assert_eq!(&bytes, b"HTTP/1.1 101");
         }
+    }
+
+    #[tokio::test]
+    async fn the_system_keeps_little_for_a_client_beside_what_is_on_its_way() {
+        let (seen, mut unsent) = tokio::sync::mpsc::channel(1);
+        let switch = async move |request: axum::extract::Request| {
+            Switch::of(&request).unwrap().hand_to(move |upgraded| {
+                seen.try_send(SockRef::from(&upgraded.stream).tcp_notsent_lowat().unwrap()).unwrap();
+            });
+            (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
+        };
+        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
+        assert_eq!(unsent.recv().await, Some(UNSENT_BYTES));
     }
 
     #[tokio::test(start_paused = true)]

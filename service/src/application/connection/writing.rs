@@ -75,9 +75,9 @@ enum Progress {
     /// The system takes what it is given.
     #[default]
     Free,
-    /// It has not taken everything since then.
+    /// It has not taken everything, and nothing since then.
     Stuck(Instant),
-    /// Nor for so long that the socket counts as taking no bytes.
+    /// Nothing for so long that the socket counts as taking no bytes.
     Stalled(Instant),
 }
 
@@ -172,16 +172,12 @@ impl Writing {
         self.bytes == 0
     }
 
-    /// Notes that the system did not take everything now. True if that is news.
-    pub(super) fn is_stuck_since(&mut self, now: Instant) -> bool {
-        let news = matches!(self.progress, Progress::Free);
-        if news {
-            self.progress = Progress::Stuck(now);
-        }
-        news
+    /// Notes that the system has not taken everything, and that the last it took was now.
+    pub(super) fn set_stuck(&mut self, now: Instant) {
+        self.progress = Progress::Stuck(now);
     }
 
-    /// Since when the system has not taken everything, if so.
+    /// Since when the system has taken nothing, if it has not taken everything.
     pub(super) fn stuck_since(&self) -> Option<Instant> {
         match self.progress {
             Progress::Free => None,

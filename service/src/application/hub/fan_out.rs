@@ -28,16 +28,24 @@ const FEW: usize = 16;
 const PORTION: usize = 64;
 /// Events that may wait for a core. Whoever brings more does the core's work before he goes on, and is slowed down by that.
 const MAX_WAITING: usize = 512;
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// What is put in a mailbox at one visit, or one event: the task of the socket is let write before there is more.
+const VISIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// The sessions of one route on one core.
 pub(super) type List = Arc<Vec<Arc<Session>>>;
 
 /// Puts an event in the mailbox of a session. False if nobody will take it out.
 pub(super) fn put(session: &Session, event: &Arc<Outgoing>, metrics: &Metrics) -> bool {
+    put_item(session, Item::Event(Arc::clone(event)), metrics)
+}
+
+/// Puts an item in the mailbox of a session. False if nobody will take it out.
+pub(super) fn put_item(session: &Session, item: Item, metrics: &Metrics) -> bool {
     let dropped = |why, count| {
         metrics.websocket_messages_dropped_total.with_label_values(&[why, session.kind().as_str()]).inc_by(count);
     };
-    match session.put(Item::Event(Arc::clone(event))) {
+    match session.put(item) {
         Push::Taken { dropped: 0 } => true,
         Push::Taken { dropped: count } => {
             dropped("buffer_full", count as u64);
@@ -62,6 +70,9 @@ struct Round {
     /// Whose turn is next.
     next: usize,
     riding: VecDeque<Riding>,
+    riding_bytes: usize,
+    /// Events that get on as others get off.
+    queuing: VecDeque<Arc<Outgoing>>,
 }
 
 #[derive(Debug)]
@@ -72,12 +83,27 @@ struct Riding {
 }
 
 impl Round {
-    fn get_on(&mut self, event: Arc<Outgoing>) {
-        self.riding.push_back(Riding { event, left: self.sessions.len() });
+    fn new(sessions: List) -> Self {
+        Self { sessions, next: 0, riding: VecDeque::new(), riding_bytes: 0, queuing: VecDeque::new() }
     }
 
-    /// Visits the next sessions. How many events have gone all the way round.
-    fn portion(&mut self, metrics: &Metrics) -> usize {
+    fn is_over(&self) -> bool {
+        self.riding.is_empty() && self.queuing.is_empty()
+    }
+
+    fn let_on(&mut self) {
+        while let Some(event) = self.queuing.front()
+            && (self.riding.is_empty() || self.riding_bytes + event.len() <= VISIT_BYTES)
+            && let Some(event) = self.queuing.pop_front()
+        {
+            self.riding_bytes += event.len();
+            self.riding.push_back(Riding { event, left: self.sessions.len() });
+        }
+    }
+
+    /// Visits the next sessions. How many events have gone all the way round, and their bytes.
+    fn portion(&mut self, metrics: &Metrics) -> (usize, usize) {
+        self.let_on();
         // Portions begin at the same places in every round, so that an event gets off between two of them.
         let end = self.sessions.len().min(self.next + PORTION);
         let visited = &self.sessions[self.next..end];
@@ -90,19 +116,22 @@ impl Round {
         let visited = visited.len();
         self.riding.iter_mut().for_each(|riding| riding.left -= visited);
         self.next = if end == self.sessions.len() { 0 } else { end };
-        let before = self.riding.len();
-        while self.riding.front().is_some_and(|riding| riding.left == 0) {
-            self.riding.pop_front();
+        let (events, bytes) = (self.riding.len(), self.riding_bytes);
+        while self.riding.front().is_some_and(|riding| riding.left == 0)
+            && let Some(Riding { event, .. }) = self.riding.pop_front()
+        {
+            self.riding_bytes -= event.len();
         }
-        before - self.riding.len()
+        (events - self.riding.len(), bytes - self.riding_bytes)
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
     rounds: VecDeque<Round>,
-    /// Events in all rounds.
+    /// Events in all rounds, and their bytes.
     waiting: usize,
+    waiting_bytes: usize,
     /// A worker is there that will see what is added.
     is_worked_off: bool,
 }
@@ -110,21 +139,28 @@ struct State {
 impl State {
     fn add(&mut self, sessions: List, event: Arc<Outgoing>) {
         self.waiting += 1;
+        self.waiting_bytes += event.len();
         match self.rounds.back_mut() {
-            Some(last) if Arc::ptr_eq(&last.sessions, &sessions) => last.get_on(event),
+            Some(last) if Arc::ptr_eq(&last.sessions, &sessions) => last.queuing.push_back(event),
             _ => {
-                let mut round = Round { sessions, next: 0, riding: VecDeque::new() };
-                round.get_on(event);
+                let mut round = Round::new(sessions);
+                round.queuing.push_back(event);
                 self.rounds.push_back(round);
             }
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.waiting > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES
+    }
+
     /// Fills the next mailboxes. False if nothing is left.
     fn portion(&mut self, metrics: &Metrics) -> bool {
         let Some(round) = self.rounds.front_mut() else { return false };
-        self.waiting -= round.portion(metrics);
-        if round.riding.is_empty() {
+        let (events, bytes) = round.portion(metrics);
+        self.waiting -= events;
+        self.waiting_bytes -= bytes;
+        if round.is_over() {
             self.rounds.pop_front();
         }
         !self.rounds.is_empty()
@@ -160,7 +196,7 @@ impl CoreQueue {
             return sessions.iter().filter(|session| put(session, event, &self.metrics)).count();
         }
         state.add(list(), Arc::clone(event));
-        while state.waiting > MAX_WAITING {
+        while state.is_full() {
             state.portion(&self.metrics);
         }
         sessions.len()

@@ -18,8 +18,14 @@ fn hub() -> Hub {
 }
 
 fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {
-    let limits =
-        MailboxLimits { messages: 10, bytes: 10_000, policy: DropPolicy::DropOldest, overflow_timeout: Duration::from_secs(30) };
+    let limits = MailboxLimits {
+        messages: 10,
+        bytes: 10_000,
+        burst_bytes: 100_000,
+        held_bytes: 1 << 20,
+        policy: DropPolicy::DropOldest,
+        overflow_timeout: Duration::from_secs(30),
+    };
     let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::parse(connection).unwrap());
     let session = Arc::new(Session::new(claims, pod, connection, limits, "test"));
     hub.enter(&session, 100).unwrap();

@@ -34,6 +34,8 @@ const LARGEST: &[(&str, u64)] = &[
     ("app.selected_chat_ttl_seconds", YEAR),
     ("app.pod_ttl_seconds", 5 * MINUTE),
     ("app.websocket_buffer_max_bytes", 1024 * MIB),
+    ("app.websocket_burst_max_bytes", 1024 * MIB),
+    ("app.websocket_burst_total_bytes", 65_536 * MIB),
     ("app.websocket_compression_threshold", 1024 * MIB),
     ("app.max_message_bytes", 64 * MIB),
     ("app.ping_interval_seconds", HOUR),

@@ -191,6 +191,8 @@ fn sockets(app: &App, breaches: &mut Breaches) {
     breaches.at_least_one(&[
         ("app.websocket_message_buffer_size", count(app.websocket_message_buffer_size)),
         ("app.websocket_buffer_max_bytes", count(app.websocket_buffer_max_bytes)),
+        ("app.websocket_burst_max_bytes", count(app.websocket_burst_max_bytes)),
+        ("app.websocket_burst_total_bytes", count(app.websocket_burst_total_bytes)),
         ("app.max_message_bytes", count(app.max_message_bytes)),
         ("app.client_messages_per_second", app.client_messages_per_second.into()),
         ("app.client_message_burst", app.client_message_burst.into()),
@@ -290,6 +292,8 @@ mod tests {
     fn sizes_and_shares_have_bounds() {
         check(&[
             (|c| c.app.websocket_message_buffer_size = 0, &["app.websocket_message_buffer_size"]),
+            (|c| c.app.websocket_burst_max_bytes = 0, &["app.websocket_burst_max_bytes"]),
+            (|c| c.app.websocket_burst_total_bytes = 0, &["app.websocket_burst_total_bytes"]),
             (|c| c.app.write_timeout = s(0), &["app.write_timeout_seconds"]),
             (|c| c.app.nats_pull_batch = 5001, &["app.nats_pull_batch"]),
             (|c| c.app.forward_parked_share_percent = 101, &["app.forward_parked_share_percent"]),

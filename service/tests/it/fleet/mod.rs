@@ -7,4 +7,5 @@ mod limits;
 mod races;
 mod sessions;
 mod settings;
+mod slow;
 mod sockets;

@@ -33,12 +33,13 @@ use daisi_ws_service::{
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
-use tokio::sync::watch;
+use tokio::{io::DuplexStream, sync::watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::{
     client::{Client, Pipe},
     config::test_config,
+    slow::Slow,
 };
 
 /// Bytes that fit the pipe between a pod and a client that does not read.
@@ -151,14 +152,30 @@ impl Fleet {
 
     /// Opens a session whose pipe holds so many bytes, and does not wait for anything.
     pub(crate) async fn open(&self, pod: usize, claims: Claims, pipe: usize) -> Result<Client, ConnectError> {
+        self.open_through(pod, claims, pipe, |ours| Box::new(ours)).await
+    }
+
+    /// Opens a session of a client that reads all the time, and no more than so many bytes a second; waits for `ready`.
+    pub(crate) async fn connect_slow(&self, pod: usize, claims: Claims, bytes_a_second: usize) -> Result<Client, ConnectError> {
+        let mut client = self.open_through(pod, claims, PIPE, |ours| Box::new(Slow::new(ours, bytes_a_second))).await?;
+        client.expect_ready().await;
+        Ok(client.eager())
+    }
+
+    async fn open_through(
+        &self,
+        pod: usize,
+        claims: Claims,
+        pipe: usize,
+        end: impl FnOnce(DuplexStream) -> Box<dyn Pipe>,
+    ) -> Result<Client, ConnectError> {
         let at = &self.pods[pod];
         let admission = at.pod.connector().connect(claims, "test").await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
         at.tasks.spawn_many("socket", async move {
             admission.serve(theirs.into(), None).await;
         });
-        let ours: Box<dyn Pipe> = Box::new(ours);
-        Ok(Client::lazy(WebSocketStream::from_raw_socket(ours, Role::Client, None).await))
+        Ok(Client::lazy(WebSocketStream::from_raw_socket(end(ours), Role::Client, None).await))
     }
 
     /// Stores an event; returns its sequence.

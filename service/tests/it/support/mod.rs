@@ -12,4 +12,5 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod round_trips;
+pub(crate) mod slow;
 pub(crate) mod wait;

@@ -22,7 +22,14 @@ fn hold(core: &Core) -> Held {
 }
 
 fn limits(policy: DropPolicy) -> MailboxLimits {
-    MailboxLimits { messages: 10_000, bytes: 1_000_000, policy, overflow_timeout: Duration::from_secs(30) }
+    MailboxLimits {
+        messages: 10_000,
+        bytes: 1_000_000,
+        burst_bytes: 10_000_000,
+        held_bytes: 1 << 30,
+        policy,
+        overflow_timeout: Duration::from_secs(30),
+    }
 }
 
 /// Users of one desk on a core.
@@ -124,9 +131,39 @@ fn a_core_that_falls_behind_has_its_work_done_by_who_brings_more() {
 }
 
 #[test]
+fn a_socket_is_let_write_before_it_gets_more_than_a_few_megabytes() {
+    const EVENTS: u64 = 20;
+    let (hub, cores) = (hub(), Cores::start(1).unwrap());
+    let sessions = enter_on(&hub, &cores.all()[0], 100, MailboxLimits { burst_bytes: 1 << 30, ..limits(DropPolicy::DropOldest) });
+    let held = hold(&cores.all()[0]);
+    let text = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20));
+    for seq in 1..=EVENTS {
+        let payload = Payload::parse(&Bytes::from(text.clone())).unwrap();
+        deliver(&hub, &Event { payload, ..event(CHATS, seq) });
+    }
+    // As its task would, whenever it has its turn.
+    let (done, taken) = mpsc::channel();
+    let session = Arc::clone(&sessions[0]);
+    cores.all()[0].runtime().spawn(async move {
+        let (mut most, mut all) = (0, 0);
+        while all < EVENTS {
+            let taken = session.mailbox().take(usize::MAX).len();
+            most = most.max(taken);
+            all += taken as u64;
+            tokio::task::yield_now().await;
+        }
+        done.send(most).unwrap();
+    });
+    drop(held);
+    let most = taken.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!((1..=4).contains(&most), "{most}");
+}
+
+#[test]
 fn a_session_whose_mailbox_runs_over_is_ended_and_takes_nothing_more() {
     let (hub, cores) = (hub(), Cores::start(1).unwrap());
-    let sessions = enter_on(&hub, &cores.all()[0], 100, MailboxLimits { bytes: 300, ..limits(DropPolicy::Block) });
+    let sessions =
+        enter_on(&hub, &cores.all()[0], 100, MailboxLimits { bytes: 300, burst_bytes: 1500, ..limits(DropPolicy::Block) });
     for seq in 1..=20 {
         deliver(&hub, &event(CHATS, seq));
     }
