@@ -17,22 +17,19 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor,
 use tokio::time::Instant;
 
 use crate::{
-    docker::{self, LABEL, Network, docker, publish_nothing},
-    pod::{GRPC_PORT, Pod, SharedIp, Surroundings},
+    docker::{self, LABEL, Network, publish_nothing},
+    pod::{self, GRPC_PORT, Links, Pod, SharedIp, Surroundings},
     proxy::{Lookup, Proxy},
+    redis::{self, Replica},
     wait,
 };
 
 /// The images of the servers, as the compose files name them; `e2e/images/ensure.sh` sees that they are there.
 const NATS: (&str, &str) = ("nats", "2.10-alpine");
-/// As above.
-const REDIS: (&str, &str) = ("redis", "7-alpine");
 /// The gateway's image, unless `DAISI_WS_IMAGE` names another.
 const GATEWAY: &str = "daisi-ws-service:local";
 /// Port of NATS.
 const NATS_PORT: u16 = 4222;
-/// Port of Redis.
-const REDIS_PORT: u16 = 6379;
 /// How long the address of a server is taken for granted.
 const GOOD_FOR: Duration = Duration::from_millis(500);
 /// Longest wait until pods know each other.
@@ -46,13 +43,22 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// A folder of this host with a `config.yaml`, which every pod mounts.
     pub config: Option<PathBuf>,
+    /// Redis is started again, with its last snapshot, the moment that it ends, and is ended by nothing but its own death.
+    pub redis_comes_back: bool,
 }
 
 impl Options {
     /// So many pods with the shipped defaults.
     #[must_use]
     pub fn pods(pods: usize) -> Self {
-        Self { pods, environment: Vec::new(), config: None }
+        Self { pods, environment: Vec::new(), config: None, redis_comes_back: false }
+    }
+
+    /// The same with a Redis that is started again the moment that it ends.
+    #[must_use]
+    pub fn with_a_redis_that_comes_back(mut self) -> Self {
+        self.redis_comes_back = true;
+        self
     }
 
     /// The same with one more variable.
@@ -67,23 +73,28 @@ impl Options {
 pub struct Cluster {
     /// The pods.
     pub pods: Vec<Pod>,
+    /// Those that left for good.
+    pub left: Vec<Pod>,
     /// Name of the container of NATS.
     pub nats: String,
     /// Name of the container of Redis.
     pub redis: String,
+    /// A replica of Redis, if one was made.
+    pub replica: Option<Replica>,
     /// Carries the publishers' connections to NATS, as its address may change when it starts again.
     pub to_nats: Proxy,
-    find_redis: Lookup,
+    pub(crate) find_redis: Lookup,
+    find_nats: Lookup,
     name: String,
     options: Options,
-    _servers: Vec<ContainerAsync<GenericImage>>,
+    pub(crate) servers: Vec<ContainerAsync<GenericImage>>,
     // Last, as a network can be removed only when nobody is in it.
-    network: Network,
+    pub(crate) network: Network,
 }
 
 /// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage must not make
 /// as many processes that ask the engine.
-fn container_lookup(container: &str, network: &str, port: u16) -> Lookup {
+pub(crate) fn container_lookup(container: &str, network: &str, port: u16) -> Lookup {
     type Found = Option<(Instant, Option<IpAddr>)>;
     let found: Arc<tokio::sync::Mutex<Found>> = Arc::default();
     let (container, network) = (container.to_owned(), network.to_owned());
@@ -112,7 +123,7 @@ fn pod_lookup(ip: &SharedIp) -> Lookup {
     })
 }
 
-async fn server(
+pub(crate) async fn server(
     image: (&str, &str),
     name: &str,
     network: &str,
@@ -138,22 +149,26 @@ impl Cluster {
         let network = Network::create(&name).await?;
         let (nats, redis) = (format!("{name}-nats"), format!("{name}-redis"));
         let jetstream = ["nats-server", "--jetstream", "--store_dir", "/data", "--http_port", "8222"];
-        let no_disk = ["redis-server", "--save", "", "--appendonly", "no"];
+        let redis_command = if options.redis_comes_back { &redis::COMES_BACK[..] } else { &redis::NO_DISK[..] };
         let servers = tokio::try_join!(
             server(NATS, &nats, &name, &jetstream, WaitFor::message_on_stderr("Server is ready")),
-            server(REDIS, &redis, &name, &no_disk, WaitFor::message_on_stdout("Ready to accept connections")),
+            redis::server(&redis, &name, redis_command),
         )?;
-        let to_nats = Proxy::start(network.gateway, container_lookup(&nats, &name, NATS_PORT)).await?;
-        let find_redis = container_lookup(&redis, &name, REDIS_PORT);
+        let find_nats = container_lookup(&nats, &name, NATS_PORT);
+        let to_nats = Proxy::start(network.gateway, Arc::clone(&find_nats)).await?;
+        let find_redis = redis::lookup(&redis, &name);
         let mut cluster = Self {
             find_redis,
+            find_nats,
             pods: Vec::new(),
+            left: Vec::new(),
             nats,
             redis,
+            replica: None,
             to_nats,
             name,
             options,
-            _servers: vec![servers.0, servers.1],
+            servers: vec![servers.0, servers.1],
             network,
         };
         for _ in 0..cluster.options.pods {
@@ -168,21 +183,37 @@ impl Cluster {
     /// # Errors
     /// When it does not start.
     pub async fn add_pod(&mut self) -> Result<()> {
-        let id = format!("pod-{}", char::from(b'a' + u8::try_from(self.pods.len())?));
+        let id = pod::id(self.pods.len() + self.left.len());
         let image = std::env::var("DAISI_WS_IMAGE").unwrap_or_else(|_| GATEWAY.to_owned());
         let ip = SharedIp::default();
-        let to_redis = Proxy::start(self.network.gateway, Arc::clone(&self.find_redis)).await?;
-        let from_peers = Proxy::start(self.network.gateway, pod_lookup(&ip)).await?;
+        let here = self.network.gateway;
+        let links = Links {
+            to_redis: Proxy::start(here, Arc::clone(&self.find_redis)).await?,
+            to_nats: Proxy::start(here, Arc::clone(&self.find_nats)).await?,
+            from_peers: Proxy::start(here, pod_lookup(&ip)).await?,
+        };
         let around = Surroundings {
             image: image.split_once(':').context("DAISI_WS_IMAGE has no tag")?,
             network: &self.name,
-            nats_url: format!("nats://{}:{NATS_PORT}", self.nats),
             environment: &self.options.environment,
             config: self.options.config.as_deref().and_then(|path| path.to_str()),
         };
         let container = format!("{}-{id}", self.name);
-        self.pods.push(Pod::start((&id, container), &around, (to_redis, from_peers), ip).await?);
+        self.pods.push(Pod::start((&id, container), &around, links, ip).await?);
         Ok(())
+    }
+
+    /// Tells a pod to go, and waits until it has gone; it does not come back. Its exit code.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn leave(&mut self, index: usize) -> Result<i64> {
+        self.pods[index].signal("TERM").await?;
+        let code = self.pods[index].exit_code().await?;
+        let pod = self.pods.remove(index);
+        pod.forget();
+        self.left.push(pod);
+        Ok(code)
     }
 
     /// Waits until every pod is ready and knows every other.
@@ -216,23 +247,14 @@ impl Cluster {
         &self.name
     }
 
-    /// Asks Redis by its own command line.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn redis_cli(&self, arguments: &[&str]) -> Result<String> {
-        let mut words = vec!["exec", &self.redis, "redis-cli"];
-        words.extend_from_slice(arguments);
-        docker(&words).await
-    }
-
     /// Keeps the logs of all containers, and says where.
     pub fn keep_logs(&self) {
         let folder = crate::report::folder("logs").join(&self.name);
         if std::fs::create_dir_all(&folder).is_err() {
             return;
         }
-        for container in self.pods.iter().map(|pod| &pod.container).chain([&self.nats, &self.redis]) {
+        let pods = self.pods.iter().chain(&self.left).map(|pod| &pod.container);
+        for container in pods.chain([&self.nats, &self.redis]).chain(self.replica.as_ref().map(|replica| &replica.container)) {
             let Ok(file) = std::fs::File::create(folder.join(format!("{container}.log"))) else { continue };
             let Ok(also) = file.try_clone() else { continue };
             let mut logs = std::process::Command::new("docker");

@@ -1,6 +1,9 @@
 //! What befalls a cluster.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use tokio::time::{Instant, sleep};
 
 use crate::{cluster::Cluster, docker::docker, pod::Pod, proxy::Mode};
 
@@ -54,6 +57,18 @@ pub async fn start_pod(pod: &Pod) -> Result<()> {
     pod.ready().await
 }
 
+/// Cuts and opens a link in turn; so many milliseconds pass between two changes.
+async fn beat<const N: usize>(pauses: [u64; N], until: Instant, set: impl Fn(Mode) -> Result<()>) -> Result<()> {
+    for (pause, mode) in pauses.into_iter().cycle().zip([Mode::Cut, Mode::Open].into_iter().cycle()) {
+        if Instant::now() >= until {
+            break;
+        }
+        set(mode)?;
+        sleep(Duration::from_millis(pause)).await;
+    }
+    Ok(())
+}
+
 impl Cluster {
     /// Takes a pod off the network: nobody reaches it and it reaches nobody; no connection is reset.
     ///
@@ -93,10 +108,27 @@ impl Cluster {
         Ok(())
     }
 
+    /// Cuts and opens a pod's link to Redis and its links to its peers again and again, each in a rhythm of its own, until this time has passed; and opens them.
+    ///
+    /// # Errors
+    /// When the pod has no address.
+    pub async fn flap(&self, pod: &Pod, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        let redis = beat([300, 700, 450, 600, 350], until, |mode| {
+            self.redis_link(pod, mode);
+            Ok(())
+        });
+        let peers = beat([550, 400, 650, 300, 700, 500, 350], until, |mode| self.peer_links(pod, mode));
+        tokio::try_join!(redis, peers)?;
+        self.heal();
+        Ok(())
+    }
+
     /// Opens all links.
     pub fn heal(&self) {
         for pod in &self.pods {
             pod.to_redis.heal();
+            pod.to_nats.heal();
             pod.from_peers.heal();
         }
         self.to_nats.heal();

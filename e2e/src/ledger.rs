@@ -36,6 +36,23 @@ impl Who {
         }
     }
 
+    /// A user's session of an agent that has no other, so that its route names one pod alone.
+    #[must_use]
+    pub fn alone(agent: &str) -> Self {
+        Self::User { company: "acme".to_owned(), agent: agent.to_owned(), user: "newcomer".to_owned(), chat: None }
+    }
+
+    /// Where events for all sessions of a user's agent are published; nowhere for an admin.
+    #[must_use]
+    pub fn chats(&self) -> Option<Subject> {
+        match self {
+            Self::User { company, agent, .. } => {
+                Some(Subject { company: company.clone(), agent: agent.clone(), kind: Kind::Chats })
+            }
+            Self::Admin { .. } => None,
+        }
+    }
+
     /// Does an event on this subject concern this session?
     #[must_use]
     pub fn wants(&self, subject: &Subject) -> bool {

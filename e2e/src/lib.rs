@@ -19,5 +19,6 @@ pub mod oracle;
 pub mod pod;
 pub mod proxy;
 pub mod publisher;
+pub mod redis;
 pub mod report;
 pub mod wait;

@@ -27,6 +27,8 @@ const USERS: usize = 10;
 const CHATS: usize = 2;
 /// Between two events of one agent: 31 a second, of which 28 concern every one of its sessions.
 const PERIOD: Duration = Duration::from_millis(32);
+/// What one of the publishers of a rush stores a second: so many that no few of them wait for one another's confirmations.
+const EACH: u32 = 250;
 /// Longest wait until everybody has a socket.
 const EVERYBODY: Duration = Duration::from_secs(60);
 /// Longest wait until everything that was stored is settled.
@@ -118,6 +120,33 @@ impl Load {
             }
         }
         Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now() })
+    }
+
+    /// Stores so many more events a second for all sessions of this user's agent, until the load stops.
+    pub fn rush(&mut self, who: &Who, per_second: u32) {
+        let publishers = per_second.div_ceil(EACH);
+        let period = Duration::from_secs(1) * publishers / per_second.max(1);
+        for subject in (0..publishers).filter_map(|_| who.chats()) {
+            let stopped = self.storing.stop.subscribe();
+            self.storing.tasks.spawn(self.publisher.clone().keep_storing(vec![subject], period, stopped));
+        }
+    }
+
+    /// Connects more sessions, each to the pods of these indices in turn, and waits until all are ready.
+    ///
+    /// # Errors
+    /// When one gets no socket in time.
+    pub async fn join(&mut self, cluster: &Cluster, newcomers: impl IntoIterator<Item = (Who, Vec<usize>)>) -> Result<()> {
+        let first = self.clients.len();
+        for (who, pods) in newcomers {
+            let token = cluster.pods[0].token(&who).await?;
+            let pods = pods.into_iter().map(|pod| cluster.pods[pod].shared_ip());
+            self.clients.push(Client::start(who, token, pods.collect()));
+        }
+        for client in &self.clients[first..] {
+            timeout(EVERYBODY, client.ready()).await??;
+        }
+        Ok(())
     }
 
     /// Lets it run.

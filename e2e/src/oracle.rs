@@ -6,6 +6,8 @@
 //! - *announced*, when a gap on that socket covers it;
 //! - *gone with its socket*, when the socket ended soon after: what was on its way to a client that is gone. The client knows, by the end;
 //! - *lost*, in every other case: silently.
+//!
+//! How late events were for sessions that a fault is not about, before it and during it, is [`lateness`]'s.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use self::lateness::Lateness;
 use crate::{
     ledger::{Entry, Kind, Ledger, Published, Seen, Who},
     load::Evidence,
@@ -37,6 +40,17 @@ pub struct FaultTime {
     pub ended: Instant,
     /// Sockets may have been stalled by it, and may end long after what was on its way to them.
     pub stalls: bool,
+    /// The index of the pod that it befell, where it befell one alone.
+    pub pod: Option<usize>,
+}
+
+impl FaultTime {
+    /// The same, and it befell this pod alone.
+    #[must_use]
+    pub fn at(mut self, pod: usize) -> Self {
+        self.pod = Some(pod);
+        self
+    }
 }
 
 /// What came of a run.
@@ -48,6 +62,9 @@ pub struct Verdict {
     pub published: usize,
     /// Events received, in sum.
     pub deliveries: usize,
+    /// Events stored a second, in all.
+    #[serde(default)]
+    pub stored_rate: f64,
     /// Events owed to the least busy user session, a second.
     pub rate: f64,
     /// Owed and silently missing.
@@ -74,6 +91,9 @@ pub struct Verdict {
     pub worst_silence_ms: u64,
     /// From the end of the fault until nothing was late any more and everybody had a socket, in milliseconds.
     pub recovery_ms: u64,
+    /// How late events were for the sessions that the fault did not befall.
+    #[serde(default)]
+    pub others: Lateness,
     /// `error` frames and frames that nobody should get.
     pub strange: usize,
     /// Some of the mistakes, in words.
@@ -82,10 +102,12 @@ pub struct Verdict {
 
 /// One socket of a session.
 struct Socket<'a> {
+    pod: &'a str,
     ready: Instant,
     chat: Option<Instant>,
     ended: Option<Instant>,
     entries: &'a [Entry],
+    gaps: Vec<&'a Entry>,
 }
 
 fn sockets(ledger: &Ledger) -> Vec<Socket<'_>> {
@@ -97,10 +119,12 @@ fn sockets(ledger: &Ledger) -> Vec<Socket<'_>> {
     let cut = starts.iter().zip(ends).map(|(start, end)| {
         let entries = &ledger.entries[*start..end];
         Socket {
+            pod: if let Seen::Ready(pod) = &entries[0].seen { pod } else { "" },
             ready: entries[0].at,
             chat: find(entries, |seen| *seen == Seen::ChatSelected),
             ended: find(entries, |seen| matches!(seen, Seen::Closed(_))),
             entries,
+            gaps: entries.iter().filter(|entry| matches!(entry.seen, Seen::Gap { .. })).collect(),
         }
     });
     cut.collect()
@@ -118,7 +142,7 @@ impl Socket<'_> {
 
     /// Does a gap on this socket cover this event?
     fn announced(&self, event: &Published, fault: Option<&FaultTime>) -> bool {
-        self.entries.iter().any(|entry| match &entry.seen {
+        self.gaps.iter().any(|entry| match &entry.seen {
             Seen::Gap { range: Some((first, last)), .. } => (*first..=*last).contains(&event.seq),
             // A gap of unknown size is about what came between the begin of the fault and itself, not about anything ever lost.
             Seen::Gap { range: None, .. } => {
@@ -156,12 +180,17 @@ impl Verdict {
             rate: f64::INFINITY,
             ..Self::default()
         };
+        let during = (evidence.ended - evidence.started).as_secs_f64();
+        if during > 0.0 {
+            verdict.stored_rate = share(evidence.published.len(), during);
+        }
         let mut recovered = fault.map(|fault| fault.ended);
         for ledger in &evidence.ledgers {
             verdict.session(ledger, evidence, &published, fault.as_ref(), &mut recovered);
         }
         if let (Some(fault), Some(recovered)) = (fault, recovered) {
             verdict.recovery_ms = milliseconds(recovered - fault.ended);
+            verdict.others = Lateness::of(evidence, &published, &fault);
         }
         verdict
     }
@@ -176,13 +205,13 @@ impl Verdict {
     ) {
         let name = ledger.who.name();
         let wanted: Vec<&Published> = evidence.published.iter().filter(|event| ledger.who.wants(&event.subject)).collect();
-        let during = (evidence.ended - evidence.started).as_secs_f64();
-        if matches!(ledger.who, Who::User { .. }) && during > 0.0 {
-            #[expect(clippy::cast_precision_loss, reason = "a few thousand events")]
-            let rate = wanted.len() as f64 / during;
-            self.rate = self.rate.min(rate);
-        }
         let sockets = sockets(ledger);
+        let since = sockets.first().map_or(evidence.started, |socket| socket.ready.max(evidence.started));
+        let during = evidence.ended.saturating_duration_since(since).as_secs_f64();
+        if matches!(ledger.who, Who::User { .. }) && during > 0.0 {
+            let here = wanted.iter().filter(|event| event.started >= since).count();
+            self.rate = self.rate.min(share(here, during));
+        }
         let mut ever: HashMap<u64, usize> = HashMap::new();
         for (turn, socket) in sockets.iter().enumerate() {
             let mut got: HashMap<u64, Instant> = HashMap::new();
@@ -239,8 +268,10 @@ impl Verdict {
             }
             self.order_depth = by_subject.values().map(|seqs| longest_fall(seqs)).max().unwrap_or(0).max(self.order_depth);
         }
-        self.away += wanted.iter().filter(|event| !sockets.iter().any(|socket| socket.owed(event))).count();
-        self.silence(ledger, evidence);
+        // What was stored before a session came for the first time is not its own business.
+        let away = |event: &&&Published| event.started >= since && !sockets.iter().any(|socket| socket.owed(event));
+        self.away += wanted.iter().filter(away).count();
+        self.silence(ledger, since, evidence);
         if let Some((fault, recovered)) = fault.zip(recovered.as_mut()) {
             let back = sockets.iter().map(|socket| socket.ready).filter(|ready| *ready > fault.ended).max();
             *recovered = back.unwrap_or(*recovered).max(*recovered);
@@ -248,13 +279,13 @@ impl Verdict {
     }
 
     /// Looks for the longest silence of a user's session between the begin and the end of publishing.
-    fn silence(&mut self, ledger: &Ledger, evidence: &Evidence) {
+    fn silence(&mut self, ledger: &Ledger, since: Instant, evidence: &Evidence) {
         let replaced = ledger.entries.iter().any(|entry| entry.seen == Seen::Closed(Some(4402)));
         if replaced || !matches!(ledger.who, Who::User { .. }) {
             return;
         }
         let events = ledger.entries.iter().filter(|entry| matches!(entry.seen, Seen::Event { .. })).map(|entry| entry.at);
-        let mut last = evidence.started;
+        let mut last = since;
         for at in events.chain([evidence.ended]) {
             let silence = milliseconds(at.min(evidence.ended).saturating_duration_since(last));
             self.worst_silence_ms = self.worst_silence_ms.max(silence);
@@ -279,6 +310,11 @@ impl Verdict {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a few hundred thousand events")]
+fn share(events: usize, seconds: f64) -> f64 {
+    events as f64 / seconds
+}
+
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -298,5 +334,6 @@ fn longest_fall(seqs: &[u64]) -> usize {
     tails.len()
 }
 
+mod lateness;
 #[cfg(test)]
 mod tests;

@@ -37,10 +37,22 @@ pub type SharedIp = Arc<Mutex<Option<IpAddr>>>;
 pub(crate) struct Surroundings<'a> {
     pub(crate) image: (&'a str, &'a str),
     pub(crate) network: &'a str,
-    pub(crate) nats_url: String,
     pub(crate) environment: &'a [(String, String)],
     /// A folder of this host, with a `config.yaml` in it.
     pub(crate) config: Option<&'a str>,
+}
+
+/// The links of a pod, each through a proxy of its own.
+pub(crate) struct Links {
+    pub(crate) to_redis: Proxy,
+    pub(crate) to_nats: Proxy,
+    pub(crate) from_peers: Proxy,
+}
+
+/// The id of the pod that was started as the `index`-th of a cluster.
+#[must_use]
+pub fn id(index: usize) -> String {
+    format!("pod-{}", char::from(b'a' + u8::try_from(index).unwrap_or(u8::MAX - b'a')))
 }
 
 /// A pod of a cluster.
@@ -51,6 +63,8 @@ pub struct Pod {
     pub container: String,
     /// Carries its connections to Redis.
     pub to_redis: Proxy,
+    /// Carries its connection to NATS.
+    pub to_nats: Proxy,
     /// Carries its peers' connections to it.
     pub from_peers: Proxy,
     network: String,
@@ -63,9 +77,10 @@ impl Pod {
     pub(crate) async fn start(
         (id, container): (&str, String),
         around: &Surroundings<'_>,
-        (to_redis, from_peers): (Proxy, Proxy),
+        links: Links,
         ip: SharedIp,
     ) -> Result<Self> {
+        let Links { to_redis, to_nats, from_peers } = links;
         let mut request = GenericImage::new(around.image.0, around.image.1)
             .with_container_name(&container)
             .with_network(around.network)
@@ -75,7 +90,7 @@ impl Pod {
             .with_host_config_modifier(publish_nothing)
             .with_env_var("DAISI_WS_SERVER_POD_ID", id)
             .with_env_var("DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS", from_peers.address.to_string())
-            .with_env_var("DAISI_WS_NATS_URL", &around.nats_url)
+            .with_env_var("DAISI_WS_NATS_URL", format!("nats://{}", to_nats.address))
             .with_env_var("DAISI_WS_REDIS_ADDRESS", to_redis.address.to_string())
             .with_env_var("DAISI_WS_AUTH_SECRET_TOKEN", API_KEY)
             .with_env_var("DAISI_WS_AUTH_TOKEN_GENERATION_ADMIN_KEY", MINT_KEY)
@@ -93,6 +108,7 @@ impl Pod {
             id: id.to_owned(),
             container,
             to_redis,
+            to_nats,
             from_peers,
             network: around.network.to_owned(),
             ip,
@@ -183,6 +199,11 @@ impl Pod {
     /// When the container does not run.
     pub async fn signal(&self, name: &str) -> Result<()> {
         docker(&["kill", "--signal", name, &self.container]).await.map(drop)
+    }
+
+    /// Forgets the address: nobody tries to reach the pod any more.
+    pub fn forget(&self) {
+        *self.ip.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The exit code, once the container has stopped.

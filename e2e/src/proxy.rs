@@ -1,6 +1,13 @@
 //! A TCP proxy that breaks: it delays, cuts, stalls and trickles, for everybody or for those who come from one address.
 
-use std::{collections::HashMap, future::Future, net::IpAddr, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{
@@ -42,6 +49,8 @@ pub enum Mode {
 struct Rules {
     all: Mode,
     from: HashMap<IpAddr, Mode>,
+    /// How often all that was open has been ended.
+    severed: u64,
 }
 
 impl Rules {
@@ -58,6 +67,7 @@ pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
     rules: watch::Sender<Rules>,
+    to: Arc<Mutex<Lookup>>,
     _tasks: JoinSet<()>,
 }
 
@@ -71,8 +81,20 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (rules, seen) = watch::channel(Rules::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, to, seen));
-        Ok(Self { address, rules, _tasks: tasks })
+        let to = Arc::new(Mutex::new(to));
+        tasks.spawn(accept(listener, Arc::clone(&to), seen));
+        Ok(Self { address, rules, to, _tasks: tasks })
+    }
+
+    /// Ends what is open, with all that is on its way, and takes new connections as before.
+    pub fn reset(&self) {
+        self.rules.send_modify(|rules| rules.severed += 1);
+    }
+
+    /// Has another server behind it for whoever connects from now on, as a name that is given to another host; and ends what is open.
+    pub fn turn_to(&self, to: Lookup) {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.reset();
     }
 
     /// Sets the mode for everybody without a mode of his own.
@@ -89,18 +111,20 @@ impl Proxy {
 
     /// Opens the link for everybody.
     pub fn heal(&self) {
-        self.rules.send_modify(|rules| *rules = Rules::default());
+        self.rules.send_modify(|rules| *rules = Rules { severed: rules.severed, ..Rules::default() });
     }
 }
 
-async fn accept(listener: TcpListener, to: Lookup, rules: watch::Receiver<Rules>) {
+async fn accept(listener: TcpListener, to: Arc<Mutex<Lookup>>, rules: watch::Receiver<Rules>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((socket, source)) = accepted else { continue };
-                if rules.borrow().of(source.ip()) != Mode::Cut {
-                    connections.spawn(carry(socket, source.ip(), Arc::clone(&to), rules.clone()));
+                let (mode, severed) = { let rules = rules.borrow(); (rules.of(source.ip()), rules.severed) };
+                if mode != Mode::Cut {
+                    let to = Arc::clone(&to.lock().unwrap_or_else(PoisonError::into_inner));
+                    connections.spawn(carry(socket, (source.ip(), severed), to, rules.clone()));
                 }
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -109,7 +133,7 @@ async fn accept(listener: TcpListener, to: Lookup, rules: watch::Receiver<Rules>
 }
 
 /// Carries one connection until either end is done with it, or it is cut.
-async fn carry(near: TcpStream, source: IpAddr, to: Lookup, rules: watch::Receiver<Rules>) {
+async fn carry(near: TcpStream, (source, severed): (IpAddr, u64), to: Lookup, rules: watch::Receiver<Rules>) {
     let mut cut = rules.clone();
     let work = async {
         let Some(server) = to().await else { return };
@@ -124,7 +148,7 @@ async fn carry(near: TcpStream, source: IpAddr, to: Lookup, rules: watch::Receiv
     };
     tokio::select! {
         () = work => {}
-        _ = cut.wait_for(|rules| rules.of(source) == Mode::Cut) => {}
+        _ = cut.wait_for(|rules| rules.of(source) == Mode::Cut || rules.severed != severed) => {}
     }
 }
 
@@ -236,6 +260,19 @@ mod tests {
         proxy.heal();
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"late");
+    }
+
+    #[tokio::test]
+    async fn turned_to_another_server_it_ends_what_is_open_and_what_is_new_reaches_that_one() {
+        let ((proxy, mut client, _tasks), (other, _client, _others)) = (echo().await, echo().await);
+        assert!(round_trip(&mut client).await.is_some());
+        let there = other.address;
+        other.set(Mode::Delay(Duration::from_millis(60)));
+        proxy.turn_to(Arc::new(move || Box::pin(async move { Some(there) })));
+        proxy.heal();
+        assert!(round_trip(&mut client).await.is_none());
+        let mut anew = TcpStream::connect(proxy.address).await.unwrap();
+        assert!(round_trip(&mut anew).await.unwrap() >= Duration::from_millis(120));
     }
 
     #[tokio::test]

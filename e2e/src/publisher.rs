@@ -98,6 +98,15 @@ impl Publisher {
         Ok(confirmation.await?.sequence)
     }
 
+    /// Deletes the durable consumer, as an operator's slip does.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn delete_consumer(&self) -> Result<()> {
+        self.context.delete_consumer_from_stream("ws_fanout", "wa_stream").await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(())
+    }
+
     /// Events of the durable consumer that are unsettled, and that nobody has taken.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::Verdict;
+use crate::oracle::{Lateness, Verdict};
 
 /// One measured fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,16 +60,18 @@ pub fn kept() -> Result<Vec<Measured>> {
 #[must_use]
 pub fn table(all: &[Measured]) -> String {
     let mut text = String::from(
-        "| Fault | Events/s a session | Lost | Doubled | Misdelivered | Announced (gap frames) | Gone with its socket | Away | Sockets ended | Worst silence | Recovery |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| Fault | Events/s in all | Events/s a session | Lost | Doubled | Misdelivered | Announced (gap frames) | Gone with its socket | Away | Sockets ended | Worst silence | Others' p99 before → during (in time) | Late for others | Recovery |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for Measured { fault, verdict, .. } in all {
-        let Verdict { rate, lost, doubled, misdelivered, announced, gaps, with_socket, away, .. } = verdict;
+        let Verdict { stored_rate, rate, lost, doubled, misdelivered, announced, gaps, with_socket, away, .. } = verdict;
         let _ = writeln!(
             text,
-            "| {fault} | {rate:.0} | {lost} | {doubled} | {misdelivered} | {announced} ({gaps}) | {with_socket} | {away} | {} | {} | {} |",
+            "| {fault} | {stored_rate:.0} | {rate:.0} | {lost} | {doubled} | {misdelivered} | {announced} ({gaps}) | {with_socket} | {away} | {} | {} | {} | {} | {} |",
             closes(&verdict.closes),
             seconds(verdict.worst_silence_ms),
+            lateness(&verdict.others),
+            verdict.others.late,
             seconds(verdict.recovery_ms),
         );
     }
@@ -83,6 +85,11 @@ fn closes(closes: &BTreeMap<u16, usize>) -> String {
     let words =
         closes.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
     words.collect::<Vec<_>>().join(", ")
+}
+
+fn lateness(others: &Lateness) -> String {
+    let word = |time: Option<u64>| time.map_or_else(|| "–".to_owned(), |time| time.to_string());
+    format!("{} → {} ({}) ms", word(others.before_ms), word(others.during_ms), word(others.in_time_ms))
 }
 
 fn seconds(milliseconds: u64) -> String {

@@ -42,6 +42,7 @@ impl Story {
             began: self.start + STEP * began,
             ended: self.start + STEP * end,
             stalls: true,
+            pod: None,
         });
         let ledgers = vec![Ledger { who, entries: self.entries }];
         Verdict::of(&Evidence { ledgers, published: self.published, started: self.start, ended }, fault)
@@ -121,6 +122,44 @@ fn recovery_ends_with_the_last_late_event() {
     let verdict = story.judge(Some((2, 30)));
     assert_eq!((verdict.recovery_ms, verdict.lost), (1050, 0));
     assert!(verdict.worst_silence_ms >= 3800, "{}", verdict.worst_silence_ms);
+}
+
+#[test]
+fn lateness_before_and_during_a_fault_is_kept_apart_and_what_is_late_is_counted() {
+    let mut story = Story::new(50);
+    story.get(&(0..40).collect::<Vec<_>>());
+    // Two of the fault's events are half a second late, and one is late.
+    for (step, number) in [(46, 40), (47, 41), (150, 42)] {
+        story.see(step, Seen::Event { seq: number + 100, number, subject: "wa.acme.a1.chats".into() });
+    }
+    let others = story.judge(Some((41, 45))).others;
+    assert_eq!((others.before_ms, others.during_ms, others.in_time_ms, others.late), (Some(50), Some(10_750), Some(550), 1));
+    assert!(!others.is_the_same());
+}
+
+#[test]
+fn sessions_of_the_pod_that_a_fault_befell_are_no_others() {
+    let mut story = Story::new(50);
+    story.get(&(0..50).collect::<Vec<_>>());
+    let start = story.start;
+    let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "u".into(), chat: None };
+    let ledgers = vec![Ledger { who, entries: story.entries }];
+    let evidence = Evidence { ledgers, published: story.published, started: start, ended: start + STEP * 60 };
+    let fault = FaultTime { began: start + STEP * 30, ended: start + STEP * 40, stalls: true, pod: None };
+    // The story's socket is on pod-a.
+    assert_eq!(Verdict::of(&evidence, Some(fault.at(0))).others, Lateness::default());
+    assert!(Verdict::of(&evidence, Some(fault.at(1))).others.is_the_same());
+}
+
+#[test]
+fn a_session_that_comes_late_is_owed_nothing_from_before_and_was_not_silent() {
+    let mut story = Story::new(50);
+    story.entries.clear();
+    story.see(25, Seen::Ready("pod-a".into()));
+    story.get(&(25..50).collect::<Vec<_>>());
+    let verdict = story.judge(None);
+    assert_eq!((verdict.lost, verdict.away), (0, 0), "{}", verdict.describe());
+    assert!(verdict.worst_silence_ms <= 1000 && verdict.rate > 6.0, "{}", verdict.describe());
 }
 
 #[test]

@@ -147,7 +147,7 @@ async fn pod_killed() {
     let verdict = measured((30, "Pod killed, started again after 15 s"), Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         fault::kill(&cluster.pods[1].container).await?;
-        let time = until_now(began, false);
+        let time = until_now(began, false).at(1);
         // Its sessions are taken over elsewhere, long before their locks run out.
         load.everybody_is_connected().await?;
         sleep((began + LONG).saturating_duration_since(Instant::now())).await;
@@ -167,7 +167,7 @@ async fn pod_frozen_for_long() {
         fault::freeze(&cluster.pods[1].container).await?;
         sleep(LONG).await;
         fault::thaw(&cluster.pods[1].container).await?;
-        Ok(until_now(began, true))
+        Ok(until_now(began, true).at(1))
     })
     .await;
 }
@@ -180,7 +180,7 @@ async fn pod_frozen_for_a_moment() {
         fault::freeze(&cluster.pods[1].container).await?;
         sleep(Duration::from_secs(2)).await;
         fault::thaw(&cluster.pods[1].container).await?;
-        Ok(until_now(began, true))
+        Ok(until_now(began, true).at(1))
     })
     .await;
     assert_eq!(verdict.closes.len(), 0, "{}", verdict.describe());
@@ -194,7 +194,7 @@ async fn pod_cut_off_from_all() {
         cluster.cut_off(&cluster.pods[1]).await?;
         sleep(LONG).await;
         cluster.bring_back(&cluster.pods[1]).await?;
-        Ok(until_now(began, true))
+        Ok(until_now(began, true).at(1))
     })
     .await;
 }
@@ -211,7 +211,7 @@ async fn pod_stalled_to_redis_only() {
         assert_eq!(refused(cluster, 0, &token).await, None, "others take new sessions");
         sleep((began + LONG).saturating_duration_since(Instant::now())).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
@@ -229,7 +229,7 @@ async fn pod_cut_off_from_redis_only() {
         assert_eq!(refused(cluster, 0, &token).await, None, "others take new sessions");
         sleep((began + LONG).saturating_duration_since(Instant::now())).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
@@ -244,7 +244,7 @@ async fn pod_cut_off_from_peers_for_a_moment() {
         cluster.peer_links(&cluster.pods[1], Mode::Cut)?;
         sleep(Duration::from_secs(1)).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     // What was meant for the other side of the cut was parked, and there was room for it: it came late, and no gap was needed.
@@ -260,7 +260,7 @@ async fn pod_cut_off_from_peers_only() {
         cluster.peer_links(&cluster.pods[1], Mode::Cut)?;
         sleep(SHORT).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
@@ -275,7 +275,7 @@ async fn pod_stalled_to_peers_only() {
         cluster.peer_links(&cluster.pods[1], Mode::Stall)?;
         sleep(LONG).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
@@ -291,7 +291,7 @@ async fn peers_and_redis_slow() {
         cluster.redis_link(&cluster.pods[1], Mode::Delay(Duration::from_millis(100)));
         sleep(Duration::from_secs(10)).await;
         cluster.heal();
-        Ok(until_now(began, false))
+        Ok(until_now(began, false).at(1))
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
@@ -327,7 +327,7 @@ async fn pod_terminated() {
         let began = Instant::now();
         cluster.pods[1].signal("TERM").await?;
         assert_eq!(cluster.pods[1].exit_code().await?, 0);
-        let time = until_now(began, false);
+        let time = until_now(began, false).at(1);
         fault::start_pod(&cluster.pods[1]).await?;
         Ok(time)
     })

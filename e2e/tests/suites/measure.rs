@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use daisi_ws_e2e::{
     cluster::{Cluster, Options},
+    ledger::Who,
     load::Load,
     oracle::{FaultTime, Verdict},
     report,
@@ -17,18 +18,22 @@ const AFTER: Duration = Duration::from_secs(8);
 /// The least that every session must have been owed a second, for the load to count as one. Outages during which nothing can be stored
 /// are part of the time.
 const LEAST_RATE: f64 = 20.0;
+/// What one pod may have in its hands: what it has asked for, and what it has taken and not settled.
+pub(crate) const IN_HAND: usize = 2 * 256;
+/// Events a second for a newcomer.
+const A_NEWCOMER: u32 = 30;
 
 /// Runs a fault under the load and keeps what was measured as a row of the fault table. Nothing may be lost, doubled or misdelivered, and
 /// everybody must have a socket in the end.
 pub(crate) async fn measured(
     (place, fault): (u32, &str),
     options: Options,
-    break_it: impl AsyncFnOnce(&Cluster, &Load) -> Result<FaultTime>,
+    break_it: impl AsyncFnOnce(&mut Cluster, &mut Load) -> Result<FaultTime>,
 ) -> Verdict {
-    let cluster = Cluster::start(options).await.unwrap();
-    let load = Load::start(&cluster).await.unwrap();
+    let mut cluster = Cluster::start(options).await.unwrap();
+    let mut load = Load::start(&cluster).await.unwrap();
     load.run(BEFORE).await;
-    let time = break_it(&cluster, &load).await.unwrap();
+    let time = break_it(&mut cluster, &mut load).await.unwrap();
     load.run(AFTER).await;
     load.everybody_is_connected().await.unwrap();
     let evidence = load.stop().await.unwrap();
@@ -47,5 +52,29 @@ pub(crate) async fn measured(
 
 /// When a fault that lasted from `began` until now happened.
 pub(crate) fn until_now(began: Instant, stalls: bool) -> FaultTime {
-    FaultTime { began, ended: Instant::now(), stalls }
+    FaultTime { began, ended: Instant::now(), stalls, pod: None }
+}
+
+/// So many sessions, each the only one of an agent of its own and at one of these pods, in turn; and for each a publisher that stores as much as those of the
+/// load do. Returned when all are ready.
+pub(crate) async fn newcomers(cluster: &Cluster, load: &mut Load, count: usize, pods: &[usize]) -> Result<Vec<Who>> {
+    let first = load.clients.len();
+    let all: Vec<Who> = (first..first + count).map(|number| Who::alone(&format!("lone-{number}"))).collect();
+    for who in &all {
+        load.rush(who, A_NEWCOMER);
+    }
+    load.join(cluster, all.iter().cloned().zip(pods.iter().map(|pod| vec![*pod]).cycle())).await?;
+    Ok(all)
+}
+
+/// The key of the route over which events for all sessions of a user's agent go.
+pub(crate) fn route(who: &Who) -> String {
+    let chats = who.chats().unwrap();
+    format!("route:{}:{}:chats", chats.company, chats.agent)
+}
+
+/// Others were served as before while a pod was in trouble, but for so many events that it may have had in its hands.
+pub(crate) fn others_were_spared(verdict: &Verdict, in_hand: usize) {
+    assert!(verdict.others.is_the_same(), "others noticed: {}", verdict.describe());
+    assert!(verdict.others.late <= in_hand, "more was late than the pod had in its hands: {}", verdict.describe());
 }

@@ -1,0 +1,22 @@
+//! Links that are neither up nor down, under load.
+
+use std::time::Duration;
+
+use daisi_ws_e2e::cluster::Options;
+use tokio::time::Instant;
+
+use crate::measure::{measured, newcomers, until_now};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn pods_links_flap() {
+    let row = (53, "Pod's links to Redis and peers cut and open every 300–700 ms for 15 s");
+    let verdict = measured(row, Options::pods(3), async |cluster, load| {
+        newcomers(cluster, load, 6, &[0, 1, 2]).await?;
+        let began = Instant::now();
+        cluster.flap(&cluster.pods[1], Duration::from_secs(15)).await?;
+        Ok(until_now(began, false).at(1))
+    })
+    .await;
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+}
