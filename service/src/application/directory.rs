@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::ports::{Epoch, Lookup, Routes, StoreError};
+use super::ports::{Epoch, Incarnation, Lookup, Routes, StoreError};
 use crate::{
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
@@ -38,6 +38,7 @@ struct Table {
     /// Members without a liveness key that this pod never knew with one.
     strangers: HashSet<PodId>,
     epoch: Option<Epoch>,
+    incarnation: Option<Incarnation>,
     settling_until: Option<Instant>,
     store_rests_until: Option<Instant>,
     /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route have to write it again.
@@ -157,6 +158,18 @@ impl Directory {
         lost
     }
 
+    /// Takes over the incarnation that gave an answer. True if it is a later one than before: the store may have lost data, and look-ups are not trusted for a while,
+    /// that answer included. An answer of an earlier one is late, and says nothing new.
+    pub fn note_incarnation(&self, incarnation: Incarnation) -> bool {
+        let mut table = self.write();
+        let lost = table.incarnation.is_some_and(|known| known < incarnation);
+        if lost {
+            table.settling_until = Some(Instant::now() + self.settle_for);
+        }
+        table.incarnation = table.incarnation.max(Some(incarnation));
+        lost
+    }
+
     /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or a pod that is not in the table.
     pub async fn doubts(&self) {
         self.doubts.notified().await;
@@ -200,7 +213,8 @@ impl Directory {
         };
         match answer {
             Ok(lookup) => {
-                if self.read().epoch != lookup.epoch {
+                let lost = self.note_incarnation(lookup.incarnation);
+                if lost || self.read().epoch != lookup.epoch {
                     self.note_store_trouble();
                     self.doubts.notify_one();
                 }

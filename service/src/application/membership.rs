@@ -16,7 +16,7 @@ use super::{
     directory::Directory,
     forward::Forwarder,
     hub::Hub,
-    ports::{Announcement, Peers, Routes, StoreError},
+    ports::{Announcement, Incarnation, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
     route_writer::RouteWriter,
 };
@@ -67,6 +67,12 @@ struct Memory {
     ran_at: Option<Instant>,
     /// Retirements as of the last announcement.
     retirements: Option<u64>,
+    /// The store's incarnation as of the last announcement.
+    incarnation: Option<Incarnation>,
+    /// The store may have lost what was registered before.
+    owes_registration: bool,
+    /// When everything was registered again the last time.
+    registered_at: Option<Instant>,
     failed_probes: HashMap<PodId, u32>,
     strangers: HashMap<PodId, u32>,
     store_was_away: bool,
@@ -125,14 +131,24 @@ impl Membership {
         let first = retirements.is_none();
         let store_was_away = std::mem::take(&mut memory.store_was_away);
         let store_lost_data = self.directory.note_epoch(&announcement.epoch);
+        self.directory.note_incarnation(announcement.incarnation);
+        // A look-up may have noted it before: what counts is when this pod last registered.
+        let incarnation = memory.incarnation.replace(announcement.incarnation);
+        memory.owes_registration |= incarnation.is_some_and(|known| known != announcement.incarnation);
         for peer in self.directory.set_members(&announcement.pods, &announcement.lapsed) {
             tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
             memory.failed_probes.remove(&peer.id);
             self.forwarder.hint(&peer);
         }
         // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own standstill can tell.
-        let passed_over = !first && if store_lost_data { stood_still } else { retirements != Some(announcement.retirements) };
-        if !first && (store_was_away || store_lost_data || passed_over || !announcement.was_present) {
+        let count_lost = store_lost_data || retirements > Some(announcement.retirements);
+        let passed_over = !first && if count_lost { stood_still } else { retirements != Some(announcement.retirements) };
+        // At once, but not all the time where a store throws keys away all the time: events go to every pod meanwhile.
+        let due = memory.owes_registration && memory.registered_at.is_none_or(|at| at.elapsed() >= self.ttl);
+        if due {
+            (memory.owes_registration, memory.registered_at) = (false, Some(Instant::now()));
+        }
+        if !first && (due || store_was_away || store_lost_data || passed_over || !announcement.was_present) {
             tracing::warn!(store.lost_data = store_lost_data, "registering all routes and locks again");
             self.sweep.notify_one();
             let reasserted = self.writer.reassert().await;

@@ -110,9 +110,17 @@ pub enum RouteChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch(pub String);
 
+/// Which life of the store's data an answer is from, as one pod counts them. It goes up whenever the store may have lost what was confirmed before: another
+/// server answers, or the same one was started again, perhaps from an old snapshot, or it threw keys away. The epoch does not show that: it comes back with the
+/// other data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Incarnation(pub u64);
+
 /// Answer to a look-up of routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
+    /// Of which incarnation the answer is.
+    pub incarnation: Incarnation,
     /// The epoch as read in the same round trip; `None` if missing.
     pub epoch: Option<Epoch>,
     /// For each route asked, in order: the pods with sockets on it, but for the one that asks.
@@ -124,6 +132,8 @@ pub struct Lookup {
 /// What a pod learns when it announces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
+    /// Of which incarnation it is.
+    pub incarnation: Incarnation,
     /// Was this pod there all the time since it announced itself before? False the first time, and after it could not for longer than its TTL.
     pub was_present: bool,
     /// How often this pod was [retired](Routes::retire). More than the last time: others took it for dead, and may have routed past it. It is a

@@ -175,6 +175,8 @@ metrics! {
 
     redis_command_seconds: HistogramVec = "dws_redis_command_seconds", ["command": REDIS_COMMANDS], LATENCY, "Time of a command, script or pipeline to Redis, the wait for a connection included.";
     redis_command_errors_total: IntCounterVec = "dws_redis_command_errors_total", ["command": REDIS_COMMANDS], NONE, "Commands, scripts or pipelines to Redis that failed or were not answered in time.";
+    redis_may_evict: IntGauge = "dws_redis_may_evict", [], NONE, "Whether Redis may throw keys away when its memory is full (maxmemory with a policy other than noeviction).";
+    redis_evicted_keys_total: IntCounter = "dws_redis_evicted_keys_total", [], NONE, "Keys that Redis was seen to have thrown away for want of memory, whoever's they were.";
 
     redis_keys_refused_total: IntCounterVec = "dws_redis_keys_refused_total", ["kind": &["lock", "route", "token", "fleet"]], NONE, "Times that a key of Redis held something else than the contract says: a lock, a route, a token, or a key of the fleet.";
 

@@ -20,7 +20,10 @@ use std::{
 use tables::Tables;
 
 use crate::{
-    application::{kill_inbox::KillInbox, ports::StoreError},
+    application::{
+        kill_inbox::KillInbox,
+        ports::{Incarnation, StoreError},
+    },
     domain::{ids::PodId, route::RouteKey},
 };
 
@@ -40,6 +43,7 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct State {
     tables: Tables,
+    incarnation: Incarnation,
     faults: Faults,
     listeners: Vec<Listening>,
 }
@@ -130,10 +134,18 @@ impl Store {
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut state = self.lock();
         state.tables = snapshot.0.clone();
+        state.incarnation.0 += 1;
         let State { faults, listeners, .. } = &*state;
         for listening in listeners.iter().filter(|listening| faults.reaches(&listening.pod)) {
             listening.resubscribed();
         }
+    }
+
+    /// Throws a route away, as a store that has no memory left and is set to evict.
+    pub fn evict(&self, route: &RouteKey) {
+        let mut state = self.lock();
+        state.tables.routes.remove(route);
+        state.incarnation.0 += 1;
     }
 
     /// Ends every subscription for a moment: kills may have been missed.

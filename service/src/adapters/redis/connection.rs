@@ -14,14 +14,18 @@ use bb8_redis::bb8;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout_at};
 
-use super::connector::Connector;
+use super::{connector::Connector, lineage::Lineage};
 use crate::{application::ports::StoreError, metrics::Metrics};
 
 // === errors ===
 
 /// What the caller can do about it: try again, or call the operator.
 pub(super) fn store_error(error: &RedisError) -> StoreError {
-    if is_passing(error) { StoreError::Unavailable(error.to_string()) } else { StoreError::Refused(error.to_string()) }
+    if is_passing(error) || waits_for_room(error) {
+        StoreError::Unavailable(error.to_string())
+    } else {
+        StoreError::Refused(error.to_string())
+    }
 }
 
 pub(super) fn no_answer(timeout: Duration) -> StoreError {
@@ -33,11 +37,21 @@ pub(super) fn malformed(error: impl fmt::Display) -> StoreError {
     StoreError::Refused(format!("unexpected reply: {error}"))
 }
 
+/// Writes are refused until the server can save, copy or hold them again; the connection is as good as any.
+fn waits_for_room(error: &RedisError) -> bool {
+    matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "OOM"))
+}
+
 fn is_passing(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
     error.is_io_error()
         || error.is_timeout()
         || matches!(error.kind(), ErrorKind::Io | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
+}
+
+/// Is the server a replica, which takes no writes?
+pub(super) fn is_demoted(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// Did the server answer on this connection, so that nothing is left over on it? A replica that was the primary before (`READONLY`) answers
@@ -52,6 +66,8 @@ fn is_spent(error: &RedisError) -> bool {
 pub(super) struct Pooled {
     connection: MultiplexedConnection,
     generation: u64,
+    /// How often the server had become another when it was made.
+    moves: u64,
     /// A command is under way. Only an answer clears it: a connection whose command timed out, broke or was given up by its caller never goes
     /// back to the pool.
     busy: bool,
@@ -87,6 +103,7 @@ pub(super) struct Suspect;
 
 struct Manager {
     connector: Arc<Connector>,
+    lineage: Arc<Lineage>,
     health: Arc<Health>,
 }
 
@@ -95,11 +112,11 @@ impl bb8::ManageConnection for Manager {
     type Error = Suspect;
 
     async fn connect(&self) -> Result<Pooled, Suspect> {
-        let generation = self.health.generation.load(Ordering::Relaxed);
+        let (generation, moves) = (self.health.generation.load(Ordering::Relaxed), self.lineage.moves());
         match self.connector.connect().await {
             Ok(connection) => {
                 self.health.note(None);
-                Ok(Pooled { connection, generation, busy: false })
+                Ok(Pooled { connection, generation, moves, busy: false })
             }
             Err(error) => {
                 self.health.note(Some(store_error(&error)));
@@ -110,7 +127,8 @@ impl bb8::ManageConnection for Manager {
 
     /// Asks nobody: a `PING` at every check-out would double the round trips.
     async fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Suspect> {
-        if pooled.generation == self.health.generation.load(Ordering::Relaxed) { Ok(()) } else { Err(Suspect) }
+        let current = pooled.generation == self.health.generation.load(Ordering::Relaxed) && pooled.moves == self.lineage.moves();
+        if current { Ok(()) } else { Err(Suspect) }
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
@@ -121,6 +139,7 @@ impl bb8::ManageConnection for Manager {
 /// Carries commands. Clones of a request's future may be dropped at any time.
 pub(super) struct Commands {
     pool: bb8::Pool<Manager>,
+    lineage: Arc<Lineage>,
     health: Arc<Health>,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -141,17 +160,19 @@ enum Failure {
 }
 
 impl Commands {
-    /// Makes an empty pool; connections are made on use.
-    pub(super) fn new(connector: Arc<Connector>, size: u32, metrics: Arc<Metrics>) -> Self {
+    /// Makes an empty pool; connections are made on use, and stay: one that is given up for its age would only have to be made anew.
+    pub(super) fn new(connector: Arc<Connector>, lineage: Arc<Lineage>, size: u32, metrics: Arc<Metrics>) -> Self {
         let (health, timeout) = (Arc::new(Health::default()), connector.timeout());
-        let manager = Manager { connector, health: Arc::clone(&health) };
+        let manager = Manager { connector, lineage: Arc::clone(&lineage), health: Arc::clone(&health) };
         let pool = bb8::Pool::builder()
             .max_size(size)
             .connection_timeout(timeout)
             .test_on_check_out(true)
             .retry_connection(true)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .build_unchecked(manager);
-        Self { pool, health, timeout, metrics }
+        Self { pool, lineage, health, timeout, metrics }
     }
 
     /// Runs a request on a pooled connection; the wait for the connection and for the answer are bounded together.
@@ -196,6 +217,9 @@ impl Commands {
                 Ok(answer)
             }
             Ok(Err(error)) if is_spent(&error) => {
+                if is_demoted(&error) {
+                    self.lineage.demoted();
+                }
                 self.health.suspect_all();
                 Err(Failure::Broken(store_error(&error)))
             }

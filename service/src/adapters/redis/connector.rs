@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,10 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::connection::{no_answer, store_error};
+use super::{
+    connection::{no_answer, store_error},
+    lineage::Lineage,
+};
 use crate::{
     application::ports::StoreError,
     config::{self, Secret, SecretFileError},
@@ -57,12 +60,13 @@ struct Credentials {
 /// Knows how to connect. Every connection it makes, and every answer on it, is bounded by the same time-out.
 pub(super) struct Connector {
     section: config::Redis,
+    lineage: Arc<Lineage>,
     /// Made with the credentials that stood in their files at the last connect.
     latest: Mutex<(Credentials, Client)>,
 }
 
 impl Connector {
-    pub(super) fn new(section: &config::Redis) -> Result<Self, ConfigError> {
+    pub(super) fn new(section: &config::Redis, lineage: Arc<Lineage>) -> Result<Self, ConfigError> {
         if section.pool_size == 0 {
             return Err(ConfigError::Zero("pool_size"));
         }
@@ -78,7 +82,7 @@ impl Connector {
         };
         let credentials = Credentials { password: section.password.clone(), ca };
         let client = make(section, &credentials)?;
-        Ok(Self { section: section.clone(), latest: Mutex::new((credentials, client)) })
+        Ok(Self { section: section.clone(), lineage, latest: Mutex::new((credentials, client)) })
     }
 
     /// How long an answer may take.
@@ -89,7 +93,9 @@ impl Connector {
     /// A connection for commands. Its calls have no time-out of their own: the caller has a deadline.
     pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout())).set_response_timeout(None);
-        self.client().await?.get_multiplexed_async_connection_with_config(&config).await
+        let connection = self.client().await?.get_multiplexed_async_connection_with_config(&config).await?;
+        self.lineage.connected();
+        Ok(connection)
     }
 
     /// A connection that only listens.
@@ -194,7 +200,11 @@ fn split_address(address: &str) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::metrics::Metrics;
+
+    fn connector(section: &config::Redis) -> Result<Connector, ConfigError> {
+        Connector::new(section, Arc::new(Lineage::new(Arc::new(Metrics::new().unwrap()))))
+    }
 
     fn section() -> config::Redis {
         config::Redis {
@@ -221,17 +231,17 @@ mod tests {
 
     #[test]
     fn the_password_is_not_in_debug() {
-        let connector = Connector::new(&section()).unwrap();
+        let connector = connector(&section()).unwrap();
         assert!(!format!("{connector:?}").contains("hunter2"));
     }
 
     #[test]
     fn a_section_that_cannot_be_meant_is_refused() {
         let missing = config::Redis { tls: true, ca_file: Some("/does/not/exist.pem".into()), ..section() };
-        assert!(matches!(Connector::new(&missing), Err(ConfigError::CaFile { .. })));
-        assert!(matches!(Connector::new(&config::Redis { pool_size: 0, ..section() }), Err(ConfigError::Zero("pool_size"))));
+        assert!(matches!(connector(&missing), Err(ConfigError::CaFile { .. })));
+        assert!(matches!(connector(&config::Redis { pool_size: 0, ..section() }), Err(ConfigError::Zero("pool_size"))));
         let address = config::Redis { address: "redis".into(), ..section() };
-        assert!(matches!(Connector::new(&address), Err(ConfigError::Address(_))));
+        assert!(matches!(connector(&address), Err(ConfigError::Address(_))));
     }
 
     #[test]
@@ -240,6 +250,6 @@ mod tests {
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let section = config::Redis { tls: true, ca_file: Some(path), ..section() };
-        assert!(matches!(Connector::new(&section), Err(ConfigError::Client(_))));
+        assert!(matches!(connector(&section), Err(ConfigError::Client(_))));
     }
 }

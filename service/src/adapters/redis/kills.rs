@@ -9,7 +9,10 @@ use redis::{
     aio::{PubSubSink, PubSubStream},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -17,6 +20,7 @@ use super::{
     connection::{no_answer, store_error},
     connector::Connector,
     keys,
+    lineage::Lineage,
 };
 use crate::{
     application::{
@@ -73,7 +77,11 @@ impl KillBus for RedisStore {
 
     async fn listen(&self) -> Box<dyn KillListener> {
         let (inbox, stop) = (Arc::new(KillInbox::new(CAPACITY)), CancellationToken::new());
-        let task = stop.clone().run_until_cancelled_owned(listen_for_ever(Arc::clone(&self.connector), Arc::clone(&inbox)));
+        let task = stop.clone().run_until_cancelled_owned(listen_for_ever(
+            Arc::clone(&self.connector),
+            Arc::clone(&self.lineage),
+            Arc::clone(&inbox),
+        ));
         self.tasks.spawn("redis kill listener", async move {
             task.await;
         });
@@ -94,15 +102,17 @@ impl KillListener for Listener {
     }
 }
 
-async fn listen_for_ever(connector: Arc<Connector>, inbox: Arc<KillInbox>) {
+async fn listen_for_ever(connector: Arc<Connector>, lineage: Arc<Lineage>, inbox: Arc<KillInbox>) {
     let (mut backoff, mut reported) = (BACKOFF, false);
     loop {
+        // From before it is made: a connection to a server that is not the one any more is noticed.
+        let moves = lineage.follow_moves();
         let failure = match subscribe(&connector).await {
             Ok((sink, stream)) => {
                 tracing::info!("listening for session kills");
                 (backoff, reported) = (BACKOFF, false);
                 inbox.resubscribed();
-                hear(&connector, sink, stream, &inbox).await
+                hear(&connector, moves, (sink, stream), &inbox).await
             }
             Err(failure) => failure,
         };
@@ -124,7 +134,12 @@ async fn subscribe(connector: &Connector) -> Result<(PubSubSink, PubSubStream), 
 }
 
 /// Hears kills until the subscription ends, and says why it did.
-async fn hear(connector: &Connector, mut sink: PubSubSink, mut stream: PubSubStream, inbox: &KillInbox) -> StoreError {
+async fn hear(
+    connector: &Connector,
+    mut moves: watch::Receiver<u64>,
+    (mut sink, mut stream): (PubSubSink, PubSubStream),
+    inbox: &KillInbox,
+) -> StoreError {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -133,6 +148,8 @@ async fn hear(connector: &Connector, mut sink: PubSubSink, mut stream: PubSubStr
                 Some(message) => receive(&message, inbox),
                 None => return StoreError::Unavailable("the subscription ended".into()),
             },
+            // What was its server goes on answering pings, and hears no kill any more.
+            Ok(()) = moves.changed() => return StoreError::Unavailable("another server has taken over".into()),
             _ = pings.tick() => match timeout(connector.timeout(), sink.ping::<redis::Value>()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return store_error(&error),

@@ -8,6 +8,7 @@ mod connection;
 mod connector;
 mod keys;
 mod kills;
+mod lineage;
 mod locks;
 mod refusals;
 mod routes;
@@ -20,6 +21,7 @@ use claims::Claims;
 use connection::Commands;
 pub use connector::ConfigError;
 use connector::Connector;
+use lineage::Lineage;
 use locks::CLAIM;
 use refusals::Refusals;
 use routes::{Presence, Writer};
@@ -32,6 +34,7 @@ use crate::{application::ports::StoreError, config, lifecycle::Tasks};
 /// take longer. No outage, of whatever length, needs a new store.
 pub struct RedisStore {
     connector: Arc<Connector>,
+    lineage: Arc<Lineage>,
     commands: Arc<Commands>,
     claims: Claims,
     writer: Writer,
@@ -46,11 +49,15 @@ impl RedisStore {
     /// # Errors
     /// When the section can't be meant: a malformed address, an unreadable CA file.
     pub fn new(config: &config::Redis, tasks: Tasks) -> Result<Self, ConfigError> {
-        let connector = Arc::new(Connector::new(config)?);
-        let commands = Arc::new(Commands::new(Arc::clone(&connector), config.pool_size, Arc::clone(tasks.metrics())));
+        let metrics = tasks.metrics();
+        let lineage = Arc::new(Lineage::new(Arc::clone(metrics)));
+        let connector = Arc::new(Connector::new(config, Arc::clone(&lineage))?);
+        let pool = Commands::new(Arc::clone(&connector), Arc::clone(&lineage), config.pool_size, Arc::clone(metrics));
+        let commands = Arc::new(pool);
         Ok(Self {
-            writer: Writer::new(Arc::clone(&connector), Arc::clone(tasks.metrics())),
+            writer: Writer::new(Arc::clone(&connector), Arc::clone(&lineage), Arc::clone(metrics)),
             connector,
+            lineage,
             claims: Claims::start(&CLAIM, Arc::clone(&commands), &tasks),
             commands,
             presence: Presence::default(),

@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     RedisStore,
-    connection::{malformed, no_answer, note, store_error},
+    connection::{is_demoted, malformed, no_answer, note, store_error},
     connector::Connector,
     keys,
+    lineage::Lineage,
     locks::milliseconds,
     script::Lua,
 };
@@ -35,7 +36,7 @@ const MAX_WRITE: usize = 1000;
 /// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a refresh of a thousand routes
 /// costs one command and one answer. Answers with the numbers of the routes whose keys hold something else.
 static WRITE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
+    Lua::signed(
         "local refused = {}\n\
          for i = 1, #KEYS do\n\
            local ttl, done = ARGV[i + 1]\n\
@@ -58,7 +59,7 @@ static WRITE: LazyLock<Lua> = LazyLock::new(|| {
 /// its routes: most routes have none, as an event nearly always has its sockets on one pod, and those that do have few. A list for each route would be most of
 /// what it costs to write and read the answer. Then the numbers of the routes whose keys hold something else. What is longer than an id is none.
 static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
+    Lua::signed(
         "local routes, others, refused = {}, {}, {}\n\
          for i = 2, #KEYS do\n\
            local pods = redis.pcall('SMEMBERS', KEYS[i])\n\
@@ -98,7 +99,7 @@ static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
 /// These keys belong to nobody's session, and without them there is no fleet: one that holds something else is made anew, and named in the answer. Every other
 /// pod is a member again with its next announcement, and a new epoch has everybody doubt the routes meanwhile. A count that is none is 0.
 static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
+    Lua::signed(
         "local alive = redis.call('EXISTS', KEYS[1])\n\
          redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
          local mended, created = {}, 0\n\
@@ -158,6 +159,7 @@ impl Routes for RedisStore {
                     RouteChange::Remove { route } => call.key(keys::route(route)).arg(0),
                 };
             }
+            call.arg(u8::from(self.lineage.may_evict()));
             for place in self.writer.write(&call).await? {
                 let place = place.checked_sub(1).filter(|place| *place < batch.len());
                 let place = place.ok_or_else(|| malformed("a route that was not written"))?;
@@ -174,10 +176,13 @@ impl Routes for RedisStore {
         for route in routes {
             call.key(keys::route(route));
         }
-        call.arg(me.as_str());
-        let call = &call;
-        let (epoch, others, refused): (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>) =
-            self.commands.run("look_up_routes", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        call.arg(me.as_str()).arg(u8::from(self.lineage.may_evict()));
+        let (call, lineage) = (&call, &self.lineage);
+        type Answer = (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>);
+        let ((epoch, others, refused), incarnation): (Answer, _) = self
+            .commands
+            .run("look_up_routes", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
+            .await?;
         let mut pods = vec![Vec::new(); routes.len()];
         for (member, numbers) in others {
             let Some(pod) = pod_id(&member) else { continue };
@@ -190,7 +195,7 @@ impl Routes for RedisStore {
             refused.into_iter().map(|number| number.checked_sub(1).filter(|place| *place < routes.len())).collect();
         let refused = refused.ok_or_else(|| malformed("a route that was not asked about"))?;
         refused.iter().for_each(|place| self.refusals.note("route", &keys::route(&routes[*place])));
-        Ok(Lookup { epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused })
+        Ok(Lookup { incarnation, epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused })
     }
 
     async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
@@ -210,9 +215,13 @@ impl Routes for RedisStore {
         let mut call = ANNOUNCE.single().key(keys::pod(&me.id));
         call.key(keys::PODS).key(keys::EPOCH).key(keys::retirements(&me.id));
         call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
-        let call = &call;
-        let (present, created, retirements, epoch, members, mended): (i8, u8, u64, Vec<u8>, Vec<Vec<u8>>, Vec<String>) =
-            self.commands.run("announce_pod", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        call.arg(u8::from(self.lineage.may_evict()));
+        let (call, lineage) = (&call, &self.lineage);
+        type Answer = (i8, u8, u64, Vec<u8>, Vec<Vec<u8>>, Vec<String>);
+        let ((present, created, retirements, epoch, members, mended), incarnation): (Answer, _) = self
+            .commands
+            .run("announce_pod", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
+            .await?;
 
         for key in mended {
             self.refusals.note("fleet", &key);
@@ -233,7 +242,15 @@ impl Routes for RedisStore {
                 None => lapsed.push(id),
             }
         }
-        Ok(Announcement { was_present, retirements, epoch: epoch_of(&epoch), epoch_created: created == 1, pods, lapsed })
+        Ok(Announcement {
+            incarnation,
+            was_present,
+            retirements,
+            epoch: epoch_of(&epoch),
+            epoch_created: created == 1,
+            pods,
+            lapsed,
+        })
     }
 
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
@@ -294,13 +311,15 @@ impl Presence {
 /// one writes it has the server close its predecessor: after that answer nothing late can come.
 pub(super) struct Writer {
     connector: Arc<Connector>,
+    lineage: Arc<Lineage>,
     slot: Mutex<Slot>,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
 struct Slot {
-    connection: Option<MultiplexedConnection>,
+    /// The connection, and how often the server had become another when it was made.
+    connection: Option<(MultiplexedConnection, u64)>,
     /// The connection made last, whether it still stands or not.
     latest: Option<Identity>,
 }
@@ -313,14 +332,19 @@ struct Identity {
 }
 
 impl Writer {
-    pub(super) fn new(connector: Arc<Connector>, metrics: Arc<Metrics>) -> Self {
-        Self { connector, slot: Mutex::default(), metrics }
+    pub(super) fn new(connector: Arc<Connector>, lineage: Arc<Lineage>, metrics: Arc<Metrics>) -> Self {
+        Self { connector, lineage, slot: Mutex::default(), metrics }
     }
 
     async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Vec<usize>, StoreError> {
         let (started, within) = (Instant::now(), self.connector.timeout());
         let written = match timeout(within, self.write_or_retry(call)).await {
-            Ok(written) => written.map_err(|error| store_error(&error)),
+            Ok(written) => written.map_err(|error| {
+                if is_demoted(&error) {
+                    self.lineage.demoted();
+                }
+                store_error(&error)
+            }),
             Err(_) => Err(no_answer(within)),
         };
         note(&self.metrics, "write_routes", started, written.is_ok());
@@ -329,20 +353,26 @@ impl Writer {
 
     /// A connection that broke while nobody used it is no reason to fail: the batch is written again, on a new one.
     async fn write_or_retry(&self, call: &ScriptInvocation<'_>) -> RedisResult<Vec<usize>> {
-        if let Some(connection) = self.take() {
-            match self.write_on(connection, call).await {
+        if let Some((connection, made_at)) = self.take() {
+            match self.write_on(connection, made_at, call).await {
                 Err(error) if error.is_connection_dropped() => {}
                 outcome => return outcome,
             }
         }
+        let made_at = self.lineage.moves();
         let connection = self.reconnect().await?;
-        self.write_on(connection, call).await
+        self.write_on(connection, made_at, call).await
     }
 
     /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with this frame.
-    async fn write_on(&self, mut connection: MultiplexedConnection, call: &ScriptInvocation<'_>) -> RedisResult<Vec<usize>> {
-        let refused = call.invoke_async(&mut connection).await?;
-        self.lock().connection = Some(connection);
+    async fn write_on(
+        &self,
+        mut connection: MultiplexedConnection,
+        made_at: u64,
+        call: &ScriptInvocation<'_>,
+    ) -> RedisResult<Vec<usize>> {
+        let (refused, _) = Lua::told(call, &self.lineage, &mut connection).await?;
+        self.lock().connection = Some((connection, made_at));
         Ok(refused)
     }
 
@@ -361,8 +391,10 @@ impl Writer {
         Ok(connection)
     }
 
-    fn take(&self) -> Option<MultiplexedConnection> {
-        self.lock().connection.take()
+    /// The connection that is there, unless it leads to a server that is not the one any more.
+    fn take(&self) -> Option<(MultiplexedConnection, u64)> {
+        let moves = self.lineage.moves();
+        self.lock().connection.take().filter(|(_, made_at)| *made_at == moves)
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {

@@ -9,6 +9,7 @@ mod nats_source;
 mod outages;
 mod peers;
 mod poison;
+mod redis_identity;
 mod redis_wire;
 mod routes;
 mod token_cache;

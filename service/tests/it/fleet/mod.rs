@@ -4,6 +4,7 @@
 mod delivery;
 mod faults;
 mod limits;
+mod lost_data;
 mod races;
 mod sessions;
 mod settings;

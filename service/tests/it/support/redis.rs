@@ -91,6 +91,13 @@ impl RedisServer {
     /// Starts it on the same port, without data, and waits until it answers.
     pub(crate) async fn start_again_empty(&mut self) {
         self.stop();
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
+        self.start_again().await;
+    }
+
+    /// Kills it and starts it on the same port with what it [saved](Self::save) last, and waits until it answers.
+    pub(crate) async fn start_again(&mut self) {
+        self.stop();
         self.process = Some(self.command().spawn().unwrap_or_else(|error| {
             panic!(
                 "can't run redis-server ({error}): run the tests with .ci/test, which brings it, or set REDIS_SERVER to its path"
@@ -99,6 +106,23 @@ impl RedisServer {
         let port = self.port;
         wait::until("redis-server listens", || async move { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() })
             .await;
+    }
+
+    /// Writes a snapshot of its data.
+    pub(crate) async fn save(&self) {
+        redis::cmd("SAVE").exec_async(&mut self.client().await).await.unwrap();
+    }
+
+    /// Writes its users down, for the next start.
+    pub(crate) async fn save_users(&self) {
+        redis::cmd("ACL").arg("SAVE").exec_async(&mut self.client().await).await.unwrap();
+    }
+
+    /// Makes it a replica of another, or a primary again.
+    pub(crate) async fn follow(&self, other: Option<&Self>) {
+        let (host, port) =
+            other.map_or(("NO".to_owned(), "ONE".to_owned()), |other| ("127.0.0.1".to_owned(), other.port.to_string()));
+        redis::cmd("REPLICAOF").arg(host).arg(port).exec_async(&mut self.client().await).await.unwrap();
     }
 
     /// Stops it from running without closing anything: connections stay, answers do not come.
@@ -121,6 +145,10 @@ impl RedisServer {
         let port = self.port.to_string();
         command.current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", "."]);
+        std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("users.acl")).unwrap();
+        if self.options.password.is_none() {
+            command.args(["--aclfile", "users.acl"]);
+        }
         if self.options.tls {
             command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
             command.args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "cert.pem"]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{StoreHandle, tables::Tables};
+use super::{State, StoreHandle, tables::Tables};
 use crate::{
     application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
@@ -39,7 +39,12 @@ impl Routes for StoreHandle {
                 on_route.filter(|pod| *pod != me).cloned().collect()
             };
             let refused = routes.iter().enumerate().filter(|(_, route)| is_refused(route)).map(|(place, _)| place).collect();
-            Lookup { epoch: state.tables.epoch.clone(), pods: routes.iter().map(pods).collect(), refused }
+            Lookup {
+                incarnation: state.incarnation,
+                epoch: state.tables.epoch.clone(),
+                pods: routes.iter().map(pods).collect(),
+                refused,
+            }
         })
         .await
     }
@@ -54,7 +59,7 @@ impl Routes for StoreHandle {
     }
 
     async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
-        self.run(|state| announce(&mut state.tables, me, ttl, self.announced_before())).await
+        self.run(|state| announce(state, me, ttl, self.announced_before())).await
     }
 
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
@@ -87,7 +92,8 @@ fn remove(tables: &mut Tables, pod: &PodId, route: &RouteKey) {
     }
 }
 
-fn announce(tables: &mut Tables, me: &PodRecord, ttl: Duration, announced_before: bool) -> Announcement {
+fn announce(state: &mut State, me: &PodRecord, ttl: Duration, announced_before: bool) -> Announcement {
+    let (tables, incarnation) = (&mut state.tables, state.incarnation);
     let was_alive = tables.records.get(&me.id).is_some();
     tables.records.put(&me.id, me.clone(), ttl);
     let was_member = !tables.members.insert(me.id.clone());
@@ -96,6 +102,7 @@ fn announce(tables: &mut Tables, me: &PodRecord, ttl: Duration, announced_before
     let (alive, lapsed): (BTreeSet<_>, BTreeSet<_>) =
         tables.members.iter().cloned().partition(|id| tables.records.get(id).is_some());
     Announcement {
+        incarnation,
         was_present: was_alive && was_member && announced_before,
         retirements: tables.retirements.get(&me.id).copied().unwrap_or_default(),
         epoch,
