@@ -63,7 +63,7 @@ impl Drop for Counted {
 /// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// Its stream sequence.
+    /// Its stream sequence; 0 if it has no place in a stream.
     pub seq: u64,
     /// Which way it came here.
     pub path: Path,
@@ -95,7 +95,7 @@ impl Outgoing {
         let frame = encode::text(Frame::event(event).bytes());
         let counted = held.count(frame.len() + EVENT_OVERHEAD);
         Self {
-            seq: event.seq,
+            seq: if event.is_sequenced() { event.seq } else { 0 },
             text: encode::payload(&frame),
             frame,
             path,
@@ -187,6 +187,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::{Address, Payload, StreamId};
     use crate::websocket::{Message, decode::Decoder, deflate::Inflater};
 
     #[test]
@@ -221,5 +222,20 @@ mod tests {
     fn what_does_not_shrink_is_sent_as_it_is() {
         let event = Outgoing::of_text(1, "q8w");
         assert_eq!(event.compressed(15), event.frame());
+    }
+
+    #[test]
+    fn an_event_without_a_place_in_a_stream_names_none_when_it_is_lost() {
+        let event = Event {
+            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
+            payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
+            stream: StreamId::UNKNOWN,
+            seq: 7,
+            stored_at: Duration::ZERO,
+            request_id: None,
+            traceparent: None,
+        };
+        assert_eq!(Outgoing::new(&event, Path::Forwarded, &Held::default()).seq, 0);
+        assert_eq!(Outgoing::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Held::default()).seq, 7);
     }
 }

@@ -37,10 +37,11 @@ impl GapCause {
 }
 
 impl Gap {
-    /// One lost event.
+    /// One lost event. Sequences begin at 1: an event of an old pod has none, and is lost somewhere.
     #[must_use]
     pub fn of(seq: u64, cause: GapCause) -> Self {
-        Self { dropped: Some(1), first_seq: Some(seq), last_seq: Some(seq), cause }
+        let seq = (seq > 0).then_some(seq);
+        Self { dropped: Some(1), first_seq: seq, last_seq: seq, cause }
     }
 
     /// An unknown number of lost events.
@@ -49,13 +50,14 @@ impl Gap {
         Self { dropped: None, first_seq: None, last_seq: None, cause }
     }
 
-    /// Both gaps as one: counts add up, ranges span; an unknown part makes the count unknown. The cause stays that of `self`.
+    /// Both gaps as one: counts add up, ranges span. What one of them does not know, both together don't: a range that leaves a part out would have a
+    /// client look for everything in it. The cause stays that of `self`.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         Self {
             dropped: self.dropped.zip(other.dropped).map(|(a, b)| a.saturating_add(b)),
-            first_seq: [self.first_seq, other.first_seq].into_iter().flatten().min(),
-            last_seq: self.last_seq.max(other.last_seq),
+            first_seq: self.first_seq.zip(other.first_seq).map(|(a, b)| a.min(b)),
+            last_seq: self.last_seq.zip(other.last_seq).map(|(a, b)| a.max(b)),
             cause: self.cause,
         }
     }
@@ -70,6 +72,15 @@ mod tests {
         let merged = Gap::of(45, GapCause::SlowClient).merge(Gap::of(41, GapCause::SlowClient));
         assert_eq!((merged.dropped, merged.first_seq, merged.last_seq), (Some(2), Some(41), Some(45)));
         let merged = merged.merge(Gap::unknown(GapCause::PodResumed));
-        assert_eq!((merged.dropped, merged.first_seq), (None, Some(41)));
+        assert_eq!(merged, Gap::unknown(GapCause::SlowClient));
+    }
+
+    #[test]
+    fn an_event_without_a_sequence_counts_and_leaves_the_range_unknown_in_whatever_order_gaps_are_merged() {
+        let (known, unsequenced) = (Gap::of(41, GapCause::SlowClient), Gap::of(0, GapCause::SlowClient));
+        assert_eq!((unsequenced.dropped, unsequenced.first_seq, unsequenced.last_seq), (Some(1), None, None));
+        for merged in [known.merge(unsequenced), unsequenced.merge(known)] {
+            assert_eq!((merged.dropped, merged.first_seq, merged.last_seq), (Some(2), None, None));
+        }
     }
 }
