@@ -183,7 +183,10 @@ def messages():
         row("What waits"),
         panel("Consumer lag", "short", [(f"max(dws_consumer_pending{{{POD}}})", "waiting"), (f"max(dws_consumer_ack_pending{{{POD}}})", "unsettled"),
               (f"max(dws_consumer_ack_pending_limit{{{POD}}})", "unsettled at most"), (f"sum(dws_events_in_flight{{{POD}}})", "in flight")]),
-        panel("Parked, by peer", "short", [(f"sum by (pod) (dws_events_parked{{{POD}}})", "{{pod}}")]),
+        panel("Parked and owed, by peer", "short", [
+            (f"sum by (pod) (dws_events_parked{{{POD}}})", "events for {{pod}}"),
+            (f"sum by (pod) (dws_gaps_owed{{{POD}}})", "gaps owed to {{pod}}"),
+        ]),
         panel("Mailboxes", "short", [(f"sum by (type) (dws_websocket_buffer_used_count{{{POD},{TYPE}}})", "waiting {{type}}"),
               (f"sum by (type) (dws_websocket_buffer_capacity{{{POD},{TYPE}}})", "room {{type}}")]),
         panel("Messages of clients", "cps", [(rate("dws_client_messages_total", "outcome"), "{{outcome}}")]),

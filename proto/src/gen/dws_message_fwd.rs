@@ -137,6 +137,36 @@ pub struct HoldsSocketsResponse {
     #[prost(string, tag = "2")]
     pub pod_id: ::prost::alloc::string::String,
 }
+/// What the sessions on one route, or all, have missed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteGap {
+    /// Absent: every session of the called pod.
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<GapRoute>,
+    /// How many; absent where unknown, as are the two below.
+    #[prost(uint64, optional, tag = "2")]
+    pub dropped: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub first_sequence: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub last_sequence: ::core::option::Option<u64>,
+    #[prost(enumeration = "GapCause", tag = "5")]
+    pub cause: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AnnounceGapsRequest {
+    #[prost(string, tag = "1")]
+    pub source_pod_id: ::prost::alloc::string::String,
+    /// Taken all or none: a malformed one refuses the call.
+    #[prost(message, repeated, tag = "2")]
+    pub gaps: ::prost::alloc::vec::Vec<RouteGap>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnnounceGapsResponse {
+    /// How many notices were put in mailboxes.
+    #[prost(uint64, tag = "1")]
+    pub sessions: u64,
+}
 /// What an event is, and so who sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -359,7 +389,7 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Events that were meant for sessions of the called pod and have been given up.
+        /// Events that were meant for sessions of the called pod and have been given up. Pods that know `AnnounceGaps` call that instead.
         pub async fn announce_gap(
             &mut self,
             request: impl tonic::IntoRequest<super::AnnounceGapRequest>,
@@ -419,6 +449,36 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The same for many routes at once.
+        pub async fn announce_gaps(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AnnounceGapsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnnounceGapsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dws_message_fwd.MessageForwardingService/AnnounceGaps",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "dws_message_fwd.MessageForwardingService",
+                        "AnnounceGaps",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -450,7 +510,7 @@ pub mod message_forwarding_service_server {
             tonic::Response<super::PushBatchResponse>,
             tonic::Status,
         >;
-        /// Events that were meant for sessions of the called pod and have been given up.
+        /// Events that were meant for sessions of the called pod and have been given up. Pods that know `AnnounceGaps` call that instead.
         async fn announce_gap(
             &self,
             request: tonic::Request<super::AnnounceGapRequest>,
@@ -464,6 +524,14 @@ pub mod message_forwarding_service_server {
             request: tonic::Request<super::HoldsSocketsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::HoldsSocketsResponse>,
+            tonic::Status,
+        >;
+        /// The same for many routes at once.
+        async fn announce_gaps(
+            &self,
+            request: tonic::Request<super::AnnounceGapsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnnounceGapsResponse>,
             tonic::Status,
         >;
     }
@@ -719,6 +787,55 @@ pub mod message_forwarding_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HoldsSocketsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dws_message_fwd.MessageForwardingService/AnnounceGaps" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnnounceGapsSvc<T: MessageForwardingService>(pub Arc<T>);
+                    impl<
+                        T: MessageForwardingService,
+                    > tonic::server::UnaryService<super::AnnounceGapsRequest>
+                    for AnnounceGapsSvc<T> {
+                        type Response = super::AnnounceGapsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AnnounceGapsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageForwardingService>::announce_gaps(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnnounceGapsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -4,6 +4,7 @@
 //! another loop (`seek.rs`) asks for the other pods.
 
 mod health;
+mod losses;
 mod seek;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use self::losses::Losses;
 use super::{
     deliver::{LocalDelivery, Path},
     directory::Directory,
@@ -214,18 +216,27 @@ impl Dispatcher {
     fn apply_limits(&self) {
         let limits = self.source.limits();
         let share = limits.max_ack_pending * self.config.borrow().app.forward_parked_share_percent as usize / 100;
-        // Twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap that nobody needed.
-        let parked = (2 * share / self.directory.fleet_size()).min(share).max(1);
-        self.forwarder.set_limits(ForwardLimits { budget: limits.ack_wait / 2, parked });
+        self.forwarder.set_limits(ForwardLimits::of(limits, share, self.directory.fleet_size()));
     }
 
     /// Settles events as their outcomes come in, until every sender is gone.
     pub async fn settle(&self, settled: &mut mpsc::UnboundedReceiver<Settled>) {
-        let mut batch = Vec::with_capacity(MAX_SETTLEMENTS);
-        while settled.recv_many(&mut batch, MAX_SETTLEMENTS).await > 0 {
+        let (mut batch, mut losses) = (Vec::with_capacity(MAX_SETTLEMENTS), Losses::default());
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = losses.due() => {
+                    losses.tell();
+                    continue;
+                }
+                taken = settled.recv_many(&mut batch, MAX_SETTLEMENTS) => taken,
+            };
+            if taken == 0 {
+                return;
+            }
             let mut settlements = Vec::with_capacity(batch.len());
             for settled in &mut batch {
-                self.account(settled);
+                self.account(settled, &mut losses);
                 settlements.push((std::mem::take(&mut settled.ticket), settled.settlement));
             }
             self.show_in_flight();
@@ -236,7 +247,7 @@ impl Dispatcher {
         }
     }
 
-    fn account(&self, settled: &Settled) {
+    fn account(&self, settled: &Settled, losses: &mut Losses) {
         let kind = settled.event.address.kind().as_str();
         let outcome = match settled.settlement {
             Settlement::Ack => SettledAs::Acked,
@@ -252,14 +263,9 @@ impl Dispatcher {
         if settled.settlement != Settlement::Terminate {
             return;
         }
-        tracing::warn!(
-            event.seq = settled.event.seq,
-            event.kind = kind,
-            peers = settled.given_up.len(),
-            "an event is given up: a pod that lives could not be reached in time; its sessions will be told of a gap"
-        );
-        for peer in settled.given_up.iter().filter_map(|pod| self.directory.peer(pod)) {
-            self.forwarder.owe_gap(&peer, settled.event.address.routes().into_vec(), gap_of(&settled.event));
+        losses.note(settled.event.seq);
+        for peer in &settled.given_up {
+            self.forwarder.owe_gap(peer, settled.event.address.routes(), gap_of(&settled.event));
         }
     }
 

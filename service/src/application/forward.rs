@@ -1,9 +1,9 @@
 //! Hands events to peers: one lane a peer, so that a frozen peer delays only what is meant for it.
 //!
 //! A lane is a bounded queue and a task. What queues while a call is in flight goes in the next call. A call that fails is tried once more; then its
-//! events are *parked*: given back to the stream, to be delivered again after a delay, by whichever pod takes them then. Parked events are
-//! bounded per peer. Past that, or past a number of tries or an age, an event is *given up*: terminated, counted, and as soon as the peer can be reached
-//! again, its sessions get a gap.
+//! events are *parked*: given back to the stream, to be delivered again after a delay, by whichever pod takes them then. What is unsettled for a peer that does not
+//! answer is bounded, for each and for all of them together. Past that, or past a number of tries or an age, an event is *given up*: terminated, counted, and as
+//! soon as the peer can be reached again, its sessions get a gap.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    lane::{Lane, LaneOrder},
+    lane::{Lane, Sums},
     outcome::{Target, TargetOutcome},
-    ports::Peers,
+    ports::{Peers, Routes, SourceLimits},
 };
 use crate::{
     config::Config,
@@ -25,30 +26,52 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Events that may queue for one peer; past that they are parked at once.
-const LANE_CAPACITY: usize = 8192;
-
 /// What the consumer's limits mean for forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardLimits {
     /// An event must be handed over, or parked, within this time since it was pulled: half the ack wait.
     pub budget: Duration,
-    /// Events that may be parked for one peer by this pod.
-    pub parked: usize,
+    /// Events that may be unsettled in this pod for one peer that can't be reached: queued, in a call, or parked.
+    pub peer: usize,
+    /// The same for one that has only just stopped to answer.
+    pub slow: usize,
+    /// The same for all that can't be reached together.
+    pub all: usize,
+}
+
+impl ForwardLimits {
+    /// This pod's part of the consumer's limits. `share`: events that may be unsettled for one unreachable peer over the whole fleet.
+    ///
+    /// For one peer a pod has twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap that nobody needed. All
+    /// unreachable peers together have half of what may be unsettled, in equal parts: the other half stays with those that are well, however many are not.
+    #[must_use]
+    pub fn of(source: SourceLimits, share: usize, fleet: usize) -> Self {
+        let half = source.max_ack_pending / 2;
+        let part = |of: usize| (2 * of / fleet.max(1)).min(of).max(1);
+        Self { budget: source.ack_wait / 2, peer: part(share), slow: part(half.max(share)), all: (half / fleet.max(1)).max(1) }
+    }
+
+    /// An event not settled within this time is delivered again.
+    #[must_use]
+    pub fn ack_wait(&self) -> Duration {
+        self.budget * 2
+    }
 }
 
 /// What lanes share.
 pub(super) struct Shared {
     pub(super) peers: Arc<dyn Peers>,
+    pub(super) routes: Arc<dyn Routes>,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) limits: Mutex<ForwardLimits>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) sums: Sums,
 }
 
 /// The lanes to all peers.
 pub struct Forwarder {
     shared: Arc<Shared>,
-    lanes: Mutex<HashMap<PodId, (PodRecord, mpsc::Sender<LaneOrder>)>>,
+    lanes: Mutex<HashMap<PodId, Arc<Lane>>>,
     tasks: Tasks,
 }
 
@@ -59,16 +82,17 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// No lanes yet: each is made with the first event for its peer.
+    /// No lanes yet: each is made with the first event for its peer. `routes` is where a peer is told of gaps that takes none from this pod.
     #[must_use]
     pub fn new(
         peers: Arc<dyn Peers>,
+        routes: Arc<dyn Routes>,
         config: watch::Receiver<Arc<Config>>,
         limits: ForwardLimits,
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let shared = Shared { peers, config, limits: Mutex::new(limits), metrics };
+        let shared = Shared { peers, routes, config, limits: Mutex::new(limits), metrics, sums: Sums::default() };
         Self { shared: Arc::new(shared), lanes: Mutex::default(), tasks }
     }
 
@@ -79,54 +103,94 @@ impl Forwarder {
 
     /// Queues an event for a peer. Never waits; the target hears the outcome.
     pub fn forward(&self, to: &PodRecord, target: Target) {
-        if let Err(refused) = self.lane(to).try_send(LaneOrder::Forward(target))
-            && let LaneOrder::Forward(target) = refused.into_inner()
-        {
-            target.report(TargetOutcome::Parked);
-        }
+        self.lane(to).offer(target);
     }
 
-    /// Remembers that the sessions of a peer on a route go without some events, to be told when it can be reached.
-    pub fn owe_gap(&self, to: &PodRecord, routes: Vec<RouteKey>, gap: Gap) {
-        if self.lane(to).try_send(LaneOrder::Owe(routes, gap)).is_err() {
-            tracing::warn!(peer.id = %to.id, "a gap can't be kept for the peer: its lane is full");
+    /// Remembers that the sessions of a peer on some routes go without an event that its lane gave up, to be told when it can be reached.
+    pub fn owe_gap(&self, to: &PodId, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
+        let lane = self.lock().get(to).cloned();
+        // Without a lane the peer is dead, and should it live it finds that it was retired.
+        if let Some(lane) = lane {
+            lane.owe(routes, gap);
         }
     }
 
     /// Says that a peer may be reachable again: its next event is tried at once.
     pub fn hint(&self, to: &PodRecord) {
-        let known = self.lock().get(&to.id).map(|(_, lane)| lane.clone());
+        let known = self.lock().get(&to.id).cloned();
         if let Some(lane) = known {
-            let _ = lane.try_send(LaneOrder::Hint);
+            lane.hint();
         }
     }
 
     /// Ends the lane of a dead peer: what queues there has nobody to go to.
     pub fn forget(&self, pod: &PodId) {
         let lane = self.lock().remove(pod);
-        if let Some((_, lane)) = lane {
-            let _ = lane.try_send(LaneOrder::PeerIsDead);
+        if let Some(lane) = lane {
+            lane.close(TargetOutcome::Nobody);
         }
         self.shared.metrics.forget_peer(pod.as_str());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, (PodRecord, mpsc::Sender<LaneOrder>)>> {
+    /// Says to the sessions of peers what they are still owed, for a pod that leaves. Peers that don't take it until the deadline go without.
+    pub async fn settle_debts(&self, deadline: Instant) {
+        let lanes: Vec<_> = self.lock().values().cloned().collect();
+        let _ = tokio::time::timeout_at(deadline, join_all(lanes.iter().map(|lane| lane.settle_debts()))).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lane of a peer; a peer that restarted gets a new one.
-    fn lane(&self, to: &PodRecord) -> mpsc::Sender<LaneOrder> {
+    fn lane(&self, to: &PodRecord) -> Arc<Lane> {
         let mut lanes = self.lock();
         match lanes.get(&to.id) {
-            Some((record, lane)) if record == to && !lane.is_closed() => lane.clone(),
+            Some(lane) if lane.peer == *to => Arc::clone(lane),
             _ => {
-                let (sender, orders) = mpsc::channel(LANE_CAPACITY);
-                lanes.insert(to.id.clone(), (to.clone(), sender.clone()));
+                let lane = Arc::new(Lane::new(to.clone(), Arc::clone(&self.shared)));
+                let before = lanes.insert(to.id.clone(), Arc::clone(&lane));
                 drop(lanes);
-                let lane = Lane::new(to.clone(), orders, Arc::clone(&self.shared));
-                self.tasks.spawn("lane", lane.run());
-                sender
+                if let Some(before) = before {
+                    if before.peer.started_at == to.started_at {
+                        lane.inherit(&before);
+                    }
+                    // Whoever is on the route now is another process: the stream finds out anew.
+                    before.close(TargetOutcome::Parked);
+                }
+                let run = Arc::clone(&lane);
+                self.tasks.supervise("lane", move || {
+                    let lane = Arc::clone(&run);
+                    async move { lane.run().await }
+                });
+                lane
             }
         }
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.lock().values().for_each(|lane| lane.close(TargetOutcome::Parked));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g2_the_peers_that_cannot_be_reached_never_have_more_than_half_of_what_may_be_unsettled() {
+        let source = SourceLimits { ack_wait: Duration::from_secs(10), max_ack_pending: 5000 };
+        for fleet in 1..=100 {
+            let limits = ForwardLimits::of(source, 500, fleet);
+            assert!(limits.all * fleet <= 2500 && limits.peer <= 500 && limits.slow <= 2500, "{fleet}: {limits:?}");
+            // Every pod but the silent one, full: the others have the rest.
+            assert!(limits.slow * (fleet - 1) <= 4950, "{fleet}: {limits:?}");
+        }
+        assert_eq!(
+            ForwardLimits::of(source, 500, 3),
+            ForwardLimits { budget: source.ack_wait / 2, peer: 333, slow: 1666, all: 833 }
+        );
     }
 }

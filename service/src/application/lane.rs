@@ -1,23 +1,32 @@
-//! The lane to one peer: its queue, its breaker, what is parked for it, and what it is owed.
+//! The lane to one peer: its queue, its breaker, what is parked for it, and what its sessions are owed.
+//!
+//! Two things run side by side. One hands events over, a call at a time. The other looks after the peer: it asks for signs of life while the breaker is open, and
+//! announces gaps. So neither a probe nor an announcement ever holds an event up, and a gap waits for no event. While the breaker is open nothing else goes to the
+//! peer, so there a gap comes before all events that follow it; else it may overtake or be overtaken by what is in a call at that moment.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    sync::{Arc, PoisonError},
-    time::Duration,
+mod call;
+mod care;
+mod owed;
+mod queue;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use self::{
+    owed::Owed,
+    queue::{Health, Others, PeerQueue},
+};
 use super::{
     forward::{ForwardLimits, Shared},
     outcome::{Target, TargetOutcome, retry_delay},
-    ports::PeerError,
 };
 use crate::{
-    backoff::Backoff,
-    clock,
     config::Config,
     domain::{
         breaker::{Breaker, Verdict},
@@ -29,185 +38,172 @@ use crate::{
     telemetry::spans,
 };
 
-/// Bounds of one call: enough to share its cost, little enough for a frame of a megabyte or two.
-const MAX_EVENTS: usize = 256;
-const MAX_BYTES: usize = 1 << 20;
-/// Longest pause before the one retry of a failed call (seed section 3.2).
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often.
-const PROBE_PERIOD: Duration = Duration::from_secs(1);
-/// Routes for which a gap is kept apart; past that one gap for all sessions of the peer is kept.
-const MAX_OWED_ROUTES: usize = 1024;
+/// Bytes that queue for all peers together.
+const MAX_BYTES: usize = 256 << 20;
 
-/// What a lane is told.
-#[derive(Debug)]
-pub(super) enum LaneOrder {
-    Forward(Target),
-    Owe(Vec<RouteKey>, Gap),
-    Hint,
-    PeerIsDead,
-}
-
-/// Gaps to be announced once the peer can be reached.
+/// What the lanes of a pod hold together: by it each knows what others leave it.
 #[derive(Debug, Default)]
-struct Owed {
-    by_route: HashMap<RouteKey, Gap>,
-    to_all: Option<Gap>,
+pub(super) struct Sums {
+    /// Unsettled events of peers that are not well.
+    unwell: AtomicUsize,
+    /// Bytes that are kept for all peers.
+    bytes: AtomicUsize,
 }
 
-impl Owed {
-    fn is_empty(&self) -> bool {
-        self.by_route.is_empty() && self.to_all.is_none()
-    }
-
-    fn add(&mut self, route: RouteKey, gap: Gap) {
-        let room = self.by_route.len() < MAX_OWED_ROUTES;
-        match self.by_route.get_mut(&route) {
-            Some(known) => *known = known.merge(gap),
-            None if room => {
-                self.by_route.insert(route, gap);
-            }
-            None => self.to_all = Some(self.to_all.map_or(gap, |known| known.merge(gap))),
-        }
-    }
-}
-
-/// The task's state.
+/// The way to one peer.
 pub(super) struct Lane {
-    peer: PodRecord,
-    orders: mpsc::Receiver<LaneOrder>,
+    pub(super) peer: PodRecord,
     shared: Arc<Shared>,
-    breaker: Breaker,
-    /// Until when each parked event counts.
-    parked: BinaryHeap<Reverse<Instant>>,
-    owed: Owed,
-    /// When the peer is looked after next, if there is reason to.
-    look_at: Instant,
-    dead: bool,
+    queue: Mutex<PeerQueue>,
+    owed: Mutex<Owed>,
+    /// Something waits.
+    arrived: Notify,
+    /// There may be reason to look after the peer.
+    stirred: Notify,
+    gone: CancellationToken,
 }
 
 impl Lane {
-    pub(super) fn new(peer: PodRecord, orders: mpsc::Receiver<LaneOrder>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(peer: PodRecord, shared: Arc<Shared>) -> Self {
         let (threshold, open_for) = {
             let config = shared.config.borrow();
             (config.app.grpc_circuitbreaker_fail_threshold, config.app.grpc_circuitbreaker_open_duration)
         };
-        let breaker = Breaker::new(threshold, open_for);
         Self {
             peer,
-            orders,
             shared,
-            breaker,
-            parked: BinaryHeap::new(),
-            owed: Owed::default(),
-            look_at: Instant::now() + PROBE_PERIOD,
-            dead: false,
+            queue: Mutex::new(PeerQueue::new(Breaker::new(threshold, open_for))),
+            owed: Mutex::default(),
+            arrived: Notify::new(),
+            stirred: Notify::new(),
+            gone: CancellationToken::new(),
         }
     }
 
-    /// Works until the peer is dead or the forwarder is gone.
-    pub(super) async fn run(mut self) {
-        self.shared.metrics.know_peer(self.peer.id.as_str());
-        self.show_breaker();
-        let mut batch = Vec::new();
-        loop {
-            let restless = !self.owed.is_empty() || !self.breaker.is_closed() || !self.parked.is_empty();
-            tokio::select! {
-                biased;
-                // Before the orders: steady traffic must not keep a healed peer waiting for its breaker.
-                () = tokio::time::sleep_until(self.look_at), if restless => {
-                    self.look_after_peer().await;
-                    self.look_at = Instant::now() + PROBE_PERIOD;
-                    continue;
-                }
-                order = self.orders.recv() => match order {
-                    Some(order) => self.obey(order, &mut batch),
-                    None => return,
-                },
-            }
-            self.fill(&mut batch);
-            if self.dead {
-                return self.bury(batch);
-            }
-            if !batch.is_empty() {
-                self.send(std::mem::take(&mut batch)).await;
-            }
+    // ---- what others ask; none of it waits ----
+
+    /// Queues an event, or has it parked or given up at once.
+    pub(super) fn offer(&self, target: Target) {
+        let (now, limits) = (Instant::now(), self.limits());
+        let mut queue = self.queue();
+        let others = self.others(&queue);
+        let offered = queue.offer(target, now, &limits, others);
+        self.count(&mut queue, now);
+        drop(queue);
+        match offered {
+            Ok(false) => {}
+            Ok(true) => self.arrived.notify_one(),
+            Err((target, TargetOutcome::Parked)) => self.park([target]),
+            Err((target, outcome)) => target.report(outcome),
         }
     }
 
-    fn obey(&mut self, order: LaneOrder, batch: &mut Vec<Target>) {
-        match order {
-            LaneOrder::Forward(target) => batch.push(target),
-            LaneOrder::Owe(routes, gap) => routes.into_iter().for_each(|route| self.owed.add(route, gap)),
-            LaneOrder::Hint => self.breaker.hint(Instant::now().into_std()),
-            LaneOrder::PeerIsDead => self.dead = true,
-        }
+    /// Remembers that the sessions of the peer on these routes go without some events.
+    pub(super) fn owe(&self, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
+        let mut owed = self.owed();
+        routes.into_iter().for_each(|route| owed.add(Some(route), gap));
+        drop(owed);
+        self.show();
+        self.stirred.notify_one();
     }
 
-    /// Adds what has queued, up to the bounds of a call.
-    fn fill(&mut self, batch: &mut Vec<Target>) {
-        let size = |target: &Target| target.in_flight().event.payload.bytes().len();
-        let mut bytes: usize = batch.iter().map(size).sum();
-        while batch.len() < MAX_EVENTS
-            && bytes < MAX_BYTES
-            && let Ok(order) = self.orders.try_recv()
-        {
-            let before = batch.len();
-            self.obey(order, batch);
-            bytes += batch.get(before).map_or(0, size);
-        }
+    /// Takes over what the sessions of the same process were owed by the lane before.
+    pub(super) fn inherit(&self, before: &Self) {
+        let debts = before.owed().begin();
+        let mut owed = self.owed();
+        debts.into_iter().for_each(|debt| owed.add(debt.route, debt.gap));
     }
 
-    /// Everything queued for a dead peer has nobody to go to.
-    fn bury(mut self, batch: Vec<Target>) {
-        self.orders.close();
-        // A call that was under way when the peer was forgotten has shown it again.
-        self.shared.metrics.forget_peer(self.peer.id.as_str());
-        batch.into_iter().for_each(|target| target.report(TargetOutcome::Nobody));
-        while let Ok(order) = self.orders.try_recv() {
-            if let LaneOrder::Forward(target) = order {
-                target.report(TargetOutcome::Nobody);
-            }
-        }
+    /// The peer may be reachable again: its next event is tried at once.
+    pub(super) fn hint(&self) {
+        self.queue().breaker.hint(Instant::now().into_std());
+        self.stirred.notify_one();
     }
 
-    fn limits(&self) -> ForwardLimits {
-        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends the lane. What queues, or is in a call, comes to this.
+    pub(super) fn close(&self, outcome: TargetOutcome) {
+        let waiting = {
+            let mut queue = self.queue();
+            let waiting = queue.close(outcome);
+            self.count(&mut queue, Instant::now());
+            waiting
+        };
+        self.gone.cancel();
+        waiting.into_iter().for_each(|target| target.report(outcome));
     }
 
-    async fn send(&mut self, batch: Vec<Target>) {
-        let budget = self.limits().budget;
-        let (batch, late): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|target| target.in_flight().pulled_at.elapsed() < budget);
-        self.park(late);
-        if batch.is_empty() {
+    /// Says to the sessions of the peer what they are owed, if need be by way of the store.
+    pub(super) async fn settle_debts(&self) {
+        if self.owed().is_empty() || self.gone.is_cancelled() {
             return;
         }
-        if let Verdict::Refuse { .. } = self.breaker.admit(Instant::now().into_std()) {
-            return self.park(batch);
+        if self.announce().await.is_err() {
+            self.pass_over().await;
         }
-        let (events, spans) = self.traced(&batch);
-        let oldest = batch.iter().map(|target| target.in_flight().pulled_at).min().unwrap_or_else(Instant::now);
-        let answer = self.push(&events, oldest + budget).await;
-        drop(spans);
-        match answer {
-            Ok(taken) => {
-                let mut taken = taken.into_iter();
-                for target in batch {
-                    // A peer that answers for fewer events than it was given has not spoken for the rest.
-                    target.report(match taken.next() {
-                        Some(true) => TargetOutcome::Taken,
-                        Some(false) => TargetOutcome::Nobody,
-                        None => TargetOutcome::Parked,
-                    });
+    }
+
+    // ---- the task ----
+
+    /// Works until the lane is closed.
+    pub(super) async fn run(&self) {
+        self.shared.metrics.know_peer(self.peer.id.as_str());
+        // What was in a call when a panic ended the task before has been parked by its drop.
+        self.queue().call_ended();
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => {}
+            () = self.hand_over() => {}
+            () = self.look_after() => {}
+        }
+        if self.queue().gone() == Some(TargetOutcome::Nobody) {
+            // A call that was under way when the peer was forgotten has shown it again.
+            self.shared.metrics.forget_peer(self.peer.id.as_str());
+        }
+    }
+
+    async fn hand_over(&self) {
+        self.show();
+        loop {
+            loop {
+                let batch = self.queue().next_batch(Instant::now());
+                if batch.is_empty() {
+                    break;
                 }
-                self.pay().await;
+                self.send(Batch { lane: self, targets: batch }).await;
             }
-            Err(error) => {
-                tracing::debug!(peer.id = %self.peer.id, %error, events = batch.len(), "events for the peer are parked");
-                self.park(batch);
-            }
+            self.arrived.notified().await;
         }
+    }
+
+    async fn send(&self, mut batch: Batch<'_>) {
+        // An event that has hardly any time left would take the others' along: a call is as short as the least of them allows.
+        let budget = self.limits().budget;
+        let is_late = |target: &Target| target.in_flight().pulled_at.elapsed() >= budget - budget / 10;
+        let (late, targets) = std::mem::take(&mut batch.targets).into_iter().partition(is_late);
+        batch.targets = targets;
+        self.park::<Vec<_>>(late);
+        if batch.targets.is_empty() {
+            return;
+        }
+        let verdict = self.queue().breaker.admit(Instant::now().into_std());
+        if let Verdict::Refuse { .. } = verdict {
+            return batch.give_back();
+        }
+        let (events, spans) = self.traced(&batch.targets);
+        let oldest = batch.targets.iter().map(|target| target.in_flight().pulled_at).min().unwrap_or_else(Instant::now);
+        let answers = self.push_unless_stuck(&events, oldest + budget).await;
+        drop(spans);
+        // What the peer did not speak of is tried again later.
+        let mut answers = answers.into_iter();
+        let (spoken, unspoken): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.targets)
+            .into_iter()
+            .map(|target| (target, answers.next().flatten()))
+            .partition(|(_, taken)| taken.is_some());
+        for (target, taken) in spoken {
+            target.report(if taken == Some(true) { TargetOutcome::Taken } else { TargetOutcome::Nobody });
+        }
+        batch.targets = unspoken.into_iter().map(|(target, _)| target).collect();
+        batch.give_back();
     }
 
     /// The events of a batch; those that are traced with a span of their own for the way to the peer, which is what theirs hang on there.
@@ -225,125 +221,120 @@ impl Lane {
         (events, open)
     }
 
-    /// One call, and one more where the first one failed in a way that a second can mend and there is time.
-    async fn push(&mut self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
-        let pod = self.peer.id.as_str().to_owned();
-        let first = self.call(events, deadline).await;
-        let Err(error) = &first else { return first };
-        let retry = !matches!(error, PeerError::Refused(_)) && Instant::now() + RETRY_PAUSE < deadline;
-        if !retry || !self.breaker.is_closed() {
-            return first;
-        }
-        let metrics = Arc::clone(&self.shared.metrics);
-        metrics.grpc_forward_retry_attempts_total.with_label_values(&[&pod]).inc();
-        tokio::time::sleep(Backoff::new(RETRY_PAUSE, RETRY_PAUSE).pause()).await;
-        let second = self.call(events, deadline).await;
-        let counter =
-            if second.is_ok() { &metrics.grpc_forward_retry_success_total } else { &metrics.grpc_forward_retry_failure_total };
-        counter.with_label_values(&[&pod]).inc();
-        second
-    }
-
-    async fn call(&mut self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
-        let started = Instant::now();
-        let allowed = self.config().app.grpc_client_forward_timeout.min(deadline.saturating_duration_since(started));
-        let answer =
-            tokio::time::timeout(allowed, self.shared.peers.push(&self.peer, events)).await.unwrap_or(Err(PeerError::TimedOut));
-        let metrics = &self.shared.metrics;
-        match &answer {
-            Ok(_) => {
-                metrics.grpc_forward_seconds.observe(started.elapsed().as_secs_f64());
-                metrics.grpc_messages_sent_total.with_label_values(&[self.peer.id.as_str()]).inc_by(events.len() as u64);
-                if self.breaker.succeeded() {
-                    tracing::info!(peer.id = %self.peer.id, "the peer is reachable again");
-                }
-            }
-            Err(error) => {
-                if self.breaker.failed(Instant::now().into_std()) {
-                    metrics.grpc_circuitbreaker_tripped_total.with_label_values(&[self.peer.id.as_str()]).inc();
-                    tracing::warn!(peer.id = %self.peer.id, %error, "the peer's circuit breaker opened; its events are parked");
-                }
-            }
-        }
-        self.show_breaker();
-        answer
-    }
-
     /// Gives events back to the stream, or up.
-    fn park(&mut self, batch: Vec<Target>) {
-        let now = Instant::now();
-        let (max_parked, config) = (self.limits().parked, self.config());
-        for target in batch {
-            self.forget_redelivered(now);
+    fn park<T: IntoIterator<Item = Target>>(&self, targets: T) {
+        let (now, limits, config) = (Instant::now(), self.limits(), self.config());
+        let mut outcomes = Vec::new();
+        let mut queue = self.queue();
+        for target in targets {
             let in_flight = target.in_flight();
-            let age = clock::now().saturating_sub(in_flight.event.stored_at);
-            let last_try = in_flight.deliveries >= config.app.forward_max_deliveries || age >= config.app.forward_max_age;
-            if last_try || self.parked.len() >= max_parked {
-                target.report(TargetOutcome::GivenUp);
-            } else {
-                // It counts until the stream delivers it again.
-                self.parked.push(Reverse(now + retry_delay(in_flight.deliveries, in_flight.event.seq)));
-                target.report(TargetOutcome::Parked);
-            }
+            let is_last_try = in_flight.deliveries >= config.app.forward_max_deliveries
+                || in_flight.age(limits.ack_wait()) >= config.app.forward_max_age;
+            let others = self.others(&queue);
+            // It counts until the stream delivers it again.
+            let until = now + retry_delay(in_flight.deliveries, in_flight.event.seq);
+            let is_parked = !is_last_try && queue.park(until, now, &limits, others);
+            outcomes.push((target, if is_parked { TargetOutcome::Parked } else { TargetOutcome::GivenUp }));
         }
-        self.show_parked();
-    }
-
-    fn forget_redelivered(&mut self, now: Instant) {
-        while self.parked.peek().is_some_and(|Reverse(until)| *until <= now) {
-            self.parked.pop();
-        }
-    }
-
-    fn show_breaker(&self) {
-        let open = i64::from(!self.breaker.is_closed());
-        self.shared.metrics.grpc_circuitbreaker_open.with_label_values(&[self.peer.id.as_str()]).set(open);
-    }
-
-    fn show_parked(&self) {
-        let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);
-        self.shared.metrics.events_parked.with_label_values(&[self.peer.id.as_str()]).set(parked);
-    }
-
-    /// Asks a peer that was unreachable for a sign of life: events are not held up by the breaker longer than need be, and what it is owed is paid.
-    async fn look_after_peer(&mut self) {
-        self.forget_redelivered(Instant::now());
-        self.show_parked();
-        if self.breaker.is_closed() && self.owed.is_empty() {
+        self.count(&mut queue, now);
+        drop(queue);
+        if outcomes.is_empty() {
             return;
         }
-        if self.shared.peers.probe(&self.peer).await.is_ok() {
-            self.breaker.hint(Instant::now().into_std());
-            self.pay().await;
-        }
+        self.show();
+        self.stirred.notify_one();
+        outcomes.into_iter().for_each(|(target, outcome)| target.report(outcome));
     }
 
-    /// Announces what is owed, as far as the peer takes it.
-    async fn pay(&mut self) {
-        let allowed = self.config().app.grpc_client_forward_timeout;
-        let debts = std::mem::take(&mut self.owed);
-        let all = debts.to_all.map(|gap| (None, gap));
-        let debts = debts.by_route.into_iter().map(|(route, gap)| (Some(route), gap)).chain(all);
-        for (route, gap) in debts {
-            let telling = self.shared.peers.announce_gap(&self.peer, route.as_ref(), gap);
-            let told = tokio::time::timeout(allowed, telling).await.is_ok_and(|told| told.is_ok());
-            match (told, route) {
-                (true, _) => {}
-                (false, Some(route)) => self.owed.add(route, gap),
-                (false, None) => self.owed.to_all = Some(self.owed.to_all.map_or(gap, |known| known.merge(gap))),
-            }
-        }
+    // ---- state ----
+
+    fn queue(&self) -> MutexGuard<'_, PeerQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> ForwardLimits {
+        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shared.config.borrow())
+    }
+
+    /// What other lanes leave this one.
+    fn others(&self, queue: &PeerQueue) -> Others {
+        let sums = &self.shared.sums;
+        Others {
+            unwell: sums.unwell.load(Ordering::Relaxed).saturating_sub(queue.counted.0),
+            bytes_left: MAX_BYTES.saturating_sub(sums.bytes.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Brings what this lane adds to the sums up to date. Under the queue's lock, so that no two do it at once.
+    fn count(&self, queue: &mut PeerQueue, now: Instant) {
+        let unwell = if queue.health(now) == Health::Well { 0 } else { queue.held() };
+        let (before, after) = (queue.counted, (unwell, queue.bytes()));
+        queue.counted = after;
+        let adjust = |sum: &AtomicUsize, before: usize, after: usize| {
+            if after > before {
+                sum.fetch_add(after - before, Ordering::Relaxed);
+            } else if after < before {
+                sum.fetch_sub(before - after, Ordering::Relaxed);
+            }
+        };
+        adjust(&self.shared.sums.unwell, before.0, after.0);
+        adjust(&self.shared.sums.bytes, before.1, after.1);
+    }
+
+    fn show(&self) {
+        let (parked, is_closed) = {
+            let queue = self.queue();
+            (queue.parked(), queue.breaker.is_closed())
+        };
+        let (metrics, pod) = (&self.shared.metrics, [self.peer.id.as_str()]);
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.grpc_circuitbreaker_open.with_label_values(&pod).set(i64::from(!is_closed));
+        metrics.events_parked.with_label_values(&pod).set(gauge(parked));
+        metrics.gaps_owed.with_label_values(&pod).set(gauge(self.owed().len()));
+    }
+}
+
+/// Events on their way in a call. Dropped with some of them (the lane was closed, or its task ended), those come to what the lane's events come to.
+struct Batch<'a> {
+    lane: &'a Lane,
+    targets: Vec<Target>,
+}
+
+impl Batch<'_> {
+    /// Parks what is left; it counts as parked from now on, and no longer as on its way.
+    fn give_back(mut self) {
+        let targets = std::mem::take(&mut self.targets);
+        self.lane.queue().call_ended();
+        self.lane.park(targets);
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let gone = {
+            let mut queue = self.lane.queue();
+            queue.call_ended();
+            self.lane.count(&mut queue, Instant::now());
+            queue.gone()
+        };
+        if let Some(outcome) = gone {
+            self.targets.drain(..).for_each(|target| target.report(outcome));
+        }
     }
 }
 
 /// The gap that the sessions of a peer get for an event given up.
 #[must_use]
 pub(super) fn gap_of(event: &Event) -> Gap {
-    if event.is_sequenced() { Gap::of(event.seq, GapCause::GivenUp) } else { Gap::unknown(GapCause::GivenUp) }
+    Gap::of(if event.is_sequenced() { event.seq } else { 0 }, GapCause::GivenUp)
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::{
 /// The delays before an event that a live target could not take is delivered again.
 const RETRIES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
+/// Deliveries from which an age is reckoned: past so many, an event is hours old.
+const MAX_COUNTED: u64 = 1000;
+
 /// What one target did with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetOutcome {
@@ -93,6 +96,15 @@ impl InFlight {
         Target { in_flight: Arc::clone(self), pod, reported: false }
     }
 
+    /// How old it is at least, by this host's monotonic clock and the delays after which it was delivered again; no host's wall clock counts. An event that
+    /// was not given back is delivered again after the ack wait.
+    #[must_use]
+    pub fn age(&self, ack_wait: Duration) -> Duration {
+        let before: Duration =
+            (1..self.deliveries.min(MAX_COUNTED)).map(|delivery| retry_delay(delivery, self.event.seq).min(ack_wait)).sum();
+        before + self.pulled_at.elapsed()
+    }
+
     fn report(&self, pod: Option<&PodId>, outcome: TargetOutcome) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -146,6 +158,12 @@ impl Target {
     #[must_use]
     pub fn in_flight(&self) -> &InFlight {
         &self.in_flight
+    }
+
+    /// Bytes of the event's payload.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.in_flight.event.payload.bytes().len()
     }
 
     /// Says what the target did.

@@ -18,7 +18,7 @@ use super::{
     forward::{ForwardLimits, Forwarder},
     hub::Hub,
     membership::Membership,
-    ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks},
+    ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
     release::{Releaser, releaser},
     renew::Renewer,
@@ -224,6 +224,7 @@ impl Pod {
         if !(stopped && self.dispatcher.finished(half).await) {
             tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
         }
+        self.dispatcher.forwarder.settle_debts(half).await;
         self.drain.close_all(deadline.saturating_duration_since(Instant::now())).await;
     }
 }
@@ -255,7 +256,7 @@ impl Parts {
         };
         let hub = Arc::new(Hub::new(max_ack_pending.saturating_mul(WINDOW_FACTOR), Arc::clone(metrics)));
         let (releaser, release_queue) = releaser();
-        let limits = ForwardLimits { budget: ack_wait / 2, parked: 1 };
+        let limits = ForwardLimits::of(SourceLimits { ack_wait, max_ack_pending }, 1, 1);
         Self {
             directory: Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics))),
             delivery: LocalDelivery::new(Arc::clone(&hub)),
@@ -263,6 +264,7 @@ impl Parts {
             evictor: Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics)),
             forwarder: Arc::new(Forwarder::new(
                 Arc::clone(&backends.peers),
+                Arc::clone(&backends.routes),
                 config.clone(),
                 limits,
                 tasks.clone(),

@@ -136,8 +136,8 @@ pub struct Announcement {
     pub incarnation: Incarnation,
     /// Was this pod there all the time since it announced itself before? False the first time, and after it could not for longer than its TTL.
     pub was_present: bool,
-    /// How often this pod was [retired](Routes::retire). More than the last time: others took it for dead, and may have routed past it. It is a
-    /// count, so that an announcement whose answer was lost takes nothing away.
+    /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may have gone past it. It is
+    /// a count, so that an announcement whose answer was lost takes nothing away.
     pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
@@ -169,6 +169,9 @@ pub trait Routes: Send + Sync {
     /// Takes a pod out of the members and deletes its liveness key. `only_if_lapsed`: only if it has no liveness key, and the retirement is counted
     /// for it to find, should it live; otherwise it is the pod itself that leaves.
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError>;
+
+    /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It stays a member.
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError>;
 }
 
 // ---- kill bus --------------------------------------------------------------------------------------------------------------------
@@ -312,9 +315,21 @@ pub enum PeerError {
     /// No answer in time. Sending again is safe.
     #[error("the peer did not answer in time")]
     TimedOut,
-    /// It does not accept us, or does not know the call.
+    /// It does not accept us, or does not know the call: another fleet's key, another version. It lives, and asking again will not help.
     #[error("the peer refused: {0}")]
     Refused(String),
+    /// It answered that it could not do just this; something else in the same call may be the reason.
+    #[error("the peer failed: {0}")]
+    Failed(String),
+}
+
+/// What the sessions on one route of a pod, or all of them, have missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteGap {
+    /// The route; `None`: every session.
+    pub route: Option<RouteKey>,
+    /// What they missed.
+    pub gap: Gap,
 }
 
 /// The other pods. The implementation pools connections; breakers, retries and queues are the caller's.
@@ -323,8 +338,9 @@ pub trait Peers: Send + Sync {
     /// Hands events over; for each, in order: did some socket there take it, now or before? The caller bounds the time.
     async fn push(&self, to: &PodRecord, events: &[std::sync::Arc<Event>]) -> Result<Vec<bool>, PeerError>;
 
-    /// Tells the sessions of the peer on `route` (or all of them) that they missed events.
-    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError>;
+    /// Tells sessions of the peer that they missed events, all of it in one call. After an error some may have been told, and telling again is safe. The
+    /// caller bounds the time, and the number.
+    async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError>;
 
     /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its own.
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError>;

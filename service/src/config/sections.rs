@@ -230,7 +230,7 @@ pub struct App {
     /// Age at which it is given up.
     #[serde(rename = "forward_max_age_seconds", with = "seconds")]
     pub forward_max_age: Duration,
-    /// Share of max-ack-pending that events parked for one peer may hold, over the fleet, in percent.
+    /// Share of max-ack-pending that events for one peer out of reach may hold, queued or parked, over the fleet, in percent.
     pub forward_parked_share_percent: u32,
     /// Ack wait of a consumer that we create.
     #[serde(rename = "nats_ack_wait_seconds", with = "seconds")]

@@ -166,6 +166,7 @@ metrics! {
     events_redelivered_total: IntCounter = "dws_events_redelivered_total", [], NONE, "Events taken from the stream that had been delivered before.";
     events_in_flight: IntGauge = "dws_events_in_flight", [], NONE, "Events taken from the stream and not settled.";
     events_parked: IntGaugeVec = "dws_events_parked", ["pod": PEERS], NONE, "Events that wait for a peer to be reachable again, by peer.";
+    gaps_owed: IntGaugeVec = "dws_gaps_owed", ["pod": PEERS], NONE, "Gaps that a peer's sessions are still to be told of, by peer.";
     event_delivery_seconds: HistogramVec = "dws_event_delivery_seconds", ["path": PATHS], DELIVERY, "Time from the stream's timestamp to the write to a socket, once an event and socket, by path (local, forwarded).";
     event_end_to_end_seconds: HistogramVec = "dws_event_end_to_end_seconds", ["path": PATHS], DELIVERY, "Time from the publisher's event_time to the write to a socket, once an event and socket, by path; events without a readable event_time are left out.";
 
@@ -274,7 +275,7 @@ impl Metrics {
         self.registry.gather()
     }
 
-    fn of_peers(&self) -> ([&IntCounterVec; 5], [&IntGaugeVec; 2]) {
+    fn of_peers(&self) -> ([&IntCounterVec; 5], [&IntGaugeVec; 3]) {
         let counters = [
             &self.grpc_messages_sent_total,
             &self.grpc_forward_retry_attempts_total,
@@ -282,7 +283,7 @@ impl Metrics {
             &self.grpc_forward_retry_failure_total,
             &self.grpc_circuitbreaker_tripped_total,
         ];
-        (counters, [&self.events_parked, &self.grpc_circuitbreaker_open])
+        (counters, [&self.events_parked, &self.gaps_owed, &self.grpc_circuitbreaker_open])
     }
 
     /// Makes the series of a peer, at 0.
@@ -328,7 +329,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         assert_eq!(series(&metrics), bound(0));
         // What a Prometheus holds for one pod, whatever its sessions, users, chats and events.
-        assert!(bound(0) <= 700 && bound(1) - bound(0) == 7, "{} and {} a peer", bound(0), bound(1) - bound(0));
+        assert!(bound(0) <= 700 && bound(1) - bound(0) == 8, "{} and {} a peer", bound(0), bound(1) - bound(0));
         for peer in 0..100 {
             metrics.know_peer(&format!("pod-{peer}"));
         }

@@ -1,5 +1,7 @@
 //! What only the real wire can show: proofs, old pods, malformed messages, limits, health, reflection and the pool.
 
+mod gaps;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::{FleetKey, MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER},
-    application::ports::{PeerError, Peers},
+    application::ports::{PeerError, Peers, RouteGap},
     clock,
     config::Secret,
     domain::{
@@ -102,7 +104,8 @@ async fn a_pod_of_another_fleet_is_refused_even_where_old_pods_are_not() {
     let caller = GrpcCaller::with("a", |settings| settings.key = other);
     let refused = caller.peers.push(&pod.record, &[event("here", "chats", 1, "{}")]).await;
     assert!(matches!(&refused, Err(PeerError::Refused(why)) if why.contains("Unauthenticated")), "{refused:?}");
-    let refused = caller.peers.announce_gap(&pod.record, None, Gap::of(1, GapCause::GivenUp)).await;
+    let gaps = [RouteGap { route: None, gap: Gap::of(1, GapCause::GivenUp) }];
+    let refused = caller.peers.announce_gaps(&pod.record, &gaps).await;
     assert!(matches!(refused, Err(PeerError::Refused(_))));
 
     let mut request = Request::new(old_push("here", ""));

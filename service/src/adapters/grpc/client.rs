@@ -4,7 +4,7 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_proto::dws_message_fwd::{
-    HoldsSocketsRequest, PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient,
+    AnnounceGapsRequest, HoldsSocketsRequest, PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient,
 };
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -12,20 +12,19 @@ use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue, tran
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
-    CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
-    convert::{event_to_wire, gap_to_wire},
+    CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    convert::{event_to_wire, gap_to_wire, route_gap_to_wire},
     health_name,
     pool::Pool,
     proof::{FleetKey, PROOF_HEADER},
 };
 use crate::{
-    application::ports::{PeerError, Peers},
+    application::ports::{PeerError, Peers, RouteGap},
     domain::{
         event::Event,
-        gap::Gap,
         ids::{ConnectionId, PodId},
         peer::PodRecord,
-        route::RouteKey,
     },
     lifecycle::Tasks,
     metrics::Metrics,
@@ -36,6 +35,9 @@ const CHECKS_AT_ONCE: usize = 16;
 
 /// The shortest time between two rounds over the pool, whatever is configured.
 const SHORTEST_ROUND: Duration = Duration::from_millis(10);
+
+/// A pod that can't be told of many gaps at once is told of each, up to so many, and past that of all of them as one.
+const MAX_SINGLE_GAPS: usize = 16;
 
 /// The longest text of a peer that goes into an error, in characters.
 const MAX_ERROR_CHARS: usize = 200;
@@ -115,7 +117,7 @@ impl GrpcPeers {
         let answer = self.client(to)?.push_batch(self.request(message, events)).await;
         let taken = answer.map_err(|status| peer_error(&status))?.into_inner().taken;
         if taken.len() != events.len() {
-            return Err(PeerError::Refused(format!("it answered for {} of {} events", taken.len(), events.len())));
+            return Err(PeerError::Failed(format!("it answered for {} of {} events", taken.len(), events.len())));
         }
         Ok(taken)
     }
@@ -129,9 +131,24 @@ impl GrpcPeers {
             return Err(PeerError::Unreachable("another pod answers at its address".to_owned()));
         }
         if answer.held.len() != sockets.len() {
-            return Err(PeerError::Refused(format!("it answered for {} of {} sockets", answer.held.len(), sockets.len())));
+            return Err(PeerError::Failed(format!("it answered for {} of {} sockets", answer.held.len(), sockets.len())));
         }
         Ok(answer.held)
+    }
+
+    /// For a pod that is older than the call for many.
+    async fn announce_singly(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
+        let merged: Vec<RouteGap> = if gaps.len() <= MAX_SINGLE_GAPS {
+            gaps.to_vec()
+        } else {
+            let all = gaps.iter().map(|owed| owed.gap).reduce(|a, b| a.merge(b));
+            all.map(|gap| RouteGap { route: None, gap }).into_iter().collect()
+        };
+        for owed in &merged {
+            let request = self.request(gap_to_wire(&self.me, owed), &[]);
+            self.client(to)?.announce_gap(request).await.map_err(|status| peer_error(&status))?;
+        }
+        Ok(())
     }
 }
 
@@ -148,9 +165,16 @@ impl Peers for GrpcPeers {
         Ok(taken)
     }
 
-    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError> {
-        let request = self.request(gap_to_wire(&self.me, route, gap), &[]);
-        self.client(to)?.announce_gap(request).await.map_err(|status| peer_error(&status))?;
+    async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
+        for gaps in gaps.chunks(MAX_BATCH_GAPS) {
+            let message =
+                AnnounceGapsRequest { source_pod_id: self.me.to_string(), gaps: gaps.iter().map(route_gap_to_wire).collect() };
+            match self.client(to)?.announce_gaps(self.request(message, &[])).await {
+                Ok(_) => {}
+                Err(status) if status.code() == Code::Unimplemented => self.announce_singly(to, gaps).await?,
+                Err(status) => return Err(peer_error(&status)),
+            }
+        }
         Ok(())
     }
 
@@ -219,7 +243,10 @@ fn peer_error(status: &Status) -> PeerError {
         Code::DeadlineExceeded => PeerError::TimedOut,
         Code::Unavailable | Code::Cancelled => PeerError::Unreachable(text),
         _ if deepest.is_some() => PeerError::Unreachable(text),
-        code => PeerError::Refused(format!("{code:?}: {text}")),
+        code @ (Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) => {
+            PeerError::Refused(format!("{code:?}: {text}"))
+        }
+        code => PeerError::Failed(format!("{code:?}: {text}")),
     }
 }
 
@@ -298,9 +325,12 @@ mod tests {
         assert_eq!(error(Code::Unavailable), PeerError::Unreachable("why".into()));
         assert_eq!(error(Code::Cancelled), PeerError::Unreachable("why".into()));
         assert_eq!(error(Code::DeadlineExceeded), PeerError::TimedOut);
-        for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented, Code::Internal, Code::InvalidArgument] {
+        for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented] {
             assert!(matches!(error(code), PeerError::Refused(_)), "{code:?}");
         }
-        assert!(matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Refused(text) if text.len() < 300));
+        for code in [Code::Internal, Code::InvalidArgument, Code::OutOfRange, Code::ResourceExhausted] {
+            assert!(matches!(error(code), PeerError::Failed(_)), "{code:?}");
+        }
+        assert!(matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Failed(text) if text.len() < 300));
     }
 }

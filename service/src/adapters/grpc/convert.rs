@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_proto::dws_message_fwd as wire;
 
+use crate::application::ports::RouteGap;
 use crate::domain::{
     event::{Address, Event, EventKind, Payload, PayloadError, StreamId},
     gap::{Gap, GapCause},
@@ -62,11 +63,10 @@ pub(super) fn context(text: String) -> Option<String> {
     (!text.is_empty() && text.len() <= MAX_CONTEXT_BYTES).then_some(text)
 }
 
-/// The message for a gap.
-pub(super) fn gap_to_wire(from: &PodId, route: Option<&RouteKey>, gap: Gap) -> wire::AnnounceGapRequest {
-    wire::AnnounceGapRequest {
-        source_pod_id: from.to_string(),
-        route: route.map(route_to_wire),
+/// The message for one of many gaps.
+pub(super) fn route_gap_to_wire(RouteGap { route, gap }: &RouteGap) -> wire::RouteGap {
+    wire::RouteGap {
+        route: route.as_ref().map(route_to_wire),
         dropped: gap.dropped,
         first_sequence: gap.first_seq,
         last_sequence: gap.last_seq,
@@ -74,18 +74,38 @@ pub(super) fn gap_to_wire(from: &PodId, route: Option<&RouteKey>, gap: Gap) -> w
     }
 }
 
-/// The gap of a message. A cause that we don't know yet counts as given up: that is why peers announce gaps.
-pub(super) fn gap_from_wire(message: &wire::AnnounceGapRequest) -> Gap {
+/// The message for a gap alone.
+pub(super) fn gap_to_wire(from: &PodId, gap: &RouteGap) -> wire::AnnounceGapRequest {
+    let wire::RouteGap { route, dropped, first_sequence, last_sequence, cause } = route_gap_to_wire(gap);
+    wire::AnnounceGapRequest { source_pod_id: from.to_string(), route, dropped, first_sequence, last_sequence, cause }
+}
+
+/// A gap that came alone, as one of many.
+pub(super) fn single_gap(message: wire::AnnounceGapRequest) -> wire::RouteGap {
+    let wire::AnnounceGapRequest { source_pod_id: _, route, dropped, first_sequence, last_sequence, cause } = message;
+    wire::RouteGap { route, dropped, first_sequence, last_sequence, cause }
+}
+
+/// The gap of a message, and whose it is.
+pub(super) fn route_gap_from_wire(message: &wire::RouteGap) -> Result<RouteGap, BadMessage> {
+    let route = message.route.as_ref().map(route_from_wire).transpose()?;
+    Ok(RouteGap { route, gap: gap_from_wire(message) })
+}
+
+/// A cause that we don't know yet counts as given up: that is why peers announce gaps.
+fn gap_from_wire(message: &wire::RouteGap) -> Gap {
     let cause = match message.cause() {
         wire::GapCause::SlowClient => GapCause::SlowClient,
         wire::GapCause::PodResumed => GapCause::PodResumed,
         wire::GapCause::GivenUp | wire::GapCause::Unspecified => GapCause::GivenUp,
     };
-    Gap { dropped: message.dropped, first_seq: message.first_sequence, last_seq: message.last_sequence, cause }
+    // Pods of before said 0 where they meant that they don't know.
+    let known = |seq: Option<u64>| seq.filter(|seq| *seq > 0);
+    Gap { dropped: message.dropped, first_seq: known(message.first_sequence), last_seq: known(message.last_sequence), cause }
 }
 
 /// The route of a message.
-pub(super) fn route_from_wire(message: &wire::GapRoute) -> Result<RouteKey, BadMessage> {
+fn route_from_wire(message: &wire::GapRoute) -> Result<RouteKey, BadMessage> {
     if wire::EventKind::try_from(message.kind) == Ok(wire::EventKind::Agent) {
         let company = scope(&message.company_id, CompanyId::parse)?;
         let agent = scope(&message.agent_id, AgentId::parse)?;
@@ -191,12 +211,22 @@ mod tests {
             RouteKey::Agents { company: Scope::Only(company), agent: Scope::Any },
         ];
         for route in routes {
-            assert_eq!(route_from_wire(&route_to_wire(&route)), Ok(route));
+            assert_eq!(route_from_wire(&route_to_wire(&route)), Ok(route.clone()));
+            let owed = RouteGap { route: Some(route), gap: Gap::of(7, GapCause::GivenUp) };
+            assert_eq!(route_gap_from_wire(&route_gap_to_wire(&owed)), Ok(owed));
         }
         let pod = PodId::parse("p").unwrap();
         for gap in [Gap::of(0, GapCause::GivenUp), Gap::of(7, GapCause::SlowClient), Gap::unknown(GapCause::PodResumed)] {
-            assert_eq!(gap_from_wire(&gap_to_wire(&pod, None, gap)), gap);
+            let owed = RouteGap { route: None, gap };
+            assert_eq!(route_gap_from_wire(&single_gap(gap_to_wire(&pod, &owed))), Ok(owed));
         }
+    }
+
+    #[test]
+    fn a_gap_of_a_pod_that_says_0_for_unknown_has_no_range() {
+        let message = wire::RouteGap { dropped: Some(2), first_sequence: Some(0), last_sequence: Some(0), ..Default::default() };
+        let gap = gap_from_wire(&message);
+        assert_eq!((gap.dropped, gap.first_seq, gap.last_seq), (Some(2), None, None));
     }
 
     #[test]

@@ -7,14 +7,15 @@ use std::{
 };
 
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapRequest, AnnounceGapResponse, HoldsSocketsRequest, HoldsSocketsResponse, PushBatchRequest, PushBatchResponse,
-    PushEventRequest, PushEventResponse, message_forwarding_service_server::MessageForwardingService,
+    AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, HoldsSocketsRequest,
+    HoldsSocketsResponse, PushBatchRequest, PushBatchResponse, PushEventRequest, PushEventResponse, RouteGap,
+    message_forwarding_service_server::MessageForwardingService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    MAX_BATCH_EVENTS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
-    convert::{context, event_from_wire, gap_from_wire, route_from_wire},
+    MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
+    convert::{context, event_from_wire, route_gap_from_wire, single_gap},
     legacy::event_from_push,
 };
 use crate::{
@@ -73,11 +74,18 @@ impl MessageForwardingService for Handler {
     async fn announce_gap(&self, request: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
-        let route = request.route.as_ref().map(route_from_wire).transpose();
-        let route = route.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
-        let gap = gap_from_wire(&request);
-        let sessions = self.guarded(|| self.service.gap(&from, route.as_ref(), gap))?;
-        Ok(Response::new(AnnounceGapResponse { sessions: sessions.try_into().unwrap_or(u64::MAX) }))
+        let sessions = self.announce(&from, &[single_gap(request)])?;
+        Ok(Response::new(AnnounceGapResponse { sessions }))
+    }
+
+    async fn announce_gaps(&self, request: Request<AnnounceGapsRequest>) -> Result<Response<AnnounceGapsResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.source(&request.source_pod_id)?;
+        if request.gaps.len() > MAX_BATCH_GAPS {
+            return Err(self.refuse("too_many", format!("a call has at most {MAX_BATCH_GAPS} gaps")));
+        }
+        let sessions = self.announce(&from, &request.gaps)?;
+        Ok(Response::new(AnnounceGapsResponse { sessions }))
     }
 
     async fn holds_sockets(&self, request: Request<HoldsSocketsRequest>) -> Result<Response<HoldsSocketsResponse>, Status> {
@@ -94,6 +102,14 @@ impl MessageForwardingService for Handler {
 }
 
 impl Handler {
+    /// Tells whom the gaps concern; a malformed one is found before anybody is told.
+    fn announce(&self, from: &PodId, gaps: &[RouteGap]) -> Result<u64, Status> {
+        let gaps: Result<Vec<_>, _> = gaps.iter().map(route_gap_from_wire).collect();
+        let gaps = gaps.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let tell = || gaps.iter().map(|owed| self.service.gap(from, owed.route.as_ref(), owed.gap)).sum::<usize>();
+        Ok(self.guarded(tell)?.try_into().unwrap_or(u64::MAX))
+    }
+
     fn deliver(&self, from: &PodId, events: Vec<Event>) -> Result<Vec<bool>, Status> {
         if events.is_empty() {
             return Ok(Vec::new());

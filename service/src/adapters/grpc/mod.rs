@@ -33,6 +33,9 @@ pub const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Events that fill a batch; a server answers more with `INVALID_ARGUMENT`. Twice a large pull: a backlog catches up in few round trips.
 pub const MAX_BATCH_EVENTS: usize = 1024;
 
+/// Gaps in one call; a server answers more with `INVALID_ARGUMENT`. Twice what a pod keeps apart for a peer.
+pub const MAX_BATCH_GAPS: usize = 2 * 1024;
+
 /// The longest wait for a connection. Pods are a network hop apart: what takes longer is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -17,13 +17,11 @@ use tokio::{
 };
 
 use crate::{
-    application::ports::{PeerError, PeerService, Peers},
+    application::ports::{PeerError, PeerService, Peers, RouteGap},
     domain::{
         event::Event,
-        gap::Gap,
         ids::{ConnectionId, PodId},
         peer::PodRecord,
-        route::RouteKey,
     },
 };
 
@@ -64,6 +62,10 @@ struct State {
     isolated: HashSet<PodId>,
     /// Pairs in both orders.
     cut: HashSet<(PodId, PodId)>,
+    /// Pairs in both orders.
+    half_open: HashSet<(PodId, PodId)>,
+    /// Pods of another fleet.
+    strangers: HashSet<PodId>,
     delay: Duration,
 }
 
@@ -108,6 +110,19 @@ impl Network {
         for pair in [(a.clone(), b.clone()), (b.clone(), a.clone())] {
             set(&mut state.cut, pair, cut);
         }
+    }
+
+    /// Makes or mends a link that swallows calls, both ways: no call arrives, and none fails before the keep-alive of a real connection would notice.
+    pub fn half_open(&self, a: &PodId, b: &PodId, half_open: bool) {
+        let mut state = self.shared.lock();
+        for pair in [(a.clone(), b.clone()), (b.clone(), a.clone())] {
+            set(&mut state.half_open, pair, half_open);
+        }
+    }
+
+    /// Gives a pod the keys of another fleet, or ours again: others refuse its calls, and it refuses theirs. Probes are answered, as they need no key.
+    pub fn estrange(&self, pod: &PodId, stranger: bool) {
+        set(&mut self.shared.lock().strangers, pod.clone(), stranger);
     }
 
     /// Cuts or mends all links of a pod, both ways. Links that were cut one by one stay cut.
@@ -164,12 +179,19 @@ impl Peers for NetworkHandle {
             return Ok(Vec::new());
         }
         let (me, events) = (self.me.clone(), events.iter().map(|event| Event::clone(event)).collect());
+        self.be_admitted(to)?;
         self.call(to, move |service| service.deliver(&me, events)).await
     }
 
-    async fn announce_gap(&self, to: &PodRecord, route: Option<&RouteKey>, gap: Gap) -> Result<(), PeerError> {
-        let (me, route) = (self.me.clone(), route.cloned());
-        self.call(to, move |service| service.gap(&me, route.as_ref(), gap)).await.map(|_| ())
+    async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
+        let (me, gaps) = (self.me.clone(), gaps.to_vec());
+        let tell = move |service: &dyn PeerService| {
+            for owed in gaps {
+                service.gap(&me, owed.route.as_ref(), owed.gap);
+            }
+        };
+        self.be_admitted(to)?;
+        self.call(to, tell).await
     }
 
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
@@ -188,6 +210,15 @@ impl Peers for NetworkHandle {
 }
 
 impl NetworkHandle {
+    /// Is the peer of the same fleet?
+    fn be_admitted(&self, to: &PodRecord) -> Result<(), PeerError> {
+        let state = self.shared.lock();
+        if state.strangers.contains(&self.me) == state.strangers.contains(&to.id) {
+            return Ok(());
+        }
+        Err(PeerError::Refused("the proof is not of this fleet".to_owned()))
+    }
+
     /// Runs `ask` at the peer, now or when it thaws, and waits for its answer.
     async fn call<T, F>(&self, to: &PodRecord, ask: F) -> Result<T, PeerError>
     where
@@ -207,6 +238,10 @@ impl NetworkHandle {
         match self.shared.route(&self.me, to, call) {
             Routed::Here(service, call) => call(service.as_ref()),
             Routed::Held => {}
+            Routed::Swallowed => {
+                sleep(FREEZE_NOTICED).await;
+                return Err(unreachable("no sign of life"));
+            }
             Routed::Cut => {
                 sleep(CUT_NOTICED).await;
                 return Err(unreachable("the link is cut"));
@@ -215,7 +250,7 @@ impl NetworkHandle {
         }
         match timeout(FREEZE_NOTICED, answer).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(_))) => Err(PeerError::Refused("the peer failed to handle the call".to_owned())),
+            Ok(Ok(Err(_))) => Err(PeerError::Failed("the peer failed to handle the call".to_owned())),
             Ok(Err(_)) => Err(unreachable("the peer was killed, or takes no more calls")),
             Err(_) => Err(unreachable("no sign of life")),
         }
@@ -245,6 +280,7 @@ impl NetworkHandle {
 enum Routed {
     Here(Arc<dyn PeerService>, Call),
     Held,
+    Swallowed,
     Cut,
     Gone,
 }
@@ -256,6 +292,9 @@ impl Shared {
             || [from, &to.id].into_iter().any(|pod| state.isolated.contains(pod));
         if is_cut {
             return Routed::Cut;
+        }
+        if state.half_open.contains(&(from.clone(), to.id.clone())) {
+            return Routed::Swallowed;
         }
         let is_frozen = state.frozen.contains(&to.id);
         match state.pods.get_mut(&to.address) {

@@ -139,6 +139,10 @@ static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
+/// Keys: the pod's retirements. Arguments: TTL of the count in ms.
+static PASS_OVER: LazyLock<Lua> =
+    LazyLock::new(|| Lua::new("redis.call('INCR', KEYS[1])\nreturn redis.call('PEXPIRE', KEYS[1], ARGV[1])"));
+
 /// Value of a liveness key.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -257,6 +261,13 @@ impl Routes for RedisStore {
         let mut call = RETIRE.single().key(keys::pod(pod));
         call.key(keys::PODS).key(keys::retirements(pod));
         call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
+        let call = &call;
+        self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    }
+
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
+        let mut call = PASS_OVER.single().key(keys::retirements(pod));
+        call.arg(milliseconds(RETIREMENTS_TTL));
         let call = &call;
         self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }

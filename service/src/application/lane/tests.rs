@@ -1,120 +1,302 @@
-use std::sync::Mutex;
+mod gaps;
+mod share;
+
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
 use crate::{
     application::{
+        forward::Forwarder,
         outcome::{InFlight, Settled},
-        ports::{Peers, Settlement, Ticket},
+        ports::{
+            Announcement, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes, Settlement, SourceLimits, StoreError, Ticket,
+        },
     },
+    clock,
     config::testing,
     domain::{
         event::{Address, Payload, StreamId},
         ids::{ConnectionId, PodId},
     },
+    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
 
-/// Nobody can be reached; calls are counted.
+/// What a peer does with a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Does {
+    #[default]
+    Takes,
+    IsCut,
+    Hangs,
+    Refuses,
+    /// It takes all but an event of this sequence.
+    FailsAt(u64),
+    Panics,
+}
+
+/// Peers that do as told, and a store that counts who was passed over.
 #[derive(Default)]
-struct Unreachable {
-    calls: Mutex<u32>,
+struct World {
+    push: Mutex<Does>,
+    gaps: Mutex<Does>,
+    probe: Mutex<Does>,
+    pushed: Mutex<Vec<usize>>,
+    announced: Mutex<Vec<Vec<RouteGap>>>,
+    passed_over: Mutex<Vec<PodId>>,
+}
+
+impl World {
+    fn set(&self, does: Does) {
+        for what in [&self.push, &self.gaps, &self.probe] {
+            *what.lock().unwrap() = does;
+        }
+    }
+
+    async fn answer(does: Does, seqs: &[u64]) -> Result<(), PeerError> {
+        match does {
+            Does::Takes => Ok(()),
+            Does::IsCut => Err(PeerError::Unreachable("cut".into())),
+            Does::Hangs => std::future::pending().await,
+            Does::Refuses => Err(PeerError::Refused("another fleet".into())),
+            Does::FailsAt(seq) if !seqs.contains(&seq) => Ok(()),
+            Does::FailsAt(_) => Err(PeerError::Failed("on purpose".into())),
+            Does::Panics => panic!("on purpose"),
+        }
+    }
 }
 
 #[async_trait]
-impl Peers for Unreachable {
-    async fn push(&self, _: &PodRecord, _: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
-        *self.calls.lock().unwrap() += 1;
-        Err(PeerError::Unreachable("cut".into()))
+impl Peers for World {
+    async fn push(&self, _: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+        self.pushed.lock().unwrap().push(events.len());
+        let does = *self.push.lock().unwrap();
+        if does == Does::Panics {
+            self.set(Does::Takes);
+        }
+        let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
+        Self::answer(does, &seqs).await.map(|()| vec![true; events.len()])
     }
-    async fn announce_gap(&self, _: &PodRecord, _: Option<&RouteKey>, _: Gap) -> Result<(), PeerError> {
-        Err(PeerError::Unreachable("cut".into()))
+    async fn announce_gaps(&self, _: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
+        let does = *self.gaps.lock().unwrap();
+        Self::answer(does, &[]).await?;
+        self.announced.lock().unwrap().push(gaps.to_vec());
+        Ok(())
     }
     async fn holds(&self, _: &PodRecord, _: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
-        Err(PeerError::Unreachable("cut".into()))
+        unreachable!("lanes ask for no sockets")
     }
     async fn probe(&self, _: &PodRecord) -> Result<(), PeerError> {
-        Err(PeerError::Unreachable("cut".into()))
+        let does = *self.probe.lock().unwrap();
+        Self::answer(does, &[]).await
     }
     fn forget(&self, _: &PodId) {}
 }
 
+#[async_trait]
+impl Routes for World {
+    async fn apply(&self, _: &PodId, _: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
+        unreachable!("lanes write no routes")
+    }
+    async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
+        unreachable!("lanes look nothing up")
+    }
+    async fn prune(&self, _: &PodId, _: &[RouteKey]) -> Result<(), StoreError> {
+        unreachable!("lanes prune nothing")
+    }
+    async fn announce(&self, _: &PodRecord, _: Duration) -> Result<Announcement, StoreError> {
+        unreachable!("lanes announce no pod")
+    }
+    async fn retire(&self, _: &PodId, _: bool) -> Result<(), StoreError> {
+        unreachable!("lanes retire nobody")
+    }
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
+        self.passed_over.lock().unwrap().push(pod.clone());
+        Ok(())
+    }
+}
+
+const SOURCE: SourceLimits = SourceLimits { ack_wait: Duration::from_secs(10), max_ack_pending: 5000 };
+
 struct Setup {
-    peers: Arc<Unreachable>,
-    orders: mpsc::Sender<LaneOrder>,
+    world: Arc<World>,
+    forwarder: Forwarder,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    config: watch::Sender<Arc<Config>>,
+    /// By sequence.
+    deliveries: HashMap<u64, u64>,
     settled: mpsc::UnboundedReceiver<Settled>,
     outcomes: mpsc::UnboundedSender<Settled>,
+    seq: u64,
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        self.tasks.shutdown().hard.cancel();
+    }
+}
+
+fn record(id: &str) -> PodRecord {
+    PodRecord { id: PodId::parse(id).unwrap(), address: format!("{id}:1"), started_at: Duration::ZERO }
+}
+
+fn route(number: usize) -> RouteKey {
+    Address::parse("wa", &format!("wa.a.n{number}.chats")).unwrap().routes()[0].clone()
+}
+
+/// Lets every task run until all wait.
+async fn at_rest() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 impl Setup {
-    #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
-    fn new(parked: usize) -> Self {
-        let peers = Arc::new(Unreachable::default());
-        let shared = Shared {
-            peers: Arc::clone(&peers) as _,
-            config: watch::channel(Arc::new(testing::config())).1,
-            limits: Mutex::new(ForwardLimits { budget: Duration::from_secs(5), parked }),
-            metrics: Arc::new(Metrics::new().unwrap()),
-        };
-        let peer = PodRecord { id: PodId::parse("b").unwrap(), address: "b:1".into(), started_at: Duration::ZERO };
-        let (orders, receiver) = mpsc::channel(16);
-        tokio::spawn(Lane::new(peer, receiver, Arc::new(shared)).run());
+    fn new(limits: ForwardLimits) -> Self {
+        let (world, metrics) = (Arc::<World>::default(), Arc::new(Metrics::new().unwrap()));
+        let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), Span::none());
+        let (config, live) = watch::channel(Arc::new(testing::config()));
+        let (peers, routes, counts) = (Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&metrics));
+        let forwarder = Forwarder::new(peers, routes, live, limits, tasks.clone(), counts);
         let (outcomes, settled) = mpsc::unbounded_channel();
-        Self { peers, orders, settled, outcomes }
+        Self { world, forwarder, metrics, tasks, config, deliveries: HashMap::new(), settled, outcomes, seq: 0 }
     }
 
-    /// Sends one event stored at `stored_at` and delivered so often; what becomes of it.
-    async fn outcome(&mut self, stored_at: Duration, deliveries: u64) -> Settlement {
+    fn of_fleet(pods: usize) -> Self {
+        Self::new(ForwardLimits::of(SOURCE, 500, pods))
+    }
+
+    /// Queues an event for a peer; returns its sequence.
+    fn forward_as(&mut self, to: &str, stored_at: Duration, deliveries: u64, bytes: usize) -> u64 {
+        self.seq += 1;
+        self.deliveries.insert(self.seq, deliveries);
         let event = Event {
             address: Address::parse("wa", "wa.a.b.chats").unwrap(),
-            payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
+            payload: Payload::parse(&Bytes::from(format!("{{\"a\":\"{}\"}}", "x".repeat(bytes)))).unwrap(),
             stream: StreamId(1),
-            seq: 1,
+            seq: self.seq,
             stored_at,
             request_id: None,
             traceparent: None,
         };
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let in_flight =
-            InFlight::new((Arc::new(event), None), deliveries, 1, (Ticket("t".into()), permit), self.outcomes.clone());
-        self.orders.send(LaneOrder::Forward(in_flight.target(PodId::parse("b").ok()))).await.unwrap();
-        drop(in_flight);
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let carried = (Ticket("t".into()), permit);
+        let in_flight = InFlight::new((Arc::new(event), None), deliveries, 1, carried, self.outcomes.clone());
+        let peer = record(to);
+        self.forwarder.forward(&peer, in_flight.target(Some(peer.id.clone())));
+        self.seq
+    }
+
+    fn forward(&mut self, to: &str) -> u64 {
+        self.forward_as(to, clock::now(), 1, 0)
+    }
+
+    /// Sends one event and waits for what becomes of it.
+    async fn outcome(&mut self, stored_at: Duration, deliveries: u64) -> Settlement {
+        self.forward_as("b", stored_at, deliveries, 0);
         self.settled.recv().await.unwrap().settlement
+    }
+
+    /// What became of events until now: acked, retried, given up.
+    fn tally(&mut self) -> (usize, usize, usize) {
+        let mut tally = (0, 0, 0);
+        while let Ok(settled) = self.settled.try_recv() {
+            match settled.settlement {
+                Settlement::Ack => tally.0 += 1,
+                Settlement::Retry(_) => tally.1 += 1,
+                Settlement::Terminate => tally.2 += 1,
+            }
+        }
+        tally
+    }
+
+    /// Makes a lane, and owes the sessions of its peer on so many routes a gap.
+    fn owe(&mut self, to: &str, routes: usize) {
+        self.forward(to);
+        for number in 0..routes {
+            self.forwarder.owe_gap(&record(to).id, [route(number)], Gap::of(7, GapCause::GivenUp));
+        }
+    }
+
+    fn owed(&self) -> i64 {
+        self.metrics.gaps_owed.with_label_values(&["b"]).get()
     }
 }
 
+// ---- parked and given up ---------------------------------------------------------------------------------------------------------
+
 #[tokio::test(start_paused = true)]
 async fn g2_an_event_for_an_unreachable_peer_is_tried_twice_and_parked() {
-    let mut setup = Setup::new(10);
+    let mut setup = Setup::of_fleet(3);
+    setup.world.set(Does::IsCut);
     assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Retry(retry_delay(1, 1)));
-    assert_eq!(*setup.peers.calls.lock().unwrap(), 2);
+    assert_eq!(*setup.world.pushed.lock().unwrap(), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn g2_an_event_is_given_up_past_its_tries_its_age_or_the_share_of_the_peer() {
-    let mut setup = Setup::new(1);
+async fn g2_an_event_is_given_up_past_its_tries_or_its_age() {
+    let mut setup = Setup::of_fleet(3);
+    setup.config.send_modify(|config| Arc::make_mut(config).app.forward_max_age = Duration::from_secs(30));
+    setup.world.set(Does::IsCut);
     let tries = testing::config().app.forward_max_deliveries;
     assert_eq!(setup.outcome(clock::now(), tries).await, Settlement::Terminate);
-    let age = testing::config().app.forward_max_age;
-    assert_eq!(setup.outcome(clock::now() - age, 1).await, Settlement::Terminate);
-    assert!(matches!(setup.outcome(clock::now(), 1).await, Settlement::Retry(_)));
-    assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Terminate);
-    // The parked one has been delivered again meanwhile: there is room for another.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(matches!(setup.outcome(clock::now(), 1).await, Settlement::Retry(_)));
+    // Retried after 1, 2, 4, 8 and then 10 s, or half of that: 15 s at most, and 32.5 s at least.
+    assert!(matches!(setup.outcome(clock::now(), 5).await, Settlement::Retry(_)));
+    assert_eq!(setup.outcome(clock::now(), 10).await, Settlement::Terminate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_gives_no_event_up() {
+    let mut setup = Setup::of_fleet(3);
+    setup.world.set(Does::IsCut);
+    for ahead in [180, 86_400] {
+        let outcome = setup.outcome(clock::now() - Duration::from_secs(ahead), 1).await;
+        assert!(matches!(outcome, Settlement::Retry(_)), "{ahead} s: {outcome:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_an_open_breaker_events_are_parked_at_once_and_nobody_is_called() {
-    let mut setup = Setup::new(100);
+    let mut setup = Setup::of_fleet(3);
+    setup.world.set(Does::IsCut);
     for _ in 0..3 {
         setup.outcome(clock::now(), 1).await;
     }
-    let before = *setup.peers.calls.lock().unwrap();
+    let before = setup.world.pushed.lock().unwrap().len();
     let started = Instant::now();
     setup.outcome(clock::now(), 1).await;
-    assert_eq!((*setup.peers.calls.lock().unwrap(), started.elapsed()), (before, Duration::ZERO));
+    assert_eq!((setup.world.pushed.lock().unwrap().len(), started.elapsed()), (before, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_peer_fails_at_costs_the_others_of_its_batch_nothing() {
+    let mut setup = Setup::of_fleet(3);
+    // The first makes a call of its own.
+    setup.forward("b");
+    at_rest().await;
+    setup.world.set(Does::FailsAt(100));
+    for _ in 0..256 {
+        setup.forward("b");
+    }
+    at_rest().await;
+    assert_eq!(setup.tally(), (256, 1, 0));
+    assert!(setup.world.pushed.lock().unwrap().len() < 20);
+    assert_eq!(setup.metrics.grpc_circuitbreaker_open.with_label_values(&["b"]).get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_nearly_late_does_not_cut_the_call_of_the_others_short() {
+    let mut setup = Setup::of_fleet(3);
+    setup.world.set(Does::Hangs);
+    setup.forward("b");
+    at_rest().await;
+    assert_eq!(setup.tally(), (0, 0, 0));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Within 5 s of the first: the call ended when its time was over, and not before.
+    assert_eq!(setup.tally(), (0, 0, 0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.tally(), (0, 1, 0));
 }

@@ -35,6 +35,7 @@ on_both! {
     a_pod_that_starts_again_was_not_there,
     a_pod_that_was_retired_by_others_finds_that_counted,
     a_pod_that_leaves_by_itself_is_not_counted_as_retired,
+    a_pod_that_was_passed_over_finds_that_counted_and_stays_a_member,
     only_the_first_announcement_on_an_empty_store_makes_the_epoch,
     announcements_list_the_living_and_the_lapsed,
     a_retired_pod_is_no_member,
@@ -224,6 +225,17 @@ async fn a_pod_that_leaves_by_itself_is_not_counted_as_retired(fleet: Fleet) {
     let first = a.routes.announce(&record("a"), LONG).await.unwrap();
     a.routes.retire(&pod("a"), false).await.unwrap();
     assert_eq!(a.routes.announce(&record("a"), LONG).await.unwrap().retirements, first.retirements);
+}
+
+async fn a_pod_that_was_passed_over_finds_that_counted_and_stays_a_member(fleet: Fleet) {
+    let (a, b) = (fleet.pod("a"), fleet.pod("b"));
+    let first = a.routes.announce(&record("a"), LONG).await.unwrap();
+    b.routes.pass_over(&pod("a")).await.unwrap();
+    assert_eq!(b.routes.announce(&record("b"), LONG).await.unwrap().pods.len(), 2);
+    for _ in 0..2 {
+        let again = a.routes.announce(&record("a"), LONG).await.unwrap();
+        assert_eq!((again.retirements, again.was_present), (first.retirements + 1, true));
+    }
 }
 
 async fn only_the_first_announcement_on_an_empty_store_makes_the_epoch(mut fleet: Fleet) {

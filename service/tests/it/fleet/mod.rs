@@ -3,6 +3,7 @@
 
 mod delivery;
 mod faults;
+mod forwarding;
 mod limits;
 mod lost_data;
 mod races;

@@ -50,6 +50,9 @@ impl Routes for GatedRoutes {
     async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
         self.inner.retire(pod, only_if_lapsed).await
     }
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
+        self.inner.pass_over(pod).await
+    }
 }
 
 async fn fleet_with_gates() -> (Fleet, usize, Arc<Semaphore>, Arc<Semaphore>) {

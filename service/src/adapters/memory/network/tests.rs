@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::*;
-use crate::domain::gap::GapCause;
+use crate::domain::{
+    gap::{Gap, GapCause},
+    route::RouteKey,
+};
 
 #[derive(Default)]
 struct Counter(AtomicUsize);
@@ -37,19 +40,20 @@ fn pair() -> (Network, NetworkHandle, PodRecord, Arc<Counter>) {
 }
 
 const GAP: Gap = Gap { dropped: None, first_seq: None, last_seq: None, cause: GapCause::GivenUp };
+const GAPS: [RouteGap; 1] = [RouteGap { route: None, gap: GAP }];
 
 #[tokio::test(start_paused = true)]
 async fn a_frozen_pod_gets_what_was_sent_even_if_the_caller_gave_up() {
     let (network, handle, b, counter) = pair();
     network.freeze(&b.id, true);
-    let given_up = timeout(Duration::from_millis(100), handle.announce_gap(&b, None, GAP)).await;
+    let given_up = timeout(Duration::from_millis(100), handle.announce_gaps(&b, &GAPS)).await;
     assert!(given_up.is_err());
     assert_eq!(handle.probe(&b).await, Err(PeerError::TimedOut));
-    assert!(matches!(handle.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+    assert!(matches!(handle.announce_gaps(&b, &GAPS).await, Err(PeerError::Unreachable(_))));
     assert_eq!(counter.0.load(Ordering::SeqCst), 0);
     network.freeze(&b.id, false);
     assert_eq!(counter.0.load(Ordering::SeqCst), 2);
-    assert_eq!(handle.announce_gap(&b, None, GAP).await, Ok(()));
+    assert_eq!(handle.announce_gaps(&b, &GAPS).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +64,7 @@ async fn a_call_that_waits_for_a_frozen_pod_is_answered_when_it_thaws() {
         sleep(Duration::from_secs(1)).await;
         network.freeze(&b.id, false);
     };
-    let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+    let (answer, ()) = futures_util::future::join(handle.announce_gaps(&b, &GAPS), thaw).await;
     assert_eq!(answer, Ok(()));
 }
 
@@ -74,7 +78,7 @@ async fn calls_of_a_frozen_pod_leave_when_it_thaws() {
         assert_eq!(counter.0.load(Ordering::SeqCst), 0);
         network.freeze(&me, false);
     };
-    let (answer, ()) = futures_util::future::join(handle.announce_gap(&b, None, GAP), thaw).await;
+    let (answer, ()) = futures_util::future::join(handle.announce_gaps(&b, &GAPS), thaw).await;
     assert_eq!(answer, Ok(()));
 }
 
@@ -90,12 +94,12 @@ async fn cut_and_isolated_links_fail_both_ways_until_mended() {
     for switch in switches {
         switch(true);
         let before = Instant::now();
-        assert!(matches!(a.announce_gap(&b, None, GAP).await, Err(PeerError::Unreachable(_))));
+        assert!(matches!(a.announce_gaps(&b, &GAPS).await, Err(PeerError::Unreachable(_))));
         assert_eq!(before.elapsed(), CUT_NOTICED);
-        assert!(matches!(back.announce_gap(&me, None, GAP).await, Err(PeerError::Unreachable(_))));
+        assert!(matches!(back.announce_gaps(&me, &GAPS).await, Err(PeerError::Unreachable(_))));
         switch(false);
-        assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
-        assert_eq!(back.announce_gap(&me, None, GAP).await, Ok(()));
+        assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
+        assert_eq!(back.announce_gaps(&me, &GAPS).await, Ok(()));
     }
 }
 
@@ -120,7 +124,7 @@ async fn a_frozen_pod_that_is_killed_loses_what_it_was_sent() {
         sleep(Duration::from_secs(1)).await;
         network.kill(&b.id);
     };
-    let (answer, ()) = futures_util::future::join(a.announce_gap(&b, None, GAP), kill).await;
+    let (answer, ()) = futures_util::future::join(a.announce_gaps(&b, &GAPS), kill).await;
     assert!(matches!(answer, Err(PeerError::Unreachable(_))));
     network.freeze(&b.id, false);
     assert_eq!(counter.0.load(Ordering::SeqCst), 0);
@@ -133,7 +137,28 @@ async fn a_delay_holds_for_every_call_and_a_panic_is_the_calls_own() {
     let before = Instant::now();
     assert_eq!(a.probe(&b).await, Ok(()));
     assert_eq!(before.elapsed(), Duration::from_millis(200));
-    let bad = Gap { dropped: Some(13), ..GAP };
-    assert!(matches!(a.announce_gap(&b, None, bad).await, Err(PeerError::Refused(_))));
-    assert_eq!(a.announce_gap(&b, None, GAP).await, Ok(()));
+    let bad = [RouteGap { route: None, gap: Gap { dropped: Some(13), ..GAP } }];
+    assert!(matches!(a.announce_gaps(&b, &bad).await, Err(PeerError::Failed(_))));
+    assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_link_swallows_calls_until_that_is_noticed() {
+    let (network, a, b, counter) = pair();
+    let me = PodId::parse("a").unwrap();
+    network.half_open(&me, &b.id, true);
+    let before = Instant::now();
+    assert!(matches!(a.announce_gaps(&b, &GAPS).await, Err(PeerError::Unreachable(_))));
+    assert_eq!(before.elapsed(), FREEZE_NOTICED);
+    network.half_open(&me, &b.id, false);
+    assert_eq!(counter.0.load(Ordering::SeqCst), 0);
+    assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_another_fleet_is_refused_and_answers_probes() {
+    let (network, a, b, counter) = pair();
+    network.estrange(&b.id, true);
+    assert!(matches!(a.announce_gaps(&b, &GAPS).await, Err(PeerError::Refused(_))));
+    assert_eq!((a.probe(&b).await, counter.0.load(Ordering::SeqCst)), (Ok(()), 0));
 }

@@ -74,6 +74,10 @@ impl Routes for StoreHandle {
         })
         .await
     }
+
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
+        self.run(|state| *state.tables.retirements.entry(pod.clone()).or_default() += 1).await
+    }
 }
 
 /// As in Redis, the time to live is the whole set's.
