@@ -268,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_that_could_never_match_is_named_with_its_reason() {
+        let file = "server: {allowed_origins: ['https://desk.example.com', '*.example.com', '*']}";
+        let (good, _directory) = sources(Some(file), testing::SECRETS);
+        assert_eq!(good.load(Secrets::Required).unwrap().server.allowed_origins.len(), 3);
+        let told = problems(Some("server: {allowed_origins: ['https://desk.example.com/']}"), testing::SECRETS);
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("server.allowed_origins can't be read: \"https://desk.example.com/\" is no origin"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
     fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
         let mut variables = testing::SECRETS.to_vec();
         variables.push(("DAISI_WS_SERVER_HTTP_PORT", "9001"));

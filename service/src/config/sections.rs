@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Secret, redact,
-    units::{milliseconds, path_or_nothing, seconds},
+    units::{milliseconds, path_or_nothing, seconds, texts},
 };
+use crate::domain::origin::OriginPattern;
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
@@ -48,7 +49,8 @@ pub struct Server {
     /// Serve gRPC reflection.
     pub enable_reflection: bool,
     /// Origins that browsers may come from; empty: any.
-    pub allowed_origins: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    pub allowed_origins: Vec<OriginPattern>,
     /// Serve the browser client at `/client.js`.
     pub serve_client: bool,
     /// A dependency may be away this long before `/ready` says so.

@@ -10,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod gap;
 pub mod ids;
+pub mod origin;
 pub mod peer;
 pub mod rate;
 pub mod route;

@@ -7,7 +7,6 @@ mod client;
 mod credentials;
 mod error;
 mod ops;
-mod origin;
 mod request_id;
 mod server;
 mod switch;

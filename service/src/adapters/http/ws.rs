@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -12,14 +13,19 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use super::{credentials, error::HttpError, origin, request_id::RequestId, upgrade::Handshake};
+use super::{credentials, error::HttpError, request_id::RequestId, upgrade::Handshake};
 use crate::{
     application::{
         auth::{Authenticator, Door},
         connect::Connector,
     },
     config::Config,
-    domain::{close::ErrorCode, frame::ErrorBody, session::SessionKind},
+    domain::{
+        close::ErrorCode,
+        frame::ErrorBody,
+        origin::{self, OriginPattern},
+        session::SessionKind,
+    },
     lifecycle::Tasks,
     metrics::Metrics,
     telemetry::spans,
@@ -96,9 +102,19 @@ impl Doors {
     }
 }
 
+/// A request without `Origin` may come in: no browser sends one, and whoever is no browser could write any.
+fn is_allowed(allowed: &[OriginPattern], headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => true,
+        (Some(origin), None) => origin::is_allowed(allowed, origin.to_str().unwrap_or_default()),
+        (Some(_), Some(_)) => allowed.is_empty(),
+    }
+}
+
 /// A foreign origin is told `InvalidToken`, the contract's code for 403: its credentials, whatever they are, open nothing from there.
 fn check_origin(config: &Config, request: &Request) -> Result<(), HttpError> {
-    if origin::is_allowed(&config.server.allowed_origins, request.headers()) {
+    if is_allowed(&config.server.allowed_origins, request.headers()) {
         return Ok(());
     }
     let body = ErrorBody::new(ErrorCode::InvalidToken, "connections from this origin are not allowed");

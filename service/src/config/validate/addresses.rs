@@ -26,14 +26,6 @@ pub(super) fn is_url(text: &str, schemes: &[&str], scheme_optional: bool) -> boo
     is_host(host) || is_host_and_port(host)
 }
 
-/// Is the text what a browser sends as `Origin`?
-pub(super) fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    let scheme_is_good = scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
-    scheme_is_good && (is_host(host) || is_host_and_port(host))
-}
-
 /// May a stream or consumer have this name?
 pub(super) fn is_stream_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c))
@@ -73,16 +65,6 @@ mod tests {
             assert!(!is_url(bad, &["nats", "tls"], true), "{bad}");
         }
         assert!(!is_url("collector:4317", &["http"], false) && is_url("http://collector:4317", &["http"], false));
-    }
-
-    #[test]
-    fn origins() {
-        for good in ["https://desk.example.com", "http://localhost:3000", "capacitor://localhost"] {
-            assert!(is_origin(good), "{good}");
-        }
-        for bad in ["*", "", "desk.example.com", "https://desk.example.com/", "https://*.example.com", "https://"] {
-            assert!(!is_origin(bad), "{bad}");
-        }
     }
 
     #[test]

@@ -76,11 +76,6 @@ fn server(server: &Server, breaches: &mut Breaches) {
         "server.grpc_advertise_address",
         "must be host:port without a scheme, as in 10.1.2.3:50051",
     );
-    breaches.require(
-        server.allowed_origins.iter().all(|origin| addresses::is_origin(origin)),
-        "server.allowed_origins",
-        "must have origins as browsers send them, scheme://host[:port] without a path; for any origin, leave the list empty",
-    );
 }
 
 fn nats(nats: &Nats, breaches: &mut Breaches) {
@@ -319,7 +314,6 @@ mod tests {
             (|c| c.server.grpc_port = 8080, &["server.grpc_port"]),
             (|c| (c.server.http_port, c.server.grpc_port) = (0, 0), &[]),
             (|c| c.server.grpc_advertise_address = "pod-1".into(), &["server.grpc_advertise_address"]),
-            (|c| c.server.allowed_origins = vec!["*".into()], &["server.allowed_origins"]),
             (|c| c.nats.url = String::new(), &["nats.url"]),
             (|c| c.nats.stream_name = "wa.stream".into(), &["nats.stream_name"]),
             (|c| c.nats.subject_prefix = "wa.>".into(), &["nats.subject_prefix"]),

@@ -151,7 +151,7 @@ async fn the_list_of_origins_is_followed_as_it_changes() {
     let head = |origin: &str| format!("X-API-Key: {API_KEY}\r\nOrigin: {origin}\r\n{UPGRADE}");
     assert_passed(&pod.get(&target, &head("https://anywhere.test")).await);
     let mut config = fixture::config();
-    config.server.allowed_origins = vec!["https://app.acme.example".into(), "*.acme.example".into()];
+    config.server.allowed_origins = ["https://app.acme.example", "*.acme.example"].map(|origin| origin.parse().unwrap()).to_vec();
     pod.config.send_replace(Arc::new(config));
     assert_passed(&pod.get(&target, &head("https://app.acme.example")).await);
     assert_passed(&pod.get(&target, &head("https://other.acme.example")).await);
