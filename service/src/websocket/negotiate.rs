@@ -17,6 +17,8 @@ pub struct Agreement {
     pub server_alone: bool,
     /// Does the client compress each message by itself?
     pub client_alone: bool,
+    /// Has the client asked for a window of what it is sent? Then the answer has to name it, whatever it is.
+    pub server_window_asked: bool,
 }
 
 impl Agreement {
@@ -27,7 +29,7 @@ impl Agreement {
         if mode == CompressionMode::Disabled {
             return None;
         }
-        let offers = offers.into_iter().flat_map(|value| value.split(','));
+        let offers = offers.into_iter().flat_map(|value| items(value, ','));
         let alone = mode == CompressionMode::NoContextTakeover;
         offers.filter_map(Offer::read).find_map(|offer| offer.accept(alone))
     }
@@ -42,7 +44,7 @@ impl Agreement {
         if self.client_alone {
             value.push_str("; client_no_context_takeover");
         }
-        if self.server_window_bits < MAX_WINDOW_BITS {
+        if self.server_window_asked {
             let _ = write!(value, "; server_max_window_bits={}", self.server_window_bits);
         }
         value
@@ -70,14 +72,14 @@ struct Offer {
 impl Offer {
     /// One offer; none if it is another extension, or has a parameter that is unknown, twice there or without sense: such an offer is declined.
     fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(';').map(str::trim);
+        let mut parts = items(text, ';');
         if parts.next()? != NAME {
             return None;
         }
         let mut offer = Self::default();
         for part in parts {
             let (name, value) = match part.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+                Some((name, value)) => (name.trim(), Some(unquoted(value.trim())?)),
                 None => (part, None),
             };
             let fresh = match (name, value) {
@@ -104,7 +106,28 @@ impl Offer {
             server_window_bits,
             server_alone: alone || self.server_alone,
             client_alone: alone || self.client_alone,
+            server_window_asked: self.server_window_bits.is_some(),
         })
+    }
+}
+
+/// The items of a list, without the separators that stand in quotes.
+fn items(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let split = move |c: char| {
+        let here = c == separator && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && quoted && !escaped;
+        here
+    };
+    text.split(split).map(str::trim)
+}
+
+/// The value of a parameter; one in quotes has to be a token without them (RFC 6455, section 9.1), so it has nothing to unescape.
+fn unquoted(value: &str) -> Option<&str> {
+    match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"').filter(|token| !token.contains('"')),
+        None => (!value.contains('"')).then_some(value),
     }
 }
 
@@ -144,6 +167,74 @@ mod tests {
         let quoted = "permessage-deflate; server_max_window_bits=\"10\"";
         assert_eq!(answer(CompressionMode::ContextTakeover, quoted).as_deref(), Some(small));
         assert_eq!(answer(CompressionMode::ContextTakeover, "permessage-deflate; server_max_window_bits=8"), None);
+    }
+
+    #[test]
+    fn the_rfcs_rules_hold_one_by_one() {
+        const BARE: Option<&str> = Some("permessage-deflate");
+        for (section, offer, expected) in [
+            ("7692 5.1: no parameter", "permessage-deflate", BARE),
+            (
+                "7692 7.1.1.1: asked for, it has to be answered",
+                "permessage-deflate; server_no_context_takeover",
+                Some("permessage-deflate; server_no_context_takeover"),
+            ),
+            (
+                "7692 7.1.1.2: taken up",
+                "permessage-deflate; client_no_context_takeover",
+                Some("permessage-deflate; client_no_context_takeover"),
+            ),
+            (
+                "7692 7.1.2.1: the largest, too, has to be answered",
+                "permessage-deflate; server_max_window_bits=15",
+                Some("permessage-deflate; server_max_window_bits=15"),
+            ),
+            (
+                "7692 7.1.2.1: kept to",
+                "permessage-deflate; server_max_window_bits=9",
+                Some("permessage-deflate; server_max_window_bits=9"),
+            ),
+            ("7692 7.1.2.1: zlib has none so small", "permessage-deflate; server_max_window_bits=8", None),
+            ("7692 7.1.2.1: needs a value", "permessage-deflate; server_max_window_bits", None),
+            ("7692 7.1.2.2: a hint that may be passed over", "permessage-deflate; client_max_window_bits", BARE),
+            ("7692 7.1.2.2: with a value", "permessage-deflate; client_max_window_bits=8", BARE),
+            ("7692 7.1.2.2: out of range", "permessage-deflate; client_max_window_bits=16", None),
+            ("7692 7.1.2.2: leading zero", "permessage-deflate; client_max_window_bits=09", None),
+            (
+                "7692 7.1: the same parameter twice",
+                "permessage-deflate; server_max_window_bits=10; server_max_window_bits=10",
+                None,
+            ),
+            ("7692 7.1: a parameter that is none", "permessage-deflate; server_max_window_bit=10", None),
+            (
+                "6455 9.1: a value in quotes",
+                "permessage-deflate; server_max_window_bits=\"15\"",
+                Some("permessage-deflate; server_max_window_bits=15"),
+            ),
+            ("6455 9.1: half a quote", "permessage-deflate; server_max_window_bits=10\"", None),
+            ("6455 9.1: two quotes", "permessage-deflate; server_max_window_bits=\"\"10\"\"", None),
+            ("6455 9.1: an empty value", "permessage-deflate; server_max_window_bits=\"\"", None),
+            ("6455 9.1: a list in quotes is no list", "x-other; a=\",permessage-deflate,\"", None),
+            ("6455 9.1: an escaped quote ends none", "x-other; a=\"\\\",permessage-deflate,\"", None),
+            (
+                "6455 9.1: white space around",
+                " permessage-deflate ;server_max_window_bits = 10 ",
+                Some("permessage-deflate; server_max_window_bits=10"),
+            ),
+            (
+                "7692 5.2: the next offer is the fallback",
+                "permessage-deflate; server_max_window_bits=8, permessage-deflate",
+                BARE,
+            ),
+            (
+                "7692 5.2: the order is the client's",
+                "permessage-deflate; server_max_window_bits=10, permessage-deflate",
+                Some("permessage-deflate; server_max_window_bits=10"),
+            ),
+            ("6455 9.1: other extensions are passed over", "x-webkit-deflate-frame, , permessage-deflate", BARE),
+        ] {
+            assert_eq!(answer(CompressionMode::ContextTakeover, offer).as_deref(), expected, "{section}: {offer}");
+        }
     }
 
     #[test]
