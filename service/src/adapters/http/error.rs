@@ -48,6 +48,16 @@ impl HttpError {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body as it is sent.
+    pub(super) fn json(&self) -> Vec<u8> {
+        // A struct of texts can't fail to be JSON.
+        serde_json::to_vec(&self.body).unwrap_or_default()
+    }
+
     pub(super) fn code(&self) -> ErrorCode {
         self.body.code
     }

@@ -1,12 +1,13 @@
 //! HTTP: the doors of sockets, the token API, and what operators ask.
 //!
-//! [`router`] says what is answered, [`HttpServer`] how bytes come and go. Refusals of the HTTP parser itself (a head over the limits, or no
-//! HTTP at all) are its own: a bare status, without request id or body.
+//! [`router`] says what is answered, [`HttpServer`] how bytes come and go. What the HTTP parser refuses by itself (a head over the limits, or no
+//! HTTP at all) is answered in the same shape (`refusal`).
 
 mod client;
 mod credentials;
 mod error;
 mod ops;
+mod refusal;
 mod request_id;
 mod server;
 mod switch;

@@ -34,7 +34,7 @@ impl RequestId {
         fits.then(|| Self(text.into()))
     }
 
-    fn fresh() -> Self {
+    pub(super) fn fresh() -> Self {
         Self(format!("{:032x}", rand::random::<u128>()).into())
     }
 }

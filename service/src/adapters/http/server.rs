@@ -15,13 +15,17 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::switch::{Answering, Switch};
+use super::{
+    refusal::Refusal,
+    switch::{Answering, Switch},
+};
 use crate::{
     cores::{Core, Cores},
     lifecycle::Tasks,
@@ -37,9 +41,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// tries again after a second.
 const BACKLOG: u32 = 4096;
 /// Headers of a request; browsers and proxies send some thirty.
-const MAX_HEADERS: usize = 100;
+pub(super) const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// After so long a connection that is no socket is asked to end: a client that never reads its answer must not stay for ever.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// How long a request under way may take to end after that, or after the server was told to stop.
@@ -47,6 +51,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(10);
 /// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not read, beside all that a mailbox
 /// keeps, and one that reads slowly would look for seconds as if it did not.
 const UNSENT_BYTES: u32 = 128 * 1024;
+/// How long, and for how many bytes, a connection is listened to behind a refusal.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+const MAX_REST: usize = 1 << 20;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -213,13 +220,36 @@ async fn serve(stream: TcpStream, app: Router, stop: CancellationToken) {
             ended
         }
     };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
     if let Err(error) = ended {
         // The client broke off, stalled or spoke no HTTP: its business, and common.
         tracing::debug!(error = %error, "a connection ended badly");
+        if let Some(refusal) = Refusal::of_silence(&error, &parts.read_buf) {
+            stream.refuse(refusal);
+        }
+    } else if !stream.has_refused() {
+        return switch.complete(stream, parts.read_buf);
+    }
+    if stream.has_refused() {
+        let _ = timeout(LAST_WORDS, part(stream)).await;
+    }
+}
+
+/// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would reset the connection, and the
+/// client would see that instead of the refusal.
+async fn part(mut stream: Answering) {
+    let mut rest = [0; 4096];
+    let mut left = MAX_REST;
+    if stream.shutdown().await.is_err() {
         return;
     }
-    let parts = connection.into_parts();
-    switch.complete(parts.io.into_inner(), parts.read_buf);
+    while left > 0
+        && let Ok(read) = stream.read(&mut rest).await
+        && read > 0
+    {
+        left = left.saturating_sub(read);
+    }
 }
 
 /// Did the accept fail because that one client left again, rather than for want of something here?
@@ -231,8 +261,6 @@ fn is_the_peers(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 

@@ -8,16 +8,17 @@ use std::{
     io::IoSlice,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
+use super::refusal::Refusal;
 use crate::websocket::Upgraded;
 
 /// What an answer that switches protocols begins with.
@@ -43,7 +44,7 @@ impl Switch {
     /// Gives the connection to its owner, if it has one. `read` was read behind the request.
     pub(super) fn complete(&self, connection: Answering, read: Bytes) {
         let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Answering { stream, answer } = connection;
+        let Answering { stream, answer, .. } = connection;
         if let Some(owner) = owner {
             owner(Upgraded { stream, answer: answer.into(), read });
         }
@@ -56,16 +57,52 @@ impl fmt::Debug for Switch {
     }
 }
 
-/// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over.
+/// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over, and one that the parser makes by itself is
+/// replaced by one of ours.
 #[derive(Debug)]
 pub(super) struct Answering {
     stream: TcpStream,
     answer: Vec<u8>,
+    /// Of an answer of ours in place of the parser's, what was not written yet.
+    refusal: Bytes,
+    /// Since the last answer the end of a line was read.
+    line_ended: bool,
+    /// A refusal was written, or is to be: nothing more is answered here.
+    refused: bool,
 }
 
 impl Answering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, answer: Vec::new() }
+        Self { stream, answer: Vec::new(), refusal: Bytes::new(), line_ended: false, refused: false }
+    }
+
+    /// Is the connection's last word a refusal of what was no request?
+    pub(super) fn has_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Refuses what the parser has no answer to. Then [`AsyncWrite::poll_shutdown`] writes it.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        (self.refusal, self.refused) = (refusal.answer(b""), true);
+    }
+
+    /// Puts an answer of ours in the place of one that the parser made.
+    fn replaces(&mut self, bytes: &[IoSlice<'_>]) -> Option<usize> {
+        let first = bytes.iter().find(|slice| !slice.is_empty())?;
+        let refusal = Refusal::in_answer(first, self.line_ended)?;
+        (self.refusal, self.refused) = (refusal.answer(first), true);
+        Some(bytes.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.refusal.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.refusal))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.refusal.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Keeps the bytes if they are such an answer. Nothing comes behind one.
@@ -81,7 +118,10 @@ impl Answering {
 
 impl AsyncRead for Answering {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.line_ended = self.line_ended || buffer.filled()[before..].contains(&b'\n');
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -91,10 +131,11 @@ impl AsyncWrite for Answering {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self.keeps(bytes) {
-            Some(kept) => Poll::Ready(Ok(kept)),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+        if let Some(taken) = self.keeps(bytes).or_else(|| self.replaces(bytes)) {
+            return Poll::Ready(Ok(taken));
         }
+        self.line_ended = false;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,10 +143,12 @@ impl AsyncWrite for Answering {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

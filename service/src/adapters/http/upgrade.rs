@@ -22,6 +22,9 @@ use crate::{
 
 /// The one version of the protocol.
 const VERSION: &str = "13";
+/// What is wrong where a browser's handshake comes as HTTP/1.0.
+const OLD_PROXY: &str = "no browser sends that: a proxy in between has to speak HTTP/1.1 to this service and to pass Upgrade and Connection on (nginx: \
+    proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";)";
 /// Bytes of a handshake's key.
 const KEY_BYTES: usize = 16;
 
@@ -70,17 +73,21 @@ impl Handshake {
 /// Checks the request; gives the value that proves to the client that it was understood.
 fn check(request: &Request) -> Result<HeaderValue, HttpError> {
     let headers = request.headers();
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(HttpError::bad_request("a WebSocket is opened by a GET of HTTP/1.1"));
+    if request.method() != Method::GET {
+        return Err(HttpError::bad_request("a WebSocket is opened by a GET"));
     }
-    if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
-        return Err(HttpError::bad_request("this path takes WebSocket upgrades only")
-            .with_details("send Connection: Upgrade and Upgrade: websocket; a proxy in between must pass them on"));
+    if request.version() != Version::HTTP_11 {
+        return Err(HttpError::bad_request("this request came as HTTP/1.0, which has no upgrades").with_details(OLD_PROXY));
+    }
+    if let Some(details) = missing(headers) {
+        return Err(HttpError::bad_request("this path takes WebSocket upgrades only").with_details(details));
     }
     if only(headers, &header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
         return Err(HttpError::bad_request("the only WebSocket version is 13")
             .with_status(StatusCode::UPGRADE_REQUIRED)
             .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION))
+            // Upgrade is of this connection only, which Connection has to say (RFC 9110, section 7.8).
+            .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket")));
     }
     if !request.body().is_end_stream() {
@@ -91,6 +98,24 @@ fn check(request: &Request) -> Result<HeaderValue, HttpError> {
     key.filter(fits)
         .and_then(|key| HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok())
         .ok_or_else(|| HttpError::bad_request("Sec-WebSocket-Key must be the base64 of 16 bytes"))
+}
+
+/// What to do about the headers that make an upgrade of a request and are not there. With a handshake's own headers, some proxy took them away: they are of one
+/// connection only, and a proxy has to be told to pass them on.
+fn missing(headers: &HeaderMap) -> Option<String> {
+    let wanted = [(header::CONNECTION, "Connection: Upgrade", "upgrade"), (header::UPGRADE, "Upgrade: websocket", "websocket")];
+    let missing: Vec<_> =
+        wanted.iter().filter(|(name, _, token)| !has_token(headers, name, token)).map(|(_, line, _)| *line).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let missing = missing.join(" and ");
+    let from_browser = headers.contains_key(header::SEC_WEBSOCKET_KEY) || headers.contains_key(header::SEC_WEBSOCKET_VERSION);
+    Some(if from_browser {
+        format!("{missing} did not arrive though the rest of a handshake did: a proxy in between must pass both headers on")
+    } else {
+        format!("{missing} did not arrive; a proxy in between must pass both headers on")
+    })
 }
 
 fn answer(accept: HeaderValue, subprotocol: bool, agreement: Option<&Agreement>) -> Response {
@@ -198,9 +223,26 @@ mod tests {
         let mut old = request(GOOD);
         *old.version_mut() = Version::HTTP_10;
         assert_eq!(status(&old), 400);
+        let told = |request: &Request| check(request).unwrap_err().json();
+        let told = |request: &Request| String::from_utf8(told(request)).unwrap();
+        assert!(told(&old).contains("HTTP/1.0") && told(&old).contains("proxy_http_version 1.1"), "{}", told(&old));
         let mut full = request(GOOD);
         *full.body_mut() = Body::from("x");
         assert_eq!(status(&full), 400);
+    }
+
+    #[test]
+    fn headers_that_a_proxy_dropped_are_named() {
+        let told = |names: &[&str]| {
+            let headers: Vec<_> = GOOD.iter().copied().filter(|(name, _)| names.contains(name)).collect();
+            String::from_utf8(check(&request(&headers)).unwrap_err().json()).unwrap()
+        };
+        let handshake = ["sec-websocket-version", "sec-websocket-key"];
+        let both = told(&handshake);
+        assert!(both.contains("Connection: Upgrade and Upgrade: websocket did not arrive though"), "{both}");
+        let one = told(&["connection", "sec-websocket-version", "sec-websocket-key"]);
+        assert!(one.contains("\"Upgrade: websocket did not arrive though"), "{one}");
+        assert!(!told(&[]).contains("though"), "a page that is opened in a browser is no handshake");
     }
 
     struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);

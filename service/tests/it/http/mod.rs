@@ -175,11 +175,78 @@ async fn no_key_token_or_query_reaches_a_log_line() {
 async fn heads_over_the_limits_and_other_protocols_are_refused() {
     let pod = Pod::start().await;
     let long = format!("X-Long: {}\r\n", "x".repeat(20_000));
-    assert_eq!(pod.get("/health", &long).await.status, 431);
+    pod.get("/health", &long).await.assert_error(431, "BadRequest");
     let many: String = (0..150).map(|n| format!("X-{n}: x\r\n")).collect();
-    assert_eq!(pod.get("/health", &many).await.status, 431);
-    assert_eq!(send(pod.address, b"nonsense\r\n\r\n").await.status, 400);
+    pod.get("/health", &many).await.assert_error(431, "BadRequest");
+    pod.get(&format!("/health?{}", "x".repeat(20_000)), "").await.assert_error(414, "BadRequest");
+    for (bytes, status) in [
+        ("nonsense\r\n\r\n", 400),
+        ("GET /health HTTP/3.0\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nNo colon\r\n\r\n", 400),
+        ("POST /generate-token HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        ("POST /generate-token HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ("\u{16}\u{3}\u{1}\u{1}\r\n", 400),
+    ] {
+        let answer = send(pod.address, bytes.as_bytes()).await;
+        answer.assert_error(status, "BadRequest");
+        assert_eq!((answer.header("connection"), answer.header("cache-control")), (Some("close"), Some("no-store")), "{bytes:?}");
+    }
     assert_eq!(pod.get("/health", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_whole_however_much_the_client_still_sends() {
+    let pod = Pod::start().await;
+    let huge = format!("X-Long: {}\r\n", "x".repeat(900_000));
+    for _ in 0..5 {
+        pod.get("/health", &huge).await.assert_error(431, "BadRequest");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_behind_a_good_request_on_the_same_connection_has_the_shape_too() {
+    let pod = Pod::start().await;
+    let mut stream = TcpStream::connect(pod.address).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.unwrap().status, 200);
+    stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    read_answer(&mut stream).await.unwrap().assert_error(400, "BadRequest");
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_is_told_that_it_took_too_long_and_silence_is_not() {
+    let pod = Pod::start().await;
+    let mut stream = TcpStream::connect(pod.address).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: te").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("x-request-id: "), "{text}");
+    let mut silent = TcpStream::connect(pod.address).await.unwrap();
+    assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_comes_as_http_1_0_says_what_the_proxy_has_to_do() {
+    let pod = Pod::start().await;
+    // As nginx passes it on without proxy_http_version and proxy_set_header.
+    let request = format!(
+        "GET /ws/acme/a1 HTTP/1.0\r\nHost: gateway\r\nConnection: close\r\nX-API-Key: {API_KEY}\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let answer = send(pod.address, request.as_bytes()).await;
+    answer.assert_error(400, "BadRequest");
+    assert!(answer.body.contains("HTTP/1.0") && answer.body.contains("proxy_http_version 1.1"), "{}", answer.body);
+    let answer =
+        pod.get("/ws/acme/a1", &format!("X-API-Key: {API_KEY}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")).await;
+    answer.assert_error(400, "BadRequest");
+    assert!(answer.body.contains("a proxy in between must pass both headers on"), "{}", answer.body);
+    let old = UPGRADE.replace("13", "8");
+    let answer = pod.get("/ws/acme/a1", &format!("X-API-Key: {API_KEY}\r\n{old}")).await;
+    answer.assert_error(426, "BadRequest");
+    let named = ["sec-websocket-version", "upgrade", "connection"].map(|name| answer.header(name));
+    assert_eq!(named, [Some("13"), Some("websocket"), Some("Upgrade")]);
 }
 
 #[tokio::test]
