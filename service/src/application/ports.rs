@@ -69,6 +69,8 @@ pub enum Renewal {
 }
 
 /// Exclusive sessions. Every change is compare-and-set or compare-and-delete on the owner: nobody can renew, release or overwrite another's lock.
+///
+/// Whoever drops the future of an acquisition or replacement, or gets an error from it, has nothing: should it be carried out all the same, the lock is given back after that.
 #[async_trait]
 pub trait SessionLocks: Send + Sync {
     /// Takes the lock if nobody holds it. One round trip, the saved chat included.

@@ -1,16 +1,26 @@
 //! Claims of locks, many in a round trip: what comes while one batch is under way goes in the next. In a storm of connects that is most of what Redis and
 //! this pod would spend on them.
+//!
+//! A claim may be carried out when nobody waits for it any more: its connect was given up, or its answer came too late or never. The lock would then be a ghost's until it
+//! runs out, as whoever gave up has released it *before* it was taken. So what was taken and is not taken over is given back here, after the claim.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use redis::Cmd;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use futures_util::future::join_all;
+use redis::{Cmd, Pipeline, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{
     connection::Commands,
     script::{Argument, Lua},
 };
-use crate::{application::ports::StoreError, breath::Breath, cores::relayed, lifecycle::Tasks};
+use crate::{application::ports::StoreError, backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks};
 
 /// Claims in one round trip.
 const MAX_BATCH: usize = 256;
@@ -18,6 +28,15 @@ const MAX_BATCH: usize = 256;
 const BETWEEN_BATCHES: Duration = Duration::from_millis(1);
 /// Claims that may wait; who comes when there are as many waits for room, within its own time-out.
 const MAX_QUEUED: usize = 4096;
+
+/// Batches whose answers may yet come and that are waited for; each keeps a connection.
+const MAX_LATE: usize = 16;
+/// The pauses before locks that could not be given back are again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// Nothing is given back later than this, however long locks live.
+const LONGEST: Duration = Duration::from_secs(600);
+/// The verdict that the lock was taken.
+pub(super) const TAKEN: u8 = 1;
 
 /// A script's verdict, and the value it is about.
 pub(super) type Verdict = (u8, Option<Vec<u8>>);
@@ -28,7 +47,42 @@ struct Claim {
     owner: String,
     ttl: u64,
     seen: Vec<u8>,
-    answer: oneshot::Sender<Result<Verdict, StoreError>>,
+    answer: oneshot::Sender<Result<Claimed, StoreError>>,
+}
+
+/// A lock that may have been taken for nobody.
+struct Ghost {
+    lock: String,
+    owner: String,
+    /// When it runs out by itself.
+    until: Instant,
+}
+
+/// A verdict on its way to who asked for it. Dropped on the way, it gives back what was taken.
+struct Claimed {
+    verdict: Verdict,
+    taken: Option<(Ghost, mpsc::Sender<Ghost>)>,
+}
+
+impl Claimed {
+    fn take_over(mut self) -> Verdict {
+        self.taken = None;
+        std::mem::take(&mut self.verdict)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some((ghost, ghosts)) = self.taken.take() {
+            give_back(&ghosts, ghost);
+        }
+    }
+}
+
+fn give_back(ghosts: &mpsc::Sender<Ghost>, ghost: Ghost) {
+    if ghosts.try_send(ghost).is_err() {
+        tracing::debug!("a session lock that nobody took over is left to its time to live: too many are being given back");
+    }
 }
 
 /// Where claims are handed in.
@@ -37,18 +91,32 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Runs claims by `script` as one of `tasks`.
-    pub(super) fn start(script: &'static Lua, commands: Arc<Commands>, tasks: &Tasks) -> Self {
+    /// Runs claims by `script` as one of `tasks`; `release` is the script that gives a lock back.
+    pub(super) fn start(script: &'static Lua, release: &'static Lua, commands: &Arc<Commands>, tasks: &Tasks) -> Self {
         let (queue, receiver) = mpsc::channel(MAX_QUEUED);
-        let receiver = Arc::new(AsyncMutex::new(receiver));
+        let (ghosts, given_back) = mpsc::channel(MAX_QUEUED);
+        let claimer = Claimer {
+            script,
+            release,
+            commands: Arc::clone(commands),
+            ghosts,
+            late: Arc::new(Semaphore::new(MAX_LATE)),
+            tasks: tasks.clone(),
+        };
+        let (receiver, given_back) = (Arc::new(AsyncMutex::new(receiver)), Arc::new(AsyncMutex::new(given_back)));
+        let commands = Arc::clone(commands);
+        tasks.supervise("give back claims", move || {
+            let (given_back, commands) = (Arc::clone(&given_back), Arc::clone(&commands));
+            async move { release_ghosts(release, &mut *given_back.lock().await, &commands).await }
+        });
         tasks.supervise("claim locks", move || {
-            let (receiver, commands) = (Arc::clone(&receiver), Arc::clone(&commands));
-            async move { run(script, &mut *receiver.lock().await, &commands).await }
+            let (receiver, claimer) = (Arc::clone(&receiver), claimer.clone());
+            async move { claimer.run(&mut *receiver.lock().await).await }
         });
         Self { queue }
     }
 
-    /// Runs the script for one lock. Dropping the future does not take the claim back.
+    /// Runs the script for one lock. Whoever drops the future, or gets an error, has nothing: what was taken all the same is given back.
     ///
     /// # Errors
     /// When the store is away or refuses.
@@ -56,48 +124,135 @@ impl Claims {
         let stopped = || StoreError::Unavailable("the pod has stopped asking for locks".into());
         let (answer, answered) = oneshot::channel();
         self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| stopped())?;
-        relayed(answered).await.unwrap_or_else(|_| Err(stopped()))
+        relayed(answered).await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
     }
 }
 
-async fn run(script: &Lua, queue: &mut mpsc::Receiver<Claim>, commands: &Commands) {
-    let mut claims = Vec::new();
-    while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
-        let breath = Breath::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
-        // Whoever has given up gives back what it may have.
-        claims.retain(|claim| !claim.answer.is_closed());
-        match ask(script, &claims, commands).await {
-            Ok(verdicts) => {
-                for (claim, verdict) in claims.drain(..).zip(verdicts) {
-                    let _ = claim.answer.send(Ok(verdict));
+/// What asks.
+#[derive(Clone)]
+struct Claimer {
+    script: &'static Lua,
+    release: &'static Lua,
+    commands: Arc<Commands>,
+    ghosts: mpsc::Sender<Ghost>,
+    /// One permit a batch whose answer may yet come.
+    late: Arc<Semaphore>,
+    tasks: Tasks,
+}
+
+impl Claimer {
+    async fn run(&self, queue: &mut mpsc::Receiver<Claim>) {
+        let mut claims = Vec::new();
+        while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
+            let breath = Breath::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
+            // Whoever has given up before it was asked has nothing.
+            claims.retain(|claim| !claim.answer.is_closed());
+            let used = Mutex::default();
+            match self.ask(&claims, &used).await {
+                Ok(verdicts) => {
+                    for (claim, verdict) in claims.drain(..).zip(verdicts) {
+                        self.answer(claim, verdict);
+                    }
+                }
+                Err(error) => {
+                    if matches!(error, StoreError::Unavailable(_)) {
+                        self.give_back_late(&claims, used);
+                    }
+                    for claim in claims.drain(..) {
+                        let _ = claim.answer.send(Err(error.clone()));
+                    }
                 }
             }
-            Err(error) => {
-                for claim in claims.drain(..) {
-                    let _ = claim.answer.send(Err(error.clone()));
-                }
+            breath.drawn().await;
+        }
+    }
+
+    fn answer(&self, claim: Claim, verdict: Verdict) {
+        let Claim { keys: [lock, _], owner, ttl, answer, .. } = claim;
+        let taken = (verdict.0 == TAKEN).then(|| (Ghost { lock, owner, until: ends_at(ttl) }, self.ghosts.clone()));
+        let _ = answer.send(Ok(Claimed { verdict, taken }));
+    }
+
+    /// Gives back what a batch without an answer may yet take: on the same connections, where it can't come before the claims, and once more on another, should
+    /// those be broken.
+    fn give_back_late(&self, claims: &[Claim], used: Mutex<Vec<MultiplexedConnection>>) {
+        let ghosts: Vec<Ghost> = claims
+            .iter()
+            .map(|claim| Ghost { lock: claim.keys[0].clone(), owner: claim.owner.clone(), until: ends_at(claim.ttl) })
+            .collect();
+        let Ok(permit) = Arc::clone(&self.late).try_acquire_owned() else {
+            return ghosts.into_iter().for_each(|ghost| give_back(&self.ghosts, ghost));
+        };
+        let (release, queue) = (self.release, self.ghosts.clone());
+        self.tasks.spawn("late claims", async move {
+            let _permit = permit;
+            let pipeline = &releases(release, &ghosts);
+            let until = ghosts.iter().map(|ghost| ghost.until).max().unwrap_or_else(Instant::now);
+            let used = used.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let after = used.into_iter().map(|mut connection| async move { pipeline.exec_async(&mut connection).await });
+            let _ = timeout_at(until, join_all(after)).await;
+            ghosts.into_iter().for_each(|ghost| give_back(&queue, ghost));
+        });
+    }
+
+    /// One verdict a claim, in their order. Notes the connections on which they were asked for.
+    async fn ask(&self, claims: &[Claim], used: &Mutex<Vec<MultiplexedConnection>>) -> Result<Vec<Verdict>, StoreError> {
+        let note = |connection: &MultiplexedConnection| {
+            used.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
+        };
+        match claims {
+            [] => Ok(Vec::new()),
+            [claim] => {
+                let mut call = self.script.single().key(&claim.keys[0]);
+                call.key(&claim.keys[1]).arg(&claim.owner).arg(claim.ttl).arg(&claim.seen);
+                let call = &call;
+                let verdict = self.commands.run("acquire_lock", |mut connection| {
+                    note(&connection);
+                    async move { call.invoke_async(&mut connection).await }
+                });
+                Ok(vec![verdict.await?])
+            }
+            many => {
+                let pipeline = &self.script.pipeline(many.iter().map(|claim| call(self.script, claim)));
+                let verdicts = self.commands.run("acquire_lock", |mut connection| {
+                    note(&connection);
+                    async move { pipeline.query_async(&mut connection).await }
+                });
+                verdicts.await
             }
         }
-        breath.drawn().await;
     }
 }
 
-/// One verdict a claim, in their order.
-async fn ask(script: &Lua, claims: &[Claim], commands: &Commands) -> Result<Vec<Verdict>, StoreError> {
-    match claims {
-        [] => Ok(Vec::new()),
-        [claim] => {
-            let mut call = script.single().key(&claim.keys[0]);
-            call.key(&claim.keys[1]).arg(&claim.owner).arg(claim.ttl).arg(&claim.seen);
-            let call = &call;
-            let verdict = commands.run("acquire_lock", |mut connection| async move { call.invoke_async(&mut connection).await });
-            Ok(vec![verdict.await?])
+/// Gives locks back until cancelled; those that can't be until they have run out by themselves are left alone.
+async fn release_ghosts(release: &Lua, queue: &mut mpsc::Receiver<Ghost>, commands: &Commands) {
+    let mut ghosts = Vec::new();
+    while queue.recv_many(&mut ghosts, MAX_BATCH).await > 0 {
+        let mut backoff = BACKOFF;
+        loop {
+            ghosts.retain(|ghost| ghost.until > Instant::now());
+            if ghosts.is_empty() {
+                break;
+            }
+            let pipeline = &releases(release, &ghosts);
+            let released =
+                commands.run("release_locks", |mut connection| async move { pipeline.exec_async(&mut connection).await });
+            if !matches!(released.await, Err(StoreError::Unavailable(_))) {
+                break;
+            }
+            sleep(backoff.pause()).await;
         }
-        many => {
-            let pipeline = &script.pipeline(many.iter().map(|claim| call(script, claim)));
-            commands.run("acquire_lock", |mut connection| async move { pipeline.query_async(&mut connection).await }).await
-        }
+        ghosts.clear();
     }
+}
+
+fn releases(release: &Lua, ghosts: &[Ghost]) -> Pipeline {
+    release.pipeline(ghosts.iter().map(|ghost| release.call(std::slice::from_ref(&ghost.lock), &[&ghost.owner])))
+}
+
+/// When a lock runs out that is taken no later than now.
+fn ends_at(ttl: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ttl).min(LONGEST)
 }
 
 fn call(script: &Lua, claim: &Claim) -> Cmd {

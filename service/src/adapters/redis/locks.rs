@@ -9,7 +9,7 @@ use std::{sync::LazyLock, time::Duration};
 use async_trait::async_trait;
 use redis::ScriptInvocation;
 
-use super::{RedisStore, connection::malformed, keys, script::Lua};
+use super::{RedisStore, claims::TAKEN, connection::malformed, keys, script::Lua};
 use crate::{
     application::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
     domain::{
@@ -67,7 +67,7 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
 });
 
 /// Keys: lock. Arguments: owner.
-static RELEASE: LazyLock<Lua> =
+pub(super) static RELEASE: LazyLock<Lua> =
     LazyLock::new(|| Lua::new("if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0"));
 
 #[async_trait]
@@ -128,7 +128,7 @@ impl RedisStore {
             let value = value.unwrap_or_default();
             match taken {
                 0 => {}
-                1 => return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) }),
+                TAKEN => return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) }),
                 _ => {
                     self.refusals.note("lock", &keys::lock(key));
                     return Err(StoreError::Refused(String::from_utf8_lossy(&value).into_owned()));

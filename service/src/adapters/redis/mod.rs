@@ -22,7 +22,7 @@ use connection::Commands;
 pub use connector::ConfigError;
 use connector::Connector;
 use lineage::Lineage;
-use locks::CLAIM;
+use locks::{CLAIM, RELEASE};
 use refusals::Refusals;
 use routes::{Presence, Writer};
 
@@ -58,7 +58,7 @@ impl RedisStore {
             writer: Writer::new(Arc::clone(&connector), Arc::clone(&lineage), Arc::clone(metrics)),
             connector,
             lineage,
-            claims: Claims::start(&CLAIM, Arc::clone(&commands), &tasks),
+            claims: Claims::start(&CLAIM, &RELEASE, &commands, &tasks),
             commands,
             presence: Presence::default(),
             refusals: Refusals::new(Arc::clone(tasks.metrics())),

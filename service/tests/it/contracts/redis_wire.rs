@@ -1,6 +1,6 @@
 //! What only the real store can show: the wire that old pods and operators know, round trips, passwords, TLS.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
@@ -21,6 +21,7 @@ use super::fleet::{LONG, admin, agent, chat, company, nobody, owner, pod, record
 use crate::support::{
     late_proxy::LateProxy,
     redis::{Options, RedisServer, tasks},
+    wait,
 };
 
 async fn get(client: &mut MultiplexedConnection, key: &str) -> Option<String> {
@@ -281,6 +282,51 @@ async fn a_ca_that_is_renewed_in_its_file_is_trusted_by_the_next_connections() {
     server.make_certificates();
     server.start_again_empty().await;
     store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_that_is_carried_out_when_nobody_waits_for_it_is_given_back() {
+    let server = RedisServer::start().await;
+    let (store, mut client) = (server.store(), server.client().await);
+    store.acquire(&user("first"), &owner("a/1"), LONG).await.unwrap();
+    server.freeze();
+    let (sari, me) = (user("sari"), owner("a/2"));
+    // Long enough that it is on its way, and given up before its time is over.
+    let given_up = tokio::time::timeout(Duration::from_millis(100), store.acquire(&sari, &me, LONG)).await;
+    assert!(given_up.is_err());
+    server.thaw();
+    wait::until("it was carried out and given back", || {
+        let mut client = client.clone();
+        async move {
+            let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut client).await.unwrap();
+            stats.contains("cmdstat_del:calls=1,")
+        }
+    })
+    .await;
+    assert_eq!(get(&mut client, "session:acme:desk:sari").await, None);
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_never_came_is_given_back_after_it_is_carried_out() {
+    let server = RedisServer::start().await;
+    let proxy = LateProxy::start(server.config().address).await;
+    let store = RedisStore::new(&config::Redis { address: proxy.address(), ..server.config() }, tasks()).unwrap();
+    let mut client = server.client().await;
+    store.acquire(&user("first"), &owner("a/1"), LONG).await.unwrap();
+    proxy.hold();
+    let refused = store.acquire(&user("sari"), &owner("a/2"), LONG).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    // As whoever is refused does: too early.
+    assert_eq!(store.release(&[(user("sari"), owner("a/2"))]).await.unwrap(), 0);
+    proxy.deliver(1).await;
+    wait::until("the late claim is given back", || {
+        let mut client = client.clone();
+        async move { get(&mut client, "session:acme:desk:sari").await.is_none() }
+    })
+    .await;
+    // And stays so: nothing is on its way any more.
+    store.acquire(&user("last"), &owner("a/3"), LONG).await.unwrap();
+    assert_eq!(get(&mut client, "session:acme:desk:sari").await, None);
 }
 
 #[tokio::test]
