@@ -1,43 +1,35 @@
 //! From claims to an admitted session: lock it, evict the old owner, register its routes. All or nothing.
 
+mod lock;
+
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     evict::Evictor,
     hub::{Hub, Refusal},
+    killer::Killer,
+    lock_deadlines::LockDeadlines,
     mailbox::MailboxLimits,
-    ports::{Acquire, KillBus, SessionLocks, StoreError},
+    owners::Owners,
+    ports::{SessionLocks, StoreError},
     release::Releaser,
     route_writer::RouteWriter,
     session::{Session, session_line},
 };
 use crate::{
-    backoff::Backoff,
     config::Config,
     domain::{
         claims::Claims,
         close::{CloseReason, ErrorCode},
         frame::ErrorBody,
         ids::{ChatId, ConnectionId, PodId},
-        session::{Kill, LockOwner},
     },
     metrics::Metrics,
 };
 
-/// First pause between two attempts on a lock that is held; it doubles, up to `redis.session_lock_retry_delay_ms`.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Enough that two newcomers do not try in step, little enough that an owner has nearly all of its time to let go.
-const LOCK_JITTER: f64 = 0.2;
-/// Attempts on a lock before its owner is replaced by compare-and-set.
-const POLITE_ATTEMPTS: u32 = 6;
-/// All attempts; who loses that often is outpaced by other newcomers.
-const MAX_ATTEMPTS: u32 = 12;
 /// A new session is refused when the store does not answer within this time.
 const STORE_PATIENCE: Duration = Duration::from_millis(900);
 
@@ -137,10 +129,14 @@ pub struct Connector {
     pub hub: Arc<Hub>,
     /// Their locks.
     pub locks: Arc<dyn SessionLocks>,
-    /// The way to owners on other pods.
-    pub kills: Arc<dyn KillBus>,
-    /// The way to owners on this pod.
+    /// Knows whether owners of locks still live.
+    pub owners: Arc<Owners>,
+    /// The way to owners.
+    pub killer: Killer,
+    /// Closes sessions of this pod.
     pub evictor: Evictor,
+    /// Watches over locks, where they must be confirmed.
+    pub deadlines: Arc<LockDeadlines>,
     /// Confirms routes.
     pub writer: Arc<RouteWriter>,
     /// Gives locks back.
@@ -185,77 +181,6 @@ impl Connector {
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
         session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
-    }
-
-    async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
-        let kind = session.kind().as_str();
-        let mut pauses = Backoff::new(FIRST_PAUSE, config.redis.session_lock_retry_delay).with_jitter(LOCK_JITTER);
-        let mut killed: Option<LockOwner> = None;
-        for attempt in 1..=MAX_ATTEMPTS {
-            if let Some(reason) = session.close_reason() {
-                return Err(reason.into());
-            }
-            self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
-            match self.attempt(session, config, killed.as_ref().filter(|_| attempt > POLITE_ATTEMPTS)).await? {
-                Acquire::Acquired { saved_chat } => {
-                    session.set_locked();
-                    self.metrics.session_lock_success_total.with_label_values(&[kind]).inc();
-                    if let (Some(old), true) = (&killed, attempt > POLITE_ATTEMPTS) {
-                        // It did not let go in time: whatever it is doing, it is to stop.
-                        self.kill(session, old).await?;
-                    }
-                    return Ok((saved_chat, killed.is_some()));
-                }
-                Acquire::Held(owner) => {
-                    if killed.is_none() {
-                        self.metrics.session_conflicts_total.with_label_values(&[kind]).inc();
-                    }
-                    if killed.as_ref() != Some(&owner) {
-                        self.kill(session, &owner).await?;
-                        killed = Some(owner);
-                    }
-                    tokio::select! {
-                        reason = session.closed() => return Err(reason.into()),
-                        () = tokio::time::sleep(pauses.pause()) => {}
-                    }
-                }
-            }
-        }
-        Err(ConnectError::Replaced)
-    }
-
-    /// One attempt: politely, or by compare-and-set on an owner that does not let go.
-    async fn attempt(&self, session: &Session, config: &Config, replace: Option<&LockOwner>) -> Result<Acquire, ConnectError> {
-        let (key, owner, ttl) = (session.key(), session.owner(), config.app.session_ttl);
-        session.set_lock_asked();
-        let attempt = async {
-            match replace {
-                Some(seen) => self.locks.replace(key, seen, owner, ttl).await,
-                None => self.locks.acquire(key, owner, ttl).await,
-            }
-        };
-        match timeout(STORE_PATIENCE, attempt).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) | Err(_) => Err(ConnectError::StoreUnavailable),
-        }
-    }
-
-    /// Asks an owner to let go: directly if it is here, else over the bus.
-    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), ConnectError> {
-        let kill = Kill {
-            key: session.key().clone(),
-            new_pod: self.me.clone(),
-            connection: Some(session.connection().clone()),
-            victim: Some(owner.clone()),
-        };
-        if owner.pod == self.me {
-            self.evictor.obey(&kill);
-            return Ok(());
-        }
-        match timeout(STORE_PATIENCE, self.kills.publish(&kill)).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(ConnectError::StoreUnavailable),
-        }
     }
 
     /// Joins the session's routes and waits until every pod can see them.

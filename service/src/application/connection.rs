@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::Config,
+    config::{Config, OutagePolicy},
     domain::{
         close::CloseReason,
         frame::{ErrorBody, Frame},
@@ -152,9 +152,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let next = self.next_deadline();
             self.timer.as_mut().reset(next);
         }
+        let until = self.confirmed_until()?.map_or(self.timer.deadline(), |until| until.min(self.timer.deadline()));
         // A timer that is polled by a task which has done enough for this turn is not set.
-        self.watched = coop::has_budget_remaining().then(|| (self.timer.deadline(), cx.waker().clone()));
+        self.watched = coop::has_budget_remaining().then(|| (until, cx.waker().clone()));
         Ok(())
+    }
+
+    /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::lock_deadlines) closes it then; but a process that stood still may
+    /// get to its sockets first.
+    fn confirmed_until(&self) -> Result<Option<Instant>, CloseReason> {
+        if self.connector.config.borrow().app.redis_outage_policy != OutagePolicy::Strict {
+            return Ok(None);
+        }
+        if self.session.is_lock_unconfirmed(Instant::now()) {
+            return Err(CloseReason::LockUnconfirmed);
+        }
+        Ok(self.session.lock_confirmed_until())
     }
 
     /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write time-out.

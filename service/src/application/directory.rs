@@ -56,6 +56,22 @@ pub struct Targets {
     pub unreachable: Vec<RouteKey>,
 }
 
+/// What this pod knows of another, as of the last reading of the members.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// It can be called.
+    Peer {
+        /// Where.
+        record: Arc<PodRecord>,
+        /// Has it no liveness key?
+        lapsed: bool,
+    },
+    /// It is a member without a liveness key, and its address was never known here.
+    Stranger,
+    /// It is no member: dead, or newer than the reading.
+    Nobody,
+}
+
 /// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`].
 #[derive(Debug)]
 pub struct Directory {
@@ -132,6 +148,17 @@ impl Directory {
     #[must_use]
     pub fn peer(&self, pod: &PodId) -> Option<PodRecord> {
         self.read().peers.get(pod).map(|peer| PodRecord::clone(&peer.record))
+    }
+
+    /// What is known of a pod.
+    #[must_use]
+    pub fn known(&self, pod: &PodId) -> Known {
+        let table = self.read();
+        match table.peers.get(pod) {
+            Some(peer) => Known::Peer { record: Arc::clone(&peer.record), lapsed: peer.lapsed },
+            None if table.strangers.contains(pod) => Known::Stranger,
+            None => Known::Nobody,
+        }
     }
 
     /// How many pods there are, this one included.

@@ -193,6 +193,12 @@ impl Hub {
         self.lock().entries.contains_key(connection)
     }
 
+    /// The session of this socket, if it is here.
+    #[must_use]
+    pub fn get(&self, connection: &ConnectionId) -> Option<Arc<Session>> {
+        self.lock().entries.get(connection).map(|entry| Arc::clone(&entry.session))
+    }
+
     /// Every session now. For periodic work only: it costs as much as there are sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {

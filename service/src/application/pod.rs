@@ -13,11 +13,15 @@ use super::{
     deliver::LocalDelivery,
     directory::Directory,
     dispatch::{Dispatcher, MAX_IN_FLIGHT},
+    dispute::Disputes,
     drain::Drain,
     evict::Evictor,
     forward::{ForwardLimits, Forwarder},
     hub::Hub,
+    killer::Killer,
+    lock_deadlines::LockDeadlines,
     membership::Membership,
+    owners::Owners,
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
     release::{Releaser, releaser},
@@ -63,6 +67,7 @@ pub struct Pod {
     readiness: Readiness,
     drain: Drain,
     dispatcher: Dispatcher,
+    renewer: Renewer,
     stop_pulling: CancellationToken,
     pulling_stopped: CancellationToken,
     joined: watch::Receiver<bool>,
@@ -135,11 +140,12 @@ impl Pod {
             readiness,
             drain,
             dispatcher,
+            renewer: parts.renewer(&config, backends),
             stop_pulling: CancellationToken::new(),
             pulling_stopped: CancellationToken::new(),
             joined,
         };
-        parts.spawn(me, config, backends, tasks, metrics);
+        parts.spawn(me, config, backends, (pod.renewer.clone(), tasks), metrics);
         tasks.supervise("membership", move || {
             let (membership, leaving, unannounced) = (membership.clone(), leaving.clone(), unannounced.clone());
             async move {
@@ -190,6 +196,12 @@ impl Pod {
         Arc::new(self.delivery.clone())
     }
 
+    /// Keeps the locks of the sessions.
+    #[must_use]
+    pub fn renewer(&self) -> &Renewer {
+        &self.renewer
+    }
+
     /// The sessions.
     #[must_use]
     pub fn hub(&self) -> &Arc<Hub> {
@@ -238,8 +250,12 @@ struct Parts {
     releaser: Releaser,
     release_queue: super::release::ReleaseQueue,
     evictor: Evictor,
+    killer: Killer,
+    owners: Arc<Owners>,
+    deadlines: Arc<LockDeadlines>,
     forwarder: Arc<Forwarder>,
     sweep: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl Parts {
@@ -257,11 +273,16 @@ impl Parts {
         let hub = Arc::new(Hub::new(max_ack_pending.saturating_mul(WINDOW_FACTOR), Arc::clone(metrics)));
         let (releaser, release_queue) = releaser();
         let limits = ForwardLimits::of(SourceLimits { ack_wait, max_ack_pending }, 1, 1);
+        let directory = Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics)));
+        let evictor = Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics));
         Self {
-            directory: Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics))),
+            owners: Arc::new(Owners::new(Arc::clone(&hub), Arc::clone(&directory), Arc::clone(&backends.peers))),
+            killer: Killer::new(me.id.clone(), Arc::clone(&backends.kills), evictor.clone()),
+            deadlines: Arc::default(),
+            directory,
             delivery: LocalDelivery::new(Arc::clone(&hub)),
             writer: Arc::new(RouteWriter::new(Arc::clone(&hub))),
-            evictor: Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics)),
+            evictor,
             forwarder: Arc::new(Forwarder::new(
                 Arc::clone(&backends.peers),
                 Arc::clone(&backends.routes),
@@ -271,6 +292,7 @@ impl Parts {
                 Arc::clone(metrics),
             )),
             sweep: Arc::new(Notify::new()),
+            metrics: Arc::clone(metrics),
             hub,
             releaser,
             release_queue,
@@ -282,13 +304,33 @@ impl Parts {
             me: me.id.clone(),
             hub: Arc::clone(&self.hub),
             locks: Arc::clone(&backends.locks),
-            kills: Arc::clone(&backends.kills),
+            owners: Arc::clone(&self.owners),
+            killer: self.killer.clone(),
             evictor: self.evictor.clone(),
+            deadlines: Arc::clone(&self.deadlines),
             writer: Arc::clone(&self.writer),
             releaser: self.releaser.clone(),
             config: config.clone(),
             hard: tasks.shutdown().hard.clone(),
             metrics: Arc::clone(tasks.metrics()),
+        }
+    }
+
+    fn renewer(&self, config: &watch::Receiver<Arc<Config>>, backends: &Backends) -> Renewer {
+        let disputes = Disputes::new(
+            (Arc::clone(&self.hub), Arc::clone(&backends.locks), Arc::clone(&self.owners)),
+            (self.evictor.clone(), self.killer.clone(), self.releaser.clone()),
+            Arc::clone(&self.metrics),
+        );
+        Renewer {
+            hub: Arc::clone(&self.hub),
+            locks: Arc::clone(&backends.locks),
+            disputes: Arc::new(disputes),
+            releaser: self.releaser.clone(),
+            sweep: Arc::clone(&self.sweep),
+            config: config.clone(),
+            metrics: Arc::clone(&self.metrics),
+            unanswered: Arc::default(),
         }
     }
 
@@ -298,7 +340,7 @@ impl Parts {
         me: &PodRecord,
         config: watch::Receiver<Arc<Config>>,
         backends: &Backends,
-        tasks: &Tasks,
+        (renewer, tasks): (Renewer, &Tasks),
         metrics: &Arc<Metrics>,
     ) {
         let (writer, routes, id, live, counts) =
@@ -320,15 +362,11 @@ impl Parts {
         });
         let hub = Arc::clone(&self.hub);
         tasks.at_the_end(move || hub.sessions().iter().for_each(|session| session.abort()));
-        let renewer = Renewer {
-            hub: self.hub,
-            locks: Arc::clone(&backends.locks),
-            evictor: self.evictor,
-            releaser: self.releaser,
-            sweep: self.sweep,
-            config,
-            metrics: Arc::clone(metrics),
-        };
+        let (deadlines, hub, evictor) = (self.deadlines, self.hub, self.evictor);
+        tasks.supervise("lock deadlines", move || {
+            let (deadlines, hub, evictor, config) = (Arc::clone(&deadlines), Arc::clone(&hub), evictor.clone(), config.clone());
+            async move { deadlines.run(&hub, &evictor, config).await }
+        });
         tasks.supervise("renew", move || {
             let renewer = renewer.clone();
             async move { renewer.run().await }

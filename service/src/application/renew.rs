@@ -1,14 +1,18 @@
 //! Keeps the locks of this pod's sessions: one task for all of them, in pipelined batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    evict::Evictor,
+    dispute::{Disputes, LockLife},
     hub::Hub,
     ports::{LockRenewal, Renewal, SessionLocks, StoreError},
     release::Releaser,
@@ -16,8 +20,12 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    config::{Config, OutagePolicy},
-    domain::{close::CloseReason, session::SessionKind, ttl::TtlRange},
+    config::Config,
+    domain::{
+        ids::ConnectionId,
+        session::{LockOwner, SessionKind},
+        ttl::TtlRange,
+    },
     metrics::Metrics,
 };
 
@@ -26,6 +34,9 @@ const MAX_BATCH: usize = 500;
 /// A sweep asked for, or one that failed, is not repeated sooner than after the first of these; nor does a fleet sweep in step when the store is back.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
 
+/// Locks in dispute are looked at again after this time.
+const DISPUTED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What renewal works with.
 #[derive(Clone)]
 pub struct Renewer {
@@ -33,8 +44,8 @@ pub struct Renewer {
     pub hub: Arc<Hub>,
     /// Their locks.
     pub locks: Arc<dyn SessionLocks>,
-    /// Closes sessions whose lock is another's.
-    pub evictor: Evictor,
+    /// Settles who has a lock that is found in other hands.
+    pub disputes: Arc<Disputes>,
     /// Gives back locks of sessions that ended during the renewal.
     pub releaser: Releaser,
     /// Asked for when kills or the store's data may have been missed.
@@ -43,26 +54,29 @@ pub struct Renewer {
     pub config: watch::Receiver<Arc<Config>>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Sessions of renewals without an answer: one may yet be carried out, after its session has ended.
+    pub unanswered: Arc<Mutex<HashMap<ConnectionId, Arc<Session>>>>,
 }
 
 impl Renewer {
     /// Renews every lock each refresh interval, and at once when asked, until cancelled.
     pub async fn run(&self) {
-        let (mut confirmed_at, mut pauses) = (Instant::now(), PAUSES);
+        let (mut began, mut pauses) = (Instant::now(), PAUSES);
         loop {
-            let period = self.config.borrow().app.ttl_refresh_interval;
-            tokio::select! {
-                () = tokio::time::sleep(period) => {}
-                () = self.sweep.notified() => {}
-            }
-            match self.renew_all().await {
-                Ok(()) => {
-                    confirmed_at = Instant::now();
-                    pauses.reset();
+            let due = began + self.config.borrow().app.ttl_refresh_interval;
+            let disputed = self.disputes.sessions();
+            let renewed = tokio::select! {
+                biased;
+                () = async { tokio::select! { () = sleep_until(due) => {}, () = self.sweep.notified() => {} } } => {
+                    began = Instant::now();
+                    self.renew_all().await
                 }
+                () = tokio::time::sleep(DISPUTED_PAUSE), if !disputed.is_empty() => self.renew(&disputed).await,
+            };
+            match renewed {
+                Ok(()) => pauses.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "session locks could not be renewed");
-                    self.apply_outage_policy(confirmed_at);
                     // Sooner than the next turn: locks are the shorter-lived the longer this takes.
                     self.sweep.notify_one();
                 }
@@ -78,18 +92,44 @@ impl Renewer {
     pub async fn renew_all(&self) -> Result<(), StoreError> {
         let sessions: Vec<Arc<Session>> = self.hub.sessions().into_iter().filter(|session| session.is_locked()).collect();
         self.show_buffers(&sessions);
-        let mut result = Ok(());
+        self.renew(&sessions).await
+    }
+
+    async fn renew(&self, sessions: &[Arc<Session>]) -> Result<(), StoreError> {
+        let (mut result, mut lost) = (Ok(()), Vec::new());
         for batch in sessions.chunks(MAX_BATCH) {
-            let renewals = self.renewals(batch);
+            let (renewals, asked) = (self.renewals(batch), Instant::now());
             match self.locks.renew(&renewals).await {
-                Ok(outcomes) => batch.iter().zip(outcomes).for_each(|(session, outcome)| self.apply(session, &outcome)),
+                Ok(outcomes) => {
+                    for ((session, renewal), outcome) in batch.iter().zip(&renewals).zip(outcomes) {
+                        lost.extend(self.apply(session, (asked, renewal.ttl), outcome).map(|owner| (Arc::clone(session), owner)));
+                    }
+                    self.release_unanswered();
+                }
                 Err(error) => {
                     self.count("error", batch.len());
+                    let batch = batch.iter().map(|session| (session.connection().clone(), Arc::clone(session)));
+                    self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
                     result = Err(error);
                 }
             }
         }
+        self.disputes.settle(lost, self.lock_life()).await;
         result
+    }
+
+    /// The store answers again, so what it was asked before is done: a lock that a late renewal took for a session that has ended is given back.
+    fn release_unanswered(&self) {
+        let unanswered = std::mem::take(&mut *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, session) in unanswered.iter().filter(|(connection, _)| !self.hub.contains(connection)) {
+            self.releaser.release(session);
+        }
+    }
+
+    fn lock_life(&self) -> LockLife {
+        let config = self.config.borrow();
+        let (first, rule) = (config.app.session_ttl, &config.adaptive_ttl.session_lock);
+        LockLife { first, longest: if rule.enabled { first.max(rule.max_ttl) } else { first } }
     }
 
     fn renewals(&self, batch: &[Arc<Session>]) -> Vec<LockRenewal> {
@@ -106,44 +146,24 @@ impl Renewer {
         batch.iter().map(of_session).collect()
     }
 
-    fn apply(&self, session: &Arc<Session>, outcome: &Renewal) {
+    /// Takes over what a renewal came to that was asked for, for a time to live. Returns the owner of a lock that is another's.
+    fn apply(&self, session: &Session, (asked, ttl): (Instant, Duration), outcome: Renewal) -> Option<LockOwner> {
         match outcome {
             Renewal::Renewed => self.count("renewed", 1),
             Renewal::Restored => self.count("restored", 1),
-            Renewal::Lost(owner) => {
-                self.count("lost", 1);
-                tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock is in other hands; the socket is closed");
-                self.evictor.evict(session.connection(), CloseReason::SessionReplaced);
-                return;
-            }
+            Renewal::Lost(owner) => return Some(owner),
         }
+        session.confirm_lock(asked, ttl);
+        self.disputes.close(session);
         // It may have ended, and its lock been released, between the snapshot and the renewal, which then took the lock again.
         if !self.hub.contains(session.connection()) {
             self.releaser.release(session);
         }
+        None
     }
 
     fn count(&self, outcome: &str, locks: usize) {
         self.metrics.session_renewals_total.with_label_values(&[outcome]).inc_by(locks as u64);
-    }
-
-    fn apply_outage_policy(&self, confirmed_at: Instant) {
-        let (policy, ttl) = {
-            let config = self.config.borrow();
-            (config.app.redis_outage_policy, config.app.session_ttl)
-        };
-        if policy == OutagePolicy::Strict && confirmed_at.elapsed() >= ttl {
-            let sessions = self.hub.sessions();
-            if !sessions.is_empty() {
-                tracing::warn!(
-                    sessions = sessions.len(),
-                    "locks could not be renewed within their time to live; sockets are closed (policy strict)"
-                );
-            }
-            for session in sessions {
-                self.evictor.evict(session.connection(), CloseReason::LockUnconfirmed);
-            }
-        }
     }
 
     fn show_buffers(&self, sessions: &[Arc<Session>]) {

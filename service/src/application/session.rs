@@ -3,10 +3,11 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -70,8 +71,23 @@ pub struct Session {
     claims: Claims,
     request_id: Box<str>,
     chat: Mutex<Option<ChatId>>,
-    active_at: Mutex<Instant>,
+    rare: Mutex<Rare>,
 }
+
+/// What no event touches.
+#[derive(Debug)]
+struct Rare {
+    active_at: Instant,
+    /// See [`Session::lock_confirmed_until`].
+    confirmed_until: Option<Instant>,
+    /// The owners that it took its session from; most have none.
+    predecessors: Box<[LockOwner]>,
+}
+
+/// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says goodbye.
+const CONFIRMATION_MARGIN: Duration = Duration::from_secs(2);
+/// So many of the owners that a session was taken from are remembered, the latest: nearly always there is one.
+const MAX_PREDECESSORS: usize = 4;
 
 impl Session {
     /// A session that has nothing yet: no lock, no route. It lives on the core that it is made on.
@@ -91,7 +107,7 @@ impl Session {
             core: Core::current(),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
-            active_at: Mutex::new(Instant::now()),
+            rare: Mutex::new(Rare { active_at: Instant::now(), confirmed_until: None, predecessors: Box::default() }),
         }
     }
 
@@ -200,9 +216,55 @@ impl Session {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Notes that the lock was taken: from now on it is renewed.
-    pub fn set_locked(&self) {
+    /// Notes that the lock was taken: from now on it is renewed. It was asked for at `asked`, for `ttl`.
+    pub fn set_locked(&self, asked: Instant, ttl: Duration) {
+        self.confirm_lock(asked, ttl);
         self.locked.store(true, Ordering::Release);
+    }
+
+    /// Notes that the lock is ours, as asked at `asked`, for `ttl`: an answer that comes late confirms nothing that is past.
+    pub fn confirm_lock(&self, asked: Instant, ttl: Duration) {
+        let until = asked + ttl.saturating_sub(CONFIRMATION_MARGIN.min(ttl / 4));
+        let mut rare = self.rare();
+        rare.confirmed_until = rare.confirmed_until.max(Some(until));
+    }
+
+    /// Until when the lock is ours for certain, with time left to say goodbye. `None` before it is taken.
+    #[must_use]
+    pub fn lock_confirmed_until(&self) -> Option<Instant> {
+        self.rare().confirmed_until
+    }
+
+    /// May the lock run out within moments, or have run out?
+    #[must_use]
+    pub fn is_lock_unconfirmed(&self, now: Instant) -> bool {
+        self.lock_confirmed_until().is_some_and(|until| until <= now)
+    }
+
+    /// Notes that the session is being taken from an owner. An old pod's, which names no socket, may be that of any.
+    pub fn add_predecessor(&self, owner: &LockOwner) {
+        if owner.connection.is_none() {
+            return;
+        }
+        let mut rare = self.rare();
+        let mut predecessors = std::mem::take(&mut rare.predecessors).into_vec();
+        if !predecessors.contains(owner) {
+            if predecessors.len() >= MAX_PREDECESSORS {
+                predecessors.remove(0);
+            }
+            predecessors.push(owner.clone());
+        }
+        rare.predecessors = predecessors.into();
+    }
+
+    /// Was the session taken from this owner, which so is older?
+    #[must_use]
+    pub fn took_over_from(&self, owner: &LockOwner) -> bool {
+        self.rare().predecessors.contains(owner)
+    }
+
+    fn rare(&self) -> MutexGuard<'_, Rare> {
+        self.rare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Was the lock taken?
@@ -268,12 +330,12 @@ impl Session {
 
     /// Notes that the client did something, for the adaptive TTL of the lock.
     pub fn touch(&self) {
-        *self.active_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.rare().active_at = Instant::now();
     }
 
     /// How long the client has done nothing.
     #[must_use]
-    pub fn idle(&self) -> std::time::Duration {
-        self.active_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    pub fn idle(&self) -> Duration {
+        self.rare().active_at.elapsed()
     }
 }

@@ -154,7 +154,7 @@ metrics! {
     session_lock_attempts_total: IntCounterVec = "dws_session_lock_attempts_total", ["type": SESSIONS], NONE, "Attempts to take a session's lock.";
     session_lock_success_total: IntCounterVec = "dws_session_lock_success_total", ["type": SESSIONS], NONE, "Session locks taken.";
     session_conflicts_total: IntCounterVec = "dws_session_conflicts_total", ["type": SESSIONS], NONE, "Connects that found the session held by another socket.";
-    session_renewals_total: IntCounterVec = "dws_session_renewals_total", ["outcome": &["renewed", "restored", "lost", "error"]], NONE, "Lock renewals: renewed, restored, lost or error.";
+    session_renewals_total: IntCounterVec = "dws_session_renewals_total", ["outcome": &["renewed", "restored", "lost", "disputed", "error"]], NONE, "Lock renewals: renewed, restored, lost, in dispute or error.";
     session_kills_total: IntCounterVec = "dws_session_kills_total", ["outcome": &["evicted", "nobody_here"]], NONE, "Kill orders heard: evicted, or nobody here.";
 
     websocket_buffer_capacity: IntGaugeVec = "dws_websocket_buffer_capacity", ["type": SESSIONS], NONE, "Messages that the mailboxes of all open sockets may hold while their clients take no bytes.";

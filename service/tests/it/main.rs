@@ -14,6 +14,7 @@ mod http;
 mod manifests;
 mod properties;
 mod real;
+mod real_redis;
 mod redis_budget;
 mod rings;
 mod support;

@@ -14,15 +14,12 @@ use daisi_ws_service::{
     },
     application::{
         connect::Admission,
-        evict::Evictor,
         pod::{Backends, Pod},
         ports::{Routes as _, SessionLocks as _},
         readiness::Readiness,
-        release::releaser,
         renew::Renewer,
     },
     clock, config,
-    config::Config,
     domain::{
         claims::Claims,
         ids::{ChatId, PodId},
@@ -33,7 +30,7 @@ use daisi_ws_service::{
     metrics::Metrics,
 };
 use redis::AsyncCommands as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::support::{
     config::test_config,
@@ -54,7 +51,6 @@ struct Gateway {
     store: Arc<RedisStore>,
     stream: Stream,
     proxy: RoundTrips,
-    config: watch::Receiver<Arc<Config>>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     server: RedisServer,
@@ -89,7 +85,7 @@ impl Gateway {
         let config = watch::Sender::new(Arc::new(settings)).subscribe();
         let metrics = Arc::clone(tasks.metrics());
         let me = PodRecord { id, address: "pod-a:50051".into(), started_at: clock::now() };
-        let pod = Pod::start(&me, config.clone(), &backends, Readiness::default(), &tasks, &metrics);
+        let pod = Pod::start(&me, config, &backends, Readiness::default(), &tasks, &metrics);
         pod.joined().await;
         // The pod checks all locks once it hears kills.
         wait::until("the pod listens for kills", || {
@@ -97,7 +93,7 @@ impl Gateway {
             async move { redis::cmd("PUBSUB").arg("NUMPAT").query_async::<usize>(&mut client).await.unwrap() == 1 }
         })
         .await;
-        let gateway = Self { pod, me, store, stream, proxy, config, tasks, metrics, server };
+        let gateway = Self { pod, me, store, stream, proxy, tasks, metrics, server };
         let warm = gateway.connect(user("warm", "up", "one")).await;
         gateway.renewer().renew_all().await.unwrap();
         gateway.store.lookup(&gateway.me.id, &[]).await.unwrap();
@@ -110,18 +106,8 @@ impl Gateway {
         self.pod.connector().connect(claims, "test").await.unwrap()
     }
 
-    fn renewer(&self) -> Renewer {
-        let hub = Arc::clone(self.pod.hub());
-        let (releaser, _queue) = releaser();
-        Renewer {
-            evictor: Evictor::new(self.me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(&self.metrics)),
-            hub,
-            locks: Arc::clone(&self.store) as _,
-            releaser,
-            sweep: Arc::new(Notify::new()),
-            config: self.config.clone(),
-            metrics: Arc::clone(&self.metrics),
-        }
+    fn renewer(&self) -> &Renewer {
+        self.pod.renewer()
     }
 
     /// Opens [`MANY`] sessions, each at a desk of its own.

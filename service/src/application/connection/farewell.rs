@@ -4,7 +4,7 @@ use std::{future::poll_fn, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::Connection;
@@ -16,6 +16,9 @@ use crate::{
     websocket::{Message, encode},
 };
 
+/// A socket whose lock is about to run out has that much time, and says nothing but goodbye if it comes later than this.
+const FAREWELL_UNCONFIRMED: Duration = Duration::from_millis(500);
+
 /// What waits is still written, and the client's goodbye waited for, for this long after the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -24,12 +27,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn say_goodbye(mut self, reason: CloseReason) {
         let Some(code) = reason.code() else { return };
         let hard = self.connector.hard.clone();
+        let is_unconfirmed = reason == CloseReason::LockUnconfirmed;
+        let is_late = |until: Instant| is_unconfirmed && until + FAREWELL_UNCONFIRMED <= Instant::now();
+        let is_late = self.session.lock_confirmed_until().is_some_and(is_late);
+        let patience = if is_unconfirmed { FAREWELL_UNCONFIRMED } else { FAREWELL };
         let farewell = async {
             // To a client that takes no bytes or has left, nothing more can be said.
             if !matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout) {
                 self.connector.hub.catch_up(&self.session);
                 let items = self.session.mailbox().take(usize::MAX);
-                self.writing.add_items(items, &mut self.compressor, &mut self.socket);
+                // Another may have the session by then.
+                if !is_late {
+                    self.writing.add_items(items, &mut self.compressor, &mut self.socket);
+                }
                 if let Some((code, text)) = reason.error() {
                     self.send(&Frame::error(&ErrorBody::new(code, text)));
                 }
@@ -55,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         tokio::select! {
             biased;
             () = hard.cancelled() => {}
-            _ = timeout(FAREWELL, farewell) => {}
+            _ = timeout(patience, farewell) => {}
         }
     }
 

@@ -5,6 +5,7 @@ mod delivery;
 mod faults;
 mod forwarding;
 mod limits;
+mod locks;
 mod lost_data;
 mod races;
 mod sessions;

@@ -311,6 +311,67 @@ async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhil
     assert!(started.elapsed() < Duration::from_millis(10), "a ghost held the lock: {:?}", started.elapsed());
 }
 
+/// Carries renewals out late, and never answers while its gate is closed.
+struct LostAnswers {
+    inner: Arc<dyn SessionLocks>,
+    gate: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl SessionLocks for LostAnswers {
+    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
+        self.inner.acquire(key, owner, ttl).await
+    }
+    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
+        self.inner.replace(key, seen, owner, ttl).await
+    }
+    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
+        self.inner.release(locks).await
+    }
+    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
+        if self.gate.try_acquire().is_ok() {
+            return self.inner.renew(batch).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.inner.renew(batch).await?;
+        Err(StoreError::Unavailable("no answer".into()))
+    }
+    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
+        self.inner.save_chat(key, chat, ttl).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_without_an_answer_leaves_no_ghost_lock_of_a_session_that_ended_meanwhile() {
+    let gate = Arc::new(Semaphore::new(1));
+    let at_gate = Arc::clone(&gate);
+    let mut fleet = Fleet::start(1).await;
+    let wrap = Wrap {
+        locks: Some(Box::new(move |inner| Arc::new(LostAnswers { inner, gate: Arc::clone(&at_gate) }) as _)),
+        routes: None,
+    };
+    let pod = fleet.add_pod(Some(wrap)).await;
+    let (client, mut other) = (
+        fleet.connect(pod, user("acme", "a1", "sari")).await.unwrap(),
+        fleet.connect(pod, user("acme", "a1", "tono")).await.unwrap(),
+    );
+    let closed = gate.acquire().await.unwrap();
+    let errors = || fleet.labelled("dws_session_renewals_total", "error");
+    let before = errors();
+    // Let one be under way: it reads its sessions within ten seconds of the last, and takes one.
+    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    client.close().await;
+    while errors() <= before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(closed);
+    other.expect_silence(Duration::from_secs(3)).await;
+    let x = PodId::parse("x").unwrap();
+    let prober = LockOwner::new(x.clone(), ConnectionId::parse("c").unwrap());
+    let taken = fleet.store.handle(x).acquire(&key(&user("acme", "a1", "sari")), &prober, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(taken, Acquire::Acquired { saved_chat: None }, "a ghost holds the lock");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_member_that_a_newcomer_cannot_name_keeps_its_events_until_it_can() {
     let mut fleet = Fleet::start(2).await;

@@ -71,18 +71,20 @@ async fn g3_the_session_of_a_killed_pod_is_taken_over_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn g3_a_lock_found_in_other_hands_closes_the_socket() {
-    let fleet = Fleet::start(1).await;
+async fn g3_a_lock_found_in_the_hands_of_a_living_socket_closes_the_socket() {
+    let fleet = Fleet::start(2).await;
     let claims = user("acme", "a1", "sari");
     let mut client = fleet.connect(0, claims.clone()).await.unwrap();
+    let _living = fleet.connect(1, user("acme", "a1", "tono")).await.unwrap();
+    let living = fleet.pods[1].pod.hub().sessions()[0].owner().clone();
     // A kill that was never heard: the lock changes hands behind the pod's back.
     let thief = fleet.store.handle(PodId::parse("pod-x").unwrap());
-    let owner = |name: &str| LockOwner::new(PodId::parse("pod-x").unwrap(), ConnectionId::parse(name).unwrap());
+    let prober = LockOwner::new(PodId::parse("pod-x").unwrap(), ConnectionId::parse("p").unwrap());
     let ttl = Duration::from_secs(60);
-    let Acquire::Held(seen) = thief.acquire(&key(&claims), &owner("t"), ttl).await.unwrap() else { panic!("held") };
-    thief.replace(&key(&claims), &seen, &owner("t"), ttl).await.unwrap();
+    let Acquire::Held(seen) = thief.acquire(&key(&claims), &prober, ttl).await.unwrap() else { panic!("held") };
+    thief.replace(&key(&claims), &seen, &living, ttl).await.unwrap();
     assert_eq!(client.expect_close().await, Some(4402));
-    assert_eq!(thief.acquire(&key(&claims), &owner("u"), ttl).await.unwrap(), Acquire::Held(owner("t")));
+    assert_eq!(thief.acquire(&key(&claims), &prober, ttl).await.unwrap(), Acquire::Held(living));
 }
 
 #[tokio::test(start_paused = true)]

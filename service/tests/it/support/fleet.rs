@@ -52,7 +52,7 @@ pub(crate) struct TestPod {
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
     /// Held, so that the pod sees a configuration that may still change.
-    _config: watch::Sender<Arc<Config>>,
+    config: watch::Sender<Arc<Config>>,
 }
 
 /// Pods, and what they share.
@@ -134,7 +134,7 @@ impl Fleet {
         let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
         self.network.register(&me, pod.peer_service());
         pod.joined().await;
-        self.pods.push(TestPod { id, pod, tasks, metrics, _config: config });
+        self.pods.push(TestPod { id, pod, tasks, metrics, config });
         self.pods.len() - 1
     }
 
@@ -198,6 +198,13 @@ impl Fleet {
         self.store.cut(id, frozen);
         self.stream.cut(id, frozen);
         self.network.freeze(id, frozen);
+    }
+
+    /// Reloads a pod's configuration.
+    pub(crate) fn reconfigure(&self, pod: usize, tweak: impl FnOnce(&mut Config)) {
+        let mut settings = self.settings.clone();
+        tweak(&mut settings);
+        self.pods[pod].config.send_replace(Arc::new(settings));
     }
 
     /// Cuts the link between two pods, or mends it.

@@ -1,0 +1,139 @@
+//! Takes a session's lock, from whoever has it.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{ConnectError, Connector, STORE_PATIENCE};
+use crate::{
+    application::{owners::Standing, ports::Acquire, session::Session},
+    backoff::Backoff,
+    config::Config,
+    domain::{ids::ChatId, session::LockOwner},
+};
+
+/// First pause between two attempts on a lock that is held; it doubles, up to `redis.session_lock_retry_delay_ms`.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Enough that two newcomers do not try in step, little enough that an owner has nearly all of its time to let go.
+const LOCK_JITTER: f64 = 0.2;
+/// Attempts on a lock before its owner is replaced by compare-and-set, if it is not known to be gone.
+const POLITE_ATTEMPTS: u32 = 6;
+/// All attempts; who loses that often is outpaced by other newcomers.
+const MAX_ATTEMPTS: u32 = 12;
+
+/// An owner that is to let go.
+struct Rival<'a> {
+    owner: LockOwner,
+    /// It does not live: nobody lets go, and nobody is harmed.
+    is_gone: bool,
+    asking: Option<BoxFuture<'a, Standing>>,
+}
+
+impl Connector {
+    /// Takes the lock. Returns the chat that the session had selected, and whether it was taken from somebody.
+    pub(super) async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
+        let kind = session.kind().as_str();
+        let mut pauses = Backoff::new(FIRST_PAUSE, config.redis.session_lock_retry_delay).with_jitter(LOCK_JITTER);
+        let mut rival: Option<Rival<'_>> = None;
+        for attempt in 1..=MAX_ATTEMPTS {
+            if let Some(reason) = session.close_reason() {
+                return Err(reason.into());
+            }
+            self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
+            let replaced = rival.as_ref().filter(|rival| rival.is_gone || attempt > POLITE_ATTEMPTS);
+            let replaced = replaced.map(|rival| (rival.owner.clone(), rival.is_gone));
+            match self.attempt(session, config, replaced.as_ref().map(|(owner, _)| owner)).await? {
+                Acquire::Acquired { saved_chat } => {
+                    self.metrics.session_lock_success_total.with_label_values(&[kind]).inc();
+                    if let Some((owner, false)) = &replaced {
+                        // It did not let go in time: whatever it is doing, it is to stop.
+                        self.kill(session, owner).await?;
+                    }
+                    return Ok((saved_chat, rival.is_some()));
+                }
+                Acquire::Held(owner) => {
+                    if rival.is_none() {
+                        self.metrics.session_conflicts_total.with_label_values(&[kind]).inc();
+                    }
+                    let rival = match &mut rival {
+                        Some(known) if known.owner == owner => known,
+                        other => other.insert(self.challenge(session, owner).await?),
+                    };
+                    wait_for(session, rival, pauses.pause()).await?;
+                }
+            }
+        }
+        Err(ConnectError::Replaced)
+    }
+
+    /// Tells an owner to let go, and begins to find out whether it lives.
+    async fn challenge(&self, session: &Session, owner: LockOwner) -> Result<Rival<'_>, ConnectError> {
+        session.add_predecessor(&owner);
+        self.kill(session, &owner).await?;
+        if let Some(standing) = self.owners.here(&owner) {
+            return Ok(Rival { owner, is_gone: standing == Standing::Gone, asking: None });
+        }
+        let asked_about = owner.clone();
+        let asking = async move {
+            // Who lives has let go by then, and its pod need not be asked.
+            sleep(2 * FIRST_PAUSE).await;
+            self.owners.standing(&asked_about).await
+        };
+        Ok(Rival { owner, is_gone: false, asking: Some(asking.boxed()) })
+    }
+
+    /// One attempt: politely, or by compare-and-set on an owner that does not let go.
+    async fn attempt(&self, session: &Session, config: &Config, replace: Option<&LockOwner>) -> Result<Acquire, ConnectError> {
+        let (key, owner, ttl) = (session.key(), session.owner(), config.app.session_ttl);
+        session.set_lock_asked();
+        let asked = Instant::now();
+        let attempt = async {
+            match replace {
+                Some(seen) => self.locks.replace(key, seen, owner, ttl).await,
+                None => self.locks.acquire(key, owner, ttl).await,
+            }
+        };
+        let outcome = match timeout(STORE_PATIENCE, attempt).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => return Err(ConnectError::StoreUnavailable),
+        };
+        if matches!(outcome, Acquire::Acquired { .. }) {
+            session.set_locked(asked, ttl);
+            self.deadlines.watch(session);
+        }
+        Ok(outcome)
+    }
+
+    /// Asks an owner to let go.
+    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), ConnectError> {
+        match timeout(STORE_PATIENCE, self.killer.kill(session, owner)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(ConnectError::StoreUnavailable),
+        }
+    }
+}
+
+/// Gives an owner time to let go, unless it is gone.
+async fn wait_for(session: &Session, rival: &mut Rival<'_>, pause: Duration) -> Result<(), ConnectError> {
+    let until = Instant::now() + pause;
+    while !rival.is_gone {
+        let asking = rival.asking.as_mut();
+        let standing = async move {
+            match asking {
+                Some(asking) => asking.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = session.closed() => return Err(reason.into()),
+            standing = standing => {
+                rival.is_gone = standing == Standing::Gone;
+                rival.asking = None;
+            }
+            () = sleep_until(until) => return Ok(()),
+        }
+    }
+    Ok(())
+}

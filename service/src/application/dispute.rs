@@ -1,0 +1,215 @@
+//! Locks that a renewal found in other hands: who is the newer, this pod's socket or the owner in the lock?
+//!
+//! Nearly always that owner has taken the session over, and this pod missed its kill: the socket here has to go. But a store that went back in time (a restart from
+//! a snapshot, a replica without the last writes) holds owners that are no more, and its newest socket must win. No clock can tell. What tells is whether the owner still
+//! lives, and whom a socket took its session from.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::{
+    evict::Evictor,
+    hub::Hub,
+    killer::Killer,
+    owners::{Owners, Standing},
+    ports::{Acquire, SessionLocks},
+    release::Releaser,
+    session::Session,
+};
+use crate::{
+    domain::{close::CloseReason, ids::ConnectionId, session::LockOwner},
+    metrics::Metrics,
+};
+
+/// Locks taken back at a time.
+const TAKEN_BACK_AT_ONCE: usize = 256;
+
+/// What becomes of a socket whose lock is in other hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The owner is no more: the lock is taken from it, by compare-and-set.
+    TakeBack,
+    /// The owner is older: the same, and it is to let go, should it live.
+    TakeBackAndKill,
+    /// The owner is newer: the socket here is closed.
+    Yield,
+    /// Nobody can say yet: the socket stays, and is looked at again.
+    Wait,
+}
+
+/// Decides by what is known of the owner, whether this socket took its session from it, and for how long the owner has been seen without anybody knowing of it.
+/// Nobody renews the lock of the dead: whoever is still there after the longest life of a lock lives.
+fn judge(standing: Standing, is_predecessor: bool, unknown_for: Duration, longest_life: Duration) -> Verdict {
+    match standing {
+        Standing::Gone => Verdict::TakeBack,
+        _ if is_predecessor => Verdict::TakeBackAndKill,
+        Standing::Lives => Verdict::Yield,
+        Standing::Unknown if unknown_for > longest_life => Verdict::Yield,
+        Standing::Unknown => Verdict::Wait,
+    }
+}
+
+/// A dispute that is not settled.
+#[derive(Debug)]
+struct Open {
+    session: Arc<Session>,
+    owner: LockOwner,
+    since: Instant,
+}
+
+/// Settles disputes about locks.
+pub struct Disputes {
+    hub: Arc<Hub>,
+    locks: Arc<dyn SessionLocks>,
+    owners: Arc<Owners>,
+    evictor: Evictor,
+    killer: Killer,
+    releaser: Releaser,
+    metrics: Arc<Metrics>,
+    /// At most one a session of this pod.
+    open: Mutex<HashMap<ConnectionId, Open>>,
+}
+
+impl std::fmt::Debug for Disputes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disputes").field("open", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// How long locks live, as configured now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LockLife {
+    /// Of one that is taken.
+    pub(super) first: Duration,
+    /// The longest that any lock has.
+    pub(super) longest: Duration,
+}
+
+impl Disputes {
+    /// Without any dispute yet. Locks are taken back from `locks`; losers here are closed by `evictor`, elsewhere by `killer`.
+    pub(super) fn new(
+        (hub, locks, owners): (Arc<Hub>, Arc<dyn SessionLocks>, Arc<Owners>),
+        (evictor, killer, releaser): (Evictor, Killer, Releaser),
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { hub, locks, owners, evictor, killer, releaser, metrics, open: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sessions whose disputes are open.
+    pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
+        let mut open = self.lock();
+        open.retain(|connection, _| self.hub.contains(connection));
+        open.values().map(|open| Arc::clone(&open.session)).collect()
+    }
+
+    /// Forgets the dispute about a session: its lock is its own.
+    pub(super) fn close(&self, session: &Session) {
+        let mut open = self.lock();
+        if !open.is_empty() {
+            open.remove(session.connection());
+        }
+    }
+
+    /// Settles what can be settled of these: sessions of this pod, and who stands in their locks.
+    pub(super) async fn settle(&self, lost: Vec<(Arc<Session>, LockOwner)>, life: LockLife) {
+        if lost.is_empty() {
+            return;
+        }
+        let owners: Vec<LockOwner> = lost.iter().map(|(_, owner)| owner.clone()).collect();
+        let standings = self.owners.standings(&owners).await;
+        let mut taken_back = Vec::new();
+        for ((session, owner), standing) in lost.into_iter().zip(standings) {
+            let unknown_for = self.note(&session, &owner);
+            match judge(standing, session.took_over_from(&owner), unknown_for, life.longest) {
+                Verdict::TakeBack => taken_back.push((session, owner, false)),
+                Verdict::TakeBackAndKill => taken_back.push((session, owner, true)),
+                Verdict::Yield => self.yield_to(&session, &owner),
+                Verdict::Wait => self.count("disputed"),
+            }
+        }
+        let taken_back = taken_back.into_iter().map(|(session, owner, kill)| self.take_back(session, owner, kill, life.first));
+        stream::iter(taken_back).buffer_unordered(TAKEN_BACK_AT_ONCE).collect::<()>().await;
+    }
+
+    /// Notes a dispute, and returns for how long the owner has been in the lock.
+    fn note(&self, session: &Arc<Session>, owner: &LockOwner) -> Duration {
+        let mut open = self.lock();
+        let entry = open.entry(session.connection().clone()).or_insert_with(|| Open {
+            session: Arc::clone(session),
+            owner: owner.clone(),
+            since: Instant::now(),
+        });
+        if entry.owner != *owner {
+            (entry.owner, entry.since) = (owner.clone(), Instant::now());
+        }
+        entry.since.elapsed()
+    }
+
+    fn yield_to(&self, session: &Session, owner: &LockOwner) {
+        self.count("lost");
+        tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock is in other hands; the socket is closed");
+        self.close(session);
+        self.evictor.evict(session.connection(), CloseReason::SessionReplaced);
+    }
+
+    async fn take_back(&self, session: Arc<Session>, owner: LockOwner, kill: bool, ttl: Duration) {
+        let asked = Instant::now();
+        match self.locks.replace(session.key(), &owner, session.owner(), ttl).await {
+            Ok(Acquire::Acquired { .. }) => {}
+            // It is in yet other hands, or nobody knows: the next renewal sees.
+            Ok(Acquire::Held(_)) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a session's lock could not be taken back");
+                return;
+            }
+        }
+        self.count("restored");
+        tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock named a socket that is older or no more, and was taken back");
+        session.confirm_lock(asked, ttl);
+        self.close(&session);
+        if kill && let Err(error) = self.killer.kill(&session, &owner).await {
+            tracing::debug!(%error, "an older socket could not be told to go; it finds out by its next renewal");
+        }
+        // It may have ended meanwhile, and its lock been released before it was taken back.
+        if !self.hub.contains(session.connection()) {
+            self.releaser.release(&session);
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        self.metrics.session_renewals_total.with_label_values(&[outcome]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_socket_wins_and_what_is_unknown_is_waited_for_no_longer_than_a_lock_lives() {
+        let (soon, life, late) = (Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(31));
+        for (standing, is_predecessor, unknown_for, verdict) in [
+            (Standing::Gone, false, soon, Verdict::TakeBack),
+            (Standing::Gone, true, late, Verdict::TakeBack),
+            (Standing::Lives, true, soon, Verdict::TakeBackAndKill),
+            (Standing::Unknown, true, soon, Verdict::TakeBackAndKill),
+            (Standing::Lives, false, soon, Verdict::Yield),
+            (Standing::Unknown, false, soon, Verdict::Wait),
+            (Standing::Unknown, false, life, Verdict::Wait),
+            (Standing::Unknown, false, late, Verdict::Yield),
+        ] {
+            let found = judge(standing, is_predecessor, unknown_for, life);
+            assert_eq!(found, verdict, "{standing:?}, predecessor: {is_predecessor}, for {unknown_for:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Asks owners of a session to let it go, on whatever pod they are.
+
+use std::sync::Arc;
+
+use super::{
+    evict::Evictor,
+    ports::{KillBus, StoreError},
+    session::Session,
+};
+use crate::domain::{
+    ids::PodId,
+    session::{Kill, LockOwner},
+};
+
+/// The way to the owners of sessions.
+#[derive(Clone)]
+pub struct Killer {
+    me: PodId,
+    kills: Arc<dyn KillBus>,
+    evictor: Evictor,
+}
+
+impl std::fmt::Debug for Killer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Killer").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+impl Killer {
+    /// Reaches owners on this pod by `evictor`, and all others over the bus.
+    #[must_use]
+    pub fn new(me: PodId, kills: Arc<dyn KillBus>, evictor: Evictor) -> Self {
+        Self { me, kills, evictor }
+    }
+
+    /// Asks `owner` to let the session go to `session`'s socket: one on this pod is gone when this returns.
+    ///
+    /// # Errors
+    /// When the bus is away.
+    pub async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), StoreError> {
+        let kill = Kill {
+            key: session.key().clone(),
+            new_pod: self.me.clone(),
+            connection: Some(session.connection().clone()),
+            victim: Some(owner.clone()),
+        };
+        if owner.pod == self.me {
+            self.evictor.obey(&kill);
+            return Ok(());
+        }
+        self.kills.publish(&kill).await
+    }
+}
