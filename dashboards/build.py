@@ -169,7 +169,7 @@ def messages():
         panel("Frames written, by type", "cps", [(rate("dws_messages_sent_total", "type"), "{{type}}")]),
         panel("Events settled", "cps", [(rate("dws_events_settled_total", "outcome"), "{{outcome}}")]),
         panel("Redelivered, duplicates, nobody's", "cps", [(rate("dws_events_redelivered_total"), "delivered again"),
-              (rate("dws_events_duplicate_total"), "recognised as duplicates"), (rate("dws_events_unclaimed_total", "kind"), "nobody's {{kind}}")]),
+              (rate("dws_events_duplicate_total"), "recognised as duplicates"), (rate("dws_events_forgotten_total"), "forgotten before they were settled"), (rate("dws_events_unclaimed_total", "kind"), "nobody's {{kind}}")]),
         panel("Dropped, and gaps told", "cps", [(rate("dws_websocket_messages_dropped_total", "reason", TYPE), "dropped {{reason}}"),
               (rate("dws_gaps_announced_total", "cause"), "gap {{cause}}")]),
         panel("Bytes of sockets", "Bps", [(rate("dws_websocket_bytes_total", "direction"), "{{direction}}")]),

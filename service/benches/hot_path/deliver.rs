@@ -20,8 +20,6 @@ use daisi_ws_service::{
 
 use crate::samples::{CHATS, event};
 
-/// Events recognised when they come again, as with the shipped configuration.
-const WINDOW: usize = 20_000;
 /// Events that wait in a mailbox before it is emptied.
 const BURST: u64 = 30;
 
@@ -47,7 +45,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 
 /// Users of one desk, all on its route.
 fn hub(sockets: usize) -> (Hub, Vec<Arc<Session>>) {
-    let hub = Hub::new(WINDOW, Arc::new(Metrics::new().unwrap()));
+    let hub = Hub::new(Arc::new(Metrics::new().unwrap()));
     let sessions: Vec<_> = (0..sockets).map(session).collect();
     for session in &sessions {
         hub.enter(session, sockets).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     hub::{Delivered, Hub},
-    ports::PeerService,
+    ports::{PeerService, SettledUpTo},
 };
 pub use crate::domain::event::Path;
 use crate::domain::{
@@ -31,6 +31,17 @@ impl LocalDelivery {
     #[must_use]
     pub fn deliver_local<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
         self.hub.deliver(events, path)
+    }
+
+    /// Tells every session that the stream passed over events. How many were told.
+    #[must_use]
+    pub fn announce_missed(&self, gap: Gap) -> usize {
+        self.hub.announce(None, gap)
+    }
+
+    /// Notes how far the stream's events are settled.
+    pub fn settled_up_to(&self, settled: SettledUpTo) {
+        self.hub.settled_up_to(settled);
     }
 }
 

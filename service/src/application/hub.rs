@@ -22,6 +22,7 @@ use self::{
 use super::{
     mailbox::Item,
     outgoing::{Held, Outgoing},
+    ports::SettledUpTo,
     session::Session,
 };
 use crate::{
@@ -31,8 +32,8 @@ use crate::{
         gap::Gap,
         ids::{ConnectionId, PodId},
         route::RouteKey,
+        seen::SeenEvents,
         session::{Kill, SessionKey},
-        window::SeenWindow,
     },
     metrics::Metrics,
 };
@@ -93,7 +94,7 @@ struct Inner {
     fan_out: FanOut,
     /// What waits for sockets.
     held: Held,
-    seen: SeenWindow,
+    seen: SeenEvents,
     admitting: bool,
 }
 
@@ -107,9 +108,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// An empty hub that recognises the last `window` events as redeliveries.
+    /// An empty hub.
     #[must_use]
-    pub fn new(window: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
@@ -118,7 +119,7 @@ impl Hub {
                 changed: IndexSet::new(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
                 held: Held::default(),
-                seen: SeenWindow::new(window),
+                seen: SeenEvents::default(),
                 admitting: true,
             }),
             routes_changed: Notify::new(),
@@ -293,7 +294,7 @@ impl Hub {
 
     fn deliver_one(&self, event: &Event, path: Path) -> Delivered {
         let mut inner = self.lock();
-        if event.is_sequenced() && inner.seen.contains(event.stream, event.seq) {
+        if event.is_sequenced() && inner.seen.contains(event.stream, event.seq, event.stored_at) {
             self.metrics.events_duplicate_total.inc();
             return Delivered::Before;
         }
@@ -301,11 +302,29 @@ impl Hub {
             0 => Delivered::Nobody,
             count => {
                 if event.is_sequenced() {
-                    inner.seen.insert(event.stream, event.seq);
+                    let forgotten = inner.seen.insert(event.stream, event.seq, event.stored_at);
+                    if forgotten > 0 {
+                        self.forgot(forgotten);
+                    }
                 }
                 Delivered::To(count)
             }
         }
+    }
+
+    #[cold]
+    fn forgot(&self, events: u64) {
+        if self.metrics.events_forgotten_total.get() == 0 {
+            tracing::warn!(
+                "too many events lie above the consumer's ack floor to remember all; one that is delivered again comes twice"
+            );
+        }
+        self.metrics.events_forgotten_total.inc_by(events);
+    }
+
+    /// Notes how far the stream's events are settled: what comes of those once more is a redelivery, and nothing about them has to be remembered.
+    pub fn settled_up_to(&self, settled: SettledUpTo) {
+        self.lock().seen.settled_up_to(settled.stream, settled.seq, settled.at);
     }
 
     /// Puts what is still on its way to a session in its mailbox, before its last word is said.

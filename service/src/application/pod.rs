@@ -30,8 +30,6 @@ use super::{
 };
 use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, lifecycle::Tasks, metrics::Metrics};
 
-/// The redelivery window, as a multiple of max-ack-pending: everything that can still be redelivered is in it.
-const WINDOW_FACTOR: usize = 4;
 /// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.
 const SETTLING_INTERVALS: u32 = 2;
 
@@ -266,11 +264,11 @@ impl Parts {
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let (max_ack_pending, ack_wait, settle_for) = {
+        let (ack_wait, settle_for) = {
             let app = &config.borrow().app;
-            (app.nats_max_ack_pending, app.nats_ack_wait, app.ttl_refresh_interval * SETTLING_INTERVALS)
+            (app.nats_ack_wait, app.ttl_refresh_interval * SETTLING_INTERVALS)
         };
-        let hub = Arc::new(Hub::new(max_ack_pending.saturating_mul(WINDOW_FACTOR), Arc::clone(metrics)));
+        let hub = Arc::new(Hub::new(Arc::clone(metrics)));
         let (releaser, release_queue) = releaser();
         let limits = ForwardLimits::of(SourceLimits { ack_wait, max_ack_pending }, 1, 1);
         let directory = Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics)));

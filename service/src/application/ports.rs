@@ -265,13 +265,26 @@ pub struct SourceLimits {
     pub max_ack_pending: usize,
 }
 
-/// How far the consumer is behind.
+/// Up to where the consumer's events are settled, all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettledUpTo {
+    /// The stream.
+    pub stream: StreamId,
+    /// The consumer's ack floor: no event up to this sequence comes again.
+    pub seq: u64,
+    /// When that was so, by the clock that time-stamps events.
+    pub at: Duration,
+}
+
+/// How far the consumer is, and how far behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceLag {
     /// Events that it has not delivered yet.
     pub pending: u64,
     /// Events that it has delivered and that are not settled.
     pub ack_pending: usize,
+    /// What is settled; `None` while the source can't tell of which stream.
+    pub settled: Option<SettledUpTo>,
 }
 
 /// The source could not do it now.
@@ -296,8 +309,14 @@ pub trait EventSource: Send + Sync {
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);
 
-    /// How far the consumer is behind, over all pods. Asks the stream; not for every event.
+    /// How far the consumer is, over all pods. Asks the stream; not for every event.
     async fn lag(&self) -> Result<SourceLag, SourceError>;
+
+    /// Events that the consumer will never deliver although nobody settled them (it, or the stream, was made anew), found since the last call. Every pod finds
+    /// them for itself.
+    fn take_missed(&self) -> Option<Gap> {
+        None
+    }
 
     /// The consumer's limits, as last read from it.
     fn limits(&self) -> SourceLimits;

@@ -14,6 +14,6 @@ pub mod origin;
 pub mod peer;
 pub mod rate;
 pub mod route;
+pub mod seen;
 pub mod session;
 pub mod ttl;
-pub mod window;

@@ -163,6 +163,7 @@ metrics! {
     events_settled_total: IntCounterVec = "dws_events_settled_total", ["outcome": &["acked", "retried", "given_up", "poison"]], NONE, "Events settled with the stream: acked, retried, given up or poison.";
     events_unclaimed_total: IntCounterVec = "dws_events_unclaimed_total", ["kind": KINDS], NONE, "Events that no live pod had a route for.";
     events_duplicate_total: IntCounter = "dws_events_duplicate_total", [], NONE, "Redeliveries recognised, and not shown to sockets again.";
+    events_forgotten_total: IntCounter = "dws_events_forgotten_total", [], NONE, "Events that were taken and are not settled, and that the pod had no room to remember: a redelivery of one comes twice.";
     events_redelivered_total: IntCounter = "dws_events_redelivered_total", [], NONE, "Events taken from the stream that had been delivered before.";
     events_in_flight: IntGauge = "dws_events_in_flight", [], NONE, "Events taken from the stream and not settled.";
     events_parked: IntGaugeVec = "dws_events_parked", ["pod": PEERS], NONE, "Events that wait for a peer to be reachable again, by peer.";

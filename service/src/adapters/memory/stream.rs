@@ -12,7 +12,10 @@
 mod log;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,9 +28,9 @@ use tokio::{
 
 use self::log::Log;
 use crate::{
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    application::ports::{EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     clock,
-    domain::{event::StreamId, ids::PodId},
+    domain::{event::StreamId, gap::Gap, ids::PodId},
 };
 
 /// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.
@@ -102,8 +105,12 @@ impl Stream {
     /// The source of one pod. The first one begins the consumer: it delivers what is published from now on.
     #[must_use]
     pub fn handle(&self, pod: PodId) -> StreamHandle {
-        self.lock().begin();
-        StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false) }
+        let passed_over = {
+            let mut log = self.lock();
+            log.begin();
+            log.passed_over.len()
+        };
+        StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false), known: AtomicUsize::new(passed_over) }
     }
 
     /// Publishes an event and returns its sequence.
@@ -136,6 +143,12 @@ impl Stream {
             log.cut.remove(pod);
         }
         drop(log);
+        self.wake();
+    }
+
+    /// Deletes the consumer and makes another one, which begins with what is published next: as an operator does who knows no better.
+    pub fn make_consumer_anew(&self) {
+        self.lock().make_consumer_anew();
         self.wake();
     }
 
@@ -190,6 +203,8 @@ pub struct StreamHandle {
     stream: Stream,
     pod: PodId,
     closed: watch::Sender<bool>,
+    /// How often the consumer was made anew, as far as this pod knows.
+    known: AtomicUsize,
 }
 
 fn unavailable(reason: &str) -> SourceError {
@@ -270,7 +285,18 @@ impl EventSource for StreamHandle {
         if !log.reaches(&self.pod) {
             return Err(unavailable("the stream is down"));
         }
-        Ok(SourceLag { pending: log.undelivered(), ack_pending: log.unsettled() })
+        let settled = SettledUpTo { stream: self.stream.inner.id, seq: log.floor(), at: clock::now() };
+        Ok(SourceLag { pending: log.undelivered(), ack_pending: log.unsettled(), settled: Some(settled) })
+    }
+
+    fn take_missed(&self) -> Option<Gap> {
+        let log = self.stream.lock();
+        if !log.reaches(&self.pod) {
+            return None;
+        }
+        let known = self.known.swap(log.passed_over.len(), Ordering::Relaxed);
+        let missed = log.passed_over.iter().skip(known).flatten();
+        missed.copied().reduce(Gap::merge)
     }
 
     fn limits(&self) -> SourceLimits {

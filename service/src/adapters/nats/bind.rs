@@ -1,12 +1,23 @@
 //! Finding the stream and the consumer, and making them where they are missing. Nothing here changes or deletes what exists.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     Context, ErrorCode,
-    consumer::{self, AckPolicy, DeliverPolicy, pull},
-    context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind},
+    consumer::{self, AckPolicy, pull},
+    context::{CreateStreamErrorKind, GetStreamErrorKind},
+    response::Response,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use serde::Deserialize as _;
+use tokio::time::Instant;
+
+use super::{
+    progress::{CONTINUES, Progress, Reading, Start},
+    server_time::ServerTime,
 };
 
 use crate::{
@@ -32,6 +43,37 @@ pub struct ConsumerDefaults {
 impl From<&App> for ConsumerDefaults {
     fn from(app: &App) -> Self {
         Self { ack_wait: app.nats_ack_wait, max_ack_pending: app.nats_max_ack_pending }
+    }
+}
+
+/// What is known of the stream beside its binding, and grows with every look at it. Its locks are held for a few instructions, and never across an await.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    progress: Mutex<Progress>,
+    time: Mutex<ServerTime>,
+}
+
+impl Known {
+    /// How far the consumer is.
+    pub(super) fn progress<T>(&self, look: impl FnOnce(&mut Progress) -> T) -> T {
+        look(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What time it is there.
+    pub(super) fn time<T>(&self, look: impl FnOnce(&mut ServerTime) -> T) -> T {
+        look(&mut self.time.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take_in(&self, reading: &Reading) {
+        let now = Instant::now();
+        let at = self.time(|time| match reading.at() {
+            Some(at) => {
+                time.told(at, now);
+                Some(at)
+            }
+            None => time.at(now),
+        });
+        self.progress(|progress| progress.read(reading, at));
     }
 }
 
@@ -63,15 +105,21 @@ pub(super) enum BindError {
 }
 
 /// Finds or makes both. Safe to run on many pods at once: whoever comes second uses what the first has made.
-pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults) -> Result<Binding, BindError> {
+pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults, known: &Known) -> Result<Binding, BindError> {
     let mut made = false;
     for _ in 0..ATTEMPTS {
         let Some(info) = find_stream(js, nats).await? else {
             made |= make_stream(js, nats).await?;
             continue;
         };
-        let Some(consumer) = find_consumer(js, nats).await? else {
-            made |= make_consumer(js, nats, defaults, &info.config.subjects).await?;
+        let stream = id(&info);
+        known.progress(|progress| progress.stream(stream, info.state.last_sequence));
+        let Some(consumer) = find_consumer(js, nats, known).await? else {
+            let start = known.progress(|progress| progress.start(stream));
+            if make_consumer(js, nats, defaults, &info.config.subjects, start).await? {
+                made = true;
+                known.progress(|progress| progress.began(start));
+            }
             continue;
         };
         return read(&info, &consumer, made);
@@ -116,29 +164,56 @@ async fn make_stream(js: &Context, nats: &Nats) -> Result<bool, BindError> {
     }
 }
 
-async fn find_consumer(js: &Context, nats: &Nats) -> Result<Option<consumer::Info>, BindError> {
-    let failed = |what: String| BindError::Unavailable(format!("look up the consumer: {what}"));
-    let stream = js.get_stream_no_info(&nats.stream_name).await.map_err(|e| failed(e.to_string()))?;
-    match stream.consumer_info(&nats.consumer_name).await {
-        Ok(info) => Ok(Some(info)),
-        Err(error) => match error.kind() {
-            ConsumerInfoErrorKind::NotFound => Ok(None),
-            ConsumerInfoErrorKind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
-            ConsumerInfoErrorKind::JetStream(e) => Err(api_error("look up the consumer", &e)),
-            ConsumerInfoErrorKind::InvalidName => {
-                Err(BindError::Refused("nats.consumer_name is no name of a consumer".to_owned()))
-            }
-            _ => Err(failed(error.to_string())),
-        },
+/// Looks at the consumer, and takes in how far it is.
+pub(super) async fn read_consumer(js: &Context, nats: &Nats, known: &Known) -> Result<Option<Reading>, BindError> {
+    let Some(value) = ask_for_consumer(js, nats).await? else { return Ok(None) };
+    take_in(&value, known).map(Some)
+}
+
+async fn find_consumer(js: &Context, nats: &Nats, known: &Known) -> Result<Option<consumer::Info>, BindError> {
+    let Some(value) = ask_for_consumer(js, nats).await? else { return Ok(None) };
+    take_in(&value, known)?;
+    consumer::Info::deserialize(&value).map(Some).map_err(|error| unreadable(&error))
+}
+
+fn take_in(value: &serde_json::Value, known: &Known) -> Result<Reading, BindError> {
+    let reading = Reading::deserialize(value).map_err(|error| unreadable(&error))?;
+    known.take_in(&reading);
+    Ok(reading)
+}
+
+fn unreadable(error: &serde_json::Error) -> BindError {
+    BindError::Unavailable(format!("what the server says of the consumer can't be read: {error}"))
+}
+
+/// The answer as it comes: the client's own type leaves out the server's time.
+async fn ask_for_consumer(js: &Context, nats: &Nats) -> Result<Option<serde_json::Value>, BindError> {
+    let name = &nats.consumer_name;
+    if name.is_empty() || name.contains(['.', '*', '>', '/', '\\']) || name.contains(char::is_whitespace) {
+        return Err(BindError::Refused("nats.consumer_name is no name of a consumer".to_owned()));
+    }
+    let subject = format!("CONSUMER.INFO.{}.{name}", nats.stream_name);
+    match js.request(subject, &serde_json::json!({})).await {
+        Ok(Response::Ok(value)) => Ok(Some(value)),
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
+        Ok(Response::Err { error }) => Err(api_error("look up the consumer", &error)),
+        Err(error) => Err(BindError::Unavailable(format!("look up the consumer: {error}"))),
     }
 }
 
 /// The strict request never changes a consumer that came into being meanwhile; an ordinary one would.
-async fn make_consumer(js: &Context, nats: &Nats, defaults: ConsumerDefaults, subjects: &[String]) -> Result<bool, BindError> {
+async fn make_consumer(
+    js: &Context,
+    nats: &Nats,
+    defaults: ConsumerDefaults,
+    subjects: &[String],
+    start: Start,
+) -> Result<bool, BindError> {
     use stream::ConsumerCreateStrictErrorKind as Kind;
     let config = pull::Config {
         durable_name: Some(nats.consumer_name.clone()),
-        deliver_policy: DeliverPolicy::New,
+        description: matches!(start, Start::After(_)).then(|| CONTINUES.to_owned()),
+        deliver_policy: start.policy(),
         ack_policy: AckPolicy::Explicit,
         ack_wait: defaults.ack_wait,
         max_ack_pending: i64::try_from(defaults.max_ack_pending).unwrap_or(i64::MAX),
@@ -166,6 +241,10 @@ fn filter(prefix: &str, subjects: &[String]) -> String {
     if subjects.iter().all(ours) { String::new() } else { format!("{prefix}.>") }
 }
 
+fn id(info: &stream::Info) -> StreamId {
+    StreamId(info.created.unix_timestamp_nanos())
+}
+
 fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Binding, BindError> {
     let config = &consumer.config;
     if config.deliver_subject.is_some() {
@@ -174,7 +253,7 @@ fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Bi
     let within = |limit: i64, otherwise: usize| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(otherwise);
     let expires = if config.max_expires.is_zero() { Duration::MAX } else { config.max_expires };
     Ok(Binding {
-        stream: StreamId(info.created.unix_timestamp_nanos()),
+        stream: id(info),
         limits: SourceLimits {
             // A back-off list overrides the ack wait, step by step.
             ack_wait: config

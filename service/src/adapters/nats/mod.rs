@@ -1,14 +1,16 @@
 //! NATS JetStream: the event stream that all pods share through one durable pull consumer.
 //!
 //! [`NatsSource`] is the event source of a pod. `connect` makes the connection, `bind` finds or makes the stream and the consumer, one task
-//! (`puller`) asks for events and puts them in a small buffer (`buffer`), from which `pull` takes them. `wire` knows how JetStream writes
-//! all that. [`publish()`] is for the command line and for tests.
+//! (`puller`) asks for events and puts them in a small buffer (`buffer`), from which `pull` takes them. `progress` knows how far the consumer is and what it
+//! passed over, `server_time` what time it is there, `wire` how JetStream writes all that. [`publish()`] is for the command line and for tests.
 
 mod bind;
 mod buffer;
 mod connect;
+mod progress;
 mod publish;
 mod puller;
+mod server_time;
 mod source;
 mod wire;
 

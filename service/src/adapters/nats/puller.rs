@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bind::{self, Binding, ConsumerDefaults},
+    bind::{self, Binding, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
     source::publish_settlements,
     wire::{self, Incoming, NextRequest},
@@ -56,6 +56,7 @@ pub(super) struct Shared {
     pub(super) js: Context,
     pub(super) nats: Nats,
     pub(super) defaults: ConsumerDefaults,
+    pub(super) known: Known,
     pub(super) buffer: Buffer,
     /// Told of every connect and disconnect.
     pub(super) changed: Arc<Notify>,
@@ -196,7 +197,7 @@ impl<'a> Puller<'a> {
             self.down("no connection to the server");
             return self.later();
         }
-        match bind::bind(&self.shared.js, &self.shared.nats, self.shared.defaults).await {
+        match bind::bind(&self.shared.js, &self.shared.nats, self.shared.defaults, &self.shared.known).await {
             Ok(binding) => {
                 self.shared.buffer.set_limits(binding.limits);
                 if binding.made {

@@ -11,15 +11,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bind::{self, BindError, ConsumerDefaults},
+    bind::{self, BindError, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
     connect::{NatsStartError, Target},
+    progress::Progress,
     puller::{self, Shared},
     wire,
 };
 use crate::{
     application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     config::Nats,
+    domain::gap::Gap,
     lifecycle::Tasks,
 };
 
@@ -60,6 +62,7 @@ impl NatsSource {
             js,
             nats: nats.clone(),
             defaults,
+            known: Known::default(),
             buffer: Buffer::new(limits),
             changed,
             closing: CancellationToken::new(),
@@ -99,8 +102,10 @@ async fn first_connect(target: &Target, retry: bool, changed: &Arc<Notify>) -> R
 /// Finds out at the start what would otherwise be a log line later. The task binds again for itself.
 async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
     let nats = &shared.nats;
-    match bind::bind(&shared.js, nats, shared.defaults).await {
+    match bind::bind(&shared.js, nats, shared.defaults, &shared.known).await {
         Ok(binding) => {
+            // The pod has no session yet that could miss anything.
+            let _ = shared.known.progress(Progress::take_missed);
             shared.buffer.set_limits(binding.limits);
             shared.buffer.set_link(Link::Up);
             let (stream, consumer) = (&nats.stream_name, &nats.consumer_name);
@@ -189,14 +194,19 @@ impl EventSource for NatsSource {
     }
 
     async fn lag(&self) -> Result<SourceLag, SourceError> {
-        let Shared { js, nats, .. } = self.shared.as_ref();
-        let asked = async {
-            let stream = js.get_stream_no_info(&nats.stream_name).await.map_err(|error| error.to_string())?;
-            stream.consumer_info(&nats.consumer_name).await.map_err(|error| error.to_string())
-        };
-        let answer = timeout(API_TIMEOUT, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        let info = answer.map_err(SourceError::Unavailable)?;
-        Ok(SourceLag { pending: info.num_pending, ack_pending: info.num_ack_pending })
+        let Shared { js, nats, known, .. } = self.shared.as_ref();
+        let unavailable = |reason: &str| SourceError::Unavailable(reason.to_owned());
+        let answer = timeout(API_TIMEOUT, bind::read_consumer(js, nats, known)).await;
+        let reading = answer
+            .map_err(|_| unavailable("no answer in time"))?
+            .map_err(|error| unavailable(&error.to_string()))?
+            .ok_or_else(|| unavailable("the consumer is not there"))?;
+        let settled = known.progress(|progress| progress.settled());
+        Ok(SourceLag { pending: reading.num_pending, ack_pending: reading.num_ack_pending, settled })
+    }
+
+    fn take_missed(&self) -> Option<Gap> {
+        self.shared.known.progress(Progress::take_missed)
     }
 
     fn limits(&self) -> SourceLimits {

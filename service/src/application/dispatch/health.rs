@@ -7,8 +7,9 @@ use crate::application::readiness::Dependency;
 
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
-/// How often the consumer is asked how far it is behind: every pod asks, and each answer costs the stream's leader a little.
-const LAG_PERIOD: Duration = Duration::from_secs(5);
+/// How often the consumer is asked how far it is: every pod asks, and an answer costs the consumer's leader some tens of microseconds. What is remembered to
+/// recognise redeliveries is what came since.
+const LAG_PERIOD: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
@@ -27,16 +28,28 @@ impl Dispatcher {
         }
     }
 
-    /// Asks again and again how far the consumer is behind. Apart from the rest: the answer may take a while.
+    /// Asks again and again how far the consumer is. Apart from the rest: the answer may take a while.
     pub async fn watch_lag(&self) {
         loop {
             match self.source.lag().await {
                 Ok(lag) => {
                     self.metrics.consumer_pending.set(i64::try_from(lag.pending).unwrap_or(i64::MAX));
                     self.metrics.consumer_ack_pending.set(gauge(lag.ack_pending));
+                    if let Some(settled) = lag.settled {
+                        self.local.settled_up_to(settled);
+                    }
                 }
                 // The last answer stays; that the stream is away shows elsewhere.
                 Err(error) => tracing::debug!(%error, "the consumer's lag is not known"),
+            }
+            if let Some(gap) = self.source.take_missed() {
+                let told = self.local.announce_missed(gap);
+                tracing::warn!(
+                    gap.first = gap.first_seq,
+                    gap.last = gap.last_seq,
+                    sessions = told,
+                    "the consumer or the stream was made anew and passes over events; the sessions are told"
+                );
             }
             tokio::time::sleep(LAG_PERIOD).await;
         }

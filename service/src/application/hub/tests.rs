@@ -14,7 +14,7 @@ use crate::{
 };
 
 fn hub() -> Hub {
-    Hub::new(100, Arc::new(Metrics::new().unwrap()))
+    Hub::new(Arc::new(Metrics::new().unwrap()))
 }
 
 fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {

@@ -8,7 +8,7 @@ use daisi_ws_service::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsSource, Publisher},
     },
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, Ticket},
+    application::ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
     domain::{
         event::{Address, EventKind},
         ids::PodId,
@@ -354,6 +354,34 @@ async fn limits_are_those_of_a_consumer_that_was_made_here(world: &dyn World) {
     assert_eq!((limits.ack_wait, limits.max_ack_pending), (DEFAULTS.ack_wait, DEFAULTS.max_ack_pending));
 }
 
+async fn lag(pod: &dyn EventSource) -> (u64, usize) {
+    let lag = pod.lag().await.unwrap();
+    (lag.pending, lag.ack_pending)
+}
+
+async fn settled(pod: &dyn EventSource) -> u64 {
+    pod.lag().await.unwrap().settled.unwrap().seq
+}
+
+async fn everything_up_to_the_oldest_unsettled_event_is_settled(world: &dyn World) {
+    let (a, b) = (world.pod("a").await, world.pod("b").await);
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        published.push(world.publish(SUBJECT, "{}").await);
+    }
+    let events: Vec<RawEvent> = gather(&[&*a], 3, PATIENCE).await.into_iter().map(|(_, event)| event).collect();
+    settle(&*a, &events[1..2], Settlement::Ack).await;
+    assert_eq!(settled(&*b).await, published[0] - 1);
+    settle(&*a, &events[..1], Settlement::Ack).await;
+    let until = Instant::now() + PATIENCE;
+    while settled(&*b).await < published[1] {
+        assert!(Instant::now() < until, "{} of {published:?}", settled(&*b).await);
+    }
+    let read = b.lag().await.unwrap().settled.unwrap();
+    assert_eq!((read.seq, read.stream), (published[1], events[0].stream));
+    assert!(events.iter().all(|event| event.stored_at <= read.at), "{:?} {read:?}", events[2].stored_at);
+}
+
 async fn the_lag_counts_what_waits_and_what_is_not_settled_over_all_pods(world: &dyn World) {
     let (a, b) = (world.pod("a").await, world.pod("b").await);
     world.publish(SUBJECT, "{}").await;
@@ -361,12 +389,12 @@ async fn the_lag_counts_what_waits_and_what_is_not_settled_over_all_pods(world: 
     assert_eq!(b.lag().await.unwrap().ack_pending, 1);
     settle(&*a, &[event], Settlement::Ack).await;
     all_is_settled(world).await;
-    assert_eq!(b.lag().await.unwrap(), SourceLag { pending: 0, ack_pending: 0 });
+    assert_eq!(lag(&*b).await, (0, 0));
     a.close().await;
     b.close().await;
     world.publish(SUBJECT, "{}").await;
     // Nobody asks for it any more.
-    assert_eq!(b.lag().await.unwrap(), SourceLag { pending: 1, ack_pending: 0 });
+    assert_eq!(lag(&*b).await, (1, 0));
     world.set_down(true).await;
     assert!(b.lag().await.is_err());
 }
@@ -405,4 +433,5 @@ on_both! {
     an_event_arrives_as_it_was_published,
     limits_are_those_of_a_consumer_that_was_made_here,
     the_lag_counts_what_waits_and_what_is_not_settled_over_all_pods,
+    everything_up_to_the_oldest_unsettled_event_is_settled,
 }

@@ -7,6 +7,7 @@ use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
     application::ports::EventSource as _,
     config::Nats,
+    domain::gap::{Gap, GapCause},
 };
 use tokio::time::Instant;
 
@@ -34,6 +35,54 @@ async fn a_deleted_consumer_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_consumer_deleted_under_way_goes_on_where_it_stood() {
+    let (server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    let mut published = Vec::new();
+    for _ in 0..10 {
+        published.push(put(&publisher, SUBJECT).await);
+    }
+    let events = pull(&source, 10).await;
+    ack(&source, &events[..4]).await;
+    until("the floor is known", async || {
+        source.lag().await.is_ok_and(|lag| lag.settled.is_some_and(|settled| settled.seq == published[3]))
+    })
+    .await;
+    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+    for _ in 0..10 {
+        published.push(put(&publisher, SUBJECT).await);
+    }
+    assert_eq!(seqs(&pull(&source, 16).await), published[4..]);
+    assert!(source.lag().await.is_ok() && source.take_missed().is_none());
+}
+
+#[tokio::test]
+async fn a_consumer_that_somebody_else_makes_anew_is_noticed_as_a_gap() {
+    let (server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    assert!(source.lag().await.unwrap().settled.is_some());
+    let (first, last) = (put(&publisher, SUBJECT).await, put(&publisher, SUBJECT).await);
+    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+    let config = consumer::pull::Config {
+        durable_name: Some("ws_fanout".to_owned()),
+        deliver_policy: consumer::DeliverPolicy::New,
+        ack_policy: consumer::AckPolicy::Explicit,
+        ..Default::default()
+    };
+    js.get_stream("wa_stream").await.unwrap().create_consumer(config).await.unwrap();
+    let mut missed = None;
+    until("the pod knows", async || {
+        let _ = source.lag().await;
+        missed = missed.or(source.take_missed());
+        missed.is_some()
+    })
+    .await;
+    let missed = missed.unwrap();
+    assert_eq!((missed.dropped, missed.first_seq, missed.last_seq), (None, Some(first), Some(last)));
+    assert_eq!(source.take_missed(), None);
+}
+
+#[tokio::test]
 async fn a_deleted_stream_is_made_anew_and_has_another_identity() {
     let (server, publisher, js) = world().await;
     let source = source(&server.section()).await;
@@ -52,6 +101,7 @@ async fn a_deleted_stream_is_made_anew_and_has_another_identity() {
     let second = pull(&source, 1).await.remove(0);
     assert_eq!((first.seq, second.seq), (1, 1));
     assert_ne!(first.stream, second.stream);
+    assert_eq!(source.take_missed(), Some(Gap::unknown(GapCause::GivenUp)));
 }
 
 #[tokio::test]

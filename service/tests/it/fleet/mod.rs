@@ -8,6 +8,7 @@ mod limits;
 mod locks;
 mod lost_data;
 mod races;
+mod redelivery;
 mod sessions;
 mod settings;
 mod slow;

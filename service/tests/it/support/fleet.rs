@@ -18,7 +18,7 @@ use daisi_ws_service::{
     application::{
         connect::ConnectError,
         pod::{Backends, Pod},
-        ports::{Routes, SessionLocks},
+        ports::{EventSource, Routes, SessionLocks},
         readiness::Readiness,
     },
     clock,
@@ -61,6 +61,8 @@ pub(crate) struct Fleet {
     pub(crate) stream: Stream,
     pub(crate) network: Network,
     pub(crate) pods: Vec<TestPod>,
+    /// Stands in the way of the stream, for pods that are added later.
+    pub(crate) around_source: Option<Around<dyn EventSource>>,
     settings: Config,
 }
 
@@ -104,8 +106,14 @@ impl Fleet {
             max_ack_pending: settings.app.nats_max_ack_pending,
             ..StreamOptions::default()
         };
-        let mut fleet =
-            Self { store: Store::new(), stream: Stream::new(options), network: Network::new(), pods: Vec::new(), settings };
+        let mut fleet = Self {
+            store: Store::new(),
+            stream: Stream::new(options),
+            network: Network::new(),
+            pods: Vec::new(),
+            around_source: None,
+            settings,
+        };
         for _ in 0..pods {
             fleet.add_pod(None).await;
         }
@@ -122,11 +130,12 @@ impl Fleet {
         let store = Arc::new(self.store.handle(id.clone()));
         let (locks, routes): (Arc<dyn SessionLocks>, Arc<dyn Routes>) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
         let wrap = wrap.unwrap_or(Wrap { locks: None, routes: None });
+        let source: Arc<dyn EventSource> = Arc::new(self.stream.handle(id.clone()));
         let backends = Backends {
             locks: wrap.locks.map_or_else(|| Arc::clone(&locks), |around| around(Arc::clone(&locks))),
             routes: wrap.routes.map_or_else(|| Arc::clone(&routes), |around| around(Arc::clone(&routes))),
             kills: store,
-            source: Arc::new(self.stream.handle(id.clone())),
+            source: self.around_source.as_ref().map_or_else(|| Arc::clone(&source), |around| around(Arc::clone(&source))),
             peers: Arc::new(self.network.handle(id.clone())),
             timer: Arc::new(FineTimer::of_the_runtime()),
         };

@@ -12,7 +12,11 @@ use super::{Headers, Inner, Take};
 use crate::{
     application::ports::{RawEvent, Settlement, Ticket},
     clock,
-    domain::{event::StreamId, ids::PodId},
+    domain::{
+        event::StreamId,
+        gap::{Gap, GapCause},
+        ids::PodId,
+    },
 };
 
 /// So many takes are remembered: what a person can look at.
@@ -46,6 +50,8 @@ pub(super) struct Log {
     pub(super) takes: VecDeque<Take>,
     pub(super) down: bool,
     pub(super) cut: HashSet<PodId>,
+    /// What each consumer did not settle that another one came after, if anything.
+    pub(super) passed_over: Vec<Option<Gap>>,
 }
 
 impl Log {
@@ -58,6 +64,15 @@ impl Log {
     pub(super) fn begin(&mut self) {
         let end = self.end();
         self.next.get_or_insert(end);
+    }
+
+    /// Begins the consumer anew with the next event, whatever is not settled.
+    pub(super) fn make_consumer_anew(&mut self) {
+        let (floor, last) = (self.floor(), self.end() - 1);
+        let gap = Gap { dropped: None, first_seq: Some(floor + 1), last_seq: Some(last), cause: GapCause::GivenUp };
+        self.passed_over.push((floor < last).then_some(gap));
+        self.pending.clear();
+        self.next = Some(self.end());
     }
 
     /// Stores an event, for which the oldest makes room if there are `capacity` already.
@@ -73,6 +88,12 @@ impl Log {
     /// How many events are delivered and not settled.
     pub(super) fn unsettled(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Sequence up to which everything is settled.
+    pub(super) fn floor(&self) -> u64 {
+        let next = self.next.unwrap_or_else(|| self.end());
+        self.pending.first_key_value().map_or(next, |(oldest, _)| *oldest) - 1
     }
 
     /// How many events the consumer has not delivered.
