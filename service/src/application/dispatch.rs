@@ -24,7 +24,7 @@ use super::{
     hub::Delivered,
     lane::gap_of,
     outcome::Settled,
-    ports::{EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
+    ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
 };
 use crate::{
@@ -60,8 +60,8 @@ enum Poison {
 /// An event that was brought to this pod's sockets, and what is needed for the rest of its way.
 struct Taken {
     event: Arc<Event>,
-    /// How often it was delivered.
-    deliveries: u64,
+    /// How it came.
+    delivery: Delivery,
     ticket: Ticket,
     /// It is in flight.
     permit: OwnedSemaphorePermit,
@@ -178,7 +178,7 @@ impl Dispatcher {
             match parse(&prefix, &raw) {
                 Ok(mut event) => {
                     let span = trace(&mut event);
-                    events.push((Arc::new(event), raw.deliveries, raw.ticket, span));
+                    events.push((Arc::new(event), raw.delivery, raw.ticket, span));
                 }
                 Err(why) => {
                     tracing::warn!(
@@ -191,15 +191,15 @@ impl Dispatcher {
         }
         let delivered = self.local.deliver_local(events.iter().map(|(event, ..)| event.as_ref()), Path::Local);
         let mut batch = Vec::with_capacity(events.len());
-        for ((event, deliveries, ticket, span), here) in events.into_iter().zip(delivered) {
+        for ((event, delivery, ticket, span), here) in events.into_iter().zip(delivered) {
             if self.metrics.recording() {
                 self.metrics.tally().received(event.address.kind());
             }
-            if deliveries > 1 {
+            if delivery.count > 1 {
                 self.metrics.events_redelivered_total.inc();
             }
             if let Some(permit) = permits.split(1) {
-                batch.push(Taken { event, deliveries, ticket, permit, span, here });
+                batch.push(Taken { event, delivery, ticket, permit, span, here });
             }
         }
         if !batch.is_empty() {
@@ -235,8 +235,13 @@ impl Dispatcher {
                 return;
             }
             let mut settlements = Vec::with_capacity(batch.len());
+            let ack_wait = self.source.limits().ack_wait;
             for settled in &mut batch {
-                self.account(settled, &mut losses);
+                let late = settled.is_late(ack_wait);
+                self.account(settled, late, &mut losses);
+                if late {
+                    continue;
+                }
                 settlements.push((std::mem::take(&mut settled.ticket), settled.settlement));
             }
             self.show_in_flight();
@@ -247,12 +252,12 @@ impl Dispatcher {
         }
     }
 
-    fn account(&self, settled: &Settled, losses: &mut Losses) {
+    fn account(&self, settled: &Settled, late: bool, losses: &mut Losses) {
         let kind = settled.event.address.kind().as_str();
         let outcome = match settled.settlement {
             Settlement::Ack => SettledAs::Acked,
-            Settlement::Retry(_) => SettledAs::Retried,
-            Settlement::Terminate => SettledAs::GivenUp,
+            Settlement::Terminate if !late => SettledAs::GivenUp,
+            Settlement::Terminate | Settlement::Retry(_) | Settlement::Extend => SettledAs::Retried,
         };
         if self.metrics.recording() {
             self.metrics.tally().settled(outcome);
@@ -260,7 +265,7 @@ impl Dispatcher {
         if settled.settlement == Settlement::Ack && !settled.taken {
             self.metrics.events_unclaimed_total.with_label_values(&[kind]).inc();
         }
-        if settled.settlement != Settlement::Terminate {
+        if settled.settlement != Settlement::Terminate || late {
             return;
         }
         losses.note(settled.event.seq);

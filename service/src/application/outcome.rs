@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::ports::{Settlement, Ticket};
+use super::ports::{Delivery, Settlement, Ticket};
 use crate::{
     backoff::Backoff,
     domain::{event::Event, ids::PodId},
@@ -44,11 +44,22 @@ pub struct Settled {
     pub ticket: Ticket,
     /// What to tell the stream.
     pub settlement: Settlement,
+    /// From when on the stream waited for it.
+    pub received_at: Instant,
     /// Did any target take it?
     pub taken: bool,
     /// The peers whose sessions go without, if it is terminated.
     pub given_up: Vec<PodId>,
     _in_flight: OwnedSemaphorePermit,
+}
+
+impl Settled {
+    /// Would it reach the stream when the event has been delivered again, perhaps to another pod? Then that pod decides: a termination would end what it is about to
+    /// deliver, and a retry would have a third at work. An ack is never late: every live target has the event.
+    #[must_use]
+    pub fn is_late(&self, ack_wait: Duration) -> bool {
+        self.settlement != Settlement::Ack && self.received_at.elapsed() >= ack_wait * 9 / 10
+    }
 }
 
 #[derive(Debug)]
@@ -68,8 +79,10 @@ pub struct InFlight {
     pub event: Arc<Event>,
     /// How often it has been delivered.
     pub deliveries: u64,
-    /// When it was taken.
+    /// From when on it has the consumer's ack wait, which is [when it came](Delivery::received_at), and not when somebody began to work on it.
     pub pulled_at: Instant,
+    /// How it came, and how old it was then by the stream's own clock.
+    pub delivery: Delivery,
     /// Open until it is settled, if it is traced.
     pub span: Option<tracing::Span>,
     state: Mutex<State>,
@@ -81,13 +94,14 @@ impl InFlight {
     #[must_use]
     pub fn new(
         (event, span): (Arc<Event>, Option<tracing::Span>),
-        deliveries: u64,
+        delivery: Delivery,
         targets: usize,
         (ticket, permit): (Ticket, OwnedSemaphorePermit),
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Arc<Self> {
         let state = State { waiting: targets, taken: false, parked: false, given_up: Vec::new(), rest: Some((ticket, permit)) };
-        Arc::new(Self { event, deliveries, pulled_at: Instant::now(), span, state: Mutex::new(state), settled })
+        let (deliveries, pulled_at) = (delivery.count, delivery.received_at);
+        Arc::new(Self { event, deliveries, pulled_at, delivery, span, state: Mutex::new(state), settled })
     }
 
     /// The share of one peer; `None` is this pod itself.
@@ -96,13 +110,13 @@ impl InFlight {
         Target { in_flight: Arc::clone(self), pod, reported: false }
     }
 
-    /// How old it is at least, by this host's monotonic clock and the delays after which it was delivered again; no host's wall clock counts. An event that
-    /// was not given back is delivered again after the ack wait.
+    /// How old it is at least: by the stream's own clock, and, as that may not be known, by the delays after which it was delivered again; this host's wall
+    /// clock does not count. An event that was not given back is delivered again after the ack wait.
     #[must_use]
     pub fn age(&self, ack_wait: Duration) -> Duration {
         let before: Duration =
             (1..self.deliveries.min(MAX_COUNTED)).map(|delivery| retry_delay(delivery, self.event.seq).min(ack_wait)).sum();
-        before + self.pulled_at.elapsed()
+        self.delivery.age().max(before + self.pulled_at.elapsed())
     }
 
     fn report(&self, pod: Option<&PodId>, outcome: TargetOutcome) {
@@ -130,6 +144,7 @@ impl InFlight {
             event: Arc::clone(&self.event),
             ticket,
             settlement,
+            received_at: self.delivery.received_at,
             taken: state.taken,
             given_up: std::mem::take(&mut state.given_up),
             _in_flight: permit,
@@ -178,5 +193,47 @@ impl Drop for Target {
         if !self.reported {
             self.in_flight.report(self.pod.as_ref(), TargetOutcome::Parked);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::domain::event::{Address, Payload, StreamId};
+
+    const ACK_WAIT: Duration = Duration::from_secs(10);
+
+    async fn settled(outcome: TargetOutcome, delivery: Delivery) -> Settled {
+        let event = Event {
+            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
+            payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
+            stream: StreamId(1),
+            seq: 1,
+            stored_at: Duration::ZERO,
+            request_id: None,
+            traceparent: None,
+        };
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let in_flight = InFlight::new((Arc::new(event), None), delivery, 1, (Ticket::default(), permit), sender);
+        in_flight.target(PodId::parse("b").ok()).report(outcome);
+        receiver.recv().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_reach_the_stream_after_the_ack_wait_is_an_ack_or_nothing() {
+        let mut delivery = Delivery::now(1);
+        tokio::time::advance(ACK_WAIT / 2).await;
+        assert!(!settled(TargetOutcome::GivenUp, delivery).await.is_late(ACK_WAIT));
+        tokio::time::advance(ACK_WAIT / 2).await;
+        assert!(settled(TargetOutcome::GivenUp, delivery).await.is_late(ACK_WAIT));
+        assert!(settled(TargetOutcome::Parked, delivery).await.is_late(ACK_WAIT));
+        assert!(!settled(TargetOutcome::Taken, delivery).await.is_late(ACK_WAIT));
+        delivery.extended(Instant::now());
+        let extended = settled(TargetOutcome::GivenUp, delivery).await;
+        assert!(!extended.is_late(ACK_WAIT) && delivery.age() == ACK_WAIT);
     }
 }

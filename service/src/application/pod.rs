@@ -264,9 +264,9 @@ impl Parts {
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let (ack_wait, settle_for) = {
+        let (max_ack_pending, ack_wait, settle_for) = {
             let app = &config.borrow().app;
-            (app.nats_ack_wait, app.ttl_refresh_interval * SETTLING_INTERVALS)
+            (app.nats_max_ack_pending, app.nats_ack_wait, app.ttl_refresh_interval * SETTLING_INTERVALS)
         };
         let hub = Arc::new(Hub::new(Arc::clone(metrics)));
         let (releaser, release_queue) = releaser();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::domain::{
     event::{Event, StreamId},
@@ -222,6 +223,38 @@ pub trait TokenCache: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ticket(pub String);
 
+/// One delivery of an event.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery {
+    /// How often it has been delivered, this time included.
+    pub count: u64,
+    /// When it can have come at the earliest, by this host's monotonic clock. From then on it has the consumer's ack wait; what is settled later than that is
+    /// another pod's already.
+    pub received_at: Instant,
+    /// How old it was then, by the stream's own clock: no two hosts have to agree on the time.
+    pub age: Duration,
+}
+
+impl Delivery {
+    /// A delivery of this moment, of an event that was stored just now.
+    #[must_use]
+    pub fn now(count: u64) -> Self {
+        Self { count, received_at: Instant::now(), age: Duration::ZERO }
+    }
+
+    /// How old the event is.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age + self.received_at.elapsed()
+    }
+
+    /// The source was asked at `at` to leave it here for longer.
+    pub fn extended(&mut self, at: Instant) {
+        self.age += at.saturating_duration_since(self.received_at);
+        self.received_at = self.received_at.max(at);
+    }
+}
+
 /// An event as the stream has it: nothing about it is checked yet.
 #[derive(Debug, Clone)]
 pub struct RawEvent {
@@ -235,8 +268,8 @@ pub struct RawEvent {
     pub seq: u64,
     /// When it was stored, since the Unix epoch.
     pub stored_at: Duration,
-    /// How often it has been delivered, this time included.
-    pub deliveries: u64,
+    /// How it came.
+    pub delivery: Delivery,
     /// `X-Request-ID` header.
     pub request_id: Option<String>,
     /// `traceparent` header.
@@ -254,6 +287,8 @@ pub enum Settlement {
     Retry(Duration),
     /// Never deliver it again.
     Terminate,
+    /// Not yet: it has the ack wait again, from now on.
+    Extend,
 }
 
 /// The limits of the consumer, as it really is.
@@ -303,7 +338,8 @@ pub trait EventSource: Send + Sync {
     /// few seconds; the next call goes on where the durable stood.
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError>;
 
-    /// Settles events. What does not reach the stream is delivered again after the ack wait.
+    /// Settles events. It may be late: an ack still counts then, which is right as every live target has the event; the others would take it from the pod to which
+    /// it has been delivered again, so the caller sends none past the ack wait. What does not reach the stream is delivered again after the ack wait.
     async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError>;
 
     /// Gives back what was fetched and not yet pulled, for a pod that stops.

@@ -263,7 +263,7 @@ impl EventSource for StreamHandle {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
                     for (ticket, settlement) in &settlements {
-                        log.settle(ticket, *settlement);
+                        log.settle(ticket, *settlement, self.stream.inner.options.ack_wait);
                     }
                     break;
                 }
@@ -361,7 +361,7 @@ mod tests {
         publish(&stream, 1);
         let first = a.pull(1).await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(b.pull(1).await.unwrap()[0].deliveries, 2);
+        assert_eq!(b.pull(1).await.unwrap()[0].delivery.count, 2);
         a.settle(vec![(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
         assert_eq!(stream.ack_pending(), 0);
     }

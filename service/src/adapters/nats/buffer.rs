@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use crate::application::ports::{RawEvent, SourceLimits, Ticket};
 
@@ -23,7 +23,7 @@ pub(super) enum Link {
 
 #[derive(Debug)]
 struct State {
-    events: VecDeque<(Instant, RawEvent)>,
+    events: VecDeque<RawEvent>,
     /// As many events as the last pull wanted; 0 before the first, and after a give-back until the next.
     target: usize,
     link: Link,
@@ -58,15 +58,14 @@ impl Buffer {
     /// Takes up to `max` events and asks for as many to follow. What has lain here past the ack wait (the process was frozen) is dropped: it
     /// is being delivered again, perhaps elsewhere.
     pub(super) fn take(&self, max: usize) -> Vec<RawEvent> {
-        let now = Instant::now();
         let mut state = self.lock();
         state.target = max;
         let ack_wait = state.limits.ack_wait;
         let mut taken = Vec::new();
         while taken.len() < max
-            && let Some((since, event)) = state.events.pop_front()
+            && let Some(event) = state.events.pop_front()
         {
-            if now.duration_since(since) < ack_wait {
+            if event.delivery.received_at.elapsed() < ack_wait {
                 taken.push(event);
             }
         }
@@ -87,8 +86,7 @@ impl Buffer {
 
     /// Adds what came.
     pub(super) fn put(&self, events: impl IntoIterator<Item = RawEvent>) {
-        let now = Instant::now();
-        self.lock().events.extend(events.into_iter().map(|event| (now, event)));
+        self.lock().events.extend(events);
         self.ready.notify_one();
     }
 
@@ -100,9 +98,9 @@ impl Buffer {
         if room * 2 >= state.target { room } else { 0 }
     }
 
-    /// Has an event waited here for `patience`? Whoever does not pull should not keep events from the other pods.
+    /// Has an event been here for `patience`? Whoever does not pull should not keep events from the other pods.
     pub(super) fn is_abandoned(&self, patience: Duration) -> bool {
-        self.lock().events.front().is_some_and(|(since, _)| since.elapsed() >= patience)
+        self.lock().events.front().is_some_and(|event| event.delivery.received_at.elapsed() >= patience)
     }
 
     /// Takes everything out to give it back, but for what has lain here past the ack wait: another pod may be at it, and would get it twice. If
@@ -113,7 +111,7 @@ impl Buffer {
             state.target = 0;
         }
         let ack_wait = state.limits.ack_wait;
-        let fresh = |(since, event): (Instant, RawEvent)| (since.elapsed() < ack_wait).then_some(event.ticket);
+        let fresh = |event: RawEvent| (event.delivery.received_at.elapsed() < ack_wait).then_some(event.ticket);
         state.events.drain(..).filter_map(fresh).collect()
     }
 
@@ -153,7 +151,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::domain::event::StreamId;
+    use crate::{application::ports::Delivery, domain::event::StreamId};
 
     fn buffer() -> Buffer {
         Buffer::new(SourceLimits { ack_wait: Duration::from_secs(10), max_ack_pending: 100 })
@@ -166,7 +164,7 @@ mod tests {
             stream: StreamId(1),
             seq,
             stored_at: Duration::ZERO,
-            deliveries: 1,
+            delivery: Delivery::now(1),
             request_id: None,
             traceparent: None,
             ticket: Ticket(seq.to_string()),

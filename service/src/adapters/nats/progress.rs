@@ -78,7 +78,7 @@ impl Start {
             Self::Since(at) => {
                 let nanos = i128::try_from(at.as_nanos()).unwrap_or(i128::MAX);
                 OffsetDateTime::from_unix_timestamp_nanos(nanos)
-                    .map_or(DeliverPolicy::New, |at| DeliverPolicy::ByStartTime { start_time: at.into() })
+                    .map_or(DeliverPolicy::New, |at| DeliverPolicy::ByStartTime { start_time: at })
             }
         }
     }

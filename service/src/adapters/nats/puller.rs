@@ -43,6 +43,10 @@ const READ_AT_ONCE: usize = 1024;
 const TICK: Duration = Duration::from_millis(250);
 /// The waits between attempts to find the consumer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+/// A server that has our request is heard more often than this. One that was not sent what comes next at any time since.
+const LATE: Duration = Duration::from_millis(1500);
+/// What comes within this time after such a pause was sent during it.
+const CATCHING_UP: Duration = Duration::from_millis(250);
 /// How old what is known of the consumer may get: an operator may change its limits.
 const REFRESH: Duration = Duration::from_secs(30);
 /// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
@@ -122,6 +126,10 @@ struct Puller<'a> {
     outstanding: usize,
     /// When the server was last heard, or a first request sent.
     heard: Instant,
+    /// When the inbox was last seen empty.
+    empty_at: Instant,
+    /// Since when the link, or this pod, stood still, and until when what comes is from that time.
+    stood_still: Option<(Instant, Instant)>,
     /// The next attempt to find the consumer, or to ask, is not before this time.
     retry_at: Instant,
     backoff: Backoff,
@@ -142,6 +150,8 @@ impl<'a> Puller<'a> {
             first_live: 0,
             outstanding: 0,
             heard: now,
+            empty_at: now,
+            stood_still: None,
             retry_at: now,
             backoff: BACKOFF,
         }
@@ -165,9 +175,14 @@ impl<'a> Puller<'a> {
                     Some(message) => self.read(message),
                     None => return,
                 },
-                () = shared.changed.notified() => self.reconnected(),
-                () = shared.buffer.demand() => {}
+                // Whatever else comes is looked at only while the inbox is empty.
+                () = shared.changed.notified() => {
+                    self.seen_empty();
+                    self.reconnected();
+                }
+                () = shared.buffer.demand() => self.seen_empty(),
                 _ = tick.tick() => {
+                    self.seen_empty();
                     self.listen_for_silence();
                     if shared.buffer.is_abandoned(shared.buffer.limits().ack_wait / 2) {
                         tracing::warn!("nobody pulls; fetched events go back to the stream");
@@ -248,23 +263,60 @@ impl<'a> Puller<'a> {
     /// Takes in a message and what else is there already.
     fn read(&mut self, first: async_nats::Message) {
         let mut events = Vec::new();
+        let received_at = self.earliest_arrival();
         let mut next = Some(first);
         let mut left = READ_AT_ONCE;
         while let Some(message) = next.take() {
-            self.take_in(message, &mut events);
+            self.take_in(message, received_at, &mut events);
             left -= 1;
             if left > 0 {
                 next = self.subscriber.next().now_or_never().flatten();
+                if next.is_none() {
+                    self.seen_empty();
+                }
             }
         }
         if !events.is_empty() {
+            let now = Instant::now();
+            self.shared.known.time(|time| {
+                for event in &mut events {
+                    event.delivery.age = time.age(event.stored_at, now).saturating_sub(now - received_at);
+                }
+            });
             self.shared.buffer.put(events);
         }
     }
 
-    fn take_in(&mut self, message: async_nats::Message, events: &mut Vec<RawEvent>) {
+    /// When what is read now can have been sent at the earliest: after the inbox was last empty, or, if nothing was heard for longer than it should take, since
+    /// then. An event that lay in a frozen pod's sockets, or in a link that was cut for a while, has that much less of its ack wait.
+    fn earliest_arrival(&mut self) -> Instant {
+        let now = Instant::now();
+        self.look_for_a_pause(now);
+        if self.outstanding > 0 && now - self.heard >= LATE {
+            self.stood_still = Some((self.heard, now + CATCHING_UP));
+        }
+        match self.stood_still {
+            Some((since, until)) if now < until => since.min(self.empty_at),
+            _ => self.empty_at,
+        }
+    }
+
+    fn seen_empty(&mut self) {
+        let now = Instant::now();
+        self.look_for_a_pause(now);
+        self.empty_at = now;
+    }
+
+    /// This pod looks at its inbox with every tick. If it did not, something may lie in its socket that is not in the inbox yet.
+    fn look_for_a_pause(&mut self, now: Instant) {
+        if now - self.empty_at >= TICK * 2 {
+            self.stood_still = Some((self.empty_at, now + CATCHING_UP));
+        }
+    }
+
+    fn take_in(&mut self, message: async_nats::Message, received_at: Instant, events: &mut Vec<RawEvent>) {
         self.heard = Instant::now();
-        match wire::read(message, self.stream) {
+        match wire::read(message, self.stream, received_at) {
             Incoming::Event(event) => {
                 self.outstanding = self.outstanding.saturating_sub(1);
                 events.push(event);
@@ -355,7 +407,7 @@ impl<'a> Puller<'a> {
         if matches!(timeout(COMMAND_TIMEOUT, self.subscriber.drain()).await, Ok(Ok(()))) {
             let until = Instant::now() + DRAIN_TIMEOUT;
             while let Ok(Some(message)) = tokio::time::timeout_at(until, self.subscriber.next()).await {
-                if let Incoming::Event(event) = wire::read(message, self.stream) {
+                if let Incoming::Event(event) = wire::read(message, self.stream, self.empty_at) {
                     tickets.push(event.ticket);
                 }
             }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
-    application::ports::{RawEvent, Settlement, Ticket},
+    application::ports::{Delivery, RawEvent, Settlement, Ticket},
     domain::event::StreamId,
 };
 
@@ -52,9 +53,11 @@ pub(super) enum Incoming {
     Foreign,
 }
 
-/// Reads one message. The inbox's last token is the number of the request that a status is about.
-pub(super) fn read(message: Message, stream: StreamId) -> Incoming {
-    let Some(status) = message.status else { return read_event(message, stream).map_or(Incoming::Foreign, Incoming::Event) };
+/// Reads one message. An event that it holds is as old as its first delivery, for all that is known here. The inbox's last token is the number of the request that a status is about.
+pub(super) fn read(message: Message, stream: StreamId, received_at: Instant) -> Incoming {
+    let Some(status) = message.status else {
+        return read_event(message, stream, received_at).map_or(Incoming::Foreign, Incoming::Event);
+    };
     let request = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()).unwrap_or(u64::MAX);
     let left = header(message.headers.as_ref(), "Nats-Pending-Messages").and_then(|text| text.parse().ok());
     let reason = message.description.unwrap_or_default();
@@ -74,9 +77,9 @@ pub(super) fn read(message: Message, stream: StreamId) -> Incoming {
     }
 }
 
-fn read_event(message: Message, stream: StreamId) -> Option<RawEvent> {
+fn read_event(message: Message, stream: StreamId, received_at: Instant) -> Option<RawEvent> {
     let reply = message.reply?;
-    let delivery = Delivery::parse(&reply)?;
+    let parsed = Reply::parse(&reply)?;
     let passed_on = |name| header(message.headers.as_ref(), name).filter(|text| is_fit(text)).map(str::to_owned);
     Some(RawEvent {
         request_id: passed_on("X-Request-ID"),
@@ -84,9 +87,9 @@ fn read_event(message: Message, stream: StreamId) -> Option<RawEvent> {
         subject: message.subject.as_str().to_owned(),
         payload: message.payload,
         stream,
-        seq: delivery.seq,
-        stored_at: delivery.stored_at,
-        deliveries: delivery.deliveries,
+        seq: parsed.seq,
+        stored_at: parsed.stored_at,
+        delivery: Delivery { count: parsed.deliveries, received_at, age: Duration::ZERO },
         ticket: Ticket(reply.as_str().to_owned()),
     })
 }
@@ -104,13 +107,13 @@ fn is_fit(text: &str) -> bool {
 
 /// What the reply subject of an event says.
 #[derive(Debug, PartialEq, Eq)]
-struct Delivery {
+struct Reply {
     deliveries: u64,
     seq: u64,
     stored_at: Duration,
 }
 
-impl Delivery {
+impl Reply {
     /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>`; newer servers may write domain and
     /// account before the stream, and more at the end.
     fn parse(reply: &str) -> Option<Self> {
@@ -131,6 +134,7 @@ pub(super) fn settlement(settlement: Settlement) -> Bytes {
     match settlement {
         Settlement::Ack => Bytes::from_static(b"+ACK"),
         Settlement::Terminate => Bytes::from_static(b"+TERM"),
+        Settlement::Extend => Bytes::from_static(b"+WPI"),
         Settlement::Retry(Duration::ZERO) => Bytes::from_static(b"-NAK"),
         Settlement::Retry(delay) => Bytes::from(format!("-NAK {{\"delay\": {}}}", whole_nanos(delay))),
     }
@@ -142,16 +146,16 @@ mod tests {
 
     #[test]
     fn reply_subjects_of_old_and_new_servers_are_read() {
-        let expected = Delivery { deliveries: 3, seq: 100, stored_at: Duration::from_nanos(1_790_230_470_084_404_000) };
+        let expected = Reply { deliveries: 3, seq: 100, stored_at: Duration::from_nanos(1_790_230_470_084_404_000) };
         for reply in [
             "$JS.ACK.events.durable.3.100.7.1790230470084404000.42",
             "$JS.ACK._.hash.events.durable.3.100.7.1790230470084404000.42",
             "$JS.ACK.hub.hash.events.durable.3.100.7.1790230470084404000.42.token.more",
         ] {
-            assert_eq!(Delivery::parse(reply).as_ref(), Some(&expected), "{reply}");
+            assert_eq!(Reply::parse(reply).as_ref(), Some(&expected), "{reply}");
         }
         for reply in ["", "$JS.ACK.", "_INBOX.1", "$JS.ACK.a.b.c.d.e.f.g", "$JS.ACK.a.b.3.100.7.1790.42.x"] {
-            assert_eq!(Delivery::parse(reply), None, "{reply}");
+            assert_eq!(Reply::parse(reply), None, "{reply}");
         }
     }
 

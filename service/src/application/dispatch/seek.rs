@@ -1,10 +1,10 @@
 //! The way to other pods: finds the peers for what was taken, and hands it to their lanes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use indexmap::IndexSet;
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tracing::Span;
 
 use super::{Dispatcher, Taken};
@@ -12,12 +12,16 @@ use crate::{
     application::{
         directory::Targets,
         outcome::{InFlight, TargetOutcome},
+        ports::Settlement,
     },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
 
 /// A look-up begins with no more events than this; a batch that was taken is not divided.
 const LOOKED_UP_AT_ONCE: usize = 1024;
+
+/// So often, at a third of the ack wait each, the stream is asked to leave events here that are being looked up.
+const EXTENSIONS: usize = 3;
 
 /// Where an event goes, beside this pod.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ impl Dispatcher {
             {
                 events.extend(more);
             }
-            let destinations = self.find_targets(&events).await;
+            let destinations = self.find_targets(&mut events).await;
             for (taken, to) in events.into_iter().zip(destinations) {
                 self.send(taken, &to);
             }
@@ -48,17 +52,14 @@ impl Dispatcher {
     }
 
     /// For each event, in order, where it goes: one look-up for all of them.
-    async fn find_targets(&self, events: &[Taken]) -> Vec<Destination> {
+    async fn find_targets(&self, events: &mut [Taken]) -> Vec<Destination> {
         let mut keys: IndexSet<RouteKey> = IndexSet::new();
         let of_event: Vec<SmallVec<[usize; 1]>> = events
             .iter()
             .map(|taken| taken.event.address.routes().into_iter().map(|route| keys.insert_full(route).0).collect())
             .collect();
         let keys: Vec<RouteKey> = keys.into_iter().collect();
-        let mut found = self.directory.targets(self.routes.as_ref(), &keys).await;
-        if !found.unknown.is_empty() {
-            found = self.resolve_unknown(&keys).await;
-        }
+        let found = self.look_up_in_time(&keys, events).await;
         let destination = |places: SmallVec<[usize; 1]>| {
             let mut peers: Vec<Arc<PodRecord>> = Vec::new();
             for peer in places.iter().flat_map(|place| &found.peers[*place]) {
@@ -69,6 +70,38 @@ impl Dispatcher {
             Destination { peers, doubtful: places.iter().any(|place| found.unreachable.contains(&keys[*place])) }
         };
         of_event.into_iter().map(destination).collect()
+    }
+
+    /// Looks the routes up. Events that have waited for a good part of their ack wait, before it or meanwhile, are kept here for longer, some times over: they would be
+    /// delivered to another pod, whose look-up is no faster.
+    async fn look_up_in_time(&self, keys: &[RouteKey], events: &mut [Taken]) -> Targets {
+        let patience = self.source.limits().ack_wait / 3;
+        let mut lookup = std::pin::pin!(self.look_up(keys));
+        for _ in 0..EXTENSIONS {
+            self.extend(events, patience).await;
+            if let Ok(found) = tokio::time::timeout(patience, &mut lookup).await {
+                return found;
+            }
+        }
+        lookup.await
+    }
+
+    async fn look_up(&self, keys: &[RouteKey]) -> Targets {
+        let found = self.directory.targets(self.routes.as_ref(), keys).await;
+        if found.unknown.is_empty() { found } else { self.resolve_unknown(keys).await }
+    }
+
+    /// Asks the stream to leave events here that came longer ago than `patience`, unless it has delivered them again by now.
+    async fn extend(&self, events: &mut [Taken], patience: Duration) {
+        let now = Instant::now();
+        let is_due =
+            |taken: &Taken| (patience..patience * 2).contains(&now.saturating_duration_since(taken.delivery.received_at));
+        let due: Vec<_> =
+            events.iter().filter(|taken| is_due(taken)).map(|taken| (taken.ticket.clone(), Settlement::Extend)).collect();
+        if due.is_empty() || self.source.settle(due).await.is_err() {
+            return;
+        }
+        events.iter_mut().filter(|taken| is_due(taken)).for_each(|taken| taken.delivery.extended(now));
     }
 
     /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is no member then is dead, and is
@@ -94,11 +127,11 @@ impl Dispatcher {
     }
 
     fn send(&self, taken: Taken, to: &Destination) {
-        let Taken { event, deliveries, ticket, permit, span, here } = taken;
+        let Taken { event, delivery, ticket, permit, span, here } = taken;
         let _entered = span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
         let targets = peers.len() + 1 + usize::from(*doubtful);
-        let in_flight = InFlight::new((Arc::clone(&event), span), deliveries, targets, (ticket, permit), self.settled.clone());
+        let in_flight = InFlight::new((Arc::clone(&event), span), delivery, targets, (ticket, permit), self.settled.clone());
         if *doubtful {
             in_flight.target(None).report(TargetOutcome::Parked);
         }

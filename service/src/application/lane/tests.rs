@@ -13,7 +13,8 @@ use crate::{
         forward::Forwarder,
         outcome::{InFlight, Settled},
         ports::{
-            Announcement, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes, Settlement, SourceLimits, StoreError, Ticket,
+            Announcement, Delivery, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes, Settlement, SourceLimits,
+            StoreError, Ticket,
         },
     },
     clock,
@@ -184,7 +185,7 @@ impl Setup {
         };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let carried = (Ticket("t".into()), permit);
-        let in_flight = InFlight::new((Arc::new(event), None), deliveries, 1, carried, self.outcomes.clone());
+        let in_flight = InFlight::new((Arc::new(event), None), Delivery::now(deliveries), 1, carried, self.outcomes.clone());
         let peer = record(to);
         self.forwarder.forward(&peer, in_flight.target(Some(peer.id.clone())));
         self.seq
@@ -208,6 +209,7 @@ impl Setup {
                 Settlement::Ack => tally.0 += 1,
                 Settlement::Retry(_) => tally.1 += 1,
                 Settlement::Terminate => tally.2 += 1,
+                Settlement::Extend => {}
             }
         }
         tally
@@ -263,7 +265,7 @@ async fn with_an_open_breaker_events_are_parked_at_once_and_nobody_is_called() {
     let mut setup = Setup::of_fleet(3);
     setup.world.set(Does::IsCut);
     for _ in 0..3 {
-        setup.outcome(clock::now(), 1).await;
+        setup.outcome(Duration::ZERO, 1).await;
     }
     let before = setup.world.pushed.lock().unwrap().len();
     let started = Instant::now();

@@ -153,9 +153,9 @@ async fn an_unsettled_event_comes_again_after_the_ack_wait(world: &dyn World) {
     let seq = world.publish(SUBJECT, "{}").await;
     let first = one(&*pod).await;
     let since = Instant::now();
-    assert_eq!((first.seq, first.deliveries), (seq, 1));
+    assert_eq!((first.seq, first.delivery.count), (seq, 1));
     let second = one(&*pod).await;
-    assert_eq!((second.seq, second.deliveries, second.stream), (seq, 2, first.stream));
+    assert_eq!((second.seq, second.delivery.count, second.stream), (seq, 2, first.stream));
     assert!(since.elapsed() >= DEFAULTS.ack_wait * 8 / 10, "{:?}", since.elapsed());
     settle(&*pod, &[second], Settlement::Ack).await;
     all_is_settled(world).await;
@@ -189,7 +189,7 @@ async fn a_retry_comes_after_its_delay_to_any_pod(world: &dyn World) {
     // The pod that gave it back has gone; only the other can get it.
     a.close().await;
     let again = one(&*b).await;
-    assert_eq!((again.seq, again.deliveries), (seq, 2));
+    assert_eq!((again.seq, again.delivery.count), (seq, 2));
     let waited = since.elapsed();
     assert!(waited >= delay * 8 / 10 && waited < DEFAULTS.ack_wait, "{waited:?}");
 }
@@ -198,9 +198,37 @@ async fn a_late_ack_of_an_earlier_delivery_counts(world: &dyn World) {
     let pod = world.pod("a").await;
     world.publish(SUBJECT, "{}").await;
     let first = one(&*pod).await;
-    assert_eq!(one(&*pod).await.deliveries, 2);
+    assert_eq!(one(&*pod).await.delivery.count, 2);
     settle(&*pod, &[first], Settlement::Ack).await;
     all_is_settled(world).await;
+}
+
+async fn an_event_that_is_still_worked_on_has_its_ack_wait_again(world: &dyn World) {
+    let pod = world.pod("a").await;
+    world.publish(SUBJECT, "{}").await;
+    let first = one(&*pod).await;
+    let since = first.delivery.received_at;
+    for part in 1..=3 {
+        tokio::time::sleep_until(since + DEFAULTS.ack_wait * part / 2).await;
+        settle(&*pod, std::slice::from_ref(&first), Settlement::Extend).await;
+    }
+    let again = one(&*pod).await;
+    assert_eq!(again.delivery.count, 2);
+    assert!(since.elapsed() >= DEFAULTS.ack_wait * 23 / 10, "{:?}", since.elapsed());
+    settle(&*pod, &[again], Settlement::Ack).await;
+    all_is_settled(world).await;
+}
+
+async fn an_event_is_as_old_as_the_streams_own_clock_says(world: &dyn World) {
+    let pod = world.pod("a").await;
+    world.publish(SUBJECT, "{}").await;
+    let stored = Instant::now();
+    let first = one(&*pod).await;
+    assert!(first.delivery.age() < DEFAULTS.ack_wait / 2, "{:?}", first.delivery);
+    let second = one(&*pod).await;
+    let (age, known) = (second.delivery.age(), stored.elapsed());
+    assert!(age + Duration::from_millis(50) >= known && age <= known + Duration::from_millis(500), "{age:?}, {known:?}");
+    settle(&*pod, &[second], Settlement::Ack).await;
 }
 
 async fn two_pods_share_the_consumer_and_each_event_goes_to_one(world: &dyn World) {
@@ -423,6 +451,8 @@ on_both! {
     a_terminated_event_never_comes_again,
     a_retry_comes_after_its_delay_to_any_pod,
     a_late_ack_of_an_earlier_delivery_counts,
+    an_event_that_is_still_worked_on_has_its_ack_wait_again,
+    an_event_is_as_old_as_the_streams_own_clock_says,
     two_pods_share_the_consumer_and_each_event_goes_to_one,
     events_keep_their_order_within_a_pod,
     a_pull_returns_with_the_few_that_are_there,

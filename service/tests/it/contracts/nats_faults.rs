@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer;
 use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
-    application::ports::EventSource as _,
+    application::ports::{EventSource as _, RawEvent},
     config::Nats,
     domain::gap::{Gap, GapCause},
 };
@@ -117,7 +117,7 @@ async fn what_nobody_pulls_goes_to_a_pod_that_does() {
     let since = Instant::now();
     let busy = source(&server.section()).await;
     let event = pull(&busy, 1).await.remove(0);
-    assert_eq!((event.seq, event.deliveries), (seq, 2));
+    assert_eq!((event.seq, event.delivery.count), (seq, 2));
     assert!(since.elapsed() < defaults.ack_wait * 9 / 10, "{:?}", since.elapsed());
 }
 
@@ -136,14 +136,29 @@ async fn a_pod_that_stands_still_is_handed_an_event_once() {
 
     let well = NatsSource::connect(&server.section(), defaults, &tasks()).await.unwrap();
     let event = pull(&well, 1).await.remove(0);
-    assert_eq!((event.seq, event.deliveries), (seq, 2));
-    frozen.thaw();
+    assert_eq!((event.seq, event.delivery.count), (seq, 2));
+    assert!(frozen.thaw().is_none());
+}
+
+#[tokio::test]
+async fn an_event_that_came_while_a_pod_stood_still_has_been_there_since() {
+    let (server, publisher, js) = world().await;
+    let mut defaults = DEFAULTS;
+    defaults.ack_wait = Duration::from_secs(10);
+    let frozen = FrozenPod::start(server.section(), defaults).await;
+    let seq = put(&publisher, SUBJECT).await;
+    until("the frozen pod has been sent the event", async || consumer_info(&js).await.num_ack_pending == 1).await;
+    let sent = Instant::now();
+    // Longer than a pod that works is busy with anything.
+    tokio::time::sleep_until(sent + Duration::from_secs(1)).await;
+    let event = frozen.thaw().unwrap();
+    assert!(event.seq == seq && event.delivery.received_at <= sent, "{:?} later", event.delivery.received_at - sent);
 }
 
 /// A pod that has asked for events and whose runtime stands still since, as a paused container does.
 struct FrozenPod {
     thaw: std::sync::mpsc::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
+    thread: std::thread::JoinHandle<Option<RawEvent>>,
 }
 
 impl FrozenPod {
@@ -158,15 +173,18 @@ impl FrozenPod {
                 asked.send(()).unwrap();
                 // Blocks the runtime's only thread, which is the point.
                 let _ = thawed.recv();
-            });
+                let pulled = tokio::time::timeout(Duration::from_secs(1), source.pull(10)).await;
+                pulled.ok()?.ok()?.into_iter().next()
+            })
         });
         has_asked.await.unwrap();
         Self { thaw, thread }
     }
 
-    fn thaw(self) {
+    /// What it takes then, if anything within a second.
+    fn thaw(self) -> Option<RawEvent> {
         self.thaw.send(()).unwrap();
-        self.thread.join().unwrap();
+        self.thread.join().unwrap()
     }
 }
 

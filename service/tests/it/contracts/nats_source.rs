@@ -286,7 +286,7 @@ async fn huge_events_come_in_portions_of_bounded_size() {
     }
     let events = pull(&source, published.len()).await;
     assert_eq!(seqs(&events), published);
-    assert!(events.iter().all(|event| event.payload == huge && event.deliveries == 1));
+    assert!(events.iter().all(|event| event.payload == huge && event.delivery.count == 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,14 +11,17 @@ use std::{
 
 use async_trait::async_trait;
 use daisi_ws_service::{
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    application::ports::{
+        Announcement, EventSource, Lookup, RawEvent, RouteChange, Routes, Settlement, SourceError, SourceLag, SourceLimits,
+        StoreError, Ticket,
+    },
     config::Config,
-    domain::gap::Gap,
+    domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
 };
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, user},
+    fleet::{Fleet, Wrap, user},
 };
 
 /// Longer than any delay before a redelivery.
@@ -52,6 +55,35 @@ impl EventSource for HalfOpen {
     }
     fn is_connected(&self) -> bool {
         self.inner.is_connected()
+    }
+}
+
+/// Routes that are looked up slowly.
+struct SlowRoutes {
+    inner: Arc<dyn Routes>,
+    takes: Duration,
+}
+
+#[async_trait]
+impl Routes for SlowRoutes {
+    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
+        self.inner.apply(pod, changes).await
+    }
+    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
+        tokio::time::sleep(self.takes).await;
+        self.inner.lookup(me, routes).await
+    }
+    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
+        self.inner.prune(dead, routes).await
+    }
+    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+        self.inner.announce(me, ttl).await
+    }
+    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
+        self.inner.retire(pod, only_if_lapsed).await
+    }
+    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
+        self.inner.pass_over(pod).await
     }
 }
 
@@ -90,8 +122,13 @@ async fn events_parked_for_a_frozen_pod_come_once_however_many_others_it_takes_f
     while fleet.labelled("dws_events_settled_total", "retried") < 20.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // It thaws, and takes others itself before what is parked comes again.
     fleet.network.freeze(&fleet.pods[1].id, false);
-    publish(&fleet, "wa.acme.a2.chats", 1000).await;
+    fleet.stream.cut(&fleet.pods[0].id, true);
+    fleet.stream.cut(&fleet.pods[1].id, false);
+    for _ in 0..1000 {
+        fleet.publish("wa.acme.a2.chats", "{}");
+    }
     let (far, other) = tokio::join!(counts(&mut far), counts(&mut other));
     assert!(far.len() == 20 && far.values().all(|count| *count == 1), "{far:?}");
     assert_eq!(other.len(), 1000);
@@ -146,4 +183,20 @@ async fn every_session_is_told_when_the_consumer_passes_over_events() {
         assert_eq!((gap["first_seq"].as_u64(), gap["last_seq"].as_u64()), (Some(first), Some(last)));
         assert!(frames.iter().any(|(_, found, _)| *found == Some(seq)), "{frames:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_wait_for_a_slow_look_up_are_not_delivered_again_meanwhile() {
+    let mut fleet = Fleet::start(1).await;
+    let slow = |inner| Arc::new(SlowRoutes { inner, takes: Duration::from_secs(9) }) as Arc<dyn Routes>;
+    fleet.add_pod(Some(Wrap { locks: None, routes: Some(Box::new(slow)) })).await;
+    fleet.settle().await;
+    // The slow pod takes all events, and hands over what the other one wants.
+    fleet.stream.cut(&fleet.pods[0].id, true);
+    let mut far = fleet.connect(0, user("acme", "a1", "far")).await.unwrap();
+    let seq = fleet.publish("wa.acme.a1.chats", "{}");
+    assert_eq!(far.expect_event().await.seq, seq);
+    fleet.all_settled().await;
+    let again = (fleet.total("dws_events_redelivered_total"), fleet.labelled("dws_events_settled_total", "retried"));
+    assert_eq!(again, (0.0, 0.0));
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Headers, Inner, Take};
 use crate::{
-    application::ports::{RawEvent, Settlement, Ticket},
+    application::ports::{Delivery, RawEvent, Settlement, Ticket},
     clock,
     domain::{
         event::StreamId,
@@ -28,6 +28,7 @@ struct Stored {
     payload: Bytes,
     headers: Headers,
     at: Duration,
+    since: Instant,
 }
 
 /// An event that was delivered and not settled.
@@ -78,7 +79,7 @@ impl Log {
     /// Stores an event, for which the oldest makes room if there are `capacity` already.
     pub(super) fn append(&mut self, subject: &str, payload: Bytes, headers: Headers, capacity: usize) -> u64 {
         let seq = self.end();
-        self.events.push_back(Stored { subject: subject.to_owned(), payload, headers, at: clock::now() });
+        self.events.push_back(Stored { subject: subject.to_owned(), payload, headers, at: clock::now(), since: Instant::now() });
         if self.events.len() > capacity.max(1) {
             self.drop_oldest();
         }
@@ -157,7 +158,7 @@ impl Log {
             stream,
             seq,
             stored_at: stored.at,
-            deliveries: pending.deliveries,
+            delivery: Delivery { age: stored.since.elapsed(), ..Delivery::now(pending.deliveries) },
             request_id: stored.headers.request_id,
             traceparent: stored.headers.traceparent,
             ticket: Ticket(format!("{seq}.{}", pending.deliveries)),
@@ -165,11 +166,12 @@ impl Log {
     }
 
     /// Settles an event. As nats-server does, this looks at the sequence alone; the delivery in the ticket is for people.
-    pub(super) fn settle(&mut self, ticket: &Ticket, settlement: Settlement) {
+    pub(super) fn settle(&mut self, ticket: &Ticket, settlement: Settlement, ack_wait: Duration) {
         let Some(seq) = ticket.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         match settlement {
             Settlement::Retry(delay) => pending.due = Instant::now() + delay,
+            Settlement::Extend => pending.due = Instant::now() + ack_wait,
             Settlement::Ack => {
                 self.pending.remove(&seq);
             }

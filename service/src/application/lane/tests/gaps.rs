@@ -118,7 +118,8 @@ async fn what_is_owed_to_a_process_survives_its_new_address_and_not_its_restart(
             request_id: None,
             traceparent: None,
         };
-        let in_flight = InFlight::new((Arc::new(event), None), 1, 1, (Ticket("t".into()), permit), setup.outcomes.clone());
+        let in_flight =
+            InFlight::new((Arc::new(event), None), Delivery::now(1), 1, (Ticket("t".into()), permit), setup.outcomes.clone());
         setup.forwarder.forward(&peer, in_flight.target(Some(peer.id.clone())));
         at_rest().await;
         assert_eq!(setup.owed(), owed, "{peer:?}");

@@ -43,6 +43,7 @@ async fn g2_what_is_queued_in_a_call_and_parked_counts_against_the_share_of_a_si
                     again.push_back((Instant::now() + delay, deliveries));
                 }
                 Settlement::Terminate => unsettled -= 1,
+                Settlement::Extend => {}
             }
         }
         // Of 5000 over the fleet, of which another pod may hold as many. The lane counts an event as delivered again some rounds before this loop does so.
