@@ -205,6 +205,7 @@ def health():
         panel("Dependencies, by pod", "short", [(f"dws_dependency_up{{{POD}}}", "{{dependency}} {{instance}}")]),
         panel("Redis, P95 by command", "s", [(f"histogram_quantile(0.95, sum by (command, le) (rate(dws_redis_command_seconds_bucket{{{POD}}}[$interval])))", "{{command}}")], limits=[(0.05, "red")]),
         panel("Redis, commands and errors", "cps", [(rate("dws_redis_command_seconds_count"), "commands"), (rate("dws_redis_command_errors_total", "command"), "error {{command}}"), (rate("dws_redis_keys_refused_total", "kind"), "refused {{kind}} key")]),
+        panel("Redis, evictions", "short", [(f"max(dws_redis_may_evict{{{POD}}})", "may evict"), (f"max(increase(dws_redis_evicted_keys_total{{{POD}}}[$interval]))", "evicted")], limits=[(1, "red")]),
         panel("Routes", "cps", [(rate("dws_route_lookups_total", "outcome"), "look-ups {{outcome}}"), (rate("dws_route_writes_total", "outcome"), "writes {{outcome}}")]),
         panel("Token cache", "cps", [(rate("dws_token_cache_total", "outcome"), "{{outcome}}")]),
         panel("Configuration reloads and panics", "short", [(f"sum by (outcome) (increase(dws_config_reloads_total{{{POD}}}[$interval]))", "reload {{outcome}}"),

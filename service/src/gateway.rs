@@ -131,8 +131,8 @@ impl Gateway {
         let me = PodRecord { id: id.clone(), address, started_at: clock::now() };
 
         let key = FleetKey::derive(&settings.auth.token_aes_key, &settings.auth.admin_token_aes_key);
-        let (backends, cache) = backends(&settings, &id, &key, (&store, &stream), &tasks, metrics).await?;
         let readiness = Readiness::default();
+        let (backends, cache) = backends(&settings, &id, &key, (&store, &stream), &readiness, &tasks).await?;
         let live = config.subscribe();
         let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
         let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
@@ -260,8 +260,8 @@ async fn backends(
     me: &PodId,
     key: &FleetKey,
     (store, stream): (&StoreChoice, &StreamChoice),
+    readiness: &Readiness,
     tasks: &Tasks,
-    metrics: &Arc<Metrics>,
 ) -> Result<(Backends, Cache), StartError> {
     let source: Arc<dyn EventSource> = match stream {
         StreamChoice::Nats => Arc::new(NatsSource::connect(&config.nats, ConsumerDefaults::from(&config.app), tasks).await?),
@@ -273,11 +273,12 @@ async fn backends(
         idle_timeout: config.app.grpc_pool_idle_timeout,
         health_check_interval: config.app.grpc_pool_health_check_interval,
     };
-    let peers: Arc<dyn Peers> = Arc::new(GrpcPeers::new(settings, Arc::clone(metrics), tasks));
+    let peers: Arc<dyn Peers> = Arc::new(GrpcPeers::new(settings, Arc::clone(tasks.metrics()), tasks));
     let kind = config.auth.token_cache;
     Ok(match store {
         StoreChoice::Redis => {
             let store = Arc::new(RedisStore::new(&config.redis, tasks.clone())?);
+            store.watch(readiness.clone());
             (join(&store, source, peers), cache(kind, store))
         }
         StoreChoice::Memory(store) => {

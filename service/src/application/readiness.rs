@@ -42,9 +42,22 @@ enum Seen {
     Never,
 }
 
+impl Seen {
+    fn note(&mut self, up: bool) {
+        *self = match (*self, up) {
+            (_, true) => Self::Up,
+            (Self::Up, false) => Self::Down(Instant::now()),
+            (was, false) => was,
+        };
+    }
+}
+
 #[derive(Debug)]
 struct State {
     seen: [Seen; 3],
+    /// Whether each gives all that is needed of it, and what not.
+    gives: [Seen; 3],
+    lacks: [Vec<String>; 3],
     draining: bool,
 }
 
@@ -56,7 +69,14 @@ pub struct Readiness {
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { state: Arc::new(Mutex::new(State { seen: [Seen::Never; 3], draining: false })) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                seen: [Seen::Never; 3],
+                gives: [Seen::Up; 3],
+                lacks: Default::default(),
+                draining: false,
+            })),
+        }
     }
 }
 
@@ -64,12 +84,25 @@ impl Readiness {
     /// Notes that a dependency was seen to be up or down.
     pub fn observe(&self, dependency: Dependency, up: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = &mut state.seen[dependency as usize];
-        *seen = match (*seen, up) {
-            (_, true) => Seen::Up,
-            (Seen::Up, false) => Seen::Down(Instant::now()),
-            (was, false) => was,
-        };
+        state.seen[dependency as usize].note(up);
+    }
+
+    /// Until [`Readiness::lacks`] says that nothing is missing, the dependency counts as away.
+    pub fn doubt(&self, dependency: Dependency) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).gives[dependency as usize] = Seen::Never;
+    }
+
+    /// Notes what a dependency refuses although it is needed, in words for an operator. While there is something, it counts as away, whatever it answers.
+    pub fn lacks(&self, dependency: Dependency, lacks: Vec<String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.gives[dependency as usize].note(lacks.is_empty());
+        state.lacks[dependency as usize] = lacks;
+    }
+
+    /// All that is lacking.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lacks.iter().flatten().cloned().collect()
     }
 
     /// Notes that the drain has begun: never ready again.
@@ -80,18 +113,18 @@ impl Readiness {
     /// The report; a dependency that is away for less than `grace` still counts.
     #[must_use]
     pub fn report(&self, grace: Duration) -> ReadinessReport {
-        let (seen, draining) = {
+        let (seen, gives, draining) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.seen, state.draining)
+            (state.seen, state.gives, state.draining)
         };
-        let up = seen.map(|s| matches!(s, Seen::Up));
+        let up: [bool; 3] = std::array::from_fn(|n| matches!((seen[n], gives[n]), (Seen::Up, Seen::Up)));
         let tolerable = |s: &Seen| match s {
             Seen::Up => true,
             Seen::Down(since) => since.elapsed() < grace,
             Seen::Never => false,
         };
         ReadinessReport {
-            ready: !draining && seen.iter().all(tolerable),
+            ready: !draining && seen.iter().chain(&gives).all(tolerable),
             nats: up[Dependency::Nats as usize],
             redis: up[Dependency::Redis as usize],
             grpc: up[Dependency::Grpc as usize],
@@ -121,6 +154,24 @@ mod tests {
         assert!(!readiness.report(GRACE).ready);
         readiness.observe(Dependency::Redis, true);
         assert!(readiness.report(GRACE).ready);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dependency_that_answers_and_refuses_what_is_needed_counts_as_away() {
+        let readiness = Readiness::default();
+        readiness.doubt(Dependency::Redis);
+        for dependency in [Dependency::Nats, Dependency::Redis, Dependency::Grpc] {
+            readiness.observe(dependency, true);
+        }
+        assert!(!readiness.report(GRACE).ready, "it was never seen to give it");
+        readiness.lacks(Dependency::Redis, Vec::new());
+        assert!(readiness.report(GRACE).ready);
+        readiness.lacks(Dependency::Redis, vec!["psubscribe".to_owned()]);
+        readiness.observe(Dependency::Redis, true);
+        assert!(readiness.report(GRACE).ready && !readiness.report(GRACE).redis);
+        tokio::time::advance(GRACE).await;
+        assert!(!readiness.report(GRACE).ready);
+        assert_eq!(readiness.problems(), ["psubscribe"]);
     }
 
     #[tokio::test(start_paused = true)]

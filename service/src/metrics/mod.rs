@@ -81,6 +81,7 @@ const REDIS_COMMANDS: &[&str] = &[
     "publish_kill",
     "get_token",
     "put_token",
+    "look_at_server",
     "ping",
 ];
 /// The peers of the pod.

@@ -48,6 +48,9 @@ struct Ready {
     dependencies: Dependencies,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     draining: bool,
+    /// What a dependency refuses although it is needed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -72,7 +75,12 @@ async fn ready(State(ops): State<Ops>) -> Response {
     let draining = report.draining || ops.drain.is_cancelled();
     let ready = report.ready && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Ready { status: if ready { "READY" } else { "NOT_READY" }, dependencies: dependencies(&report), draining };
+    let body = Ready {
+        status: if ready { "READY" } else { "NOT_READY" },
+        dependencies: dependencies(&report),
+        draining,
+        problems: ops.readiness.problems(),
+    };
     // For the browser client, which can't see why a handshake was refused: any page may ask, and may read how long to stay away.
     let mut response = (status, [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(body)).into_response();
     if !ready {

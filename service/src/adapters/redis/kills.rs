@@ -77,11 +77,13 @@ impl KillBus for RedisStore {
 
     async fn listen(&self) -> Box<dyn KillListener> {
         let (inbox, stop) = (Arc::new(KillInbox::new(CAPACITY)), CancellationToken::new());
-        let task = stop.clone().run_until_cancelled_owned(listen_for_ever(
-            Arc::clone(&self.connector),
-            Arc::clone(&self.lineage),
-            Arc::clone(&inbox),
-        ));
+        let ear = Ear {
+            connector: Arc::clone(&self.connector),
+            lineage: Arc::clone(&self.lineage),
+            deaf: Arc::clone(&self.deaf),
+            inbox: Arc::clone(&inbox),
+        };
+        let task = stop.clone().run_until_cancelled_owned(async move { ear.listen_for_ever().await });
         self.tasks.spawn("redis kill listener", async move {
             task.await;
         });
@@ -102,59 +104,68 @@ impl KillListener for Listener {
     }
 }
 
-async fn listen_for_ever(connector: Arc<Connector>, lineage: Arc<Lineage>, inbox: Arc<KillInbox>) {
-    let (mut backoff, mut reported) = (BACKOFF, false);
-    loop {
-        // From before it is made: a connection to a server that is not the one any more is noticed.
-        let moves = lineage.follow_moves();
-        let failure = match subscribe(&connector).await {
-            Ok((sink, stream)) => {
-                tracing::info!("listening for session kills");
-                (backoff, reported) = (BACKOFF, false);
-                inbox.resubscribed();
-                hear(&connector, moves, (sink, stream), &inbox).await
+/// What hears kills.
+struct Ear {
+    connector: Arc<Connector>,
+    lineage: Arc<Lineage>,
+    deaf: Arc<watch::Sender<Option<String>>>,
+    inbox: Arc<KillInbox>,
+}
+
+impl Ear {
+    async fn listen_for_ever(&self) {
+        let (mut backoff, mut reported) = (BACKOFF, false);
+        loop {
+            // From before it is made: a connection to a server that is not the one any more is noticed.
+            let moves = self.lineage.follow_moves();
+            let failure = match self.subscribe().await {
+                Ok(subscription) => {
+                    tracing::info!("listening for session kills");
+                    (backoff, reported) = (BACKOFF, false);
+                    self.deaf.send_replace(None);
+                    self.inbox.resubscribed();
+                    self.hear(moves, subscription).await
+                }
+                Err(failure) => failure,
+            };
+            self.deaf.send_replace(Some(format!("session kills are not heard (psubscribe {}): {failure}", keys::KILL_PATTERN)));
+            if !reported {
+                tracing::warn!(error = %failure, "no longer hearing session kills; subscribing again until it works");
+                reported = true;
             }
-            Err(failure) => failure,
-        };
-        if !reported {
-            tracing::warn!(error = %failure, "no longer hearing session kills; subscribing again until it works");
-            reported = true;
+            sleep(backoff.pause()).await;
         }
-        sleep(backoff.pause()).await;
     }
-}
 
-async fn subscribe(connector: &Connector) -> Result<(PubSubSink, PubSubStream), StoreError> {
-    let (mut sink, stream) = connector.connect_pubsub().await?.split();
-    match timeout(connector.timeout(), sink.psubscribe(keys::KILL_PATTERN)).await {
-        Ok(Ok(())) => Ok((sink, stream)),
-        Ok(Err(error)) => Err(store_error(&error)),
-        Err(_) => Err(no_answer(connector.timeout())),
+    async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream), StoreError> {
+        let within = self.connector.timeout();
+        let (mut sink, stream) = self.connector.connect_pubsub().await?.split();
+        match timeout(within, sink.psubscribe(keys::KILL_PATTERN)).await {
+            Ok(Ok(())) => Ok((sink, stream)),
+            Ok(Err(error)) => Err(store_error(&error)),
+            Err(_) => Err(no_answer(within)),
+        }
     }
-}
 
-/// Hears kills until the subscription ends, and says why it did.
-async fn hear(
-    connector: &Connector,
-    mut moves: watch::Receiver<u64>,
-    (mut sink, mut stream): (PubSubSink, PubSubStream),
-    inbox: &KillInbox,
-) -> StoreError {
-    let mut pings = interval(PING_EVERY);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            message = stream.next() => match message {
-                Some(message) => receive(&message, inbox),
-                None => return StoreError::Unavailable("the subscription ended".into()),
-            },
-            // What was its server goes on answering pings, and hears no kill any more.
-            Ok(()) = moves.changed() => return StoreError::Unavailable("another server has taken over".into()),
-            _ = pings.tick() => match timeout(connector.timeout(), sink.ping::<redis::Value>()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return store_error(&error),
-                Err(_) => return no_answer(connector.timeout()),
-            },
+    /// Hears kills until the subscription ends, and says why it did.
+    async fn hear(&self, mut moves: watch::Receiver<u64>, (mut sink, mut stream): (PubSubSink, PubSubStream)) -> StoreError {
+        let within = self.connector.timeout();
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = stream.next() => match message {
+                    Some(message) => receive(&message, &self.inbox),
+                    None => return StoreError::Unavailable("the subscription ended".into()),
+                },
+                // What was its server goes on answering pings, and hears no kill any more.
+                Ok(()) = moves.changed() => return StoreError::Unavailable("another server has taken over".into()),
+                _ = pings.tick() => match timeout(within, sink.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return store_error(&error),
+                    Err(_) => return no_answer(within),
+                },
+            }
         }
     }
 }

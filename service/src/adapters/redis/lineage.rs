@@ -137,6 +137,11 @@ impl Lineage {
         self.may_evict.load(Ordering::Relaxed)
     }
 
+    /// Notes whether the server may evict keys.
+    pub(super) fn set_may_evict(&self, may: bool) {
+        self.may_evict.store(may, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,6 +14,7 @@ mod refusals;
 mod routes;
 mod script;
 mod token_cache;
+mod watch;
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +27,17 @@ use locks::{CLAIM, RELEASE};
 use refusals::Refusals;
 use routes::{Presence, Writer};
 
-use crate::{application::ports::StoreError, config, lifecycle::Tasks};
+use tokio::sync::watch::Sender;
+use watch::ServerWatch;
+
+use crate::{
+    application::{
+        ports::StoreError,
+        readiness::{Dependency, Readiness},
+    },
+    config,
+    lifecycle::Tasks,
+};
 
 /// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.
 ///
@@ -35,6 +46,8 @@ use crate::{application::ports::StoreError, config, lifecycle::Tasks};
 pub struct RedisStore {
     connector: Arc<Connector>,
     lineage: Arc<Lineage>,
+    /// Why kills are not heard; `None` while they are.
+    deaf: Arc<Sender<Option<String>>>,
     commands: Arc<Commands>,
     claims: Claims,
     writer: Writer,
@@ -58,12 +71,30 @@ impl RedisStore {
             writer: Writer::new(Arc::clone(&connector), Arc::clone(&lineage), Arc::clone(metrics)),
             connector,
             lineage,
+            deaf: Arc::new(Sender::new(Some("session kills are not heard yet".to_owned()))),
             claims: Claims::start(&CLAIM, &RELEASE, &commands, &tasks),
             commands,
             presence: Presence::default(),
             refusals: Refusals::new(Arc::clone(tasks.metrics())),
             tasks,
         })
+    }
+
+    /// Watches, as one of its tasks, whether Redis gives what a session needs (rights, and a subscription to kills) and whether it evicts keys, and tells
+    /// `readiness`. Until that is known, the pod is not ready.
+    pub fn watch(&self, readiness: Readiness) {
+        readiness.doubt(Dependency::Redis);
+        let watch = Arc::new(ServerWatch {
+            commands: Arc::clone(&self.commands),
+            lineage: Arc::clone(&self.lineage),
+            deaf: self.deaf.subscribe(),
+            readiness,
+            metrics: Arc::clone(self.tasks.metrics()),
+        });
+        self.tasks.supervise("watch redis", move || {
+            let watch = Arc::clone(&watch);
+            async move { watch.run().await }
+        });
     }
 
     /// Asks Redis whether it answers; one small command.

@@ -12,7 +12,10 @@ use daisi_ws_service::{
     },
 };
 
-use crate::support::{redis::RedisServer, wait};
+use crate::support::{
+    redis::{Options, RedisServer},
+    wait,
+};
 
 /// Long enough that nothing runs out in a test that is not about it.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -45,8 +48,10 @@ impl Fleet {
         Self::Memory(Store::new())
     }
 
+    /// Pods may do there what docs/operations.md lists, and no more.
     pub(super) async fn redis() -> Self {
-        Self::Redis(Box::new(RedisServer::start().await))
+        let options = Options { restricted: true, ..Options::default() };
+        Self::Redis(Box::new(RedisServer::start_with(options).await))
     }
 
     /// A new pod.

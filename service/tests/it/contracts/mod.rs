@@ -10,6 +10,7 @@ mod outages;
 mod peers;
 mod poison;
 mod redis_identity;
+mod redis_rights;
 mod redis_wire;
 mod routes;
 mod token_cache;

@@ -16,10 +16,15 @@ use tempfile::TempDir;
 
 use super::wait;
 
+const USER: &str = "daisi-ws";
+const USER_PASSWORD: &str = "of-the-user";
+
 /// How a server is protected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     pub(crate) password: Option<&'static str>,
+    /// Pods log in as the user that docs/operations.md defines, and can do no more than it may.
+    pub(crate) restricted: bool,
     /// Speak TLS only, with a certificate that [`RedisServer::config`] trusts.
     pub(crate) tls: bool,
 }
@@ -46,15 +51,26 @@ impl RedisServer {
             server.make_certificates();
         }
         server.start_again_empty().await;
+        if server.options.restricted {
+            server.allow(&documented_rules()).await;
+            server.save_users().await;
+        }
         server
+    }
+
+    /// Changes what the user of a restricted server may do.
+    pub(crate) async fn allow(&self, rules: &[String]) {
+        redis::cmd("ACL").arg("SETUSER").arg(USER).arg(rules).exec_async(&mut self.client().await).await.unwrap();
     }
 
     /// The section `redis` that reaches it.
     pub(crate) fn config(&self) -> config::Redis {
+        let (username, password) =
+            if self.options.restricted { (USER, USER_PASSWORD) } else { ("", self.options.password.unwrap_or_default()) };
         config::Redis {
             address: format!("localhost:{}", self.port),
-            username: String::new(),
-            password: Secret::new(self.options.password.unwrap_or_default()),
+            username: username.into(),
+            password: Secret::new(password),
             db: 0,
             tls: self.options.tls,
             ca_file: self.options.tls.then(|| self.folder.path().join("cert.pem")),
@@ -188,6 +204,14 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The rules of the user in docs/operations.md.
+pub(crate) fn documented_rules() -> Vec<String> {
+    let docs = include_str!("../../../../docs/operations.md");
+    let (_, rest) = docs.split_once(&format!("ACL SETUSER {USER} ")).expect("the user is in the docs");
+    let (rules, _) = rest.split_once("```").expect("in a block of its own");
+    rules.replace("PASSWORD", USER_PASSWORD).split_whitespace().map(str::to_owned).collect()
 }
 
 /// The tasks of one pod.
