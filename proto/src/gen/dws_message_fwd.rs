@@ -81,6 +81,9 @@ pub struct PushBatchResponse {
     /// For each event of the request, in order: did a session here take it, now or before?
     #[prost(bool, repeated, tag = "1")]
     pub taken: ::prost::alloc::vec::Vec<bool>,
+    /// Places of events in the request that the called pod can't read: nobody took them, and somebody here may want them.
+    #[prost(uint32, repeated, tag = "2")]
+    pub unreadable: ::prost::alloc::vec::Vec<u32>,
 }
 /// A route as in Redis: who is meant.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -215,7 +215,7 @@ impl Dispatcher {
     /// The consumer's limits are known late and can change; the share of a pod depends on how many there are.
     fn apply_limits(&self) {
         let limits = self.source.limits();
-        let share = limits.max_ack_pending * self.config.borrow().app.forward_parked_share_percent as usize / 100;
+        let share = limits.max_ack_pending.saturating_mul(self.config.borrow().app.forward_parked_share_percent as usize) / 100;
         self.forwarder.set_limits(ForwardLimits::of(limits, share, self.directory.fleet_size()));
     }
 

@@ -47,7 +47,7 @@ impl ForwardLimits {
     #[must_use]
     pub fn of(source: SourceLimits, share: usize, fleet: usize) -> Self {
         let half = source.max_ack_pending / 2;
-        let part = |of: usize| (2 * of / fleet.max(1)).min(of).max(1);
+        let part = |of: usize| (of.saturating_mul(2) / fleet.max(1)).min(of).max(1);
         Self { budget: source.ack_wait / 2, peer: part(share), slow: part(half.max(share)), all: (half / fleet.max(1)).max(1) }
     }
 

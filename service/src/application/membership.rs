@@ -157,7 +157,7 @@ impl Membership {
                 tracing::warn!(
                     sessions = told,
                     routes.registered = reasserted.is_ok(),
-                    "this pod was taken for dead; its sessions are told of a gap"
+                    "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are told of a gap"
                 );
             }
         }

@@ -21,7 +21,7 @@ use daisi_ws_service::{
 };
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
@@ -120,7 +120,10 @@ async fn a_proof_that_was_overheard_is_soon_worth_nothing() {
     let mut client = stranger(&pod).await;
     for (age, code) in [(0, None), (3600, Some(Code::Unauthenticated))] {
         let request = proven_at(batch(vec![]), clock::now() - Duration::from_secs(age));
-        assert_eq!(client.push_batch(request).await.err().map(|status| status.code()), code, "{age} s old");
+        let refused = client.push_batch(request).await.err();
+        assert_eq!(refused.as_ref().map(Status::code), code, "{age} s old");
+        // A pod of ours finds the time that it has to prove, if its clock is wrong.
+        assert_eq!(refused.is_some_and(|status| status.metadata().contains_key("x-dws-clock")), code.is_some());
     }
 }
 
@@ -185,6 +188,8 @@ async fn a_bad_event_is_not_taken_and_the_rest_of_its_batch_is() {
     ];
     let answer = stranger(&pod).await.push_batch(proven(batch(events))).await.unwrap().into_inner();
     assert_eq!(answer.taken, [true, false, false, false, false, false, false, true]);
+    // So that the caller does not take them for nobody's.
+    assert_eq!(answer.unreadable, [1, 2, 3, 4, 5]);
     assert_eq!(pod.refused("bad_event"), 5);
     assert_eq!(pod.metrics.grpc_messages_received_total.get(), 3);
 }

@@ -4,7 +4,8 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapsRequest, HoldsSocketsRequest, PushBatchRequest, message_forwarding_service_client::MessageForwardingServiceClient,
+    AnnounceGapsRequest, HoldsSocketsRequest, PushBatchRequest, PushBatchResponse,
+    message_forwarding_service_client::MessageForwardingServiceClient,
 };
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -14,6 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use super::{
     CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
+    clocks::Clocks,
     convert::{event_to_wire, gap_to_wire, route_gap_to_wire},
     health_name,
     pool::Pool,
@@ -61,6 +63,7 @@ pub struct GrpcPeers {
     me: PodId,
     key: FleetKey,
     pool: Arc<Pool>,
+    pub(super) clocks: Arc<Clocks>,
 }
 
 impl GrpcPeers {
@@ -80,7 +83,7 @@ impl GrpcPeers {
                 }
             }
         });
-        Self { me, key, pool }
+        Self { me, key, pool, clocks: Arc::default() }
     }
 
     fn client(&self, to: &PodRecord) -> Result<MessageForwardingServiceClient<Channel>, PeerError> {
@@ -94,9 +97,9 @@ impl GrpcPeers {
     }
 
     /// A request with its proof, and with the request id and trace context where all its events share one.
-    fn request<T>(&self, message: T, events: &[Arc<Event>]) -> Request<T> {
+    fn request<T>(&self, to: &PodRecord, message: T, events: &[Arc<Event>]) -> Request<T> {
         let mut request = Request::new(message);
-        let proof = self.key.prove(crate::clock::now());
+        let proof = self.key.prove(self.clocks.time_at(&to.id, crate::clock::now()));
         let contexts = [
             (PROOF_HEADER, Some(proof.as_str())),
             (REQUEST_ID_HEADER, shared(events, |event| event.request_id.as_deref())),
@@ -111,11 +114,22 @@ impl GrpcPeers {
         request
     }
 
+    /// What a status means; a peer of our fleet whose clock differs takes the next proof.
+    fn error(&self, to: &PodRecord, status: &Status) -> PeerError {
+        if self.clocks.learn(&to.id, status, crate::clock::now()) {
+            return PeerError::Unreachable("its clock differs from ours; the next call is of its time".to_owned());
+        }
+        peer_error(status)
+    }
+
     async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
         let messages = events.iter().map(|event| event_to_wire(event)).collect();
         let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages };
-        let answer = self.client(to)?.push_batch(self.request(message, events)).await;
-        let taken = answer.map_err(|status| peer_error(&status))?.into_inner().taken;
+        let answer = self.client(to)?.push_batch(self.request(to, message, events)).await;
+        let PushBatchResponse { taken, unreadable } = answer.map_err(|status| self.error(to, &status))?.into_inner();
+        if !unreadable.is_empty() {
+            return Err(PeerError::Failed(format!("it can't read {} of {} events", unreadable.len(), events.len())));
+        }
         if taken.len() != events.len() {
             return Err(PeerError::Failed(format!("it answered for {} of {} events", taken.len(), events.len())));
         }
@@ -125,8 +139,8 @@ impl GrpcPeers {
     async fn ask_who_is_held(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         let connection_ids = sockets.iter().map(ToString::to_string).collect();
         let message = HoldsSocketsRequest { source_pod_id: self.me.to_string(), connection_ids };
-        let answer = self.client(to)?.holds_sockets(self.request(message, &[])).await;
-        let answer = answer.map_err(|status| peer_error(&status))?.into_inner();
+        let answer = self.client(to)?.holds_sockets(self.request(to, message, &[])).await;
+        let answer = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if answer.pod_id != to.id.as_str() {
             return Err(PeerError::Unreachable("another pod answers at its address".to_owned()));
         }
@@ -145,8 +159,8 @@ impl GrpcPeers {
             all.map(|gap| RouteGap { route: None, gap }).into_iter().collect()
         };
         for owed in &merged {
-            let request = self.request(gap_to_wire(&self.me, owed), &[]);
-            self.client(to)?.announce_gap(request).await.map_err(|status| peer_error(&status))?;
+            let request = self.request(to, gap_to_wire(&self.me, owed), &[]);
+            self.client(to)?.announce_gap(request).await.map_err(|status| self.error(to, &status))?;
         }
         Ok(())
     }
@@ -169,10 +183,10 @@ impl Peers for GrpcPeers {
         for gaps in gaps.chunks(MAX_BATCH_GAPS) {
             let message =
                 AnnounceGapsRequest { source_pod_id: self.me.to_string(), gaps: gaps.iter().map(route_gap_to_wire).collect() };
-            match self.client(to)?.announce_gaps(self.request(message, &[])).await {
+            match self.client(to)?.announce_gaps(self.request(to, message, &[])).await {
                 Ok(_) => {}
                 Err(status) if status.code() == Code::Unimplemented => self.announce_singly(to, gaps).await?,
-                Err(status) => return Err(peer_error(&status)),
+                Err(status) => return Err(self.error(to, &status)),
             }
         }
         Ok(())
@@ -192,6 +206,7 @@ impl Peers for GrpcPeers {
 
     fn forget(&self, pod: &PodId) {
         self.pool.forget(pod);
+        self.clocks.forget(pod);
     }
 }
 

@@ -15,7 +15,10 @@ use tonic::{
     server::NamedService,
 };
 
-use super::proof::{FleetKey, PROOF_HEADER, ProofError};
+use super::{
+    clocks::CLOCK_HEADER,
+    proof::{FleetKey, PROOF_HEADER, ProofError},
+};
 use crate::metrics::Metrics;
 
 /// The one call that pods without a proof may make, if at all.
@@ -65,7 +68,11 @@ where
             Err(refusal) => {
                 self.metrics.grpc_calls_refused_total.with_label_values(&["unauthenticated"]).inc();
                 tracing::debug!(reason = %refusal, "refused a call of a peer");
-                let answer = Status::unauthenticated(refusal.to_string()).into_http();
+                let mut status = Status::unauthenticated(refusal.to_string());
+                if refusal == ProofError::Expired {
+                    status.metadata_mut().insert(CLOCK_HEADER, crate::clock::now().as_secs().into());
+                }
+                let answer = status.into_http();
                 Box::pin(std::future::ready(Ok(answer)))
             }
         }

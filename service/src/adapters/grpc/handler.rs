@@ -55,12 +55,14 @@ impl MessageForwardingService for Handler {
         }
         let mut good = Vec::with_capacity(request.events.len());
         let mut is_good = Vec::with_capacity(request.events.len());
-        for message in request.events {
+        let mut unreadable = Vec::new();
+        for (place, message) in (0..).zip(request.events) {
             let event = event_from_wire(message);
             is_good.push(event.is_ok());
             match event {
                 Ok(event) => good.push(event),
                 Err(bad) => {
+                    unreadable.push(place);
                     self.count_refused("bad_event");
                     tracing::warn!(peer.id = %from, error = %bad, "a peer sent an event that is none; the rest of its batch is delivered");
                 }
@@ -68,7 +70,7 @@ impl MessageForwardingService for Handler {
         }
         let mut verdicts = self.deliver(&from, good)?.into_iter();
         let taken = is_good.into_iter().map(|good| good && verdicts.next().unwrap_or(false)).collect();
-        Ok(Response::new(PushBatchResponse { taken }))
+        Ok(Response::new(PushBatchResponse { taken, unreadable }))
     }
 
     async fn announce_gap(&self, request: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {

@@ -4,6 +4,7 @@
 //! service, and reflection where it is on, answer without one. Limits that both sides must agree on are here.
 
 mod client;
+mod clocks;
 mod convert;
 mod guard;
 mod handler;

@@ -163,7 +163,10 @@ async fn g5_gaps_that_are_owed_over_a_bad_link_hold_nobodys_events_up() {
             fleet.publish(&format!("wa.acme.n{number}.chats"), &format!("{{\"at\":{}}}", start.elapsed().as_millis()));
         }
         tokio::time::sleep(Duration::from_secs(11)).await;
+        // It heals for long enough to begin telling, a call at a time too slowly to end it.
+        fleet.network.delay(Duration::from_millis(20));
         fleet.cut_link(0, 1, false);
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         fleet.network.half_open(&fleet.pods[0].id, &fleet.pods[1].id, true);
         fleet.stream.cut(&fleet.pods[1].id, false);
         fleet.stream.cut(&fleet.pods[2].id, false);

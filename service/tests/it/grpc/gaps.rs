@@ -12,7 +12,7 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::MAX_BATCH_GAPS,
-    application::ports::{Peers as _, RouteGap},
+    application::ports::{PeerError, Peers as _, RouteGap},
     domain::{
         gap::{Gap, GapCause},
         peer::PodRecord,
@@ -36,8 +36,11 @@ impl MessageForwardingService for Before {
     async fn push_event(&self, _: Request<PushEventRequest>) -> Result<Response<PushEventResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn push_batch(&self, _: Request<PushBatchRequest>) -> Result<Response<PushBatchResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn push_batch(&self, batch: Request<PushBatchRequest>) -> Result<Response<PushBatchResponse>, Status> {
+        // It can't read the last.
+        let taken = vec![false; batch.get_ref().events.len()];
+        let unreadable = u32::try_from(taken.len() - 1).into_iter().collect();
+        Ok(Response::new(PushBatchResponse { taken, unreadable }))
     }
     async fn announce_gap(&self, gap: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {
         self.0.lock().unwrap().push(gap.into_inner());
@@ -52,7 +55,7 @@ impl MessageForwardingService for Before {
 }
 
 #[tokio::test]
-async fn a_pod_that_knows_only_single_gaps_is_told_of_each_and_past_a_few_of_all_at_once() {
+async fn an_older_pod_is_told_of_each_gap_or_of_all_at_once_and_what_it_cannot_read_is_not_nobodys() {
     let before = Before::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = PodRecord { id: pod_id("b"), address: listener.local_addr().unwrap().to_string(), started_at: Duration::ZERO };
@@ -63,6 +66,8 @@ async fn a_pod_that_knows_only_single_gaps_is_told_of_each_and_past_a_few_of_all
     let route = |agent: u64| event("here", &format!("messages.c{agent}"), 1, "{}").address.routes()[0].clone();
     let gaps = |count: u64| (1..=count).map(|n| RouteGap { route: Some(route(n)), gap: Gap::of(n, GapCause::GivenUp) });
     let telling = async {
+        let unread = caller.peers.push(&peer, &[event("here", "chats", 1, "{}"), event("here", "chats", 2, "{}")]).await;
+        assert!(matches!(&unread, Err(PeerError::Failed(_))), "not nobody's: {unread:?}");
         for count in [3, 300] {
             caller.peers.announce_gaps(&peer, &gaps(count).collect::<Vec<_>>()).await.unwrap();
         }
