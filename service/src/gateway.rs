@@ -89,6 +89,17 @@ pub enum StartError {
     Keys(#[from] crate::application::token::KeyError),
 }
 
+/// Why a pod ended otherwise than it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server for peers failed.
+    #[error(transparent)]
+    Grpc(#[from] GrpcServerError),
+    /// Another process lives under this pod's id.
+    #[error("another pod lives under the id {0}: give each a name of its own (server.pod_id)")]
+    IdTaken(PodId),
+}
+
 /// A pod whose listeners are bound.
 #[derive(Debug)]
 pub struct Gateway {
@@ -120,10 +131,10 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let settings = config.current();
         let host = host_name();
-        let id = pod_id(&settings.server, &host)?;
-        let tasks = Tasks::new(shutdown, Arc::clone(metrics), tracing::info_span!("pod", pod.id = %id));
         let bind = |port| SocketAddr::new(settings.server.bind_address, port);
         let grpc = GrpcServer::bind(bind(settings.server.grpc_port)).await?;
+        let id = pod_id(&settings.server, &host, grpc.local_addr().port())?;
+        let tasks = Tasks::new(shutdown, Arc::clone(metrics), tracing::info_span!("pod", pod.id = %id));
         let address = bind(settings.server.http_port);
         let http = HttpServer::bind(address).await.map_err(|source| StartError::Http { address, source })?;
         let grpc_port = grpc.local_addr().port();
@@ -207,8 +218,8 @@ impl Gateway {
     /// at once.
     ///
     /// # Errors
-    /// When the server for peers fails by itself: the pod is drained all the same.
-    pub async fn run(self) -> Result<(), GrpcServerError> {
+    /// When the server for peers fails by itself, or another pod lives under this one's id: the pod is drained all the same.
+    pub async fn run(self) -> Result<(), RunError> {
         let Self { me, pod, http, routes, grpc, grpc_settings, readiness, config, tasks, cores, metrics } = self;
         let shutdown = tasks.shutdown().clone();
         let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
@@ -221,8 +232,9 @@ impl Gateway {
             ended = &mut peers => {
                 readiness.observe(Dependency::Grpc, false);
                 tracing::error!("the server for peers ended by itself; the pod drains");
-                failure = ended;
+                failure = ended.map_err(RunError::from);
             }
+            () = pod.id_lost() => failure = Err(RunError::IdTaken(me.id.clone())),
             () = shutdown.soft.cancelled() => {}
         }
         shutdown.soft.cancel();
@@ -237,7 +249,7 @@ impl Gateway {
                 () = shutdown.hard.cancelled() => break,
                 () = tokio::time::sleep_until(deadline) => break,
                 // It serves on: forwards land until the hub is empty.
-                ended = &mut peers => failure = failure.and(ended),
+                ended = &mut peers => failure = failure.and(ended.map_err(RunError::from)),
             }
         }
         stop_grpc.cancel();

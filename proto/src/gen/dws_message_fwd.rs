@@ -75,6 +75,9 @@ pub struct PushBatchRequest {
     pub source_pod_id: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
     pub events: ::prost::alloc::vec::Vec<ForwardedEvent>,
+    /// Whom the events are for. Another pod, which may have got the address, refuses them. Empty from pods that do not say.
+    #[prost(string, tag = "3")]
+    pub target_pod_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PushBatchResponse {
@@ -169,6 +172,29 @@ pub struct AnnounceGapsResponse {
     /// How many notices were put in mailboxes.
     #[prost(uint64, tag = "1")]
     pub sessions: u64,
+}
+/// A pod of the fleet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pod {
+    #[prost(string, tag = "1")]
+    pub pod_id: ::prost::alloc::string::String,
+    /// host:port that peers dial.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// When it started: milliseconds since the Unix epoch. Tells a restarted pod from the one before.
+    #[prost(uint64, tag = "3")]
+    pub started_at_unix_millis: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IntroduceRequest {
+    #[prost(message, optional, tag = "1")]
+    pub source: ::core::option::Option<Pod>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IntroduceResponse {
+    /// The pods that the called one knows and does not know to be dead, but for the caller; 1,024 at most.
+    #[prost(message, repeated, tag = "1")]
+    pub pods: ::prost::alloc::vec::Vec<Pod>,
 }
 /// What an event is, and so who sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -482,6 +508,36 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The caller makes itself known, and asks whom the called pod knows.
+        pub async fn introduce(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IntroduceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IntroduceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dws_message_fwd.MessageForwardingService/Introduce",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "dws_message_fwd.MessageForwardingService",
+                        "Introduce",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -535,6 +591,14 @@ pub mod message_forwarding_service_server {
             request: tonic::Request<super::AnnounceGapsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AnnounceGapsResponse>,
+            tonic::Status,
+        >;
+        /// The caller makes itself known, and asks whom the called pod knows.
+        async fn introduce(
+            &self,
+            request: tonic::Request<super::IntroduceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IntroduceResponse>,
             tonic::Status,
         >;
     }
@@ -839,6 +903,52 @@ pub mod message_forwarding_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AnnounceGapsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dws_message_fwd.MessageForwardingService/Introduce" => {
+                    #[allow(non_camel_case_types)]
+                    struct IntroduceSvc<T: MessageForwardingService>(pub Arc<T>);
+                    impl<
+                        T: MessageForwardingService,
+                    > tonic::server::UnaryService<super::IntroduceRequest>
+                    for IntroduceSvc<T> {
+                        type Response = super::IntroduceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IntroduceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageForwardingService>::introduce(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IntroduceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

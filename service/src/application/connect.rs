@@ -125,6 +125,8 @@ impl From<Refusal> for ConnectError {
 pub struct Connector {
     /// This pod.
     pub me: PodId,
+    /// True once this pod has its place in the fleet, without which its routes would mean nothing to others.
+    pub place: watch::Receiver<bool>,
     /// Where sessions are entered.
     pub hub: Arc<Hub>,
     /// Their locks.
@@ -169,6 +171,7 @@ impl Connector {
         self.hub.enter(&session, config.app.max_connections)?;
         let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: Arc::clone(self) };
 
+        self.in_place().await?;
         let (saved_chat, took_over) = self.lock(&session, &config).await?;
         admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
         session.set_chat(admission.restored.clone());
@@ -181,6 +184,15 @@ impl Connector {
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
         session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
+    }
+
+    async fn in_place(&self) -> Result<(), ConnectError> {
+        if *self.place.borrow() {
+            return Ok(());
+        }
+        let mut place = self.place.clone();
+        let taken = tokio::time::timeout(STORE_PATIENCE, place.wait_for(|taken| *taken)).await;
+        if matches!(taken, Ok(Ok(_))) { Ok(()) } else { Err(ConnectError::StoreUnavailable) }
     }
 
     /// Joins the session's routes and waits until every pod can see them.

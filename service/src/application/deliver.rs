@@ -4,15 +4,10 @@ use std::sync::Arc;
 
 use super::{
     hub::{Delivered, Hub},
-    ports::{PeerService, SettledUpTo},
+    ports::SettledUpTo,
 };
 pub use crate::domain::event::Path;
-use crate::domain::{
-    event::Event,
-    gap::Gap,
-    ids::{ConnectionId, PodId},
-    route::RouteKey,
-};
+use crate::domain::{event::Event, gap::Gap};
 
 /// Delivers to this pod's sockets.
 #[derive(Debug, Clone)]
@@ -42,21 +37,5 @@ impl LocalDelivery {
     /// Notes how far the stream's events are settled.
     pub fn settled_up_to(&self, settled: SettledUpTo) {
         self.hub.settled_up_to(settled);
-    }
-}
-
-impl PeerService for LocalDelivery {
-    fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<bool> {
-        self.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
-    }
-
-    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
-        sockets.iter().map(|socket| self.hub.contains(socket)).collect()
-    }
-
-    fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {
-        let told = self.hub.announce(route, gap);
-        tracing::warn!(peer.id = %from, sessions = told, gap.dropped = gap.dropped, "a peer gave events up; the sessions are told");
-        told
     }
 }

@@ -1,14 +1,24 @@
 //! What this pod knows of the fleet: which pods are there, how far the store's routes can be trusted, and so where an event has to go.
 
+mod unheard;
+
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use indexmap::IndexMap;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use unheard::Unheard;
 
-use super::ports::{Epoch, Incarnation, Lookup, Routes, StoreError};
+use super::ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError};
 use crate::{
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
@@ -20,8 +30,12 @@ const STORE_REST: Duration = Duration::from_secs(1);
 /// Routes whose keys were refused and are remembered; past that no route is trusted.
 const MAX_REFUSED: usize = 1024;
 
-/// How long a look-up that met an unknown pod waits for the members to be read anew.
-const REFRESH_WAIT: Duration = Duration::from_millis(500);
+/// How long one waits for the members to be read anew.
+const REFRESH_WAIT: Duration = Duration::from_secs(1);
+/// For so long after a peer was found dead or gone, what others say of it is old news.
+const BURIED_FOR: Duration = Duration::from_secs(60);
+/// Unknown pods that one look-up asks about; the routes of the others are in doubt until the next.
+const MAX_UNKNOWN: usize = 1024;
 
 /// A pod of the table.
 #[derive(Debug, Clone)]
@@ -37,6 +51,10 @@ struct Table {
     peers: HashMap<PodId, Peer>,
     /// Members without a liveness key that this pod never knew with one.
     strangers: HashSet<PodId>,
+    /// Pods on routes that are no members.
+    unheard: Unheard,
+    /// Since when pods are known to be dead or gone.
+    buried: HashMap<PodId, (Duration, Instant)>,
     epoch: Option<Epoch>,
     incarnation: Option<Incarnation>,
     settling_until: Option<Instant>,
@@ -50,10 +68,23 @@ struct Table {
 pub struct Targets {
     /// For each route asked, in order: the other pods.
     pub peers: Vec<Vec<Arc<PodRecord>>>,
-    /// Pods found on a route that are not in the table: dead, or newer than the table.
-    pub unknown: Vec<(PodId, RouteKey)>,
-    /// Routes with a member of the fleet whose address nobody here knows: it may live, so its events must not be settled as nobody's.
-    pub unreachable: Vec<RouteKey>,
+    /// For each route asked: a pod that stands there, may live, and whose address is not known. Its events must not be settled as nobody's.
+    pub doubtful: Vec<Option<PodId>>,
+}
+
+impl Targets {
+    fn doubt(&mut self, pod: &PodId, places: &[usize]) {
+        places.iter().for_each(|place| self.doubtful[*place] = Some(pod.clone()));
+    }
+}
+
+/// What changed with an announcement.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Peers that are new, or back from being lapsed.
+    pub news: Vec<PodRecord>,
+    /// Peers that have left.
+    pub left: Vec<PodId>,
 }
 
 /// What this pod knows of another, as of the last reading of the members.
@@ -72,14 +103,16 @@ pub enum Known {
     Nobody,
 }
 
-/// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`].
+/// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`], and those that wait for something.
 #[derive(Debug)]
 pub struct Directory {
     me: PodId,
     table: RwLock<Table>,
     settle_for: Duration,
     doubts: Notify,
-    refreshed: Notify,
+    /// How many readings of the members were begun, and up to which all have ended.
+    begun: AtomicU64,
+    ended: watch::Sender<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -87,7 +120,15 @@ impl Directory {
     /// An empty table. `settle_for`: how long, after the store lost data or was away, look-ups mean every live pod.
     #[must_use]
     pub fn new(me: PodId, settle_for: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { me, table: RwLock::default(), settle_for, doubts: Notify::new(), refreshed: Notify::new(), metrics }
+        Self {
+            me,
+            table: RwLock::default(),
+            settle_for,
+            doubts: Notify::new(),
+            begun: AtomicU64::new(0),
+            ended: watch::Sender::new(0),
+            metrics,
+        }
     }
 
     /// This pod.
@@ -106,29 +147,65 @@ impl Directory {
 
     // ---- peers ----
 
-    /// Takes over who has a liveness key (`pods`) and who is a member without one. Peers that have none any more stay, as lapsed. Returns those that
-    /// are new, or back from being lapsed.
-    pub fn set_members(&self, pods: &[PodRecord], without_key: &[PodId]) -> Vec<PodRecord> {
+    /// Takes over who has a liveness key, who is a member without one, and who has left. Other peers that have no key stay, as lapsed.
+    pub fn take_over(&self, announced: &Announcement) -> Changes {
         let mut table = self.write();
-        let mut news = Vec::new();
-        for record in pods.iter().filter(|record| record.id != self.me) {
-            let peer = Peer { record: Arc::new(record.clone()), lapsed: false };
-            match table.peers.insert(record.id.clone(), peer) {
+        let mut changes = Changes::default();
+        for record in announced.pods.iter().filter(|record| record.id != self.me) {
+            match table.meet(record) {
                 Some(before) if !before.lapsed && *before.record == *record => {}
-                _ => news.push(record.clone()),
+                _ if table.peers.contains_key(&record.id) => changes.news.push(record.clone()),
+                _ => {}
             }
         }
-        let alive: HashSet<&PodId> = pods.iter().map(|record| &record.id).collect();
+        for pod in &announced.left {
+            if table.bury(pod) {
+                changes.left.push(pod.clone());
+            }
+        }
+        let alive: HashSet<&PodId> = announced.pods.iter().map(|record| &record.id).collect();
         for peer in table.peers.values_mut() {
             peer.lapsed = !alive.contains(&peer.record.id);
         }
-        table.strangers = without_key.iter().filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)).cloned().collect();
+        let lapsed = announced.lapsed.iter();
+        table.strangers = lapsed.filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)).cloned().collect();
+        self.show(&table, announced.members);
+        changes
+    }
+
+    fn show(&self, table: &Table, members: usize) {
         let lapsed = table.peers.values().filter(|peer| peer.lapsed).count();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.peers.with_label_values(&["lapsed"]).set(count(lapsed));
         self.metrics.peers.with_label_values(&["alive"]).set(count(table.peers.len() - lapsed));
-        drop(table);
-        self.refreshed.notify_waiters();
+        // Where only some of the members were read, the others are unknown too.
+        let unread = members.saturating_sub(MAX_PODS);
+        self.metrics.peers.with_label_values(&["unknown"]).set(count(table.strangers.len() + unread));
+    }
+
+    /// Takes note of a pod that made itself known to this one: it lives.
+    pub fn meet(&self, pod: &PodRecord) {
+        if pod.id != self.me {
+            self.write().meet(pod);
+        }
+    }
+
+    /// Takes note of what a peer says of others. Those that this pod does not know count as lapsed (it has seen no key of theirs) until an announcement shows
+    /// more; those that it knows, or found dead lately, are none of the peer's business. Returns those that are new.
+    pub fn hear_of(&self, pods: Vec<PodRecord>) -> Vec<PodRecord> {
+        let mut table = self.write();
+        let now = Instant::now();
+        let mut news = Vec::new();
+        for pod in pods {
+            let buried = table.buried.get(&pod.id).is_some_and(|(start, at)| *start == pod.started_at && now < *at + BURIED_FOR);
+            if pod.id == self.me || buried || table.peers.contains_key(&pod.id) || table.peers.len() >= MAX_PODS {
+                continue;
+            }
+            table.strangers.remove(&pod.id);
+            table.unheard.forget(&pod.id);
+            table.peers.insert(pod.id.clone(), Peer { record: Arc::new(pod.clone()), lapsed: true });
+            news.push(pod);
+        }
         news
     }
 
@@ -169,7 +246,7 @@ impl Directory {
 
     /// Takes a dead peer out.
     pub fn remove(&self, pod: &PodId) {
-        self.write().peers.remove(pod);
+        self.write().bury(pod);
     }
 
     // ---- trust ----
@@ -197,16 +274,27 @@ impl Directory {
         lost
     }
 
-    /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or a pod that is not in the table.
+    /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the store.
     pub async fn doubts(&self) {
         self.doubts.notified().await;
     }
 
-    /// Asks for a new reading of the members and waits for it, for a short while. False if none came.
+    /// Numbers a reading of the members that begins now.
+    pub fn begin_reading(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Notes that a reading has been taken over.
+    pub fn end_reading(&self, reading: u64) {
+        self.ended.send_replace(reading);
+    }
+
+    /// Asks for a new reading of the members and waits for it, for a short while. False if none came. One that had begun before says nothing of what came after.
     pub async fn refreshed(&self) -> bool {
-        let refreshed = self.refreshed.notified();
+        let mut ended = self.ended.subscribe();
+        let before = self.begun.load(Ordering::SeqCst);
         self.doubts.notify_one();
-        tokio::time::timeout(REFRESH_WAIT, refreshed).await.is_ok()
+        matches!(tokio::time::timeout(REFRESH_WAIT, ended.wait_for(|reading| *reading > before)).await, Ok(Ok(_)))
     }
 
     /// The members without a liveness key that this pod never knew: they can't be probed.
@@ -228,7 +316,8 @@ impl Directory {
 
     // ---- where events go ----
 
-    /// Finds the peers for each of the routes, in one round trip to the store. Never fails: without a trustworthy answer, all peers are meant.
+    /// Finds the peers for each of the routes, in one round trip to the store, and one more where pods stand there that this one has not met. Never fails: without a
+    /// trustworthy answer, all peers are meant.
     pub async fn targets(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Targets {
         let rests = self.read().store_rests_until.is_some_and(|until| Instant::now() < until);
         let answer = if rests {
@@ -238,28 +327,28 @@ impl Directory {
             self.write().store_rests_until = answer.is_err().then(|| Instant::now() + STORE_REST);
             answer
         };
-        match answer {
-            Ok(lookup) => {
-                let lost = self.note_incarnation(lookup.incarnation);
-                if lost || self.read().epoch != lookup.epoch {
-                    self.note_store_trouble();
-                    self.doubts.notify_one();
-                }
-                if !lookup.refused.is_empty() {
-                    self.note_refused(lookup.refused.iter().filter_map(|place| keys.get(*place)));
-                }
-                let settling = self.is_settling();
-                let outcome = if settling { "settling" } else { "trusted" };
-                self.metrics.route_lookups_total.with_label_values(&[outcome]).inc();
-                self.choose(&lookup, keys, settling)
-            }
-            Err(_) => {
-                self.note_store_trouble();
-                self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
-                let all: Vec<_> = self.read().peers.values().map(|peer| Arc::clone(&peer.record)).collect();
-                Targets { peers: vec![all; keys.len()], unknown: Vec::new(), unreachable: Vec::new() }
-            }
+        let Ok(lookup) = answer else {
+            self.note_store_trouble();
+            self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
+            let all: Vec<_> = self.read().peers.values().map(|peer| Arc::clone(&peer.record)).collect();
+            return Targets { peers: vec![all; keys.len()], doubtful: vec![None; keys.len()] };
+        };
+        let lost = self.note_incarnation(lookup.incarnation);
+        if lost || self.read().epoch != lookup.epoch {
+            self.note_store_trouble();
+            self.doubts.notify_one();
         }
+        if !lookup.refused.is_empty() {
+            self.note_refused(lookup.refused.iter().filter_map(|place| keys.get(*place)));
+        }
+        let settling = self.is_settling();
+        let outcome = if settling { "settling" } else { "trusted" };
+        self.metrics.route_lookups_total.with_label_values(&[outcome]).inc();
+        let (mut targets, unknown) = self.choose(&lookup, keys, settling);
+        if !unknown.is_empty() {
+            self.resolve(routes, keys, unknown, &mut targets).await;
+        }
+        targets
     }
 
     /// Notes routes about which the store can't say anything: until it can, and for a while after, they mean every live peer.
@@ -276,29 +365,105 @@ impl Directory {
         }
     }
 
-    fn choose(&self, lookup: &Lookup, keys: &[RouteKey], settling: bool) -> Targets {
+    /// Where events go as far as this pod knows, and the pods that it does not know, each with the places of its routes.
+    fn choose(&self, lookup: &Lookup, keys: &[RouteKey], settling: bool) -> (Targets, IndexMap<PodId, Vec<usize>>) {
         let table = self.read();
-        let (mut unknown, mut unreachable) = (Vec::new(), Vec::new());
         let now = Instant::now();
-        let peers = keys
-            .iter()
-            .zip(&lookup.pods)
-            .map(|(key, on_route)| {
-                for pod in on_route.iter().filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)) {
-                    if table.strangers.contains(pod) {
-                        unreachable.push(key.clone());
-                    } else {
-                        unknown.push((pod.clone(), key.clone()));
+        let mut doubtful = vec![None; lookup.pods.len()];
+        let mut unknown: IndexMap<PodId, Vec<usize>> = IndexMap::new();
+        let of_route = |(place, on_route): (usize, &Vec<PodId>)| {
+            for pod in on_route.iter().filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)) {
+                if table.unheard.is_foreign(pod, now) {
+                    continue;
+                }
+                let room = unknown.len() < MAX_UNKNOWN;
+                match unknown.get_mut(pod) {
+                    _ if table.strangers.contains(pod) => doubtful[place] = Some(pod.clone()),
+                    Some(places) => places.push(place),
+                    None if room => {
+                        unknown.insert(pod.clone(), vec![place]);
                     }
+                    None => doubtful[place] = Some(pod.clone()),
                 }
-                let refused = table.refused.get(key).is_some_and(|until| now < *until);
-                if refused && !table.strangers.is_empty() {
-                    unreachable.push(key.clone());
+            }
+            let refused = table.refused.get(&keys[place]).is_some_and(|until| now < *until);
+            if refused && let Some(stranger) = table.strangers.iter().next() {
+                doubtful[place] = Some(stranger.clone());
+            }
+            let all = settling || refused || lookup.unread.binary_search(&place).is_ok();
+            let wanted = |peer: &&Peer| all || peer.lapsed || on_route.contains(&peer.record.id);
+            table.peers.values().filter(wanted).map(|peer| Arc::clone(&peer.record)).collect()
+        };
+        let peers = lookup.pods.iter().enumerate().map(of_route).collect();
+        (Targets { peers, doubtful }, unknown)
+    }
+
+    /// A pod on a route that is in no table is newer than ours, has been dead for long, or is none of the fleet. The store is asked about just those, now: what
+    /// was read before says nothing of them.
+    async fn resolve(&self, routes: &dyn Routes, keys: &[RouteKey], unknown: IndexMap<PodId, Vec<usize>>, targets: &mut Targets) {
+        let asked = Instant::now();
+        let named =
+            |(pod, places): (&PodId, &Vec<usize>)| (pod.clone(), places.iter().map(|place| keys[*place].clone()).collect());
+        let pods: Vec<(PodId, Vec<RouteKey>)> = unknown.iter().map(named).collect();
+        let answer = routes.resolve(&pods, !self.is_settling()).await;
+        // An answer of another life of the store says as little as none.
+        let standings =
+            answer.ok().and_then(|(incarnation, standings)| (!self.note_incarnation(incarnation)).then_some(standings));
+        let Some(standings) = standings else {
+            self.note_store_trouble();
+            for (pod, places) in &unknown {
+                targets.doubt(pod, places);
+            }
+            return;
+        };
+        let mut table = self.write();
+        for ((pod, places), standing) in unknown.into_iter().zip(standings) {
+            let in_doubt = match standing {
+                Standing::Alive(record) => {
+                    table.meet(&record);
+                    let record = Arc::new(record);
+                    places.iter().for_each(|place| targets.peers[*place].push(Arc::clone(&record)));
+                    false
                 }
-                let wanted = |peer: &&Peer| settling || refused || peer.lapsed || on_route.contains(&peer.record.id);
-                table.peers.values().filter(wanted).map(|peer| Arc::clone(&peer.record)).collect()
-            })
-            .collect();
-        Targets { peers, unknown, unreachable }
+                Standing::Member => true,
+                Standing::Gone => {
+                    tracing::debug!(peer.id = %pod, routes = places.len(), "a dead pod was taken out of routes");
+                    false
+                }
+                Standing::Unheard => !table.unheard.note(&pod, asked),
+            };
+            if in_doubt {
+                targets.doubt(&pod, &places);
+            }
+        }
     }
 }
+
+impl Table {
+    /// A pod that lives. Returns what was known of it before. More than a fleet has are not kept.
+    fn meet(&mut self, record: &PodRecord) -> Option<Peer> {
+        if self.peers.len() >= MAX_PODS && !self.peers.contains_key(&record.id) {
+            return None;
+        }
+        self.strangers.remove(&record.id);
+        self.unheard.forget(&record.id);
+        self.buried.remove(&record.id);
+        self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false })
+    }
+
+    /// A pod that is dead or gone. True if it was there.
+    fn bury(&mut self, pod: &PodId) -> bool {
+        let Some(peer) = self.peers.remove(pod) else { return false };
+        let now = Instant::now();
+        if self.buried.len() >= MAX_PODS {
+            self.buried.retain(|_, (_, at)| now < *at + BURIED_FOR);
+        }
+        if self.buried.len() < MAX_PODS {
+            self.buried.insert(pod.clone(), (peer.record.started_at, now));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

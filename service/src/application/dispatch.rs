@@ -3,6 +3,7 @@
 //! The loop that takes events brings them to this pod's sockets at once and waits for nobody: not for a socket, not for a peer, and not for the store, which
 //! another loop (`seek.rs`) asks for the other pods.
 
+mod doubts;
 mod health;
 mod losses;
 mod seek;

@@ -6,8 +6,8 @@ use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{hub::Hub, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
-use crate::domain::{close::CloseReason, ids::PodId};
+use super::{hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
+use crate::domain::{close::CloseReason, peer::PodRecord};
 
 /// Sockets closed in one go.
 const MAX_BATCH: usize = 100;
@@ -29,7 +29,9 @@ pub struct Drain {
     /// Takes the pod out of the members.
     pub routes: Arc<dyn Routes>,
     /// This pod.
-    pub me: PodId,
+    pub me: PodRecord,
+    /// Whether it has its place in the fleet, or lost it.
+    pub place: Place,
     /// Cancelled when the pod is about to be taken out of the members: it must not be announced any more.
     pub leaving: CancellationToken,
     /// Cancelled once nothing announces it.
@@ -64,10 +66,16 @@ impl Drain {
         }
         let leave = async {
             self.releaser.flush().await;
-            let routes_gone = self.writer.confirm(&[]).await;
+            if self.place.lost.is_cancelled() {
+                // Another process lives under this id: routes and membership are that one's.
+                return Ok(());
+            }
+            // Without a place it never had a route.
+            let placed = *self.place.taken.borrow();
+            let routes_gone = if placed { self.writer.confirm(&[]).await } else { Ok(()) };
             self.leaving.cancel();
             self.unannounced.cancelled().await;
-            let left = self.routes.retire(&self.me, false).await;
+            let left = self.routes.leave(&self.me).await;
             routes_gone.and(left)
         };
         match tokio::time::timeout_at(deadline, leave).await {

@@ -101,6 +101,12 @@ impl Forwarder {
         *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> ForwardLimits {
+        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Queues an event for a peer. Never waits; the target hears the outcome.
     pub fn forward(&self, to: &PodRecord, target: Target) {
         self.lane(to).offer(target);

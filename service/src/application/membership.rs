@@ -1,11 +1,15 @@
 //! This pod's place in the fleet: announces it, learns who else is there, and decides who is dead.
 //!
-//! A pod is dead only when it has no liveness key *and* does not answer a probe, and not while look-ups are settling. Before anybody routes past
-//! it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can tell its sessions.
+//! Announcing waits for nothing but the store: what follows from it (registering again, judging, getting to know peers) is done beside, or a pod would
+//! lose its own place over looking after others.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod acquaint;
+mod contest;
+mod judge;
 
-use futures_util::future::join_all;
+use std::{sync::Arc, time::Duration};
+
+use contest::{Contest, Step};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -16,22 +20,40 @@ use super::{
     directory::Directory,
     forward::Forwarder,
     hub::Hub,
-    ports::{Announcement, Incarnation, Peers, Routes, StoreError},
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
     route_writer::RouteWriter,
 };
 use crate::domain::{
     gap::{Gap, GapCause},
-    ids::PodId,
     peer::PodRecord,
 };
 
 /// Announcements within the life of a liveness key: so many may fail before the key lapses.
 const ANNOUNCEMENTS_PER_TTL: u32 = 5;
-/// Probes in a row that must fail before a lapsed peer counts as dead.
-const FAILED_PROBES: u32 = 2;
-/// Rounds after which a member without a key that nobody here ever knew is retired: its address is unknown, so it cannot be probed.
-const STRANGER_ROUNDS: u32 = 15;
+/// Pause before routes that could not be registered again are tried anew; the writer has a back-off of its own.
+const REGISTER_PAUSE: Duration = Duration::from_millis(200);
+
+/// How far this pod has its place in the fleet.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// True once it is announced and its peers know it: it may have sessions and routes.
+    pub taken: Arc<watch::Sender<bool>>,
+    /// True once it may take events too.
+    pub joined: Arc<watch::Sender<bool>>,
+    /// Cancelled when another process lives under its id: it must touch nothing that is kept under that id any more.
+    pub lost: CancellationToken,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            taken: Arc::new(watch::Sender::new(false)),
+            joined: Arc::new(watch::Sender::new(false)),
+            lost: CancellationToken::new(),
+        }
+    }
+}
 
 /// What membership works with.
 #[derive(Clone)]
@@ -42,7 +64,7 @@ pub struct Membership {
     pub ttl: Duration,
     /// Where members and keys are kept.
     pub routes: Arc<dyn Routes>,
-    /// Probes lapsed peers.
+    /// Probes lapsed peers, and introduces this one.
     pub peers: Arc<dyn Peers>,
     /// The table to keep up to date.
     pub directory: Arc<Directory>,
@@ -56,14 +78,14 @@ pub struct Membership {
     pub sweep: Arc<Notify>,
     /// Told whether the store answers.
     pub readiness: Readiness,
-    /// True once this pod has its place and may take events.
-    pub joined: Arc<watch::Sender<bool>>,
+    /// Told how far this pod has come.
+    pub place: Place,
 }
 
-/// What one round remembers for the next.
+/// What one announcement remembers for the next.
 #[derive(Debug, Default)]
 struct Memory {
-    /// When the last round ended; long ago means that this process stood still.
+    /// When the last one ended; long ago means that this process stood still.
     ran_at: Option<Instant>,
     /// Retirements as of the last announcement.
     retirements: Option<u64>,
@@ -73,60 +95,96 @@ struct Memory {
     owes_registration: bool,
     /// When everything was registered again the last time.
     registered_at: Option<Instant>,
-    failed_probes: HashMap<PodId, u32>,
-    strangers: HashMap<PodId, u32>,
     store_was_away: bool,
-    joined: bool,
+    crowded: bool,
+    contest: Contest,
+    /// A record of a dead process under this pod's id, which the next announcement replaces.
+    instead_of: Option<PodRecord>,
+}
+
+/// What is to be done beside announcing.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Register everything again; true if the sessions have to be told of a gap.
+    register: watch::Sender<Registering>,
+    /// An announcement has shown who is there.
+    shown: Notify,
+    /// The first announcement was not of a pod that made the epoch, or another followed.
+    settled: watch::Sender<bool>,
+}
+
+/// How often everything had to be registered again, and how often the sessions have to be told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Registering {
+    rounds: u64,
+    gaps: u64,
 }
 
 impl Membership {
-    /// Announces this pod, several times within the life of its key, until it leaves. No announcement is under way when this has returned: one that is
-    /// overtaken by the pod's retirement would make it a member again.
+    /// Announces this pod, several times within the life of its key, until it leaves or its id is another's. No announcement is under way when this has returned: one
+    /// that is overtaken by the pod's goodbye would make it a member again.
     pub async fn run(&self, leaving: &CancellationToken) {
-        let period = self.ttl / ANNOUNCEMENTS_PER_TTL;
+        let beside = Beside::default();
+        tokio::select! {
+            biased;
+            () = self.announce_until(leaving, &beside) => {}
+            () = self.register_again(&beside) => {}
+            () = self.judge() => {}
+            () = self.get_acquainted(&beside) => {}
+        }
+    }
+
+    fn period(&self) -> Duration {
+        self.ttl / ANNOUNCEMENTS_PER_TTL
+    }
+
+    async fn announce_until(&self, leaving: &CancellationToken, beside: &Beside) {
+        let period = self.period();
         let mut memory = Memory::default();
-        while !leaving.is_cancelled() {
+        while !leaving.is_cancelled() && !self.place.lost.is_cancelled() {
             let started = Instant::now();
             let stood_still = memory.ran_at.is_some_and(|at| at.elapsed() > self.ttl);
-            let announced = self.routes.announce(&self.me, self.ttl).await;
-            let trusted = tokio::select! {
-                biased;
-                () = leaving.cancelled() => return,
-                trusted = self.round(announced, stood_still, &mut memory) => trusted,
-            };
-            if trusted && !memory.joined {
-                memory.joined = true;
-                self.joined.send_replace(true);
+            let known: Vec<_> = self.directory.peers().into_iter().map(|peer| peer.id).collect();
+            let instead_of = memory.instead_of.take();
+            let call = Announce { me: &self.me, ttl: self.ttl, known: &known, instead_of: instead_of.as_ref() };
+            let mut wait = period;
+            let reading = self.directory.begin_reading();
+            match self.routes.announce(call).await {
+                Ok(announcement) => {
+                    self.follow_up(&announcement, stood_still, &mut memory, beside);
+                    self.directory.end_reading(reading);
+                }
+                Err(AnnounceError::Store(error)) => self.without_store(&error, &mut memory),
+                Err(AnnounceError::Taken(taken)) => {
+                    tokio::select! {
+                        biased;
+                        () = leaving.cancelled() => return,
+                        () = self.contend(&taken, &mut memory) => {}
+                    }
+                    wait = period / ANNOUNCEMENTS_PER_TTL;
+                }
             }
-            let next = started + period;
+            memory.ran_at = Some(Instant::now());
             tokio::select! {
                 () = leaving.cancelled() => {}
-                () = tokio::time::sleep_until(next) => {}
+                () = tokio::time::sleep_until(started + wait) => {}
                 // At most ten announcements a second, whatever the doubts.
                 () = async { tokio::time::sleep(period / 10).await; self.directory.doubts().await } => {}
             }
         }
     }
 
-    /// What follows from an announcement. True once this pod may take events.
-    async fn round(&self, announced: Result<Announcement, StoreError>, stood_still: bool, memory: &mut Memory) -> bool {
-        let trusted = match announced {
-            Ok(announcement) => self.follow_up(&announcement, memory, stood_still).await,
-            Err(error) => {
-                if !std::mem::replace(&mut memory.store_was_away, true) {
-                    tracing::warn!(%error, "the session store is away; sockets stay, and events go to every peer");
-                }
-                self.readiness.observe(Dependency::Redis, false);
-                self.directory.note_store_trouble();
-                memory.joined
-            }
-        };
-        memory.ran_at = Some(Instant::now());
-        trusted
+    fn without_store(&self, error: &StoreError, memory: &mut Memory) {
+        if !std::mem::replace(&mut memory.store_was_away, true) {
+            tracing::warn!(%error, "the session store is away; sockets stay, and events go to every peer");
+        }
+        self.readiness.observe(Dependency::Redis, false);
+        self.directory.note_store_trouble();
     }
 
-    async fn follow_up(&self, announcement: &Announcement, memory: &mut Memory, stood_still: bool) -> bool {
-        self.readiness.observe(Dependency::Redis, true);
+    /// What follows from an announcement. Waits for nothing.
+    fn follow_up(&self, announcement: &Announcement, stood_still: bool, memory: &mut Memory, beside: &Beside) {
+        memory.contest = Contest::default();
         let retirements = memory.retirements.replace(announcement.retirements);
         let first = retirements.is_none();
         let store_was_away = std::mem::take(&mut memory.store_was_away);
@@ -135,11 +193,7 @@ impl Membership {
         // A look-up may have noted it before: what counts is when this pod last registered.
         let incarnation = memory.incarnation.replace(announcement.incarnation);
         memory.owes_registration |= incarnation.is_some_and(|known| known != announcement.incarnation);
-        for peer in self.directory.set_members(&announcement.pods, &announcement.lapsed) {
-            tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
-            memory.failed_probes.remove(&peer.id);
-            self.forwarder.hint(&peer);
-        }
+        self.take_over(announcement, memory);
         // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own standstill can tell.
         let count_lost = store_lost_data || retirements > Some(announcement.retirements);
         let passed_over = !first && if count_lost { stood_still } else { retirements != Some(announcement.retirements) };
@@ -151,56 +205,93 @@ impl Membership {
         if !first && (due || store_was_away || store_lost_data || passed_over || !announcement.was_present) {
             tracing::warn!(store.lost_data = store_lost_data, "registering all routes and locks again");
             self.sweep.notify_one();
-            let reasserted = self.writer.reassert().await;
-            if passed_over {
+            beside.register.send_modify(|register| {
+                register.rounds += 1;
+                register.gaps += u64::from(passed_over);
+            });
+        }
+        beside.shown.notify_one();
+        // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
+        if !first || !announcement.epoch_created {
+            beside.settled.send_replace(true);
+        }
+        if *self.place.taken.borrow() {
+            self.readiness.observe(Dependency::Redis, true);
+            self.join(beside);
+        }
+    }
+
+    fn take_over(&self, announcement: &Announcement, memory: &mut Memory) {
+        let changes = self.directory.take_over(announcement);
+        for peer in changes.news {
+            tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
+            self.forwarder.hint(&peer);
+        }
+        for pod in changes.left {
+            tracing::info!(peer.id = %pod, "a peer has left");
+            self.forwarder.forget(&pod);
+            self.peers.forget(&pod);
+        }
+        let crowded = announcement.members > MAX_PODS;
+        if crowded && !std::mem::replace(&mut memory.crowded, crowded) {
+            tracing::warn!(
+                members = announcement.members,
+                "more members stand in the session store than any fleet has: somebody else writes there; those without a key are taken out bit by bit"
+            );
+        }
+        memory.crowded = crowded;
+    }
+
+    fn join(&self, beside: &Beside) {
+        if *beside.settled.borrow() {
+            self.place.joined.send_if_modified(|joined| !std::mem::replace(joined, true));
+        }
+    }
+
+    /// Another process holds this pod's id. One that answers, or renews its key, lives, and this pod has to go. Any other is waited for: its key lapses.
+    async fn contend(&self, taken: &IdTaken, memory: &mut Memory) {
+        // Who has never been announced has just bound its address, so nobody else can be there.
+        let mut step = memory.contest.look(taken, Instant::now());
+        if memory.retirements.is_none() && taken.record.address == self.me.address {
+            memory.instead_of = Some(taken.record.clone());
+            step = Step::Wait;
+        } else if step == Step::Wait && self.peers.probe(&taken.record).await.is_ok() {
+            step = Step::Yield;
+        }
+        if step == Step::Yield {
+            tracing::error!(
+                other.address = %taken.record.address, own.address = %self.me.address,
+                "another pod lives under this pod's id: this one ends; give each a name of its own (server.pod_id)"
+            );
+            self.directory.note_store_trouble();
+            self.place.taken.send_replace(false);
+            self.place.lost.cancel();
+        }
+    }
+
+    /// Writes all routes again whenever that is needed, and then tells the sessions of a gap if others may have routed past this pod: not before, or what is
+    /// missed until the routes are there would go untold.
+    async fn register_again(&self, beside: &Beside) {
+        let mut wanted = beside.register.subscribe();
+        let mut done = Registering::default();
+        loop {
+            let now = *wanted.borrow_and_update();
+            if now.rounds == done.rounds {
+                let _ = wanted.changed().await;
+                continue;
+            }
+            if self.writer.reassert().await.is_err() {
+                tokio::time::sleep(REGISTER_PAUSE).await;
+                continue;
+            }
+            if now.gaps > done.gaps {
                 let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
                 tracing::warn!(
                     sessions = told,
-                    routes.registered = reasserted.is_ok(),
                     "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are told of a gap"
                 );
             }
-        }
-        self.judge(memory).await;
-        // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
-        memory.joined || !first || !announcement.epoch_created
-    }
-
-    /// Probes who has lapsed, and retires who is dead.
-    async fn judge(&self, memory: &mut Memory) {
-        let lapsed = self.directory.lapsed();
-        let answers = join_all(lapsed.iter().map(|peer| self.peers.probe(peer))).await;
-        let settling = self.directory.is_settling();
-        for (peer, answer) in lapsed.iter().zip(answers) {
-            if answer.is_ok() {
-                memory.failed_probes.remove(&peer.id);
-                continue;
-            }
-            let failed = memory.failed_probes.entry(peer.id.clone()).or_default();
-            *failed += 1;
-            if *failed >= FAILED_PROBES && !settling {
-                self.retire(&peer.id, memory).await;
-            }
-        }
-        let strangers = self.directory.strangers();
-        memory.strangers.retain(|pod, _| strangers.contains(pod));
-        for pod in &strangers {
-            let rounds = memory.strangers.entry(pod.clone()).or_default();
-            *rounds += 1;
-            if *rounds >= STRANGER_ROUNDS && !settling {
-                let _ = self.routes.retire(pod, true).await;
-            }
-        }
-    }
-
-    async fn retire(&self, pod: &PodId, memory: &mut Memory) {
-        // In this order: while it is a member, it is not routed past.
-        if self.routes.retire(pod, true).await.is_ok() {
-            tracing::warn!(peer.id = %pod, "a peer is dead: no liveness key, and no answer");
-            memory.failed_probes.remove(pod);
-            self.directory.remove(pod);
-            self.forwarder.forget(pod);
-            self.peers.forget(pod);
+            done = now;
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod pod;
 pub mod ports;
 mod proven_cache;
 pub mod readiness;
+pub mod reception;
 pub mod release;
 pub mod renew;
 pub mod route_writer;

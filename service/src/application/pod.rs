@@ -20,10 +20,11 @@ use super::{
     hub::Hub,
     killer::Killer,
     lock_deadlines::LockDeadlines,
-    membership::Membership,
+    membership::{Membership, Place},
     owners::Owners,
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
+    reception::Reception,
     release::{Releaser, releaser},
     renew::Renewer,
     route_writer::RouteWriter,
@@ -68,7 +69,7 @@ pub struct Pod {
     renewer: Renewer,
     stop_pulling: CancellationToken,
     pulling_stopped: CancellationToken,
-    joined: watch::Receiver<bool>,
+    place: Place,
 }
 
 impl std::fmt::Debug for Pod {
@@ -90,7 +91,7 @@ impl Pod {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let parts = Parts::new(me, &config, backends, tasks, metrics);
-        let (joined_sender, joined) = watch::channel(false);
+        let place = Place::default();
         let (settled, settled_queue) = mpsc::unbounded_channel();
         let membership = Membership {
             me: me.clone(),
@@ -103,7 +104,7 @@ impl Pod {
             writer: Arc::clone(&parts.writer),
             sweep: Arc::clone(&parts.sweep),
             readiness: readiness.clone(),
-            joined: Arc::new(joined_sender),
+            place: place.clone(),
         };
         let dispatcher = Dispatcher {
             source: Arc::clone(&backends.source),
@@ -115,7 +116,7 @@ impl Pod {
             config: config.clone(),
             readiness: readiness.clone(),
             metrics: Arc::clone(metrics),
-            joined: joined.clone(),
+            joined: place.joined.subscribe(),
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             settled,
         };
@@ -125,13 +126,14 @@ impl Pod {
             releaser: parts.releaser.clone(),
             writer: Arc::clone(&parts.writer),
             routes: Arc::clone(&backends.routes),
-            me: me.id.clone(),
+            me: me.clone(),
+            place: place.clone(),
             leaving: CancellationToken::new(),
             unannounced: CancellationToken::new(),
         };
         let (leaving, unannounced) = (drain.leaving.clone(), drain.unannounced.clone());
         let pod = Self {
-            connector: Arc::new(parts.connector(me, backends, &config, tasks)),
+            connector: Arc::new(parts.connector(me, backends, &config, &place, tasks)),
             delivery: parts.delivery.clone(),
             hub: Arc::clone(&parts.hub),
             directory: Arc::clone(&parts.directory),
@@ -141,9 +143,9 @@ impl Pod {
             renewer: parts.renewer(&config, backends),
             stop_pulling: CancellationToken::new(),
             pulling_stopped: CancellationToken::new(),
-            joined,
+            place: place.clone(),
         };
-        parts.spawn(me, config, backends, (pod.renewer.clone(), tasks), metrics);
+        parts.spawn(me, config, backends, &place, (pod.renewer.clone(), tasks));
         tasks.supervise("membership", move || {
             let (membership, leaving, unannounced) = (membership.clone(), leaving.clone(), unannounced.clone());
             async move {
@@ -191,7 +193,7 @@ impl Pod {
     /// What peers may ask of this pod.
     #[must_use]
     pub fn peer_service(&self) -> Arc<dyn PeerService> {
-        Arc::new(self.delivery.clone())
+        Arc::new(Reception { local: self.delivery.clone(), hub: Arc::clone(&self.hub), directory: Arc::clone(&self.directory) })
     }
 
     /// Keeps the locks of the sessions.
@@ -220,7 +222,12 @@ impl Pod {
 
     /// Waits until the pod has its place in the fleet and takes events.
     pub async fn joined(&self) {
-        let _ = self.joined.clone().wait_for(|joined| *joined).await;
+        let _ = self.place.joined.subscribe().wait_for(|joined| *joined).await;
+    }
+
+    /// Waits until another process is found to live under this pod's id: then this one has to end.
+    pub async fn id_lost(&self) {
+        self.place.lost.cancelled().await;
     }
 
     /// Empties the pod within the time: refuses sessions, stops taking events and finishes those in flight, closes the sockets, leaves the fleet. Peers
@@ -297,9 +304,17 @@ impl Parts {
         }
     }
 
-    fn connector(&self, me: &PodRecord, backends: &Backends, config: &watch::Receiver<Arc<Config>>, tasks: &Tasks) -> Connector {
+    fn connector(
+        &self,
+        me: &PodRecord,
+        backends: &Backends,
+        config: &watch::Receiver<Arc<Config>>,
+        place: &Place,
+        tasks: &Tasks,
+    ) -> Connector {
         Connector {
             me: me.id.clone(),
+            place: place.taken.subscribe(),
             hub: Arc::clone(&self.hub),
             locks: Arc::clone(&backends.locks),
             owners: Arc::clone(&self.owners),
@@ -338,15 +353,27 @@ impl Parts {
         me: &PodRecord,
         config: watch::Receiver<Arc<Config>>,
         backends: &Backends,
+        place: &Place,
         (renewer, tasks): (Renewer, &Tasks),
-        metrics: &Arc<Metrics>,
     ) {
+        let (place, metrics) = (place.clone(), tasks.metrics());
         let (writer, routes, id, live, counts) =
             (self.writer, Arc::clone(&backends.routes), me.id.clone(), config.clone(), Arc::clone(metrics));
         tasks.supervise("route writer", move || {
             let (writer, routes, id, live, counts) =
                 (Arc::clone(&writer), Arc::clone(&routes), id.clone(), live.clone(), Arc::clone(&counts));
-            async move { writer.run(routes.as_ref(), &id, live, &counts).await }
+            let (mut taken, lost) = (place.taken.subscribe(), place.lost.clone());
+            async move {
+                // Who is on a route is a member first, or others would take it for nobody; and what another process holds under this id is not touched.
+                tokio::select! {
+                    biased;
+                    () = lost.cancelled() => {}
+                    () = async {
+                        let _ = taken.wait_for(|taken| *taken).await;
+                        writer.run(routes.as_ref(), &id, live, &counts).await;
+                    } => {}
+                }
+            }
         });
         let (evictor, kills, sweep) = (self.evictor.clone(), Arc::clone(&backends.kills), Arc::clone(&self.sweep));
         tasks.supervise("evict", move || {

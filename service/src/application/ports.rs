@@ -130,6 +130,50 @@ pub struct Lookup {
     pub pods: Vec<Vec<PodId>>,
     /// Places of the routes asked about which the store can't say anything, as what it has under that name is no route. Nearly always none.
     pub refused: Vec<usize>,
+    /// Places, ascending, of the routes that could not be read: more pods stand there than any fleet has. Any peer may be on them.
+    pub unread: Vec<usize>,
+}
+
+/// How a pod makes itself known.
+#[derive(Debug, Clone, Copy)]
+pub struct Announce<'a> {
+    /// Itself.
+    pub me: &'a PodRecord,
+    /// Life of its liveness key.
+    pub ttl: Duration,
+    /// The pods that it wants to hear of, members or not.
+    pub known: &'a [PodId],
+    /// A record under its own id that may be overwritten: of a process that is known to be gone.
+    pub instead_of: Option<&'a PodRecord>,
+}
+
+impl<'a> Announce<'a> {
+    /// An announcement that asks about nobody in particular and overwrites nothing.
+    #[must_use]
+    pub fn of(me: &'a PodRecord, ttl: Duration) -> Self {
+        Self { me, ttl, known: &[], instead_of: None }
+    }
+}
+
+/// Another process lives, or lived until lately, under this pod's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("another pod has this id, at {}", record.address)]
+pub struct IdTaken {
+    /// Which.
+    pub record: PodRecord,
+    /// When its liveness key runs out, unless it is renewed.
+    pub expires_in: Duration,
+}
+
+/// Why a pod is not announced.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AnnounceError {
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its id is another's; nothing was changed.
+    #[error(transparent)]
+    Taken(#[from] IdTaken),
 }
 
 /// What a pod learns when it announces itself.
@@ -150,6 +194,26 @@ pub struct Announcement {
     pub pods: Vec<PodRecord>,
     /// Members without a liveness key: dead, frozen or cut off.
     pub lapsed: Vec<PodId>,
+    /// Of the pods asked about: those that have [left](Routes::leave).
+    pub left: Vec<PodId>,
+    /// How many members there are. More than [`MAX_PODS`]: only some of them were read, and all that were asked about.
+    pub members: usize,
+}
+
+/// The most pods that a fleet has. Whatever else stands in the store, no more are read, remembered or asked in one go.
+pub const MAX_PODS: usize = 1024;
+
+/// What the store knows of a pod that stands on a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has a liveness key.
+    Alive(PodRecord),
+    /// It is a member without a liveness key, or its key can't be read: dead, frozen or cut off.
+    Member,
+    /// It was a member and is dead or has left; it was taken out of the routes in the same step.
+    Gone,
+    /// Nothing: it does not announce itself, as the predecessor's pods do not, or not yet.
+    Unheard,
 }
 
 /// Routes, and which pods are there to have them.
@@ -160,18 +224,22 @@ pub trait Routes: Send + Sync {
     /// all others have been made. After an error each change may or may not have happened.
     async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError>;
 
-    /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was confirmed before is seen.
+    /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was confirmed before is seen. The work is
+    /// bounded, whatever stands on the routes.
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
 
-    /// Takes a pod without a liveness key out of the given routes; if the key is there at that moment, nothing is changed.
-    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError>;
+    /// What the store knows, as of this call, of pods that stand on these routes; in the order given. If `prune`, those that are gone are taken out of the
+    /// routes named with them, in the same step; if not, they count as unheard of. With the incarnation that says so.
+    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError>;
 
-    /// Renews the pod's liveness key and membership, and reads everybody's.
-    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError>;
+    /// Renews the pod's liveness key and membership, and reads everybody's. A live record of another process under the same id is left alone.
+    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError>;
 
-    /// Takes a pod out of the members and deletes its liveness key. `only_if_lapsed`: only if it has no liveness key, and the retirement is counted
-    /// for it to find, should it live; otherwise it is the pod itself that leaves.
-    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError>;
+    /// Takes pods without a liveness key out of the members, and counts that for each to find, should it live. For each, in order: was it without a key?
+    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError>;
+
+    /// Takes the pod itself out: it says goodbye, so that others know it to be gone and not merely silent. Another process under its id is left alone.
+    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError>;
 
     /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It stays a member.
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError>;
@@ -405,6 +473,9 @@ pub trait Peers: Send + Sync {
     /// Is anybody there who answers? Bounded by a short time-out of its own.
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError>;
 
+    /// Makes this pod known to the peer and asks whom it knows: at most [`MAX_PODS`]. Bounded by a short time-out of its own.
+    async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError>;
+
     /// Drops what is kept for a peer that is gone.
     fn forget(&self, pod: &PodId);
 }
@@ -419,4 +490,7 @@ pub trait PeerService: Send + Sync {
 
     /// Tells the sessions on `route` (or all) about a gap; returns how many were told.
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize;
+
+    /// Takes note of a pod that makes itself known; returns the pods that this one knows, and does not know to be dead.
+    fn introduce(&self, newcomer: &PodRecord) -> Vec<PodRecord>;
 }

@@ -34,6 +34,8 @@ use crate::{
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
 const MAX_CHANGES: usize = 1000;
+/// Of these, refreshes however much is urgent: a storm of sessions must not keep the pod from registering again, nor let idle routes run out.
+const MIN_REFRESHED: usize = 250;
 /// From one write to the next while many sessions wait for theirs.
 const BETWEEN_WRITES: Duration = Duration::from_millis(1);
 /// The pauses after failed writes.
@@ -57,13 +59,13 @@ struct Waiter {
 struct Pending {
     /// Written first: somebody waits for these, or they have changed.
     urgent: IndexSet<RouteKey>,
-    /// Written when nothing is urgent: to extend their life, or because the store may have lost them.
+    /// Written beside what is urgent: to extend their life, or because the store may have lost them.
     refresh: IndexSet<RouteKey>,
     waiters: Vec<Waiter>,
     /// Wanted routes that the store refused, and when they are tried again.
     refused: IndexSet<RouteKey>,
     retry_at: Option<Instant>,
-    /// Answered when everything, refreshes included, has been written.
+    /// Answered when all refreshes have been written.
     settled: Vec<Asker>,
 }
 
@@ -148,17 +150,19 @@ impl RouteWriter {
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut backoff = BACKOFF;
         loop {
-            if self.is_idle() {
-                let retry_at = self.lock().retry_at;
-                tokio::select! {
-                    () = self.wake.notified() => {}
-                    () = self.hub.routes_changed() => {}
-                    () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
-                    _ = refresh.tick() => {
-                        let wanted = self.hub.wanted();
-                        self.lock().refresh.extend(wanted);
-                    }
-                }
+            let (idle, retry_at) = (self.is_idle(), self.lock().retry_at);
+            let due = tokio::select! {
+                biased;
+                // First, and also while there is much to do: idle routes run out otherwise.
+                _ = refresh.tick() => true,
+                () = self.wake.notified(), if idle => false,
+                () = self.hub.routes_changed(), if idle => false,
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if idle && retry_at.is_some() => false,
+                () = std::future::ready(()), if !idle => false,
+            };
+            if due {
+                let wanted = self.hub.wanted();
+                self.lock().refresh.extend(wanted);
             }
             match self.write_some(routes, me, &config, metrics).await {
                 Ok(()) => backoff.reset(),
@@ -192,7 +196,7 @@ impl RouteWriter {
         let refused = self.note(&batch, &written);
         let settled = {
             let mut pending = self.lock();
-            let done = written.is_err() || (pending.urgent.is_empty() && pending.refresh.is_empty());
+            let done = written.is_err() || pending.refresh.is_empty();
             if done { std::mem::take(&mut pending.settled) } else { Vec::new() }
         };
         let written = written.map(|_| ());
@@ -229,7 +233,7 @@ impl RouteWriter {
         refused.clone()
     }
 
-    /// Takes all that is urgent, with everybody who waits for it, or else a part of what is to be refreshed.
+    /// Takes all that is urgent, with everybody who waits for it, and a part of what is to be refreshed.
     fn take_batch(&self) -> (Vec<RouteKey>, Vec<Waiter>) {
         let mut pending = self.lock();
         if pending.retry_at.is_some_and(|at| Instant::now() >= at) {
@@ -240,7 +244,7 @@ impl RouteWriter {
         pending.urgent.extend(self.hub.take_changed());
         let mut batch: Vec<RouteKey> = std::mem::take(&mut pending.urgent).into_iter().collect();
         let waiters = std::mem::take(&mut pending.waiters);
-        let room = MAX_CHANGES.saturating_sub(batch.len()).min(pending.refresh.len());
+        let room = MAX_CHANGES.saturating_sub(batch.len()).max(MIN_REFRESHED).min(pending.refresh.len());
         batch.extend(pending.refresh.drain(..room));
         (batch, waiters)
     }
@@ -274,6 +278,76 @@ impl RouteTtls {
         match (route, self.message) {
             (RouteKey::Messages { .. }, Some(range)) => range.for_idle(idle),
             _ => self.fixed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        application::ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, Standing},
+        config::testing,
+        domain::{
+            ids::{AgentId, ChatId, CompanyId},
+            peer::PodRecord,
+        },
+    };
+
+    /// A store that takes its time to write.
+    struct Slow;
+
+    #[async_trait]
+    impl Routes for Slow {
+        async fn apply(&self, _: &PodId, _: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            Ok(Vec::new())
+        }
+        async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
+            Ok(Lookup { incarnation: Incarnation(0), epoch: None, pods: Vec::new(), refused: Vec::new(), unread: Vec::new() })
+        }
+        async fn resolve(&self, _: &[(PodId, Vec<RouteKey>)], _: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+            Ok((Incarnation(0), Vec::new()))
+        }
+        async fn announce(&self, _: Announce<'_>) -> Result<Announcement, AnnounceError> {
+            Err(StoreError::Unavailable("not asked".into()).into())
+        }
+        async fn retire(&self, _: &[PodId]) -> Result<Vec<bool>, StoreError> {
+            Ok(Vec::new())
+        }
+        async fn leave(&self, _: &PodRecord) -> Result<(), StoreError> {
+            Ok(())
+        }
+        async fn pass_over(&self, _: &PodId) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn registering_again_comes_to_its_end_in_a_storm_of_sessions() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let writer = RouteWriter::new(Arc::new(Hub::new(Arc::clone(&metrics))));
+        let (company, agent) = (CompanyId::parse("acme").unwrap(), AgentId::parse("a1").unwrap());
+        let route = |n: usize| {
+            let chat = ChatId::parse(&format!("c{n}")).unwrap();
+            RouteKey::Messages { company: company.clone(), agent: agent.clone(), chat }
+        };
+        // More than go in one write, again and again, so that something is urgent whenever a write ends.
+        let storm = async {
+            loop {
+                writer.lock().urgent.extend((0..2 * MAX_CHANGES).map(route));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        writer.lock().refresh.extend((0..2 * MAX_CHANGES).map(|n| route(10 * MAX_CHANGES + n)));
+        let (_held, config) = watch::channel(Arc::new(testing::config()));
+        let me = PodId::parse("me").unwrap();
+        tokio::select! {
+            () = storm => {}
+            () = writer.run(&Slow, &me, config, &metrics) => {}
+            done = tokio::time::timeout(Duration::from_secs(1), writer.reassert()) => done.expect("it is answered").unwrap(),
         }
     }
 }

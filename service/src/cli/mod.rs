@@ -202,7 +202,7 @@ fn block_on<F: Future>(work: F) -> Result<F::Output, CliError> {
 
 /// This pod's name, or the key to set where the host's name will not do.
 fn own_pod_id(config: &Config) -> Result<PodId, ConfigError> {
-    pod_id(&config.server, &host_name()).map_err(|error| ConfigError {
+    pod_id(&config.server, &host_name(), config.server.grpc_port).map_err(|error| ConfigError {
         problems: vec![Problem {
             key: "server.pod_id".to_owned(),
             reason: format!("must be set, for the host's name is no pod id: {error}"),

@@ -5,12 +5,18 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use super::{Server, validate::is_host_and_port};
 use crate::domain::ids::{IdError, PodId};
 
-/// This pod's name: `server.pod_id`, or the host's name where that is empty.
+/// This pod's name: `server.pod_id`, or, where that is empty, the host's with the port for peers: two pods on one host can't have the same.
+///
+/// `grpc_port` is the port that is really bound, for a configured 0.
 ///
 /// # Errors
 /// When the name breaks the rule of pod ids.
-pub fn pod_id(server: &Server, host_name: &str) -> Result<PodId, IdError> {
-    PodId::parse(if server.pod_id.is_empty() { host_name } else { &server.pod_id })
+pub fn pod_id(server: &Server, host_name: &str, grpc_port: u16) -> Result<PodId, IdError> {
+    if !server.pod_id.is_empty() {
+        return PodId::parse(&server.pod_id);
+    }
+    PodId::parse(host_name)?;
+    PodId::parse(&format!("{host_name}-{grpc_port}"))
 }
 
 /// The `host:port` that peers dial: `server.grpc_advertise_address`; else the pod's id if that is an address; else the host's.
@@ -70,10 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_is_named_by_its_key_else_by_the_host() {
-        assert_eq!(pod_id(&server(|_| {}), "ws-7").unwrap().as_str(), "ws-7");
-        assert_eq!(pod_id(&server(|s| s.pod_id = "pod-1".into()), "ws-7").unwrap().as_str(), "pod-1");
-        assert!(pod_id(&server(|_| {}), "").is_err());
+    fn the_pod_is_named_by_its_key_else_by_the_host_and_its_port() {
+        assert_eq!(pod_id(&server(|_| {}), "ws-7", 50051).unwrap().as_str(), "ws-7-50051");
+        assert_ne!(pod_id(&server(|_| {}), "ws-7", 50052).unwrap().as_str(), "ws-7-50051", "a neighbour on the host");
+        assert_eq!(pod_id(&server(|s| s.pod_id = "pod-1".into()), "ws-7", 50051).unwrap().as_str(), "pod-1");
+        assert!(pod_id(&server(|_| {}), "", 50051).is_err());
     }
 
     #[test]

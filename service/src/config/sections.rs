@@ -40,7 +40,7 @@ pub struct Server {
     pub http_port: u16,
     /// Port for other pods; 0 picks a free one.
     pub grpc_port: u16,
-    /// Unique name of this pod; empty: the host's name.
+    /// Unique name of this pod; empty: the host's name and `grpc_port`.
     pub pod_id: String,
     /// `host:port` that peers dial; empty: `pod_id` if it is an address, else this host's, with `grpc_port`.
     pub grpc_advertise_address: String,

@@ -10,11 +10,10 @@ use serde::Serialize;
 
 use super::{fleet::FleetError, gate::Gate};
 use crate::{
-    adapters::grpc::GrpcServerError,
     application::readiness::Readiness,
     config::{Config, ConfigWatch},
     domain::ids::PodId,
-    gateway::{Gateway, StartError, StoreChoice, StreamChoice},
+    gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
@@ -236,7 +235,7 @@ impl Slot {
         }
     }
 
-    fn report(&self, ended: Result<(), GrpcServerError>) {
+    fn report(&self, ended: Result<(), RunError>) {
         if let Err(error) = ended {
             tracing::error!(pod.id = %self.id, %error, "the pod ended by itself");
         }

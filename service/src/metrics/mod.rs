@@ -74,10 +74,11 @@ const REDIS_COMMANDS: &[&str] = &[
     "save_chat",
     "write_routes",
     "look_up_routes",
-    "prune_routes",
+    "resolve_pods",
     "announce_pod",
     "read_pods",
     "retire_pod",
+    "leave",
     "publish_kill",
     "get_token",
     "put_token",
@@ -150,7 +151,7 @@ metrics! {
     grpc_pool_size: IntGauge = "dws_grpc_pool_size", [], NONE, "Channels to peers that are open now.";
     grpc_circuitbreaker_tripped_total: IntCounterVec = "dws_grpc_circuitbreaker_tripped_total", ["pod": PEERS], NONE, "Breakers that opened, by peer.";
     grpc_circuitbreaker_open: IntGaugeVec = "dws_grpc_circuitbreaker_open", ["pod": PEERS], NONE, "Whether the breaker is open or probing, by peer.";
-    grpc_calls_refused_total: IntCounterVec = "dws_grpc_calls_refused_total", ["reason": &["unauthenticated", "bad_request", "too_many", "bad_event"]], NONE, "Calls of peers that were refused, by reason.";
+    grpc_calls_refused_total: IntCounterVec = "dws_grpc_calls_refused_total", ["reason": &["unauthenticated", "bad_request", "too_many", "bad_event", "other_pod"]], NONE, "Calls of peers that were refused, by reason.";
 
     session_lock_attempts_total: IntCounterVec = "dws_session_lock_attempts_total", ["type": SESSIONS], NONE, "Attempts to take a session's lock.";
     session_lock_success_total: IntCounterVec = "dws_session_lock_success_total", ["type": SESSIONS], NONE, "Session locks taken.";
@@ -186,7 +187,7 @@ metrics! {
     routes_wanted: IntGauge = "dws_routes_wanted", [], NONE, "Routes that sockets of this pod are on.";
     route_writes_total: IntCounterVec = "dws_route_writes_total", ["outcome": OK_ERROR], NONE, "Batches of route changes written, or failed.";
     route_lookups_total: IntCounterVec = "dws_route_lookups_total", ["outcome": &["trusted", "settling", "error"]], NONE, "Batches of route look-ups: trusted, settling or error.";
-    peers: IntGaugeVec = "dws_peers", ["state": &["alive", "lapsed"]], NONE, "Other pods known: alive, or lapsed.";
+    peers: IntGaugeVec = "dws_peers", ["state": &["alive", "lapsed", "unknown"]], NONE, "Other pods: alive, lapsed (known, without a liveness key), or unknown (members without one of which nobody here has heard).";
     dependency_up: IntGaugeVec = "dws_dependency_up", ["dependency": &["nats", "redis", "grpc"]], NONE, "Whether NATS and Redis answer, and the server for peers serves.";
     ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, and it does not drain.";
     draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";

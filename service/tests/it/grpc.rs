@@ -78,7 +78,7 @@ fn forwarded(company: &str, kind: EventKind, payload: &'static str) -> Forwarded
 }
 
 fn batch(events: Vec<ForwardedEvent>) -> PushBatchRequest {
-    PushBatchRequest { source_pod_id: "a".into(), events }
+    PushBatchRequest { source_pod_id: "a".into(), events, target_pod_id: String::new() }
 }
 
 // ---- proofs ----------------------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ async fn a_bad_event_is_not_taken_and_the_rest_of_its_batch_is() {
 async fn a_batch_or_gap_without_a_sane_source_or_route_is_refused_whole() {
     let pod = GrpcPod::start("b", 1).await;
     let mut client = stranger(&pod).await;
-    let nameless = PushBatchRequest { source_pod_id: String::new(), events: vec![forwarded("here", EventKind::Chat, "{}")] };
+    let nameless = PushBatchRequest { source_pod_id: String::new(), ..batch(vec![forwarded("here", EventKind::Chat, "{}")]) };
     assert_eq!(client.push_batch(proven(nameless)).await.unwrap_err().code(), Code::InvalidArgument);
     let route = Some(GapRoute { kind: EventKind::Chat.into(), company_id: "*".into(), ..Default::default() });
     let gap = AnnounceGapRequest { source_pod_id: "a".into(), route, ..Default::default() };

@@ -4,7 +4,7 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapsRequest, HoldsSocketsRequest, PushBatchRequest, PushBatchResponse,
+    AnnounceGapsRequest, HoldsSocketsRequest, IntroduceRequest, PushBatchRequest, PushBatchResponse,
     message_forwarding_service_client::MessageForwardingServiceClient,
 };
 use futures_util::StreamExt as _;
@@ -16,13 +16,13 @@ use super::{
     CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     clocks::Clocks,
-    convert::{event_to_wire, gap_to_wire, route_gap_to_wire},
+    convert::{event_to_wire, gap_to_wire, pod_from_wire, pod_to_wire, route_gap_to_wire},
     health_name,
     pool::Pool,
     proof::{FleetKey, PROOF_HEADER},
 };
 use crate::{
-    application::ports::{PeerError, Peers, RouteGap},
+    application::ports::{MAX_PODS, PeerError, Peers, RouteGap},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -40,6 +40,9 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(10);
 
 /// A pod that can't be told of many gaps at once is told of each, up to so many, and past that of all of them as one.
 const MAX_SINGLE_GAPS: usize = 16;
+
+/// The longest answer to an introduction: so many pods with the longest ids and addresses.
+const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
 
 /// The longest text of a peer that goes into an error, in characters.
 const MAX_ERROR_CHARS: usize = 200;
@@ -124,7 +127,7 @@ impl GrpcPeers {
 
     async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
         let messages = events.iter().map(|event| event_to_wire(event)).collect();
-        let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages };
+        let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages, target_pod_id: to.id.to_string() };
         let answer = self.client(to)?.push_batch(self.request(to, message, events)).await;
         let PushBatchResponse { taken, unreadable } = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if !unreadable.is_empty() {
@@ -204,6 +207,15 @@ impl Peers for GrpcPeers {
         timeout(PROBE_TIMEOUT, health(self.channel(to)?, &to.id)).await.map_err(|_| PeerError::TimedOut)?
     }
 
+    async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
+        let request = self.request(to, IntroduceRequest { source: Some(pod_to_wire(me)) }, &[]);
+        let mut client = self.client(to)?.max_decoding_message_size(MAX_INTRODUCTION_BYTES);
+        let answer = timeout(PROBE_TIMEOUT, client.introduce(request)).await.map_err(|_| PeerError::TimedOut)?;
+        let pods = answer.map_err(|status| self.error(to, &status))?.into_inner().pods;
+        // One that can't be read is none that could be dialled.
+        Ok(pods.iter().take(MAX_PODS).filter_map(|pod| pod_from_wire(pod).ok()).collect())
+    }
+
     fn forget(&self, pod: &PodId) {
         self.pool.forget(pod);
         self.clocks.forget(pod);
@@ -256,7 +268,8 @@ fn peer_error(status: &Status) -> PeerError {
     let text = deepest.as_deref().unwrap_or(status.message()).chars().take(MAX_ERROR_CHARS).collect();
     match status.code() {
         Code::DeadlineExceeded => PeerError::TimedOut,
-        Code::Unavailable | Code::Cancelled => PeerError::Unreachable(text),
+        // Another pod answers at its address, or it is about to serve.
+        Code::NotFound | Code::Unavailable | Code::Cancelled => PeerError::Unreachable(text),
         _ if deepest.is_some() => PeerError::Unreachable(text),
         code @ (Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) => {
             PeerError::Refused(format!("{code:?}: {text}"))

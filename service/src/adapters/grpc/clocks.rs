@@ -119,6 +119,9 @@ mod tests {
         fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
             vec![false; sockets.len()]
         }
+        fn introduce(&self, _: &PodRecord) -> Vec<PodRecord> {
+            Vec::new()
+        }
     }
 
     #[tokio::test]

@@ -9,11 +9,15 @@ use crate::domain::{
     event::{Address, Event, EventKind, Payload, PayloadError, StreamId},
     gap::{Gap, GapCause},
     ids::{AgentId, ChatId, CompanyId, IdError, PodId},
+    peer::PodRecord,
     route::{RouteKey, Scope},
 };
 
 /// Longest request id and trace context that are passed on; a longer one is dropped, not cut. A trace context has 55 bytes.
 pub(super) const MAX_CONTEXT_BYTES: usize = 256;
+
+/// The longest `host:port`: a name of 253 bytes and a port.
+const MAX_ADDRESS_BYTES: usize = 259;
 
 /// Why a message is not what it should be. Names the field's kind, never its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,9 +28,30 @@ pub(super) enum BadMessage {
     /// An id that could forge a key or a subject.
     #[error("bad id: {0}")]
     Id(#[from] IdError),
+    /// An address that nobody could dial.
+    #[error("bad address")]
+    Address,
     /// Bytes that no event has.
     #[error("bad payload: {0}")]
     Payload(#[from] PayloadError),
+}
+
+/// The message for a pod.
+pub(super) fn pod_to_wire(pod: &PodRecord) -> wire::Pod {
+    let started_at_unix_millis = u64::try_from(pod.started_at.as_millis()).unwrap_or(u64::MAX);
+    wire::Pod { pod_id: pod.id.to_string(), address: pod.address.clone(), started_at_unix_millis }
+}
+
+/// The pod of a message.
+pub(super) fn pod_from_wire(message: &wire::Pod) -> Result<PodRecord, BadMessage> {
+    let dialable = !message.address.is_empty()
+        && message.address.len() <= MAX_ADDRESS_BYTES
+        && message.address.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#".contains(&byte));
+    if !dialable {
+        return Err(BadMessage::Address);
+    }
+    let started_at = Duration::from_millis(message.started_at_unix_millis);
+    Ok(PodRecord { id: PodId::parse(&message.pod_id)?, address: message.address.clone(), started_at })
 }
 
 /// The message for an event. The payload's bytes are shared, not copied.
@@ -199,6 +224,18 @@ mod tests {
             event_from_wire(event_to_wire(&Event { stream: StreamId::UNKNOWN, ..event("wa.a.b.chats") })).unwrap().stream,
             StreamId::UNKNOWN
         );
+    }
+
+    #[test]
+    fn a_pod_comes_back_as_it_went_and_one_that_nobody_could_dial_is_refused() {
+        let pod =
+            PodRecord { id: PodId::parse("p").unwrap(), address: "[fd00::1]:50051".into(), started_at: Duration::from_millis(7) };
+        assert_eq!(pod_from_wire(&pod_to_wire(&pod)), Ok(pod.clone()));
+        for address in ["", "a b:1", "a/b:1", "user@a:1", &"a".repeat(300)] {
+            let bad = wire::Pod { address: address.to_owned(), ..pod_to_wire(&pod) };
+            assert_eq!(pod_from_wire(&bad), Err(BadMessage::Address), "{address}");
+        }
+        assert!(matches!(pod_from_wire(&wire::Pod { pod_id: "a/b".into(), ..pod_to_wire(&pod) }), Err(BadMessage::Id(_))));
     }
 
     #[test]

@@ -8,18 +8,18 @@ use std::{
 
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, HoldsSocketsRequest,
-    HoldsSocketsResponse, PushBatchRequest, PushBatchResponse, PushEventRequest, PushEventResponse, RouteGap,
-    message_forwarding_service_server::MessageForwardingService,
+    HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
+    PushEventResponse, RouteGap, message_forwarding_service_server::MessageForwardingService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
-    convert::{context, event_from_wire, route_gap_from_wire, single_gap},
+    convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
     legacy::event_from_push,
 };
 use crate::{
-    application::ports::PeerService,
+    application::ports::{MAX_PODS, PeerService},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -50,6 +50,11 @@ impl MessageForwardingService for Handler {
     async fn push_batch(&self, request: Request<PushBatchRequest>) -> Result<Response<PushBatchResponse>, Status> {
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
+        if !request.target_pod_id.is_empty() && request.target_pod_id != self.me.as_str() {
+            // Its sessions may live elsewhere: to say that nobody here wants them would settle events that somebody waits for.
+            self.count_refused("other_pod");
+            return Err(Status::not_found("another pod is at this address"));
+        }
         if request.events.len() > MAX_BATCH_EVENTS {
             return Err(self.refuse("too_many", format!("a batch has at most {MAX_BATCH_EVENTS} events")));
         }
@@ -100,6 +105,13 @@ impl MessageForwardingService for Handler {
         let sockets = sockets.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
         let held = self.guarded(|| self.service.holds(&sockets))?;
         Ok(Response::new(HoldsSocketsResponse { held, pod_id: self.me.to_string() }))
+    }
+
+    async fn introduce(&self, request: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
+        let source = request.into_inner().source.unwrap_or_default();
+        let newcomer = pod_from_wire(&source).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let pods = self.guarded(|| self.service.introduce(&newcomer))?;
+        Ok(Response::new(IntroduceResponse { pods: pods.iter().take(MAX_PODS).map(pod_to_wire).collect() }))
     }
 }
 

@@ -204,6 +204,11 @@ impl Peers for NetworkHandle {
         timeout(PROBE_TIMEOUT, self.call(to, |_| ())).await.map_err(|_| PeerError::TimedOut)?
     }
 
+    async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
+        let me = me.clone();
+        timeout(PROBE_TIMEOUT, self.call(to, move |service| service.introduce(&me))).await.map_err(|_| PeerError::TimedOut)?
+    }
+
     fn forget(&self, _: &PodId) {
         // Nothing is kept for a peer.
     }

@@ -77,6 +77,11 @@ pub(super) fn retirements(id: &PodId) -> String {
     format!("pod_retirements:{id}")
 }
 
+/// That a pod has left by itself.
+pub(super) fn goodbye(id: &PodId) -> String {
+    format!("pod_left:{id}")
+}
+
 /// An opened token.
 pub(super) fn token(digest: &str) -> String {
     format!("token_cache:{digest}")

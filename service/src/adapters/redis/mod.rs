@@ -10,6 +10,7 @@ mod keys;
 mod kills;
 mod lineage;
 mod locks;
+mod pods;
 mod refusals;
 mod routes;
 mod script;
@@ -24,8 +25,9 @@ pub use connector::ConfigError;
 use connector::Connector;
 use lineage::Lineage;
 use locks::{CLAIM, RELEASE};
+use pods::Presence;
 use refusals::Refusals;
-use routes::{Presence, Writer};
+use routes::Writer;
 
 use tokio::sync::watch::Sender;
 use watch::ServerWatch;

@@ -1,13 +1,9 @@
 //! Routes and membership. Writing has a connection of its own; everything else goes through the pool.
 
-use std::{
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use redis::{RedisError, RedisResult, ScriptInvocation, aio::MultiplexedConnection};
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -17,16 +13,19 @@ use super::{
     keys,
     lineage::Lineage,
     locks::milliseconds,
+    pods::pod_id,
     script::Lua,
 };
 use crate::{
-    application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
+    application::ports::{
+        Announce, AnnounceError, Announcement, Epoch, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
+    },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
 };
 
-/// How long a pod's retirements are counted: longer than any pod stays frozen.
-const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
+/// Names of pods that are read in one look-up, over all its routes: some milliseconds.
+const MAX_READ: usize = 8192;
 
 /// Routes in one script, which keeps everybody else waiting while it runs: some two milliseconds.
 const MAX_WRITE: usize = 1000;
@@ -55,23 +54,33 @@ static WRITE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: epoch, then routes. Arguments: the pod that asks. Answers with the epoch, and for each pod but the asker that is on any of them, its name and the numbers of
-/// its routes: most routes have none, as an event nearly always has its sockets on one pod, and those that do have few. A list for each route would be most of
-/// what it costs to write and read the answer. Then the numbers of the routes whose keys hold something else. What is longer than an id is none.
+/// Keys: epoch, members, then routes. Arguments: the pod that asks, the most pods that a fleet has, the most that are read in all. Answers with the epoch; for each
+/// pod but the asker that is on any of the routes, its name and the numbers of its routes: most routes have none, as an event nearly always has its sockets on one
+/// pod, and those that do have few, so that a list for each route would be most of what it costs to write and read the answer; then the numbers of the routes whose
+/// keys hold something else, and of those that were not read. What is longer than an id is none.
+///
+/// Of a route with more pods than any fleet has, only members count: whoever is on a route is a member first. Where those are too many as well, it is not read.
+/// Asked for more random members than there are, Redis answers with all.
 static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
-        "local routes, others, refused = {}, {}, {}\n\
-         for i = 2, #KEYS do\n\
-           local pods = redis.pcall('SMEMBERS', KEYS[i])\n\
-           if pods.err then\n\
+        "local routes, others, refused, unread = {}, {}, {}, {}\n\
+         local most, left = tonumber(ARGV[2]), tonumber(ARGV[3])\n\
+         for i = 3, #KEYS do\n\
+           local pods = left > 0 and redis.pcall('SRANDMEMBER', KEYS[i], most + 1)\n\
+           if pods and pods.err then\n\
              if not string.find(pods.err, 'WRONGTYPE', 1, true) then return pods end\n\
-             refused[#refused + 1], pods = i - 1, {}\n\
+             refused[#refused + 1], pods = i - 2, {}\n\
+           elseif pods and #pods > most then\n\
+             local members = redis.pcall('SCARD', KEYS[2])\n\
+             pods = type(members) == 'number' and members <= most and redis.call('SINTER', KEYS[2], KEYS[i])\n\
            end\n\
+           if not pods then unread[#unread + 1], pods = i - 2, {} end\n\
+           left = left - #pods\n\
            for _, pod in ipairs(pods) do\n\
              if pod ~= ARGV[1] and #pod <= 128 then\n\
                local of_pod = routes[pod]\n\
                if not of_pod then of_pod = {} routes[pod] = of_pod end\n\
-               of_pod[#of_pod + 1] = i - 1\n\
+               of_pod[#of_pod + 1] = i - 2\n\
              end\n\
            end\n\
          end\n\
@@ -81,74 +90,9 @@ static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
          end\n\
          local epoch = redis.pcall('GET', KEYS[1])\n\
          if type(epoch) ~= 'string' or #epoch > 64 then epoch = false end\n\
-         return {epoch, others, refused}",
+         return {epoch, others, refused, unread}",
     )
 });
-
-/// Keys: the pod's liveness, then routes. Arguments: the pod.
-static PRUNE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
-        "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
-         for i = 2, #KEYS do redis.pcall('SREM', KEYS[i], ARGV[1]) end\n\
-         return 1",
-    )
-});
-
-/// Keys: the pod's liveness, members, epoch, the pod's retirements. Arguments: record, TTL in ms, the pod, an epoch in case there is none.
-///
-/// These keys belong to nobody's session, and without them there is no fleet: one that holds something else is made anew, and named in the answer. Every other
-/// pod is a member again with its next announcement, and a new epoch has everybody doubt the routes meanwhile. A count that is none is 0.
-static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::signed(
-        "local alive = redis.call('EXISTS', KEYS[1])\n\
-         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
-         local mended, created = {}, 0\n\
-         local joined = redis.pcall('SADD', KEYS[2], ARGV[3])\n\
-         if type(joined) == 'table' then\n\
-           if not string.find(joined.err, 'WRONGTYPE', 1, true) then return joined end\n\
-           redis.call('DEL', KEYS[2])\n\
-           joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
-           mended[1] = KEYS[2]\n\
-         end\n\
-         local epoch = redis.pcall('GET', KEYS[3])\n\
-         if type(epoch) ~= 'string' or #epoch > 64 then\n\
-           if epoch then mended[#mended + 1] = KEYS[3] end\n\
-           redis.call('SET', KEYS[3], ARGV[4])\n\
-           epoch, created = ARGV[4], 1\n\
-         end\n\
-         local retired = redis.pcall('GET', KEYS[4])\n\
-         retired = type(retired) == 'string' and tonumber(retired) or 0\n\
-         if not (retired >= 0 and retired < 2 ^ 53) then retired = 0 end\n\
-         return {alive - joined, created, retired, epoch, redis.call('SMEMBERS', KEYS[2]), mended}",
-    )
-});
-
-/// Keys: the pod's liveness, members, the pod's retirements. Arguments: the pod, `1` to spare a live one, TTL of the count in ms, a count that the pod has
-/// hardly seen, in case what is there is none.
-static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
-        "if ARGV[2] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n\
-         redis.call('DEL', KEYS[1])\n\
-         if ARGV[2] == '1' then\n\
-           local count = redis.pcall('INCR', KEYS[3])\n\
-           if type(count) == 'table' or count < 1 or count >= 2 ^ 53 then redis.call('SET', KEYS[3], ARGV[4]) end\n\
-           redis.call('PEXPIRE', KEYS[3], ARGV[3])\n\
-         end\n\
-         redis.pcall('SREM', KEYS[2], ARGV[1])\n\
-         return 1",
-    )
-});
-
-/// Keys: the pod's retirements. Arguments: TTL of the count in ms.
-static PASS_OVER: LazyLock<Lua> =
-    LazyLock::new(|| Lua::new("redis.call('INCR', KEYS[1])\nreturn redis.call('PEXPIRE', KEYS[1], ARGV[1])"));
-
-/// Value of a liveness key.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    address: String,
-    started_at_ms: u64,
-}
 
 #[async_trait]
 impl Routes for RedisStore {
@@ -177,13 +121,14 @@ impl Routes for RedisStore {
 
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
         let mut call = LOOK_UP.single().key(keys::EPOCH);
+        call.key(keys::PODS);
         for route in routes {
             call.key(keys::route(route));
         }
-        call.arg(me.as_str()).arg(u8::from(self.lineage.may_evict()));
+        call.arg(me.as_str()).arg(MAX_PODS).arg(MAX_READ).arg(u8::from(self.lineage.may_evict()));
         let (call, lineage) = (&call, &self.lineage);
-        type Answer = (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>);
-        let ((epoch, others, refused), incarnation): (Answer, _) = self
+        type Answer = (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>, Vec<usize>);
+        let ((epoch, others, refused, unread), incarnation): (Answer, _) = self
             .commands
             .run("look_up_routes", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
             .await?;
@@ -195,122 +140,40 @@ impl Routes for RedisStore {
                 place.ok_or_else(|| malformed("a route that was not asked about"))?.push(pod.clone());
             }
         }
-        let refused: Option<Vec<usize>> =
-            refused.into_iter().map(|number| number.checked_sub(1).filter(|place| *place < routes.len())).collect();
-        let refused = refused.ok_or_else(|| malformed("a route that was not asked about"))?;
+        let places = |numbers: Vec<usize>| {
+            let places: Option<Vec<usize>> =
+                numbers.into_iter().map(|number| number.checked_sub(1).filter(|place| *place < routes.len())).collect();
+            places.ok_or_else(|| malformed("a route that was not asked about"))
+        };
+        let (refused, unread) = (places(refused)?, places(unread)?);
         refused.iter().for_each(|place| self.refusals.note("route", &keys::route(&routes[*place])));
-        Ok(Lookup { incarnation, epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused })
+        Ok(Lookup { incarnation, epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused, unread })
     }
 
-    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
-        let mut call = PRUNE.single().key(keys::pod(dead));
-        for route in routes {
-            call.key(keys::route(route));
-        }
-        call.arg(dead.as_str());
-        let call = &call;
-        self.commands.run("prune_routes", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+        self.resolve_pods(pods, prune).await
     }
 
-    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
-        let asked = Instant::now();
-        let record = Record { address: me.address.clone(), started_at_ms: milliseconds_since_epoch(me.started_at) };
-        let record = serde_json::to_string(&record).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let mut call = ANNOUNCE.single().key(keys::pod(&me.id));
-        call.key(keys::PODS).key(keys::EPOCH).key(keys::retirements(&me.id));
-        call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
-        call.arg(u8::from(self.lineage.may_evict()));
-        let (call, lineage) = (&call, &self.lineage);
-        type Answer = (i8, u8, u64, Vec<u8>, Vec<Vec<u8>>, Vec<String>);
-        let ((present, created, retirements, epoch, members, mended), incarnation): (Answer, _) = self
-            .commands
-            .run("announce_pod", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
-            .await?;
-
-        for key in mended {
-            self.refusals.note("fleet", &key);
-        }
-        let members = pod_ids(&members);
-        let mut records = redis::cmd("MGET");
-        records.arg(members.iter().map(keys::pod).collect::<Vec<_>>());
-        let records = &records;
-        let records: Vec<Option<Vec<u8>>> =
-            self.commands.run("read_pods", |mut connection| async move { records.query_async(&mut connection).await }).await?;
-
-        let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
-        let (mut pods, mut lapsed) = (Vec::new(), Vec::new());
-        for (id, record) in members.into_iter().zip(records) {
-            // A record that can't be read has no address, and yet the pod may live: as one whose key has lapsed.
-            match record.and_then(|record| parse_record(&id, &record)) {
-                Some(record) => pods.push(record),
-                None => lapsed.push(id),
-            }
-        }
-        Ok(Announcement {
-            incarnation,
-            was_present,
-            retirements,
-            epoch: epoch_of(&epoch),
-            epoch_created: created == 1,
-            pods,
-            lapsed,
-        })
+    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
+        self.announce_pod(call).await
     }
 
-    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
-        let mut call = RETIRE.single().key(keys::pod(pod));
-        call.key(keys::PODS).key(keys::retirements(pod));
-        call.arg(pod.as_str()).arg(u8::from(only_if_lapsed)).arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
-        let call = &call;
-        self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
+        self.retire_pods(pods).await
+    }
+
+    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
+        self.say_goodbye(me).await
     }
 
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
-        let mut call = PASS_OVER.single().key(keys::retirements(pod));
-        call.arg(milliseconds(RETIREMENTS_TTL));
-        let call = &call;
-        self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+        self.count_passed_over(pod).await
     }
-}
-
-/// Members that are no pod id are skipped: none of the fleet wrote them.
-fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
-    members.iter().filter_map(|member| pod_id(member)).collect()
-}
-
-fn pod_id(member: &[u8]) -> Option<PodId> {
-    PodId::parse(std::str::from_utf8(member).ok()?).ok()
 }
 
 /// Whatever bytes it is, it stays the same for as long as the data does.
-fn epoch_of(bytes: &[u8]) -> Epoch {
+pub(super) fn epoch_of(bytes: &[u8]) -> Epoch {
     Epoch(String::from_utf8_lossy(bytes).into_owned())
-}
-
-fn parse_record(id: &PodId, record: &[u8]) -> Option<PodRecord> {
-    let record: Record = serde_json::from_slice(record).ok()?;
-    Some(PodRecord { id: id.clone(), address: record.address, started_at: Duration::from_millis(record.started_at_ms) })
-}
-
-fn milliseconds_since_epoch(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-// === presence ===
-
-/// When this pod was last known to be announced.
-///
-/// Redis alone can't say whether the pod was there all the time: an announcement that timed out here may have been carried out there, after
-/// the key had lapsed, and then the next one finds the key. So a pod whose last *confirmed* announcement is older than its TTL was not there.
-#[derive(Debug, Default)]
-pub(super) struct Presence(Mutex<Option<(PodId, Instant)>>);
-
-impl Presence {
-    /// Notes an announcement asked at `asked`; could the one before have lasted until then?
-    fn confirm(&self, pod: &PodId, asked: Instant, ttl: Duration) -> bool {
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace((pod.clone(), asked));
-        before.is_some_and(|(before, at)| before == *pod && asked.duration_since(at) < ttl)
-    }
 }
 
 // === the writer ===
@@ -441,22 +304,5 @@ mod tests {
         let info = "id=7 addr=127.0.0.1:53412 laddr=127.0.0.1:6379 fd=8 name= db=0 user=default";
         assert_eq!(parse_identity(info), Some(Identity { id: "7".into(), address: "127.0.0.1:53412".into() }));
         assert_eq!(parse_identity("nothing"), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_not_confirmed_within_its_ttl_was_not_there() {
-        let (presence, pod, ttl) = (Presence::default(), PodId::parse("pod-a").unwrap(), Duration::from_secs(5));
-        let start = Instant::now();
-        assert!(!presence.confirm(&pod, start, ttl), "the first time");
-        assert!(presence.confirm(&pod, start + ttl / 2, ttl));
-        assert!(!presence.confirm(&pod, start + ttl * 2, ttl));
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_is_skipped() {
-        let id = PodId::parse("pod-a").unwrap();
-        assert_eq!(parse_record(&id, b"{}"), None);
-        let record = parse_record(&id, br#"{"address":"10.0.0.1:50051","started_at_ms":1500,"later":true}"#);
-        assert_eq!(record, Some(PodRecord { id, address: "10.0.0.1:50051".into(), started_at: Duration::from_millis(1500) }));
     }
 }

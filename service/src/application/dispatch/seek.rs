@@ -1,13 +1,13 @@
 //! The way to other pods: finds the peers for what was taken, and hands it to their lanes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Span;
 
-use super::{Dispatcher, Taken};
+use super::{Dispatcher, Taken, doubts::Doubts};
 use crate::{
     application::{
         directory::Targets,
@@ -28,8 +28,8 @@ const EXTENSIONS: usize = 3;
 struct Destination {
     /// The other pods.
     peers: Vec<Arc<PodRecord>>,
-    /// Some pod on its routes can't be named: the event must be delivered again.
-    doubtful: bool,
+    /// A pod on its routes whose address is not known: the event must be delivered again.
+    doubtful: Option<PodId>,
 }
 
 impl Dispatcher {
@@ -38,6 +38,7 @@ impl Dispatcher {
     /// A look-up later than the event's arrival at this pod's sockets is as good as one before: it sees every route that was there when the event was stored and
     /// still is (G1).
     pub(super) async fn seek(&self, mut taken: mpsc::UnboundedReceiver<Vec<Taken>>) {
+        let mut doubts = Doubts::default();
         while let Some(mut events) = taken.recv().await {
             while events.len() < LOOKED_UP_AT_ONCE
                 && let Ok(more) = taken.try_recv()
@@ -46,7 +47,7 @@ impl Dispatcher {
             }
             let destinations = self.find_targets(&mut events).await;
             for (taken, to) in events.into_iter().zip(destinations) {
-                self.send(taken, &to);
+                self.send(taken, &to, &mut doubts);
             }
         }
     }
@@ -67,7 +68,7 @@ impl Dispatcher {
                     peers.push(Arc::clone(peer));
                 }
             }
-            Destination { peers, doubtful: places.iter().any(|place| found.unreachable.contains(&keys[*place])) }
+            Destination { peers, doubtful: places.iter().find_map(|place| found.doubtful[*place].clone()) }
         };
         of_event.into_iter().map(destination).collect()
     }
@@ -76,7 +77,7 @@ impl Dispatcher {
     /// delivered to another pod, whose look-up is no faster.
     async fn look_up_in_time(&self, keys: &[RouteKey], events: &mut [Taken]) -> Targets {
         let patience = self.source.limits().ack_wait / 3;
-        let mut lookup = std::pin::pin!(self.look_up(keys));
+        let mut lookup = std::pin::pin!(self.directory.targets(self.routes.as_ref(), keys));
         for _ in 0..EXTENSIONS {
             self.extend(events, patience).await;
             if let Ok(found) = tokio::time::timeout(patience, &mut lookup).await {
@@ -84,11 +85,6 @@ impl Dispatcher {
             }
         }
         lookup.await
-    }
-
-    async fn look_up(&self, keys: &[RouteKey]) -> Targets {
-        let found = self.directory.targets(self.routes.as_ref(), keys).await;
-        if found.unknown.is_empty() { found } else { self.resolve_unknown(keys).await }
     }
 
     /// Asks the stream to leave events here that came longer ago than `patience`, unless it has delivered them again by now.
@@ -104,36 +100,17 @@ impl Dispatcher {
         events.iter_mut().filter(|taken| is_due(taken)).for_each(|taken| taken.delivery.extended(now));
     }
 
-    /// A pod on a route that is in no table is newer than ours, or dead. Membership reads the members anew; who is no member then is dead, and is
-    /// taken out of the routes. Without a new reading nothing is known, and the events must come again.
-    async fn resolve_unknown(&self, keys: &[RouteKey]) -> Targets {
-        let refreshed = self.directory.refreshed().await;
-        let mut found = self.directory.targets(self.routes.as_ref(), keys).await;
-        if !refreshed {
-            found.unreachable.extend(found.unknown.drain(..).map(|(_, route)| route));
-            return found;
-        }
-        let mut dead: HashMap<PodId, Vec<RouteKey>> = HashMap::new();
-        if !self.directory.is_settling() {
-            for (pod, route) in &found.unknown {
-                dead.entry(pod.clone()).or_default().push(route.clone());
-            }
-        }
-        for (pod, routes) in dead {
-            tracing::debug!(peer.id = %pod, routes = routes.len(), "a dead pod is taken out of routes");
-            let _ = self.routes.prune(&pod, &routes).await;
-        }
-        found
-    }
-
-    fn send(&self, taken: Taken, to: &Destination) {
+    fn send(&self, taken: Taken, to: &Destination, doubts: &mut Doubts) {
         let Taken { event, delivery, ticket, permit, span, here } = taken;
         let _entered = span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
-        let targets = peers.len() + 1 + usize::from(*doubtful);
+        let targets = peers.len() + 1 + usize::from(doubtful.is_some());
+        let deliveries = delivery.count;
         let in_flight = InFlight::new((Arc::clone(&event), span), delivery, targets, (ticket, permit), self.settled.clone());
-        if *doubtful {
-            in_flight.target(None).report(TargetOutcome::Parked);
+        if let Some(pod) = doubtful {
+            let max_deliveries = self.config.borrow().app.forward_max_deliveries;
+            let outcome = doubts.outcome((event.seq, deliveries), max_deliveries, self.forwarder.limits().peer);
+            in_flight.target(Some(pod.clone())).report(outcome);
         }
         for peer in peers {
             self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));

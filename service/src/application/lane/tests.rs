@@ -13,8 +13,8 @@ use crate::{
         forward::Forwarder,
         outcome::{InFlight, Settled},
         ports::{
-            Announcement, Delivery, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes, Settlement, SourceLimits,
-            StoreError, Ticket,
+            Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
+            Routes, Settlement, SourceLimits, Standing, StoreError, Ticket,
         },
     },
     clock,
@@ -95,6 +95,9 @@ impl Peers for World {
         let does = *self.probe.lock().unwrap();
         Self::answer(does, &[]).await
     }
+    async fn introduce(&self, _: &PodRecord, _: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
+        Err(PeerError::Unreachable("cut".into()))
+    }
     fn forget(&self, _: &PodId) {}
 }
 
@@ -106,14 +109,17 @@ impl Routes for World {
     async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
         unreachable!("lanes look nothing up")
     }
-    async fn prune(&self, _: &PodId, _: &[RouteKey]) -> Result<(), StoreError> {
-        unreachable!("lanes prune nothing")
+    async fn resolve(&self, _: &[(PodId, Vec<RouteKey>)], _: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+        unreachable!("lanes resolve nobody")
     }
-    async fn announce(&self, _: &PodRecord, _: Duration) -> Result<Announcement, StoreError> {
+    async fn announce(&self, _: Announce<'_>) -> Result<Announcement, AnnounceError> {
         unreachable!("lanes announce no pod")
     }
-    async fn retire(&self, _: &PodId, _: bool) -> Result<(), StoreError> {
+    async fn retire(&self, _: &[PodId]) -> Result<Vec<bool>, StoreError> {
         unreachable!("lanes retire nobody")
+    }
+    async fn leave(&self, _: &PodRecord) -> Result<(), StoreError> {
+        unreachable!("lanes leave nothing")
     }
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
         self.passed_over.lock().unwrap().push(pod.clone());

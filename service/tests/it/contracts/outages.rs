@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use daisi_ws_service::{
-    application::ports::{LockRenewal, RouteChange, StoreError},
+    application::ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError},
     domain::{
         route::RouteKey,
         session::{Kill, SessionKind},
@@ -34,6 +34,13 @@ async fn timed<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<(
     outcome
 }
 
+fn of_the_store(error: AnnounceError) -> StoreError {
+    match error {
+        AnnounceError::Store(error) => error,
+        AnnounceError::Taken(taken) => panic!("{taken}"),
+    }
+}
+
 fn chats() -> RouteKey {
     RouteKey::Chats { company: company(), agent: agent() }
 }
@@ -45,8 +52,8 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
     let renewals = [LockRenewal { key: sari.clone(), owner: me.clone(), ttl: LONG, chat: None, chat_ttl: LONG }];
     let kill = Kill { key: sari.clone(), new_pod: id.clone(), connection: None, victim: None };
     let (routes, changes) = ([chats()], [RouteChange::Add { route: chats(), ttl: LONG }]);
-    let asker = nobody();
-    let (acquire, replace, release, renew, save, apply, lookup, prune, announce, retire, pass_over, publish, get, put) = tokio::join!(
+    let (asker, dead, gone, unknown) = (nobody(), [pod("dead")], record("gone"), [(pod("dead"), vec![chats()])]);
+    let (acquire, replace, release, renew, save, apply, lookup, resolve, announce, retire, leave, pass_over, publish, get, put) = tokio::join!(
         timed(a.locks.acquire(&sari, &me, LONG)),
         timed(a.locks.replace(&sari, &seen, &me, LONG)),
         timed(a.locks.release(&locks)),
@@ -54,15 +61,16 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
         timed(a.locks.save_chat(&sari, &one_chat, LONG)),
         timed(a.routes.apply(&id, &changes)),
         timed(a.routes.lookup(&asker, &routes)),
-        timed(a.routes.prune(&id, &routes)),
-        timed(a.routes.announce(&me_record, LONG)),
-        timed(a.routes.retire(&id, true)),
+        timed(a.routes.resolve(&unknown, true)),
+        timed(async { a.routes.announce(Announce::of(&me_record, LONG)).await.map_err(of_the_store) }),
+        timed(a.routes.retire(&dead)),
+        timed(a.routes.leave(&gone)),
         timed(a.routes.pass_over(&id)),
         timed(a.kills.publish(&kill)),
         timed(a.tokens.get(SessionKind::User, "00aa")),
         timed(a.tokens.put(SessionKind::User, "00aa", bytes::Bytes::new(), LONG)),
     );
-    vec![acquire, replace, release, renew, save, apply, lookup, prune, announce, retire, pass_over, publish, get, put]
+    vec![acquire, replace, release, renew, save, apply, lookup, resolve, announce, retire, leave, pass_over, publish, get, put]
 }
 
 fn assert_all_unavailable(outcomes: &[Result<(), StoreError>]) {

@@ -196,6 +196,24 @@ async fn a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another(fleet
     assert!(asked.expect("it is bounded").is_err());
 }
 
+async fn who_makes_itself_known_hears_whom_the_peer_knows(fleet: &mut dyn Fleet) {
+    let (b, _) = fleet.start("b", 1).await;
+    let newcomer = |id: &str| PodRecord { id: pod_id(id), address: format!("{id}:1"), started_at: Duration::from_millis(1500) };
+    assert_eq!(fleet.peers().introduce(&newcomer("c"), &b).await, Ok(vec![]));
+    assert_eq!(fleet.peers().introduce(&newcomer("d"), &b).await, Ok(vec![newcomer("c")]));
+    fleet.freeze(&b.id, true);
+    let before = Instant::now();
+    assert!(fleet.peers().introduce(&newcomer("e"), &b).await.is_err());
+    assert!(before.elapsed() < QUICK, "{:?}", before.elapsed());
+}
+
+async fn events_for_a_pod_whose_address_another_has_are_not_answered_for(fleet: &mut dyn Fleet) {
+    let (b, recorder) = fleet.start("b", 1).await;
+    let dead = PodRecord { id: pod_id("dead"), ..b };
+    assert!(matches!(fleet.peers().push(&dead, &[event("here", "chats", 1, "{}")]).await, Err(PeerError::Unreachable(_))));
+    assert!(recorder.events().is_empty());
+}
+
 async fn a_forgotten_peer_can_be_called_again(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let peers = fleet.peers();
@@ -242,6 +260,8 @@ on_both! {
     gaps_reach_the_route_or_all,
     a_probe_is_answered_by_that_very_pod_only,
     a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another,
+    who_makes_itself_known_hears_whom_the_peer_knows,
+    events_for_a_pod_whose_address_another_has_are_not_answered_for,
     a_forgotten_peer_can_be_called_again,
     a_panic_at_the_peer_is_an_error_of_that_call,
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use daisi_ws_service::{
     application::ports::{
-        Acquire, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, StoreError, TokenCache as _,
+        Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError,
+        TokenCache as _,
     },
     domain::{
         ids::ChatId,
@@ -119,7 +120,7 @@ async fn a_saved_chat_that_is_none_is_forgotten_and_can_be_saved_again() {
 }
 
 #[tokio::test]
-async fn a_route_of_another_kind_is_named_and_the_others_are_written_looked_up_and_pruned() {
+async fn a_route_of_another_kind_is_named_and_the_others_are_written_looked_up_and_left() {
     let server = RedisServer::start().await;
     let (store, mut client) = (server.store(), server.client().await);
     let routes = ["first", "bad", "last"].map(messages);
@@ -132,7 +133,9 @@ async fn a_route_of_another_kind_is_named_and_the_others_are_written_looked_up_a
         for route in ["first", "last"] {
             assert!(client.pttl::<_, i64>(format!("route:acme:desk:messages:{route}")).await.unwrap() > 0, "{route}");
         }
-        store.prune(&pod("a"), &routes).await.unwrap();
+        store.retire(&[pod("a")]).await.unwrap();
+        let gone = store.resolve(&[(pod("a"), routes.to_vec())], true).await.unwrap().1;
+        assert_eq!(gone, [Standing::Gone], "{kind}");
         assert_eq!(store.lookup(&nobody(), &routes).await.unwrap().pods, [const { Vec::new() }; 3], "{kind}");
         let remove = routes.clone().map(|route| RouteChange::Remove { route });
         assert_eq!(store.apply(&pod("a"), &remove).await.unwrap(), [1], "{kind}");
@@ -156,9 +159,9 @@ async fn keys_of_the_fleet_that_hold_something_else_are_made_anew_and_cost_no_po
     let server = RedisServer::start().await;
     let (a, b, mut client) = (server.store(), server.store(), server.client().await);
     let announced = async || {
-        a.announce(&record("a"), LONG).await.unwrap();
-        b.announce(&record("b"), LONG).await.unwrap();
-        let seen = a.announce(&record("a"), LONG).await.unwrap();
+        a.announce(Announce::of(&record("a"), LONG)).await.unwrap();
+        b.announce(Announce::of(&record("b"), LONG)).await.unwrap();
+        let seen = a.announce(Announce::of(&record("a"), LONG)).await.unwrap();
         let mut pods = seen.pods.clone();
         pods.sort_by(|one, other| one.id.cmp(&other.id));
         assert_eq!((pods, seen.lapsed.len()), (vec![record("a"), record("b")], 0));
@@ -172,7 +175,7 @@ async fn keys_of_the_fleet_that_hold_something_else_are_made_anew_and_cost_no_po
             let found = b.lookup(&nobody(), &[messages("c1")]).await.unwrap();
             assert_eq!(found.pods, [[pod("a")]], "{key} is a {kind}");
             assert_eq!(found.epoch.is_none(), key == "routes:epoch", "{key} is a {kind}");
-            b.retire(&pod("c"), true).await.unwrap();
+            b.retire(&[pod("c")]).await.unwrap();
             let epoch = announced().await;
             assert_eq!(b.lookup(&nobody(), &[]).await.unwrap().epoch, Some(epoch), "{key} is a {kind}");
         }
@@ -183,10 +186,10 @@ async fn keys_of_the_fleet_that_hold_something_else_are_made_anew_and_cost_no_po
 async fn a_liveness_key_that_cannot_be_read_is_as_one_that_has_lapsed() {
     let server = RedisServer::start().await;
     let (a, b, mut client) = (server.store(), server.store(), server.client().await);
-    b.announce(&record("b"), LONG).await.unwrap();
+    b.announce(Announce::of(&record("b"), LONG)).await.unwrap();
     for kind in KINDS {
         poison(&mut client, "pod:b", kind).await;
-        let seen = a.announce(&record("a"), LONG).await.unwrap();
+        let seen = a.announce(Announce::of(&record("a"), LONG)).await.unwrap();
         assert_eq!((seen.pods, seen.lapsed), (vec![record("a")], vec![pod("b")]), "{kind}");
     }
 }
@@ -197,7 +200,7 @@ async fn an_epoch_of_whatever_bytes_is_the_same_for_all_and_a_huge_one_is_made_a
     let (store, mut client) = (server.store(), server.client().await);
     for value in [&b"\xff\xfe"[..], b"", &[b'x'; 1 << 20]] {
         let () = client.set("routes:epoch", value).await.unwrap();
-        let seen = store.announce(&record("a"), LONG).await.unwrap();
+        let seen = store.announce(Announce::of(&record("a"), LONG)).await.unwrap();
         assert_eq!(seen.epoch_created, value.len() > 64);
         assert_eq!(store.lookup(&nobody(), &[]).await.unwrap().epoch, Some(seen.epoch));
     }
@@ -209,14 +212,14 @@ async fn a_count_of_retirements_that_is_none_hides_no_retirement() {
     let (a, b, mut client) = (server.store(), server.store(), server.client().await);
     for value in ["x", "", "-5", "1e400", "nan", "9223372036854775807", "1.5"] {
         let () = client.set("pod_retirements:a", value).await.unwrap();
-        let before = a.announce(&record("a"), SHORT).await.unwrap().retirements;
+        let before = a.announce(Announce::of(&record("a"), SHORT)).await.unwrap().retirements;
         wait::until("the liveness key lapses", || {
             let mut client = client.clone();
             async move { !client.exists::<_, bool>("pod:a").await.unwrap() }
         })
         .await;
-        b.retire(&pod("a"), true).await.unwrap();
-        assert_ne!(a.announce(&record("a"), LONG).await.unwrap().retirements, before, "{value}");
+        b.retire(&[pod("a")]).await.unwrap();
+        assert_ne!(a.announce(Announce::of(&record("a"), LONG)).await.unwrap().retirements, before, "{value}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    application::ports::{Incarnation, KillBus as _, KillSignal, RouteChange, Routes as _, StoreError},
+    application::ports::{Announce, Incarnation, KillBus as _, KillSignal, RouteChange, Routes as _, StoreError},
     config::{self, Secret},
     domain::route::RouteKey,
 };
@@ -30,7 +30,7 @@ async fn incarnation(store: &RedisStore) -> Incarnation {
 async fn a_server_that_is_back_with_its_last_snapshot_is_another_incarnation_in_the_first_answer() {
     let mut server = RedisServer::start().await;
     let store = server.store();
-    let epoch = store.announce(&record("a"), LONG).await.unwrap().epoch;
+    let epoch = store.announce(Announce::of(&record("a"), LONG)).await.unwrap().epoch;
     let before = incarnation(&store).await;
     server.save().await;
     store.apply(&pod("a"), &add(chats())).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_server_that_is_back_with_its_last_snapshot_is_another_incarnation_in_
     }
     let first = incarnation(&store).await;
     server.start_again().await;
-    assert!(store.announce(&record("a"), LONG).await.unwrap().incarnation > first, "an announcement shows it too");
+    assert!(store.announce(Announce::of(&record("a"), LONG)).await.unwrap().incarnation > first, "an announcement shows it too");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use daisi_ws_service::{
     adapters::redis::RedisStore,
     application::ports::{
-        Acquire, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, StoreError,
-        TokenCache as _,
+        Acquire, Announce, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
+        StoreError, TokenCache as _,
     },
     config::{self, Secret},
     domain::{
@@ -36,7 +36,7 @@ async fn keys_and_values_are_those_of_the_contract() {
     store.acquire(&admin("root"), &owner("a/2"), LONG).await.unwrap();
     store.save_chat(&user("sari"), &chat("c1"), LONG).await.unwrap();
     store.put(SessionKind::Admin, "00aa", bytes::Bytes::from_static(b"x"), LONG).await.unwrap();
-    store.announce(&record("a"), LONG).await.unwrap();
+    store.announce(Announce::of(&record("a"), LONG)).await.unwrap();
     let route = RouteKey::Messages { company: company(), agent: agent(), chat: chat("c.1") };
     store.apply(&pod("a"), &[RouteChange::Add { route, ttl: LONG }]).await.unwrap();
 
@@ -105,7 +105,7 @@ async fn members_and_records_that_cannot_be_read_are_skipped() {
 
     let () = client.sadd("pods", &["x y", "odd", "dead"]).await.unwrap();
     let () = client.set("pod:odd", "not json").await.unwrap();
-    let mut seen = store.announce(&record("a"), LONG).await.unwrap();
+    let mut seen = store.announce(Announce::of(&record("a"), LONG)).await.unwrap();
     seen.lapsed.sort();
     // A pod whose record can't be read may live.
     assert_eq!((seen.pods, seen.lapsed), (vec![record("a")], vec![pod("dead"), pod("odd")]));
@@ -183,7 +183,7 @@ async fn scripts_survive_being_flushed() {
         let renewal = LockRenewal { key: key.clone(), owner: me.clone(), ttl: LONG, chat: None, chat_ttl: LONG };
         store.acquire(&key, &me, LONG).await.unwrap();
         assert_eq!(store.renew(&[renewal]).await.unwrap(), [Renewal::Renewed]);
-        store.announce(&record("a"), LONG).await.unwrap();
+        store.announce(Announce::of(&record("a"), LONG)).await.unwrap();
         assert_eq!(store.release(&[(key, me)]).await.unwrap(), 1);
         redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut client).await.unwrap();
     }

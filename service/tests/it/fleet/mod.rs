@@ -7,6 +7,7 @@ mod forwarding;
 mod limits;
 mod locks;
 mod lost_data;
+mod membership;
 mod races;
 mod redelivery;
 mod sessions;

@@ -7,7 +7,8 @@ use daisi_ws_service::{
     application::{
         connect::ConnectError,
         ports::{
-            Acquire, Announcement, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange, Routes, SessionLocks, StoreError,
+            Acquire, Announce, AnnounceError, Announcement, Incarnation, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange,
+            Routes, SessionLocks, Standing, StoreError,
         },
     },
     domain::{
@@ -40,15 +41,18 @@ impl Routes for GatedRoutes {
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
         self.inner.lookup(me, routes).await
     }
-    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
-        self.inner.prune(dead, routes).await
+    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+        self.inner.resolve(pods, prune).await
     }
-    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
+    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
         let _pass = self.announcements.acquire().await.expect("never closed");
-        self.inner.announce(me, ttl).await
+        self.inner.announce(call).await
     }
-    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
-        self.inner.retire(pod, only_if_lapsed).await
+    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
+        self.inner.retire(pods).await
+    }
+    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
+        self.inner.leave(me).await
     }
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
         self.inner.pass_over(pod).await
@@ -87,7 +91,7 @@ async fn retirement_a_pod_that_has_left_is_not_made_a_member_again_by_an_announc
     // Long enough for another announcement, and not for a liveness key to lapse.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let x = PodRecord { id: PodId::parse("x").unwrap(), address: "x:1".to_owned(), started_at: Duration::ZERO };
-    let seen = fleet.store.handle(x.id.clone()).announce(&x, Duration::from_secs(5)).await.unwrap();
+    let seen = fleet.store.handle(x.id.clone()).announce(Announce::of(&x, Duration::from_secs(5))).await.unwrap();
     let members: BTreeSet<&PodId> = seen.pods.iter().map(|pod| &pod.id).chain(&seen.lapsed).collect();
     assert_eq!(members, BTreeSet::from([&fleet.pods[0].id, &x.id]));
 }
@@ -466,4 +470,20 @@ async fn parked_events_of_one_cut_peer_do_not_stall_the_others() {
         }
     }
     assert_eq!(lost + got, 1000, "{lost} announced, {got} delivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_to_register_again_is_announced_meanwhile_however_long_that_takes() {
+    let (fleet, gated, gate) = fleet_with_gate().await;
+    let _client = fleet.connect(gated, user("acme", "a1", "sari")).await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    fleet.store.flush();
+    let x = PodId::parse("x").unwrap();
+    let asked = [(fleet.pods[gated].id.clone(), Vec::new())];
+    for second in 2..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let standing = fleet.store.handle(x.clone()).resolve(&asked, false).await.unwrap();
+        assert!(second < 3 || matches!(standing.1[0], Standing::Alive(_)), "after {second} s: {standing:?}");
+    }
+    drop(closed);
 }

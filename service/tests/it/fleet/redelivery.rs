@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use daisi_ws_service::{
     application::ports::{
-        Announcement, EventSource, Lookup, RawEvent, RouteChange, Routes, Settlement, SourceError, SourceLag, SourceLimits,
-        StoreError, Ticket,
+        Announce, AnnounceError, Announcement, EventSource, Incarnation, Lookup, RawEvent, RouteChange, Routes, Settlement,
+        SourceError, SourceLag, SourceLimits, Standing, StoreError, Ticket,
     },
     config::Config,
     domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
@@ -73,14 +73,17 @@ impl Routes for SlowRoutes {
         tokio::time::sleep(self.takes).await;
         self.inner.lookup(me, routes).await
     }
-    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
-        self.inner.prune(dead, routes).await
+    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+        self.inner.resolve(pods, prune).await
     }
-    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
-        self.inner.announce(me, ttl).await
+    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
+        self.inner.announce(call).await
     }
-    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
-        self.inner.retire(pod, only_if_lapsed).await
+    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
+        self.inner.retire(pods).await
+    }
+    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
+        self.inner.leave(me).await
     }
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
         self.inner.pass_over(pod).await

@@ -7,7 +7,8 @@ use std::{
 
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, GapRoute, HoldsSocketsRequest,
-    HoldsSocketsResponse, PushBatchRequest, PushBatchResponse, PushEventRequest, PushEventResponse, RouteGap as WireGap,
+    HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
+    PushEventResponse, RouteGap as WireGap,
     message_forwarding_service_server::{MessageForwardingService, MessageForwardingServiceServer},
 };
 use daisi_ws_service::{
@@ -50,6 +51,9 @@ impl MessageForwardingService for Before {
         Err(Status::unimplemented(""))
     }
     async fn holds_sockets(&self, _: Request<HoldsSocketsRequest>) -> Result<Response<HoldsSocketsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn introduce(&self, _: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -48,6 +48,7 @@ const PIPE: usize = 16 * 1024;
 /// One pod of the fleet.
 pub(crate) struct TestPod {
     pub(crate) id: PodId,
+    pub(crate) record: PodRecord,
     pub(crate) pod: Pod,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
@@ -123,8 +124,18 @@ impl Fleet {
 
     /// Adds a pod; `wrap` may stand in the way of its store.
     pub(crate) async fn add_pod(&mut self, wrap: Option<Wrap>) -> usize {
-        let id = PodId::parse(&format!("pod-{}", self.pods.len())).unwrap();
-        let me = PodRecord { id: id.clone(), address: format!("{id}:50051"), started_at: clock::now() };
+        let id = format!("pod-{}", self.pods.len());
+        let at = self.launch(&id, &format!("{id}:50051"), wrap);
+        self.network.register(&at.record, at.pod.peer_service());
+        at.pod.joined().await;
+        self.pods.push(at);
+        self.pods.len() - 1
+    }
+
+    /// Starts a pod that is none of the fleet's and that nobody can call, and does not wait for anything.
+    pub(crate) fn launch(&self, id: &str, address: &str, wrap: Option<Wrap>) -> TestPod {
+        let id = PodId::parse(id).unwrap();
+        let record = PodRecord { id: id.clone(), address: address.to_owned(), started_at: clock::now() };
         let metrics = Arc::new(Metrics::new().unwrap());
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::info_span!("pod", pod.id = %id));
         let store = Arc::new(self.store.handle(id.clone()));
@@ -140,11 +151,8 @@ impl Fleet {
             timer: Arc::new(FineTimer::of_the_runtime()),
         };
         let (config, live) = watch::channel(Arc::new(self.settings.clone()));
-        let pod = Pod::start(&me, live, &backends, Readiness::default(), &tasks, &metrics);
-        self.network.register(&me, pod.peer_service());
-        pod.joined().await;
-        self.pods.push(TestPod { id, pod, tasks, metrics, config });
-        self.pods.len() - 1
+        let pod = Pod::start(&record, live, &backends, Readiness::default(), &tasks, &metrics);
+        TestPod { id, record, pod, tasks, metrics, config }
     }
 
     /// Lets two rounds of announcements pass: everybody knows what everybody is.

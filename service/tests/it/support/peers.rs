@@ -32,11 +32,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A pod that takes the events of company `here`, holds the sockets that begin like that, tells two sessions of every gap, and remembers all of it.
+/// A pod that takes the events of company `here`, holds the sockets that begin like that, tells two sessions of every gap, knows who made itself known, and remembers
+/// all of it.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<(PodId, Event)>>,
     gaps: Mutex<Vec<(PodId, Option<RouteKey>, Gap)>>,
+    newcomers: Mutex<Vec<PodRecord>>,
     panics: AtomicBool,
 }
 
@@ -80,6 +82,14 @@ impl PeerService for Recorder {
         self.maybe_panic();
         self.gaps.lock().unwrap().push((from.clone(), route.cloned(), gap));
         2
+    }
+
+    fn introduce(&self, newcomer: &PodRecord) -> Vec<PodRecord> {
+        self.maybe_panic();
+        let mut known = self.newcomers.lock().unwrap();
+        let others = known.iter().filter(|pod| pod.id != newcomer.id).cloned().collect();
+        known.push(newcomer.clone());
+        others
     }
 }
 

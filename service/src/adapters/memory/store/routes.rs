@@ -6,9 +6,15 @@ use async_trait::async_trait;
 
 use super::{State, StoreHandle, tables::Tables};
 use crate::{
-    application::ports::{Announcement, Epoch, Lookup, RouteChange, Routes, StoreError},
+    application::ports::{
+        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
+        StoreError,
+    },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
+
+/// How long it is remembered that a pod has left.
+const LEFT_TTL: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl Routes for StoreHandle {
@@ -33,43 +39,52 @@ impl Routes for StoreHandle {
 
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
         self.run(|state| {
-            let is_refused = |route| state.faults.refused.contains(route);
-            let pods = |route| {
-                let on_route = state.tables.routes.get(route).filter(|_| !is_refused(route)).into_iter().flatten();
-                on_route.filter(|pod| *pod != me).cloned().collect()
-            };
-            let refused = routes.iter().enumerate().filter(|(_, route)| is_refused(route)).map(|(place, _)| place).collect();
-            Lookup {
+            let mut lookup = Lookup {
                 incarnation: state.incarnation,
                 epoch: state.tables.epoch.clone(),
-                pods: routes.iter().map(pods).collect(),
-                refused,
-            }
-        })
-        .await
-    }
-
-    async fn prune(&self, dead: &PodId, routes: &[RouteKey]) -> Result<(), StoreError> {
-        self.run(|state| {
-            if state.tables.records.get(dead).is_none() {
-                routes.iter().for_each(|route| remove(&mut state.tables, dead, route));
-            }
-        })
-        .await
-    }
-
-    async fn announce(&self, me: &PodRecord, ttl: Duration) -> Result<Announcement, StoreError> {
-        self.run(|state| announce(state, me, ttl, self.announced_before())).await
-    }
-
-    async fn retire(&self, pod: &PodId, only_if_lapsed: bool) -> Result<(), StoreError> {
-        self.run(|state| {
-            if !only_if_lapsed || state.tables.records.get(pod).is_none() {
-                state.tables.records.remove(pod);
-                state.tables.members.remove(pod);
-                if only_if_lapsed {
-                    *state.tables.retirements.entry(pod.clone()).or_default() += 1;
+                pods: Vec::with_capacity(routes.len()),
+                refused: Vec::new(),
+                unread: Vec::new(),
+            };
+            for (place, route) in routes.iter().enumerate() {
+                let on_route = state.tables.routes.get(route).filter(|_| !state.faults.refused.contains(route));
+                if state.faults.refused.contains(route) {
+                    lookup.refused.push(place);
                 }
+                if on_route.is_some_and(|pods| pods.len() > MAX_PODS) {
+                    lookup.unread.push(place);
+                    lookup.pods.push(Vec::new());
+                } else {
+                    lookup.pods.push(on_route.into_iter().flatten().filter(|pod| *pod != me).cloned().collect());
+                }
+            }
+            lookup
+        })
+        .await
+    }
+
+    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
+        self.run(|state| {
+            let standings = pods.iter().map(|(pod, routes)| resolve(&mut state.tables, pod, routes, prune)).collect();
+            (state.incarnation, standings)
+        })
+        .await
+    }
+
+    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
+        Ok(self.run(|state| announce(state, &call, self)).await??)
+    }
+
+    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
+        self.run(|state| pods.iter().map(|pod| retire(&mut state.tables, pod)).collect()).await
+    }
+
+    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
+        self.run(|state| {
+            if state.tables.records.get(&me.id).is_none_or(|record| record == me) {
+                state.tables.records.remove(&me.id);
+                state.tables.members.remove(&me.id);
+                state.tables.left.put(&me.id, (), LEFT_TTL);
             }
         })
         .await
@@ -96,22 +111,57 @@ fn remove(tables: &mut Tables, pod: &PodId, route: &RouteKey) {
     }
 }
 
-fn announce(state: &mut State, me: &PodRecord, ttl: Duration, announced_before: bool) -> Announcement {
+fn resolve(tables: &mut Tables, pod: &PodId, routes: &[RouteKey], prune: bool) -> Standing {
+    if let Some(record) = tables.records.get(pod) {
+        return Standing::Alive(record.clone());
+    }
+    if tables.members.contains(pod) {
+        return Standing::Member;
+    }
+    if !prune || (tables.left.get(pod).is_none() && !tables.retirements.contains_key(pod)) {
+        return Standing::Unheard;
+    }
+    routes.iter().for_each(|route| remove(tables, pod, route));
+    Standing::Gone
+}
+
+fn retire(tables: &mut Tables, pod: &PodId) -> bool {
+    if tables.records.get(pod).is_some() {
+        return false;
+    }
+    tables.members.remove(pod);
+    *tables.retirements.entry(pod.clone()).or_default() += 1;
+    true
+}
+
+fn announce(state: &mut State, call: &Announce<'_>, handle: &StoreHandle) -> Result<Announcement, IdTaken> {
     let (tables, incarnation) = (&mut state.tables, state.incarnation);
-    let was_alive = tables.records.get(&me.id).is_some();
+    let Announce { me, ttl, known, instead_of } = *call;
+    let announced_before = handle.announced_before();
+    let held = tables.records.get(&me.id).cloned();
+    if let Some(held) = &held
+        && held != me
+        && Some(held) != instead_of
+    {
+        return Err(IdTaken { record: held.clone(), expires_in: tables.records.expires_in(&me.id) });
+    }
     tables.records.put(&me.id, me.clone(), ttl);
+    tables.left.remove(&me.id);
     let was_member = !tables.members.insert(me.id.clone());
     let epoch_created = tables.epoch.is_none();
     let epoch = tables.epoch.get_or_insert_with(|| Epoch(format!("{:032x}", rand::random::<u128>()))).clone();
-    let (alive, lapsed): (BTreeSet<_>, BTreeSet<_>) =
-        tables.members.iter().cloned().partition(|id| tables.records.get(id).is_some());
-    Announcement {
+    let read: BTreeSet<PodId> = tables.members.iter().take(MAX_PODS).chain(known).cloned().collect();
+    let (alive, silent): (Vec<_>, Vec<_>) = read.into_iter().partition(|id| tables.records.get(id).is_some());
+    let (lapsed, others): (Vec<_>, Vec<_>) = silent.into_iter().partition(|id| tables.members.contains(id));
+    Ok(Announcement {
         incarnation,
-        was_present: was_alive && was_member && announced_before,
+        was_present: held.as_ref() == Some(me) && was_member && announced_before,
         retirements: tables.retirements.get(&me.id).copied().unwrap_or_default(),
         epoch,
         epoch_created,
         pods: alive.iter().filter_map(|id| tables.records.get(id).cloned()).collect(),
-        lapsed: lapsed.into_iter().collect(),
-    }
+        lapsed,
+        left: others.into_iter().filter(|id| tables.left.get(id).is_some()).collect(),
+        members: tables.members.len(),
+    })
 }

@@ -29,6 +29,8 @@ pub(super) struct Tables {
     pub(super) routes: Expiring<RouteKey, BTreeSet<PodId>>,
     pub(super) records: Expiring<PodId, PodRecord>,
     pub(super) members: BTreeSet<PodId>,
+    /// Pods that have left by themselves.
+    pub(super) left: Expiring<PodId, ()>,
     /// How often each pod was retired. Grows by one entry a pod of this process.
     pub(super) retirements: HashMap<PodId, u64>,
     pub(super) epoch: Option<Epoch>,
@@ -61,6 +63,11 @@ impl<K: Eq + Hash + Clone, V> Expiring<K, V> {
 
     pub(super) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
+    }
+
+    /// How long the entry lives on, if it is there.
+    pub(super) fn expires_in(&self, key: &K) -> Duration {
+        self.entries.get(key).map_or(Duration::ZERO, |(_, until)| until.saturating_duration_since(Instant::now()))
     }
 
     /// The value to change in place, keeping its time to live.

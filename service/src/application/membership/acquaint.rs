@@ -1,0 +1,76 @@
+//! Getting to know the others, and known to them.
+//!
+//! The store shows who has a liveness key. It may have lost a pod that can't reach it, and that pod can't see there who is new. So a pod makes itself known to each
+//! peer that it meets, and asks whom that one knows: before it has any session or takes any event, and again with each peer that comes.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{sleep, timeout};
+
+use super::{Beside, Membership, judge::PROBED_AT_ONCE};
+use crate::{
+    application::{ports::PeerError, readiness::Dependency},
+    domain::{ids::PodId, peer::PodRecord},
+};
+
+/// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
+
+/// Pause before those that could not be reached are tried again meanwhile: an answer may only have said that clocks differ.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+impl Membership {
+    /// Meets peers as announcements show them; after the first round this pod has its place.
+    pub(super) async fn get_acquainted(&self, beside: &Beside) {
+        let mut met = HashMap::new();
+        beside.shown.notified().await;
+        let meeting = async {
+            while !self.meet_all(&mut met).await {
+                sleep(TRY_AGAIN).await;
+            }
+        };
+        let _ = timeout(FIRST_WITHIN, meeting).await;
+        self.place.taken.send_replace(true);
+        self.readiness.observe(Dependency::Redis, true);
+        self.join(beside);
+        loop {
+            beside.shown.notified().await;
+            self.meet_all(&mut met).await;
+        }
+    }
+
+    /// Meets everybody whom it has not met, and whom those know. False if somebody could not be reached.
+    async fn meet_all(&self, met: &mut HashMap<PodId, Duration>) -> bool {
+        let mut all = true;
+        let peers = self.directory.peers();
+        met.retain(|pod, start| peers.iter().any(|peer| peer.id == *pod && peer.started_at == *start));
+        let mut next: Vec<PodRecord> = peers.into_iter().filter(|peer| !met.contains_key(&peer.id)).collect();
+        while !next.is_empty() {
+            let meetings = next.drain(..).map(|peer| async move {
+                let answer = self.peers.introduce(&self.me, &peer).await;
+                (peer, answer)
+            });
+            let mut meetings = Box::pin(stream::iter(meetings).buffer_unordered(PROBED_AT_ONCE));
+            let mut news = Vec::new();
+            while let Some((peer, answer)) = meetings.next().await {
+                match answer {
+                    Ok(known) => news.extend(self.directory.hear_of(known)),
+                    // A build that does not know the call will not learn it.
+                    Err(PeerError::Refused(_)) => {}
+                    Err(_) => {
+                        all = false;
+                        continue;
+                    }
+                }
+                met.insert(peer.id, peer.started_at);
+            }
+            for peer in &news {
+                tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer that the session store does not show is known to others");
+            }
+            drop(meetings);
+            next = news;
+        }
+        all
+    }
+}

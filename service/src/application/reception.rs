@@ -1,0 +1,51 @@
+//! What peers may ask of this pod: events and gaps for its sessions, and whom it knows.
+
+use std::sync::Arc;
+
+use super::{
+    deliver::{LocalDelivery, Path},
+    directory::Directory,
+    hub::{Delivered, Hub},
+    ports::PeerService,
+};
+use crate::domain::{
+    event::Event,
+    gap::Gap,
+    ids::{ConnectionId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+};
+
+/// Answers peers.
+#[derive(Debug, Clone)]
+pub struct Reception {
+    /// The way to this pod's sockets.
+    pub local: LocalDelivery,
+    /// The sessions.
+    pub hub: Arc<Hub>,
+    /// Who is there.
+    pub directory: Arc<Directory>,
+}
+
+impl PeerService for Reception {
+    fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<bool> {
+        self.local.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
+    }
+
+    fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
+        sockets.iter().map(|socket| self.hub.contains(socket)).collect()
+    }
+
+    fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {
+        let told = self.hub.announce(route, gap);
+        tracing::warn!(peer.id = %from, sessions = told, gap.dropped = gap.dropped, "a peer gave events up; the sessions are told");
+        told
+    }
+
+    fn introduce(&self, newcomer: &PodRecord) -> Vec<PodRecord> {
+        self.directory.meet(newcomer);
+        let mut known = self.directory.peers();
+        known.retain(|peer| peer.id != newcomer.id);
+        known
+    }
+}
