@@ -18,11 +18,11 @@ const MAX_ENTRY_BYTES: usize = 16 * 1024;
 impl TokenCache for RedisStore {
     async fn get(&self, _: SessionKind, digest: &str) -> Result<Option<Bytes>, StoreError> {
         let key = keys::token(digest);
-        let mut get = redis::cmd("GETRANGE");
-        get.arg(&key).arg(0).arg(MAX_ENTRY_BYTES);
+        let mut get = redis::pipe();
+        get.cmd("EXISTS").arg(&key).cmd("GETRANGE").arg(&key).arg(0).arg(MAX_ENTRY_BYTES);
         let get = &get;
         let entry = |mut connection| async move {
-            match get.query_async::<Vec<u8>>(&mut connection).await {
+            match get.query_async::<(bool, Vec<u8>)>(&mut connection).await {
                 // One key that holds something else is that token's misfortune, and no reason not to ask for others; it will be overwritten.
                 Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
                 entry => entry.map(Some),
@@ -32,8 +32,7 @@ impl TokenCache for RedisStore {
         if entry.is_none() {
             self.refusals.note("token", &key);
         }
-        // A missing key has an empty range.
-        Ok(entry.filter(|entry| !entry.is_empty()).map(Bytes::from))
+        Ok(entry.and_then(|(exists, entry)| exists.then(|| Bytes::from(entry))))
     }
 
     async fn put(&self, _: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError> {
