@@ -38,6 +38,13 @@ fn kinds_but(right: &'static str) -> impl Iterator<Item = &'static str> {
     KINDS.into_iter().filter(move |kind| *kind != right)
 }
 
+/// Bytes that the server has sent.
+async fn sent(client: &mut MultiplexedConnection) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(client).await.unwrap();
+    let bytes = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+    bytes.trim().parse().unwrap()
+}
+
 fn renewal(key: &SessionKey, owner: &LockOwner, chat: Option<ChatId>) -> LockRenewal {
     LockRenewal { key: key.clone(), owner: owner.clone(), ttl: LONG, chat, chat_ttl: LONG }
 }
@@ -88,13 +95,14 @@ async fn one_bad_lock_in_a_batch_does_not_cost_the_batch_a_round_trip_for_each_o
 async fn a_lock_that_is_longer_than_any_owner_is_replaced_and_never_read() {
     let server = RedisServer::start().await;
     let (store, mut client) = (server.store(), server.client().await);
-    let (sari, me) = (user("sari"), owner("a/1"));
+    let (sari, me, before) = (user("sari"), owner("a/1"), sent(&mut client).await);
     for _ in 0..2 {
         let () = client.set("session:acme:desk:sari", vec![b'x'; 1 << 20]).await.unwrap();
         assert_eq!(store.acquire(&sari, &me, LONG).await.unwrap(), Acquire::Acquired { saved_chat: None });
         let () = client.set("session:acme:desk:sari", vec![b'x'; 1 << 20]).await.unwrap();
         assert_eq!(store.renew(&[renewal(&sari, &me, None)]).await.unwrap(), [Renewal::Restored]);
     }
+    assert!(sent(&mut client).await - before < 1 << 16);
 }
 
 #[tokio::test]
@@ -151,7 +159,9 @@ async fn members_of_a_route_that_are_no_pods_are_passed_over() {
     let (store, mut client) = (server.store(), server.client().await);
     let members: [&[u8]; 6] = [b"a", b"", b"b/c", b"x y", b"\xff", &[b'x'; 1 << 20]];
     let () = client.sadd("route:acme:desk:messages:c1", &members[..]).await.unwrap();
+    let before = sent(&mut client).await;
     assert_eq!(store.lookup(&nobody(), &[messages("c1")]).await.unwrap().pods, [[pod("a")]]);
+    assert!(sent(&mut client).await - before < 1 << 16, "what can't be a pod never leaves Redis");
 }
 
 #[tokio::test]

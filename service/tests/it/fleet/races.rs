@@ -19,7 +19,7 @@ use daisi_ws_service::{
     },
 };
 use futures_util::future::{join_all, maybe_done};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::support::fleet::{Fleet, Wrap, key, user};
 
@@ -319,6 +319,7 @@ async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhil
 struct LostAnswers {
     inner: Arc<dyn SessionLocks>,
     gate: Arc<Semaphore>,
+    asked: Arc<Notify>,
 }
 
 #[async_trait]
@@ -336,6 +337,7 @@ impl SessionLocks for LostAnswers {
         if self.gate.try_acquire().is_ok() {
             return self.inner.renew(batch).await;
         }
+        self.asked.notify_one();
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.inner.renew(batch).await?;
         Err(StoreError::Unavailable("no answer".into()))
@@ -347,11 +349,13 @@ impl SessionLocks for LostAnswers {
 
 #[tokio::test(start_paused = true)]
 async fn renewal_without_an_answer_leaves_no_ghost_lock_of_a_session_that_ended_meanwhile() {
-    let gate = Arc::new(Semaphore::new(1));
-    let at_gate = Arc::clone(&gate);
+    let (gate, asked) = (Arc::new(Semaphore::new(1)), Arc::new(Notify::new()));
+    let (at_gate, at_asked) = (Arc::clone(&gate), Arc::clone(&asked));
     let mut fleet = Fleet::start(1).await;
     let wrap = Wrap {
-        locks: Some(Box::new(move |inner| Arc::new(LostAnswers { inner, gate: Arc::clone(&at_gate) }) as _)),
+        locks: Some(Box::new(move |inner| {
+            Arc::new(LostAnswers { inner, gate: Arc::clone(&at_gate), asked: Arc::clone(&at_asked) }) as _
+        })),
         routes: None,
     };
     let pod = fleet.add_pod(Some(wrap)).await;
@@ -362,8 +366,8 @@ async fn renewal_without_an_answer_leaves_no_ghost_lock_of_a_session_that_ended_
     let closed = gate.acquire().await.unwrap();
     let errors = || fleet.labelled("dws_session_renewals_total", "error");
     let before = errors();
-    // Let one be under way: it reads its sessions within ten seconds of the last, and takes one.
-    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    // The renewal has read the sessions and is under way; the session ends and its lock is released; then the renewal finds the lock missing.
+    asked.notified().await;
     client.close().await;
     while errors() <= before {
         tokio::time::sleep(Duration::from_millis(10)).await;
