@@ -124,6 +124,8 @@ impl InFlight {
         match outcome {
             TargetOutcome::Taken => state.taken = true,
             TargetOutcome::Nobody => {}
+            // There is no later if the consumer has a limit. Whom nobody can name the stream tells: it says when it delivers an event no more.
+            TargetOutcome::Parked if self.delivery.is_last && pod.is_some() => state.given_up.extend(pod.cloned()),
             TargetOutcome::Parked => state.parked = true,
             TargetOutcome::GivenUp => state.given_up.extend(pod.cloned()),
         }
@@ -221,6 +223,14 @@ mod tests {
         let in_flight = InFlight::new((Arc::new(event), None), delivery, 1, (Ticket::default(), permit), sender);
         in_flight.target(PodId::parse("b").ok()).report(outcome);
         receiver.recv().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_will_not_be_delivered_again_is_given_up_and_not_parked() {
+        let parked = settled(TargetOutcome::Parked, Delivery::now(2)).await;
+        assert!(matches!(parked.settlement, Settlement::Retry(_)));
+        let last = settled(TargetOutcome::Parked, Delivery { is_last: true, ..Delivery::now(2) }).await;
+        assert_eq!((last.settlement, last.given_up), (Settlement::Terminate, vec![PodId::parse("b").unwrap()]));
     }
 
     #[tokio::test(start_paused = true)]

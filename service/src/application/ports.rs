@@ -301,13 +301,15 @@ pub struct Delivery {
     pub received_at: Instant,
     /// How old it was then, by the stream's own clock: no two hosts have to agree on the time.
     pub age: Duration,
+    /// The stream will not deliver it again, whatever becomes of it: the consumer has a limit.
+    pub is_last: bool,
 }
 
 impl Delivery {
     /// A delivery of this moment, of an event that was stored just now.
     #[must_use]
     pub fn now(count: u64) -> Self {
-        Self { count, received_at: Instant::now(), age: Duration::ZERO }
+        Self { count, received_at: Instant::now(), age: Duration::ZERO, is_last: false }
     }
 
     /// How old the event is.

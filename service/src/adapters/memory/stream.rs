@@ -45,12 +45,14 @@ pub struct StreamOptions {
     pub max_ack_pending: usize,
     /// So many events are kept; the oldest make room.
     pub capacity: usize,
+    /// So often an event is delivered, at most; past that it vanishes. `None` is without a limit.
+    pub max_deliveries: Option<u64>,
 }
 
 impl Default for StreamOptions {
     /// Ten seconds and 5000, as the configuration has them, and 100 000 events.
     fn default() -> Self {
-        Self { ack_wait: Duration::from_secs(10), max_ack_pending: 5000, capacity: 100_000 }
+        Self { ack_wait: Duration::from_secs(10), max_ack_pending: 5000, capacity: 100_000, max_deliveries: None }
     }
 }
 
@@ -318,7 +320,7 @@ mod tests {
     }
 
     fn stream(max_ack_pending: usize, capacity: usize) -> Stream {
-        Stream::new(StreamOptions { ack_wait: Duration::from_secs(10), max_ack_pending, capacity })
+        Stream::new(StreamOptions { ack_wait: Duration::from_secs(10), max_ack_pending, capacity, max_deliveries: None })
     }
 
     fn publish(stream: &Stream, count: usize) {

@@ -16,6 +16,7 @@ use serde::Deserialize as _;
 use tokio::time::Instant;
 
 use super::{
+    fitness::judge,
     progress::{CONTINUES, Progress, Reading, Start},
     server_time::ServerTime,
 };
@@ -51,6 +52,7 @@ impl From<&App> for ConsumerDefaults {
 pub(super) struct Known {
     progress: Mutex<Progress>,
     time: Mutex<ServerTime>,
+    warned: Mutex<Vec<String>>,
 }
 
 impl Known {
@@ -62,6 +64,15 @@ impl Known {
     /// What time it is there.
     pub(super) fn time<T>(&self, look: impl FnOnce(&mut ServerTime) -> T) -> T {
         look(&mut self.time.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Logs what was not logged before.
+    pub(super) fn warn(&self, warnings: &[String]) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings.iter().filter(|warning| !warned.contains(warning)) {
+            tracing::warn!(reason = warning, "the stream or its consumer is not as it should be, and is used as it is");
+        }
+        *warned = warnings.to_vec();
     }
 
     fn take_in(&self, reading: &Reading) {
@@ -88,6 +99,10 @@ pub(super) struct Binding {
     pub(super) max_expires: Duration,
     /// Most bytes that one request may ask for.
     pub(super) max_bytes: usize,
+    /// So often an event is delivered, at most; `None` is without a limit.
+    pub(super) max_deliveries: Option<u64>,
+    /// What is not as it should be, and can be lived with.
+    pub(super) warnings: Vec<String>,
     /// Was something missing, and was made?
     pub(super) made: bool,
 }
@@ -97,6 +112,9 @@ pub(super) struct Binding {
 pub(super) enum BindError {
     #[error("the consumer is a push consumer, from which pods can't pull")]
     Push,
+    /// As it is, it breaks a promise.
+    #[error("{0}")]
+    Unfit(String),
     /// Trying again won't help until somebody changes something.
     #[error("refused: {0}")]
     Refused(String),
@@ -122,7 +140,7 @@ pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults, 
             }
             continue;
         };
-        return read(&info, &consumer, made);
+        return read(nats, &info, &consumer, made, js.client().max_payload());
     }
     Err(BindError::Unavailable("the stream or the consumer vanishes as fast as it is made".to_owned()))
 }
@@ -245,11 +263,18 @@ fn id(info: &stream::Info) -> StreamId {
     StreamId(info.created.unix_timestamp_nanos())
 }
 
-fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Binding, BindError> {
+fn read(
+    nats: &Nats,
+    info: &stream::Info,
+    consumer: &consumer::Info,
+    made: bool,
+    max_payload: usize,
+) -> Result<Binding, BindError> {
     let config = &consumer.config;
     if config.deliver_subject.is_some() {
         return Err(BindError::Push);
     }
+    let warnings = judge(&nats.subject_prefix, &info.config, config, max_payload).map_err(BindError::Unfit)?;
     let within = |limit: i64, otherwise: usize| usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(otherwise);
     let expires = if config.max_expires.is_zero() { Duration::MAX } else { config.max_expires };
     Ok(Binding {
@@ -269,6 +294,8 @@ fn read(info: &stream::Info, consumer: &consumer::Info, made: bool) -> Result<Bi
         max_batch: within(config.max_batch, usize::MAX),
         max_expires: expires,
         max_bytes: within(config.max_bytes, usize::MAX),
+        max_deliveries: u64::try_from(config.max_deliver).ok().filter(|limit| *limit > 0),
+        warnings,
         made,
     })
 }

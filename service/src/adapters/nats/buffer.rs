@@ -15,7 +15,7 @@ use crate::application::ports::{RawEvent, SourceLimits, Ticket};
 /// How the link to the consumer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Link {
-    /// The consumer was found and nothing speaks against it.
+    /// The consumer was found and answers.
     Up,
     /// It is not so, and why.
     Down(String),

@@ -2,9 +2,13 @@
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{AuthError, Client, ClientError, ConnectOptions, Event, ServerAddr};
 
-use crate::{backoff::Backoff, config::Nats};
+use super::identity::{Identity, IdentityError, Userinfo};
+use crate::{
+    backoff::Backoff,
+    config::{Nats, SecretFileError},
+};
 
 /// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the next attempt comes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +35,9 @@ pub enum NatsStartError {
         /// What is wrong with it.
         source: std::io::Error,
     },
+    /// The file of a secret can't be read.
+    #[error("nats: {0}")]
+    Secret(#[from] SecretFileError),
     /// `nats.ca_file` can't be read.
     #[error("nats.ca_file {path:?}: {source}")]
     CaFile {
@@ -58,6 +65,19 @@ pub enum NatsStartError {
         /// `nats.consumer_name`.
         consumer: String,
     },
+    /// The NATS user lacks a permission without which no event comes, or none is settled.
+    #[error("{0}")]
+    Denied(String),
+    /// The stream or the consumer is there, and breaks a promise as it is. It is left alone.
+    #[error("the stream {stream:?} or its consumer {consumer:?} can't be used as it is: {reason}")]
+    Unfit {
+        /// `nats.stream_name`.
+        stream: String,
+        /// `nats.consumer_name`.
+        consumer: String,
+        /// Why, and what to change.
+        reason: String,
+    },
     /// JetStream refuses the stream or the consumer for a reason that will not go away by itself.
     #[error("JetStream refuses the stream or the consumer: {0}")]
     Refused(String),
@@ -66,59 +86,96 @@ pub enum NatsStartError {
     Unavailable(String),
 }
 
-/// Where to connect, and as whom: what has been checked before the first attempt.
+impl From<IdentityError> for NatsStartError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Credentials { path, source } => Self::Credentials { path, source },
+            IdentityError::Secret(error) => Self::Secret(error),
+        }
+    }
+}
+
+/// What befalls a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Happening {
+    /// It stands.
+    Connected,
+    /// It stands no more.
+    Disconnected,
+    /// The server has said what it does not like.
+    Error(String),
+    /// It could not be made.
+    Failed(String),
+}
+
+impl Happening {
+    fn of(event: Event) -> Option<Self> {
+        match event {
+            Event::Connected => Some(Self::Connected),
+            Event::Disconnected => Some(Self::Disconnected),
+            Event::ServerError(error) => Some(Self::Error(error.to_string())),
+            Event::ClientError(ClientError::Other(text)) => Some(Self::Failed(text)),
+            _ => None,
+        }
+    }
+}
+
+/// Where to connect, and as whom: what has been checked before the first attempt. The files that it names are read again at each.
 pub(super) struct Target {
     servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    identity: Identity,
+    tls: bool,
+    ca_file: Option<PathBuf>,
 }
 
 impl Target {
     /// Reads the section, and the files that it names.
     pub(super) async fn read(nats: &Nats) -> Result<Self, NatsStartError> {
-        let (servers, identity) = servers(&nats.url)?;
-        let mut options = ConnectOptions::new()
+        let (servers, in_address) = servers(&nats.url)?;
+        let identity = Identity::of(nats, in_address);
+        // What can't be read now is a mistake, and would look like an outage later.
+        let _ = identity.auth(&[]).await?;
+        if let Some(path) = &nats.ca_file {
+            File::open(path).map_err(|source| NatsStartError::CaFile { path: path.clone(), source })?;
+        }
+        Ok(Self { servers, identity, tls: nats.tls, ca_file: nats.ca_file.clone() })
+    }
+
+    fn options(&self) -> ConnectOptions {
+        let options = match &self.identity {
+            Identity::Nobody => ConnectOptions::new(),
+            identity => {
+                let identity = identity.clone();
+                ConnectOptions::with_auth_callback(move |nonce| {
+                    let identity = identity.clone();
+                    async move { identity.auth(&nonce).await.map_err(AuthError::new) }
+                })
+            }
+        };
+        let options = options
             .name("daisi-ws-service")
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| BACKOFF.nth(u64::try_from(attempts).unwrap_or(u64::MAX)));
-        if let Some(path) = &nats.credentials_file {
-            let failed = |source| NatsStartError::Credentials { path: path.clone(), source };
-            options = options.credentials_file(path).await.map_err(failed)?;
-        } else if !nats.token.is_empty() {
-            options = options.token(nats.token.expose().to_owned());
-        } else if !nats.user.is_empty() {
-            options = options.user_and_password(nats.user.clone(), nats.password.expose().to_owned());
-        } else if let Some(identity) = identity {
-            options = match identity.password {
-                Some(password) => options.user_and_password(identity.user, password),
-                None => options.token(identity.user),
-            };
+            .reconnect_delay_callback(|attempts| BACKOFF.nth(u64::try_from(attempts).unwrap_or(u64::MAX)))
+            .require_tls(self.tls);
+        match &self.ca_file {
+            // The client reads it at each connect.
+            Some(path) => options.add_root_certificates(path.clone()),
+            None => options,
         }
-        if let Some(path) = &nats.ca_file {
-            // Read only when a connection is made: a typing mistake would look like an outage.
-            File::open(path).map_err(|source| NatsStartError::CaFile { path: path.clone(), source })?;
-            options = options.add_root_certificates(path.clone());
-        }
-        Ok(Self { servers, options: options.require_tls(nats.tls) })
     }
 
-    /// Connects. `on_event` is told of every connect and disconnect. With `retry`, returns at once and connects when it can.
+    /// Connects. `on_event` is told of what befalls the connection. With `retry`, returns at once and connects when it can.
     pub(super) async fn connect(
         &self,
         retry: bool,
-        on_event: impl Fn(bool) + Send + Sync + 'static,
+        on_event: impl Fn(Happening) + Send + Sync + 'static,
     ) -> Result<Client, NatsStartError> {
         let on_event = std::sync::Arc::new(on_event);
-        let options = self.options.clone().event_callback(move |event| {
+        let options = self.options().event_callback(move |event| {
             let on_event = std::sync::Arc::clone(&on_event);
-            async move {
-                match event {
-                    Event::Connected => on_event(true),
-                    Event::Disconnected => on_event(false),
-                    _ => {}
-                }
-            }
+            async move { Happening::of(event).into_iter().for_each(|happening| on_event(happening)) }
         });
         let options = if retry { options.retry_on_initial_connect() } else { options };
         options
@@ -132,13 +189,6 @@ impl Target {
         let names: Vec<_> = self.servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
         names.join(", ")
     }
-}
-
-/// User and password of an address; a user alone is a token, as everywhere with NATS.
-#[derive(PartialEq)]
-struct Userinfo {
-    user: String,
-    password: Option<String>,
 }
 
 /// Addresses without user and password, which the client would print in its debug log and otherwise ignore.

@@ -19,13 +19,17 @@ use super::{
     bind::{self, Binding, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
     source::publish_settlements,
-    wire::{self, Incoming, NextRequest},
+    trouble::Trouble,
+    wire::{self, Incoming, NextRequest, PROBE},
 };
 use crate::{
     application::ports::{RawEvent, Settlement, Ticket},
     backoff::Backoff,
     config::Nats,
-    domain::event::StreamId,
+    domain::{
+        event::StreamId,
+        gap::{Gap, GapCause},
+    },
 };
 
 /// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed
@@ -62,6 +66,8 @@ pub(super) struct Shared {
     pub(super) defaults: ConsumerDefaults,
     pub(super) known: Known,
     pub(super) buffer: Buffer,
+    /// What the server holds against us.
+    pub(super) trouble: Arc<Trouble>,
     /// Told of every connect and disconnect.
     pub(super) changed: Arc<Notify>,
     /// Cancelled by `close`.
@@ -109,10 +115,20 @@ async fn give_back(shared: &Shared, tickets: Vec<Ticket>) {
     }
 }
 
+/// What comes next on a subscription; nothing, without one.
+async fn next_of(subscriber: &mut Option<Subscriber>) -> Option<async_nats::Message> {
+    match subscriber {
+        Some(subscriber) => subscriber.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Puller<'a> {
     shared: &'a Shared,
     inbox: String,
     subscriber: Subscriber,
+    /// Where the server says that it delivers an event no more; only for a consumer that has a limit.
+    advisories: Option<Subscriber>,
     binding: Option<Binding>,
     bound_at: Instant,
     /// The stream that was bound last: what still comes of earlier requests is its.
@@ -142,6 +158,7 @@ impl<'a> Puller<'a> {
             shared,
             inbox,
             subscriber,
+            advisories: None,
             binding: None,
             bound_at: now,
             stream: StreamId(0),
@@ -175,6 +192,7 @@ impl<'a> Puller<'a> {
                     Some(message) => self.read(message),
                     None => return,
                 },
+                advisory = next_of(&mut self.advisories) => self.pass_over(advisory),
                 // Whatever else comes is looked at only while the inbox is empty.
                 () = shared.changed.notified() => {
                     self.seen_empty();
@@ -209,7 +227,7 @@ impl<'a> Puller<'a> {
     async fn bind(&mut self) {
         self.bound_at = Instant::now();
         if !self.shared.is_connected() {
-            self.down("no connection to the server");
+            self.down(&self.shared.trouble.reason("no connection to the server"));
             return self.later();
         }
         match bind::bind(&self.shared.js, &self.shared.nats, self.shared.defaults, &self.shared.known).await {
@@ -219,17 +237,50 @@ impl<'a> Puller<'a> {
                     let (stream, consumer) = (&self.shared.nats.stream_name, &self.shared.nats.consumer_name);
                     tracing::warn!(nats.stream = %stream, nats.consumer = %consumer, "the stream or the consumer was missing and has been made");
                 }
+                self.shared.known.warn(&binding.warnings);
+                self.listen_for_advisories(binding.max_deliveries.is_some()).await;
                 self.stream = binding.stream;
                 self.binding = Some(binding);
-                if !self.doubtful {
-                    self.up();
+                if !self.shared.buffer.is_up() {
+                    self.probe().await;
                 }
             }
             Err(error) => {
                 self.binding = None;
-                self.down(&error.to_string());
+                self.down(&self.shared.trouble.reason(&error.to_string()));
                 self.later();
             }
+        }
+    }
+
+    /// Only an answer shows that events will come; there may be no reason to ask for one yet.
+    async fn probe(&self) {
+        let reply = format!("{}.{PROBE}", self.inbox);
+        let subject = wire::next_subject(&self.shared.nats);
+        let sent = self.shared.client.publish_with_reply(subject, reply, wire::Probe::body());
+        // If it does not get there, what is asked for later will, or silence tells.
+        let _ = timeout(COMMAND_TIMEOUT, sent).await;
+    }
+
+    async fn listen_for_advisories(&mut self, wanted: bool) {
+        if wanted == self.advisories.is_some() {
+            return;
+        }
+        self.advisories = None;
+        if wanted {
+            let subscription = self.shared.client.subscribe(wire::advisories(&self.shared.nats));
+            self.advisories = timeout(COMMAND_TIMEOUT, subscription).await.ok().and_then(Result::ok);
+        }
+    }
+
+    fn pass_over(&mut self, advisory: Option<async_nats::Message>) {
+        let Some(advisory) = advisory else {
+            self.advisories = None;
+            return;
+        };
+        if let Some(seq) = wire::delivered_too_often(&advisory) {
+            let gap = Gap { dropped: None, ..Gap::of(seq, GapCause::GivenUp) };
+            self.shared.known.progress(|progress| progress.miss(gap));
         }
     }
 
@@ -244,7 +295,7 @@ impl<'a> Puller<'a> {
         let expires = EXPIRES.min(self.shared.buffer.limits().ack_wait / 2).min(binding.max_expires);
         let request = NextRequest { batch, max_bytes, expires, idle_heartbeat: HEARTBEAT.min(expires / 2) };
         let Ok(body) = serde_json::to_vec(&request) else { return };
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.shared.nats.stream_name, self.shared.nats.consumer_name);
+        let subject = wire::next_subject(&self.shared.nats);
         let reply = format!("{}.{}", self.inbox, self.next_request);
         // Counted before it is sent: if this future is dropped, the request may or may not be out, and silence will tell.
         self.next_request += 1;
@@ -278,8 +329,10 @@ impl<'a> Puller<'a> {
         }
         if !events.is_empty() {
             let now = Instant::now();
+            let limit = self.binding.as_ref().and_then(|binding| binding.max_deliveries);
             self.shared.known.time(|time| {
                 for event in &mut events {
+                    event.delivery.is_last = limit.is_some_and(|limit| event.delivery.count >= limit);
                     event.delivery.age = time.age(event.stored_at, now).saturating_sub(now - received_at);
                 }
             });
@@ -322,7 +375,8 @@ impl<'a> Puller<'a> {
                 events.push(event);
                 self.answered();
             }
-            Incoming::Heartbeat => self.answered(),
+            Incoming::Heartbeat | Incoming::Over { request: PROBE, .. } => self.answered(),
+            Incoming::Gone { request: PROBE, reason } | Incoming::Refused { request: PROBE, reason } => self.down(&reason),
             Incoming::Over { request, left } if self.is_live(request) => {
                 self.outstanding = left.map_or(0, |left| self.outstanding.saturating_sub(left));
                 self.answered();
@@ -356,6 +410,11 @@ impl<'a> Puller<'a> {
     }
 
     fn up(&self) {
+        self.shared.trouble.answered();
+        if let Some(denied) = self.shared.trouble.denied() {
+            // Events come, and none is settled; or none will come from the next request on.
+            return self.down(&denied);
+        }
         if !self.shared.buffer.is_up() && self.shared.buffer.set_link(Link::Up) {
             tracing::info!("the event stream is there");
         }
@@ -370,14 +429,14 @@ impl<'a> Puller<'a> {
         if self.shared.is_connected() {
             self.backoff.reset();
         } else {
-            self.down("the connection to the server was lost");
+            self.down(&self.shared.trouble.reason("the connection to the server was lost"));
         }
     }
 
     fn listen_for_silence(&mut self) {
         if self.outstanding > 0 && self.heard.elapsed() >= SILENCE {
             self.lose();
-            self.down("the server has fallen silent");
+            self.down(&self.shared.trouble.reason("the server has fallen silent"));
         }
     }
 

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bind::{self, BindError, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
-    connect::{NatsStartError, Target},
+    connect::{Happening, NatsStartError, Target},
     progress::Progress,
     puller::{self, Shared},
+    trouble::Trouble,
     wire,
 };
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 
 /// Longest wait for an answer of the JetStream API.
 const API_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for an error that came before an answer.
+const ERROR_TIMEOUT: Duration = Duration::from_millis(20);
 /// Longest wait until a batch of settlements is on the wire.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A pull tolerates a link that is down for this long before it says so.
@@ -54,7 +57,8 @@ impl NatsSource {
     pub async fn connect(nats: &Nats, defaults: ConsumerDefaults, tasks: &Tasks) -> Result<Self, NatsStartError> {
         let target = Target::read(nats).await?;
         let changed = Arc::new(Notify::new());
-        let client = first_connect(&target, nats.retry_on_failed_connect, &changed).await?;
+        let trouble = Arc::new(Trouble::new(&nats.stream_name, &nats.consumer_name));
+        let client = first_connect(&target, nats.retry_on_failed_connect, &changed, &trouble).await?;
         let js = ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone());
         let limits = SourceLimits { ack_wait: defaults.ack_wait, max_ack_pending: defaults.max_ack_pending };
         let shared = Arc::new(Shared {
@@ -64,6 +68,7 @@ impl NatsSource {
             defaults,
             known: Known::default(),
             buffer: Buffer::new(limits),
+            trouble,
             changed,
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -79,16 +84,31 @@ impl NatsSource {
     fn unavailable(&self) -> Option<SourceError> {
         match self.shared.buffer.link() {
             Link::Down(reason) => Some(SourceError::Unavailable(reason)),
-            Link::Up if !self.shared.is_connected() => Some(SourceError::Unavailable("no connection to the server".to_owned())),
+            Link::Up if !self.shared.is_connected() => {
+                Some(SourceError::Unavailable(self.shared.trouble.reason("no connection to the server")))
+            }
             Link::Up => None,
         }
     }
 }
 
-async fn first_connect(target: &Target, retry: bool, changed: &Arc<Notify>) -> Result<Client, NatsStartError> {
+async fn first_connect(
+    target: &Target,
+    retry: bool,
+    changed: &Arc<Notify>,
+    trouble: &Arc<Trouble>,
+) -> Result<Client, NatsStartError> {
     let on_event = || {
-        let changed = Arc::clone(changed);
-        move |_connected: bool| changed.notify_one()
+        let (changed, trouble) = (Arc::clone(changed), Arc::clone(trouble));
+        move |happening| {
+            match happening {
+                Happening::Error(text) => return trouble.error(&text),
+                Happening::Failed(text) => return trouble.refused(&text),
+                Happening::Connected => trouble.connected(),
+                Happening::Disconnected => {}
+            }
+            changed.notify_one();
+        }
     };
     match target.connect(false, on_event()).await {
         Err(error) if retry => {
@@ -102,19 +122,29 @@ async fn first_connect(target: &Target, retry: bool, changed: &Arc<Notify>) -> R
 /// Finds out at the start what would otherwise be a log line later. The task binds again for itself.
 async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
     let nats = &shared.nats;
-    match bind::bind(&shared.js, nats, shared.defaults, &shared.known).await {
+    let (stream, consumer) = (nats.stream_name.clone(), nats.consumer_name.clone());
+    let bound = async {
+        let binding = bind::bind(&shared.js, nats, shared.defaults, &shared.known).await?;
+        ask_for_an_answer(shared).await.map(|()| binding)
+    };
+    let bound = tokio::select! {
+        biased;
+        denied = shared.trouble.denial() => return Err(NatsStartError::Denied(denied)),
+        bound = bound => bound,
+    };
+    match bound {
         Ok(binding) => {
             // The pod has no session yet that could miss anything.
             let _ = shared.known.progress(Progress::take_missed);
+            shared.known.warn(&binding.warnings);
             shared.buffer.set_limits(binding.limits);
             shared.buffer.set_link(Link::Up);
             let (stream, consumer) = (&nats.stream_name, &nats.consumer_name);
             tracing::info!(nats.stream = %stream, nats.consumer = %consumer, nats.made = binding.made, "the event stream is there");
             Ok(())
         }
-        Err(BindError::Push) => {
-            Err(NatsStartError::PushConsumer { stream: nats.stream_name.clone(), consumer: nats.consumer_name.clone() })
-        }
+        Err(BindError::Push) => Err(NatsStartError::PushConsumer { stream, consumer }),
+        Err(BindError::Unfit(reason)) => Err(NatsStartError::Unfit { stream, consumer, reason }),
         Err(BindError::Refused(reason)) => Err(NatsStartError::Refused(reason)),
         Err(BindError::Unavailable(reason)) if nats.retry_on_failed_connect => {
             tracing::warn!(reason, "JetStream is not there yet; the pod starts and goes on trying");
@@ -122,6 +152,26 @@ async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
         }
         Err(BindError::Unavailable(reason)) => Err(NatsStartError::Unavailable(reason)),
     }
+}
+
+/// Only an answer shows that events will come, and that they can be settled: a permission that is missing shows as silence.
+async fn ask_for_an_answer(shared: &Shared) -> Result<(), BindError> {
+    let Shared { client, nats, trouble, .. } = shared;
+    let unavailable = |reason: String| BindError::Unavailable(format!("ask for events: {reason}"));
+    let nothing = wire::settlement(Settlement::Extend);
+    client.publish(wire::settlement_of_nothing(nats), nothing).await.map_err(|error| unavailable(error.to_string()))?;
+    let answer = timeout(API_TIMEOUT, client.request(wire::next_subject(nats), wire::Probe::body())).await;
+    let answer =
+        answer.map_err(|_| unavailable("no answer in time".to_owned()))?.map_err(|error| unavailable(error.to_string()))?;
+    if answer.status.is_some_and(|status| status.as_u16() == 400) {
+        let reason = answer.description.unwrap_or_default();
+        return Err(BindError::Unfit(format!(
+            "the consumer takes no plain requests for events ({reason}): make it anew without what they lack"
+        )));
+    }
+    // The server's errors come before its answers, and by another task.
+    let _ = timeout(ERROR_TIMEOUT, trouble.denial()).await;
+    Ok(())
 }
 
 /// Sends settlements in order and flushes once. Within a short time-out.

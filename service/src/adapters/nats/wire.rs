@@ -9,11 +9,14 @@ use tokio::time::Instant;
 
 use crate::{
     application::ports::{Delivery, RawEvent, Settlement, Ticket},
+    config::Nats,
     domain::event::StreamId,
 };
 
 /// Where settlements go; a ticket elsewhere is none.
 pub(super) const ACK_PREFIX: &str = "$JS.ACK.";
+/// What the subject of an answer ends with that is about no request of events, but whether one would be answered.
+pub(super) const PROBE: u64 = u64::MAX;
 /// Longest header value that is passed on, in bytes: ids and trace contexts are far shorter.
 const MAX_HEADER_BYTES: usize = 256;
 
@@ -34,6 +37,46 @@ fn nanos<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::
 
 fn whole_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
+}
+
+/// A request that brings nothing, as no event is so small, and is answered at once.
+#[derive(Debug, Serialize)]
+pub(super) struct Probe {
+    batch: usize,
+    max_bytes: usize,
+    no_wait: bool,
+}
+
+impl Probe {
+    /// The body of such a request.
+    pub(super) fn body() -> Bytes {
+        let probe = Self { batch: 1, max_bytes: 1, no_wait: true };
+        serde_json::to_vec(&probe).unwrap_or_default().into()
+    }
+}
+
+/// The subject on which events are asked for.
+pub(super) fn next_subject(nats: &Nats) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", nats.stream_name, nats.consumer_name)
+}
+
+/// Where the settlement of no event would go: whether it may be sent there shows in the answer, or in none.
+pub(super) fn settlement_of_nothing(nats: &Nats) -> String {
+    format!("{ACK_PREFIX}{}.{}.1.0.0.0.0", nats.stream_name, nats.consumer_name)
+}
+
+/// Where the server says that an event was delivered too often.
+pub(super) fn advisories(nats: &Nats) -> String {
+    format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", nats.stream_name, nats.consumer_name)
+}
+
+/// The sequence of an event that was delivered too often.
+pub(super) fn delivered_too_often(message: &Message) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Advisory {
+        stream_seq: u64,
+    }
+    serde_json::from_slice::<Advisory>(&message.payload).ok().map(|advisory| advisory.stream_seq)
 }
 
 /// What came on the inbox.
@@ -58,7 +101,7 @@ pub(super) fn read(message: Message, stream: StreamId, received_at: Instant) -> 
     let Some(status) = message.status else {
         return read_event(message, stream, received_at).map_or(Incoming::Foreign, Incoming::Event);
     };
-    let request = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()).unwrap_or(u64::MAX);
+    let request = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()).unwrap_or(PROBE);
     let left = header(message.headers.as_ref(), "Nats-Pending-Messages").and_then(|text| text.parse().ok());
     let reason = message.description.unwrap_or_default();
     let text = reason.to_ascii_lowercase();
@@ -89,7 +132,7 @@ fn read_event(message: Message, stream: StreamId, received_at: Instant) -> Optio
         stream,
         seq: parsed.seq,
         stored_at: parsed.stored_at,
-        delivery: Delivery { count: parsed.deliveries, received_at, age: Duration::ZERO },
+        delivery: Delivery { count: parsed.deliveries, received_at, age: Duration::ZERO, is_last: false },
         ticket: Ticket(reply.as_str().to_owned()),
     })
 }

@@ -5,6 +5,7 @@ mod fleet;
 mod kill_bus;
 mod locks;
 mod nats_faults;
+mod nats_fitness;
 mod nats_source;
 mod outages;
 mod peers;

@@ -32,6 +32,8 @@ pub(crate) enum Access {
     User(&'static str, &'static str),
     /// Who knows the token.
     Token(&'static str),
+    /// The user `pod`, who may not publish to these subjects.
+    Denied(&'static str),
     /// Everybody, over TLS, with a certificate of a CA of the test's own.
     Tls,
 }
@@ -79,6 +81,10 @@ impl NatsServer {
                 nats.user = user.to_owned();
                 nats.password = Secret::new(password);
             }
+            Access::Denied(_) => {
+                nats.user = "pod".to_owned();
+                nats.password = Secret::new("pod");
+            }
             Access::Token(token) => nats.token = Secret::new(token),
             Access::Tls => {
                 nats.tls = true;
@@ -115,6 +121,19 @@ impl NatsServer {
     pub(crate) async fn restart(&mut self) {
         self.child = spawn(&self.program, self.folder.path(), &self.access, Some(self.port));
         self.answers().await;
+    }
+
+    /// The same, with others let in.
+    pub(crate) async fn restart_with(&mut self, access: Access) {
+        self.access = access;
+        self.restart().await;
+    }
+
+    /// Has it read another rule of who may come in, without an end.
+    pub(crate) fn reload_with(&mut self, access: Access) {
+        self.access = access;
+        configure(self.folder.path(), &self.access, Some(self.port));
+        self.signal("-HUP");
     }
 
     /// Stops its process without ending it: connections stay, nobody answers.
@@ -190,10 +209,26 @@ fn program() -> PathBuf {
 }
 
 fn spawn(program: &Path, folder: &Path, access: &Access, port: Option<u16>) -> Child {
+    configure(folder, access, port);
+    Command::new(program)
+        .arg("-c")
+        .arg(folder.join("nats.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|e| {
+            panic!("{} does not start ({e}): run .ci/test, which gets the servers that tests need", program.display())
+        })
+}
+
+fn configure(folder: &Path, access: &Access, port: Option<u16>) {
     let path = |name: &str| folder.join(name).display().to_string();
     let access = match access {
         Access::Open => String::new(),
         Access::User(user, password) => format!("authorization {{ user: {user:?}, password: {password:?} }}\n"),
+        Access::Denied(subjects) => format!(
+            "authorization {{ users: [ {{ user: pod, password: pod, permissions: {{ publish: {{ deny: [{subjects:?}] }} }} }} ] }}\n"
+        ),
         Access::Token(token) => format!("authorization {{ token: {token:?} }}\n"),
         Access::Tls => format!("tls {{ cert_file: {:?}, key_file: {:?} }}\n", path("server.pem"), path("server.key")),
     };
@@ -205,15 +240,6 @@ fn spawn(program: &Path, folder: &Path, access: &Access, port: Option<u16>) -> C
         path("store"),
     );
     fs::write(folder.join("nats.conf"), config).expect("the folder is ours");
-    Command::new(program)
-        .arg("-c")
-        .arg(folder.join("nats.conf"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|e| {
-            panic!("{} does not start ({e}): run .ci/test, which gets the servers that tests need", program.display())
-        })
 }
 
 /// The port that the server has picked, as it writes it to a file.

@@ -13,7 +13,6 @@ use crate::{
     application::ports::{Delivery, RawEvent, Settlement, Ticket},
     clock,
     domain::{
-        event::StreamId,
         gap::{Gap, GapCause},
         ids::PodId,
     },
@@ -129,6 +128,7 @@ impl Log {
     pub(super) fn deliver(&mut self, inner: &Inner, max: usize) -> Vec<RawEvent> {
         let now = Instant::now();
         let due = now + inner.options.ack_wait;
+        self.let_vanish(inner.options.max_deliveries, now);
         let mut deliver: Vec<u64> = self.pending.iter().filter(|(_, p)| p.due <= now).map(|(seq, _)| *seq).take(max).collect();
         let mut next = self.next.unwrap_or_else(|| self.end()).max(self.first());
         let free = inner.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
@@ -136,7 +136,18 @@ impl Log {
         deliver.extend(next..next + new);
         next += new;
         self.next = Some(next);
-        deliver.into_iter().filter_map(|seq| self.deliver_one(inner.id, seq, due)).collect()
+        deliver.into_iter().filter_map(|seq| self.deliver_one(inner, seq, due)).collect()
+    }
+
+    /// What is due again and was delivered as often as may be is gone, and said to be.
+    fn let_vanish(&mut self, limit: Option<u64>, now: Instant) {
+        let Some(limit) = limit else { return };
+        let vanished: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| p.due <= now && p.deliveries >= limit).map(|(seq, _)| *seq).collect();
+        for seq in vanished {
+            self.pending.remove(&seq);
+            self.passed_over.push(Some(Gap { dropped: None, ..Gap::of(seq, GapCause::GivenUp) }));
+        }
     }
 
     /// Remembers that the pod took the events.
@@ -147,7 +158,7 @@ impl Log {
         self.takes.drain(..over);
     }
 
-    fn deliver_one(&mut self, stream: StreamId, seq: u64, due: Instant) -> Option<RawEvent> {
+    fn deliver_one(&mut self, inner: &Inner, seq: u64, due: Instant) -> Option<RawEvent> {
         let stored = self.get(seq)?.clone();
         let pending = self.pending.entry(seq).or_insert(Pending { deliveries: 0, due });
         pending.deliveries += 1;
@@ -155,10 +166,14 @@ impl Log {
         Some(RawEvent {
             subject: stored.subject,
             payload: stored.payload,
-            stream,
+            stream: inner.id,
             seq,
             stored_at: stored.at,
-            delivery: Delivery { age: stored.since.elapsed(), ..Delivery::now(pending.deliveries) },
+            delivery: Delivery {
+                age: stored.since.elapsed(),
+                is_last: inner.options.max_deliveries.is_some_and(|limit| pending.deliveries >= limit),
+                ..Delivery::now(pending.deliveries)
+            },
             request_id: stored.headers.request_id,
             traceparent: stored.headers.traceparent,
             ticket: Ticket(format!("{seq}.{}", pending.deliveries)),

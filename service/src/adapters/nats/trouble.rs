@@ -1,0 +1,198 @@
+//! What the server holds against us: permissions that are missing, and why it lets nobody in.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+/// So long a missing permission speaks against the link, unless it is disproved: it is missed again with every request, and with every settlement.
+const COUNTS: Duration = Duration::from_secs(30);
+/// How often the same is logged again.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is missing, since it was missed last.
+    denied: Option<(Instant, String)>,
+    complained_at: Option<Instant>,
+    /// Why there is no connection.
+    refused: Option<String>,
+}
+
+/// What is known of it. Its lock is held for a few instructions, and never across an await.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    state: Mutex<State>,
+    stream: String,
+    consumer: String,
+    noted: Notify,
+}
+
+impl Trouble {
+    /// None yet.
+    pub(super) fn new(stream: &str, consumer: &str) -> Self {
+        Self { state: Mutex::default(), stream: stream.to_owned(), consumer: consumer.to_owned(), noted: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server has sent an error on a connection that stands.
+    pub(super) fn error(&self, text: &str) {
+        if !text.to_ascii_lowercase().contains("permissions violation") {
+            return self.refused(text);
+        }
+        let missing = self.missing(text);
+        let complain = {
+            let mut state = self.lock();
+            let known = state.denied.as_ref().is_some_and(|(_, known)| *known == missing.text);
+            let complain = !known || state.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+            if missing.vital {
+                state.denied = Some((Instant::now(), missing.text.clone()));
+                if complain {
+                    state.complained_at = Some(Instant::now());
+                }
+            }
+            complain
+        };
+        if complain {
+            tracing::warn!(reason = missing.text, "the NATS user lacks a permission");
+        }
+        if missing.vital {
+            self.noted.notify_one();
+        }
+    }
+
+    /// A connection could not be made, or was ended.
+    pub(super) fn refused(&self, text: &str) {
+        self.lock().refused = Some(text.to_owned());
+    }
+
+    /// A request for events was answered: whatever else is missing, that is not.
+    pub(super) fn answered(&self) {
+        let mut state = self.lock();
+        if state.denied.as_ref().is_some_and(|(_, text)| !text.contains("$JS.ACK.")) {
+            state.denied = None;
+        }
+    }
+
+    /// There is a connection.
+    pub(super) fn connected(&self) {
+        self.lock().refused = None;
+    }
+
+    /// The permission that was missed lately, and what to allow.
+    pub(super) fn denied(&self) -> Option<String> {
+        self.lock().denied.as_ref().filter(|(at, _)| at.elapsed() < COUNTS).map(|(_, text)| text.clone())
+    }
+
+    /// Waits until a permission is missing. Cancel-safe. For one caller at a time.
+    pub(super) async fn denial(&self) -> String {
+        loop {
+            if let Some(denied) = self.denied() {
+                return denied;
+            }
+            self.noted.notified().await;
+        }
+    }
+
+    /// The best reason that there is for a link that is down.
+    pub(super) fn reason(&self, otherwise: &str) -> String {
+        if let Some(denied) = self.denied() {
+            return denied;
+        }
+        match &self.lock().refused {
+            Some(refused) => format!("{otherwise}: {refused}"),
+            None => otherwise.to_owned(),
+        }
+    }
+
+    /// What has to be allowed, by what the server says; subjects of one delivery are those of all.
+    fn missing(&self, text: &str) -> Missing {
+        let Self { stream, consumer, .. } = self;
+        let allow =
+            |verb: &str, subject: &str| format!("the NATS user may not {verb} {subject:?}: allow it to {verb} that subject");
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        let subject = text.split('"').nth(1).unwrap_or(text);
+        if subject.starts_with("$JS.ACK.") {
+            return Missing { text: allow("publish to", &format!("$JS.ACK.{stream}.{consumer}.>")), vital: true };
+        }
+        if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.") {
+            return Missing { text: allow("publish to", &next), vital: true };
+        }
+        if subject.starts_with("_INBOX.") {
+            return Missing { text: allow("subscribe to", "_INBOX.>"), vital: true };
+        }
+        if subject.starts_with("$JS.API.") {
+            return Missing { text: allow("publish to", subject), vital: true };
+        }
+        Missing { text: text.to_owned(), vital: false }
+    }
+}
+
+/// A permission that is missing.
+struct Missing {
+    text: String,
+    /// Without it no event comes, or none is settled.
+    vital: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble() -> Trouble {
+        Trouble::new("wa_stream", "ws_fanout")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_permission_is_named_by_what_to_allow_and_counts_for_a_while() {
+        for (said, allow) in [
+            (
+                r#"nats: Permissions Violation for Publish to "$JS.ACK.wa_stream.ws_fanout.1.5.1.7.0""#,
+                "$JS.ACK.wa_stream.ws_fanout.>",
+            ),
+            (
+                r#"nats: Permissions Violation for Publish to "$JS.API.CONSUMER.MSG.NEXT.wa_stream.ws_fanout""#,
+                "$JS.API.CONSUMER.MSG.NEXT.wa_stream.ws_fanout",
+            ),
+            (r#"nats: Permissions Violation for Subscription to "_INBOX.abc.*""#, "_INBOX.>"),
+        ] {
+            let trouble = trouble();
+            trouble.error(said);
+            assert!(trouble.reason("silence").contains(allow), "{}", trouble.reason("silence"));
+            tokio::time::advance(COUNTS).await;
+            assert_eq!(trouble.reason("silence"), "silence");
+        }
+    }
+
+    #[test]
+    fn an_answer_disproves_what_was_said_about_requests_and_not_about_settlements() {
+        let trouble = trouble();
+        trouble.error(r#"nats: Permissions Violation for Publish to "$JS.API.CONSUMER.MSG.NEXT.wa_stream.ws_fanout""#);
+        trouble.answered();
+        assert_eq!(trouble.denied(), None);
+        trouble.error(r#"nats: Permissions Violation for Publish to "$JS.ACK.wa_stream.ws_fanout.1.5.1.7.0""#);
+        trouble.answered();
+        assert!(trouble.denied().is_some());
+    }
+
+    #[test]
+    fn what_events_do_not_need_speaks_against_nothing() {
+        let trouble = trouble();
+        trouble.error(r#"nats: Permissions Violation for Subscription to "$JS.EVENT.ADVISORY.CONSUMER.>""#);
+        assert_eq!(trouble.denied(), None);
+    }
+
+    #[test]
+    fn why_nobody_is_let_in_is_told_until_somebody_is() {
+        let trouble = trouble();
+        trouble.refused("authorization violation");
+        assert_eq!(trouble.reason("no connection"), "no connection: authorization violation");
+        trouble.connected();
+        assert_eq!(trouble.reason("no connection"), "no connection");
+    }
+}
