@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{Lane, queue};
 use crate::{application::ports::PeerError, backoff::Backoff, domain::event::Event};
@@ -18,18 +18,16 @@ impl Lane {
         let pushing = self.push(events, deadline);
         tokio::pin!(pushing);
         loop {
-            let stuck_at = self.queue().stuck_at().unwrap_or_else(|| Instant::now() + queue::STUCK_AFTER);
             tokio::select! {
                 biased;
                 answers = &mut pushing => return answers,
-                () = sleep_until(stuck_at) => {
-                    let is_stuck = self.queue().stuck_at().is_some_and(|at| at <= Instant::now());
-                    if is_stuck {
-                        let waiting = self.queue().take_waiting();
-                        self.park(waiting);
-                        // What comes from now on is parked as it comes.
-                        return pushing.await;
-                    }
+                () = sleep(queue::TICK) => {
+                    let waiting = {
+                        let (now, mut queue) = (Instant::now(), self.queue());
+                        queue.tick(now);
+                        if queue.is_stuck(now) { queue.take_waiting() } else { Vec::new() }
+                    };
+                    self.park(waiting);
                 }
             }
         }
@@ -56,7 +54,7 @@ impl Lane {
     async fn retry(&self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
         let (metrics, pod) = (&self.shared.metrics, self.peer.id.as_str());
         metrics.grpc_forward_retry_attempts_total.with_label_values(&[pod]).inc();
-        tokio::time::sleep(Backoff::new(RETRY_PAUSE, RETRY_PAUSE).pause()).await;
+        sleep(Backoff::new(RETRY_PAUSE, RETRY_PAUSE).pause()).await;
         let second = self.call(events, deadline).await;
         let counter =
             if second.is_ok() { &metrics.grpc_forward_retry_success_total } else { &metrics.grpc_forward_retry_failure_total };

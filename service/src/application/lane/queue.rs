@@ -32,9 +32,13 @@ const UNWELL_BYTES: usize = 8 << 20;
 /// A peer that has not answered for this long may be about to fail: from now on its events count. A pod that is merely busy answers sooner.
 const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// From now on events don't wait behind the call that is not answered: another pod may get through.
-pub(super) const STUCK_AFTER: Duration = Duration::from_secs(1);
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// From now on they have the small share of a peer that can't be reached.
 const UNWELL_AFTER: Duration = Duration::from_secs(2);
+
+/// How often silence is looked at. What passes between two looks counts for no more than twice as much: a pod that stood still itself must not take that for
+/// its peers' silence.
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// How a peer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +62,16 @@ pub(super) struct Others {
 #[derive(Debug)]
 pub(super) struct PeerQueue {
     pub(super) breaker: Breaker,
-    waiting: VecDeque<Target>,
+    /// Since when each waits.
+    waiting: VecDeque<(Instant, Target)>,
     waiting_bytes: usize,
     /// In the call that is under way.
     calling: usize,
     calling_bytes: usize,
     /// Until when each parked event counts: then the stream delivers it again.
     parked: BinaryHeap<Reverse<Instant>>,
-    /// When the first call that has had no answer since began.
-    silent_since: Option<Instant>,
+    /// How long the peer has not answered, as of when; `None` if no call is without an answer.
+    silent: Option<(Duration, Instant)>,
     /// When a call last ended without an answer. What was seen long ago says nothing of now.
     failed_at: Option<Instant>,
     /// What becomes of events for a peer that is gone.
@@ -84,7 +89,7 @@ impl PeerQueue {
             calling: 0,
             calling_bytes: 0,
             parked: BinaryHeap::new(),
-            silent_since: None,
+            silent: None,
             failed_at: None,
             gone: None,
             counted: (0, 0),
@@ -93,8 +98,7 @@ impl PeerQueue {
 
     pub(super) fn health(&self, now: Instant) -> Health {
         let silent = self.silence(now);
-        let waits =
-            self.waiting.front().map_or(Duration::ZERO, |first| now.saturating_duration_since(first.in_flight().pulled_at));
+        let waits = self.waiting.front().map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since));
         if !self.breaker.is_closed() || silent >= UNWELL_AFTER {
             Health::Unwell
         } else if silent >= SLOW_AFTER || waits >= STUCK_AFTER {
@@ -106,9 +110,8 @@ impl PeerQueue {
 
     fn silence(&self, now: Instant) -> Duration {
         let is_old = self.failed_at.is_some_and(|at| now.saturating_duration_since(at) >= UNWELL_AFTER);
-        self.silent_since
-            .filter(|_| self.calling > 0 || !is_old)
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let silent = self.silent.filter(|_| self.calling > 0 || !is_old);
+        silent.map_or(Duration::ZERO, |(so_far, seen_at)| so_far + now.saturating_duration_since(seen_at).min(2 * TICK))
     }
 
     /// Events that are unsettled for the peer.
@@ -154,25 +157,24 @@ impl PeerQueue {
         let is_well = self.health(now) == Health::Well;
         let room = if is_well { WELL_BYTES } else { UNWELL_BYTES }.saturating_sub(self.bytes()).min(others.bytes_left);
         let is_full = self.waiting.len() >= CAPACITY || (bytes > room && self.bytes() > 0);
-        let is_stuck = self.calling > 0 && self.silence(now) >= STUCK_AFTER;
-        if is_full || is_stuck {
+        if is_full || self.is_stuck(now) {
             return Err((target, TargetOutcome::Parked));
         }
         self.waiting_bytes += bytes;
-        self.waiting.push_back(target);
+        self.waiting.push_back((now, target));
         Ok(self.waiting.len() == 1 && self.calling == 0)
     }
 
     /// Takes what goes in the next call; empty if nothing waits.
     pub(super) fn next_batch(&mut self, now: Instant) -> Vec<Target> {
         if self.silence(now).is_zero() {
-            self.silent_since = None;
+            self.silent = None;
         }
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < MAX_EVENTS
             && bytes < MAX_BYTES
-            && let Some(target) = self.waiting.pop_front()
+            && let Some((_, target)) = self.waiting.pop_front()
         {
             bytes += target.bytes();
             batch.push(target);
@@ -189,12 +191,17 @@ impl PeerQueue {
 
     /// A call begins.
     pub(super) fn asked(&mut self, now: Instant) {
-        self.silent_since.get_or_insert(now);
+        self.silent.get_or_insert((Duration::ZERO, now));
     }
 
-    /// When events must not wait behind the call any longer; `None` if none is without an answer.
-    pub(super) fn stuck_at(&self) -> Option<Instant> {
-        self.silent_since.map(|since| since + STUCK_AFTER)
+    /// The call is still without an answer.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.silent = self.silent.map(|_| (self.silence(now), now));
+    }
+
+    /// Must nothing wait behind the call any longer?
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        self.calling > 0 && self.silence(now) >= STUCK_AFTER
     }
 
     /// A call ended without an answer.
@@ -204,18 +211,18 @@ impl PeerQueue {
 
     /// The peer answered, whatever it said.
     pub(super) fn answered(&mut self) {
-        self.silent_since = None;
+        self.silent = None;
     }
 
     /// A sign of life without an answer to what was asked: the call that is under way has as long as one that begins now.
     pub(super) fn alive(&mut self, now: Instant) {
-        self.silent_since = (self.calling > 0).then_some(now);
+        self.silent = (self.calling > 0).then_some((Duration::ZERO, now));
     }
 
     /// Takes all that waits.
-    pub(super) fn take_waiting(&mut self) -> VecDeque<Target> {
+    pub(super) fn take_waiting(&mut self) -> Vec<Target> {
         self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, target)| target).collect()
     }
 
     /// Counts an event that is given back until then. False if the peer has no room for it.
@@ -234,7 +241,7 @@ impl PeerQueue {
     }
 
     /// Takes nothing more, and hands out what waits.
-    pub(super) fn close(&mut self, outcome: TargetOutcome) -> VecDeque<Target> {
+    pub(super) fn close(&mut self, outcome: TargetOutcome) -> Vec<Target> {
         self.gone.get_or_insert(outcome);
         self.parked.clear();
         self.take_waiting()

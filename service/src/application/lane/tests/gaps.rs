@@ -108,19 +108,8 @@ async fn what_is_owed_to_a_process_survives_its_new_address_and_not_its_restart(
     let moved = PodRecord { address: "elsewhere:1".into(), ..record("b") };
     let restarted = PodRecord { started_at: Duration::from_secs(1), ..record("b") };
     for (peer, owed) in [(moved, 2), (restarted, 0)] {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let event = Event {
-            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
-            payload: Payload::parse(&Bytes::from_static(b"{}")).unwrap(),
-            stream: StreamId(1),
-            seq: 1,
-            stored_at: Duration::ZERO,
-            request_id: None,
-            traceparent: None,
-        };
-        let in_flight =
-            InFlight::new((Arc::new(event), None), Delivery::now(1), 1, (Ticket("t".into()), permit), setup.outcomes.clone());
-        setup.forwarder.forward(&peer, in_flight.target(Some(peer.id.clone())));
+        let target = setup.target(clock::now(), 1, 0);
+        setup.forwarder.forward(&peer, target);
         at_rest().await;
         assert_eq!(setup.owed(), owed, "{peer:?}");
     }

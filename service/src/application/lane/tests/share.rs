@@ -120,3 +120,29 @@ async fn what_was_seen_of_a_peer_long_ago_holds_no_event_back() {
     at_rest().await;
     assert_eq!(setup.tally(), (3000, 0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_stood_still_itself_does_not_take_that_for_the_silence_of_its_peers() {
+    let mut setup = Setup::of_fleet(3);
+    *setup.world.push.lock().unwrap() = Does::Hangs;
+    setup.forward("b");
+    at_rest().await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    for _ in 0..1000 {
+        setup.forward("b");
+    }
+    at_rest().await;
+    assert_eq!(setup.tally(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_elsewhere_before_is_no_sign_that_a_peer_is_slow() {
+    let mut setup = Setup::of_fleet(3);
+    let targets: Vec<_> = (0..3000).map(|_| setup.target(clock::now(), 1, 0)).collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for target in targets {
+        setup.forwarder.forward(&record("b"), target);
+    }
+    at_rest().await;
+    assert_eq!(setup.tally(), (3000, 0, 0));
+}
