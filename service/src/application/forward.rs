@@ -121,8 +121,9 @@ impl Forwarder {
         }
     }
 
-    /// Says that a peer may be reachable again: its next event is tried at once.
+    /// Says that a peer is there, new or reachable again: its series exist from now on, so that their first increase shows, and its next event is tried at once.
     pub fn hint(&self, to: &PodRecord) {
+        self.shared.metrics.know_peer(to.id.as_str());
         let known = self.lock().get(&to.id).cloned();
         if let Some(lane) = known {
             lane.hint();

@@ -115,6 +115,42 @@ fn every_metric_and_label_in_a_rule_or_panel_is_one_that_the_binary_has() {
     }
 }
 
+/// The words that the sources put behind `before`, in quotes.
+fn words_behind(folder: &str, before: &str) -> BTreeSet<String> {
+    fn read(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(&path, text);
+            } else {
+                text.extend(fs::read_to_string(&path).unwrap().split_whitespace());
+            }
+        }
+    }
+    let mut text = String::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder), &mut text);
+    let words = text.split(before).skip(1).filter_map(|rest| rest.split_once('"'));
+    words
+        .map(|(word, _)| word.to_owned())
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        .collect()
+}
+
+fn values_of(metric: &str, label: &str) -> BTreeSet<String> {
+    let spec = SPECS.iter().find(|spec| spec.name == metric).unwrap();
+    let (_, values) = spec.labels.iter().find(|(name, _)| *name == label).unwrap();
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+#[test]
+fn every_command_to_redis_has_its_series_from_the_start() {
+    let named: BTreeSet<_> =
+        [".run(\"", "note(&self.metrics,\""].iter().flat_map(|call| words_behind("adapters/redis", call)).collect();
+    assert!(named.len() > 8, "the calls were not found: {named:?}");
+    let declared = values_of("dws_redis_command_seconds", "command");
+    assert!(named.is_subset(&declared), "not declared: {:?}", named.difference(&declared));
+}
+
 #[test]
 fn every_alert_says_how_bad_what_and_where_to_read_on_and_the_runbook_has_it() {
     let runbook = fs::read_to_string(dashboards().join("runbook.md")).unwrap();

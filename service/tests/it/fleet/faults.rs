@@ -42,6 +42,25 @@ async fn got_all(client: &mut Client, published: &[u64], who: &str) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_counters_of_a_peer_are_there_before_anything_is_sent_to_it() {
+    let fleet = Fleet::start(2).await;
+    for name in [
+        "dws_grpc_circuitbreaker_tripped_total",
+        "dws_grpc_messages_sent_total",
+        "dws_grpc_forward_retry_attempts_total",
+        "dws_grpc_forward_retry_success_total",
+        "dws_grpc_forward_retry_failure_total",
+        "dws_grpc_circuitbreaker_open",
+        "dws_events_parked",
+    ] {
+        let families = fleet.pods[0].metrics.gather();
+        let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let pods: Vec<_> = series.flat_map(|metric| metric.get_label()).map(|pair| pair.value().to_owned()).collect();
+        assert_eq!(pods, ["pod-1"], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn g7_fault_redis_down_sockets_stay_events_flow_and_new_connects_wait_for_its_return() {
     let fleet = Fleet::start(3).await;
     let mut clients = one_session_a_pod(&fleet).await;

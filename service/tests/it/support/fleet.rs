@@ -31,7 +31,7 @@ use daisi_ws_service::{
     },
     fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
-    metrics::Metrics,
+    metrics::{Metrics, SPECS},
 };
 use tokio::{io::DuplexStream, sync::watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
@@ -248,6 +248,26 @@ impl Fleet {
     /// The same for one value of one label.
     pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
         self.pods.iter().map(|pod| total(&pod.metrics, name, Some(label))).sum()
+    }
+}
+
+impl Drop for Fleet {
+    /// Whatever a test did to the fleet: every series that its pods have was there, or could be, from the start.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.pods.iter().for_each(|pod| assert_declared(&pod.metrics));
+        }
+    }
+}
+
+/// Asserts that each label has one of the values that its metric was declared with: any other would appear with its first increase, which nobody then sees.
+pub(crate) fn assert_declared(metrics: &Metrics) {
+    for family in metrics.gather() {
+        let Some(spec) = SPECS.iter().find(|spec| spec.name == family.name()) else { continue };
+        for pair in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+            let values = spec.labels.iter().find(|(name, _)| *name == pair.name()).map_or(&[][..], |(_, values)| values);
+            assert!(values.is_empty() || values.contains(&pair.value()), "{}: {} is {}", spec.name, pair.name(), pair.value());
+        }
     }
 }
 
