@@ -8,7 +8,10 @@ mod members;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -104,6 +107,7 @@ pub struct Hub {
     inner: Mutex<Inner>,
     routes_changed: Notify,
     emptied: Notify,
+    has_room: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -124,12 +128,24 @@ impl Hub {
             }),
             routes_changed: Notify::new(),
             emptied: Notify::new(),
+            has_room: AtomicBool::new(false),
             metrics,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether connects that another pod has no room for may come here.
+    pub fn note_room(&self, has_room: bool) {
+        self.has_room.store(has_room, Ordering::Relaxed);
+    }
+
+    /// May they?
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
     }
 
     // ---- sessions ----

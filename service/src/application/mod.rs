@@ -28,6 +28,7 @@ pub mod readiness;
 pub mod reception;
 pub mod release;
 pub mod renew;
+pub mod room;
 pub mod route_writer;
 mod select_chat;
 pub mod session;

@@ -27,6 +27,7 @@ use super::{
     reception::Reception,
     release::{Releaser, releaser},
     renew::Renewer,
+    room::Room,
     route_writer::RouteWriter,
 };
 use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, lifecycle::Tasks, metrics::Metrics};
@@ -145,6 +146,18 @@ impl Pod {
             pulling_stopped: CancellationToken::new(),
             place: place.clone(),
         };
+        let room = Room {
+            hub: Arc::clone(&parts.hub),
+            directory: Arc::clone(&parts.directory),
+            peers: Arc::clone(&backends.peers),
+            config: config.clone(),
+            readiness: pod.readiness.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        tasks.supervise("room", move || {
+            let room = room.clone();
+            async move { room.watch().await }
+        });
         parts.spawn(me, config, backends, &place, (pod.renewer.clone(), tasks));
         tasks.supervise("membership", move || {
             let (membership, leaving, unannounced) = (membership.clone(), leaving.clone(), unannounced.clone());

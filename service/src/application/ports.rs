@@ -478,6 +478,11 @@ pub trait Peers: Send + Sync {
     /// Makes this pod known to the peer and asks whom it knows: at most [`MAX_PODS`]. Bounded by a short time-out of its own.
     async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError>;
 
+    /// Does it say that it has room for sockets? Bounded by a short time-out of its own. A pod that is too old to know the question refuses it.
+    async fn has_room(&self, _to: &PodRecord) -> Result<bool, PeerError> {
+        Err(PeerError::Refused("it is not asked for room".to_owned()))
+    }
+
     /// Drops what is kept for a peer that is gone.
     fn forget(&self, pod: &PodId);
 }
@@ -486,6 +491,11 @@ pub trait Peers: Send + Sync {
 pub trait PeerService: Send + Sync {
     /// Puts the events in the mailboxes here that should have them. It sees no peers, so nothing can go in circles.
     fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<bool>;
+
+    /// May connects come here that another pod has no room for?
+    fn has_room(&self) -> bool {
+        false
+    }
 
     /// Which of these sockets are here, in order.
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool>;

@@ -31,6 +31,8 @@ pub struct ReadinessReport {
     pub grpc: bool,
     /// Has the drain begun?
     pub draining: bool,
+    /// Has the pod all the sockets it may have? It is unready for that only while another pod has room.
+    pub full: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,8 @@ struct State {
     gives: [Seen; 3],
     lacks: [Vec<String>; 3],
     draining: bool,
+    full: bool,
+    room_elsewhere: bool,
 }
 
 /// The readiness of a pod. Clones share it; no call waits.
@@ -75,6 +79,8 @@ impl Default for Readiness {
                 gives: [Seen::Up; 3],
                 lacks: Default::default(),
                 draining: false,
+                full: false,
+                room_elsewhere: false,
             })),
         }
     }
@@ -110,9 +116,37 @@ impl Readiness {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).draining = true;
     }
 
+    /// Notes whether the pod has all the sockets it may have, and whether another pod has room.
+    pub fn note_full(&self, full: bool, elsewhere: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.full, state.room_elsewhere) = (full, elsewhere);
+    }
+
+    /// Does the pod want connections, but for how many it has?
+    #[must_use]
+    pub fn wants_connections(&self, grace: Duration) -> bool {
+        self.look(grace).0
+    }
+
     /// The report; a dependency that is away for less than `grace` still counts.
     #[must_use]
     pub fn report(&self, grace: Duration) -> ReadinessReport {
+        let (wants, up) = self.look(grace);
+        let (draining, full, elsewhere) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.draining, state.full, state.room_elsewhere)
+        };
+        ReadinessReport {
+            ready: wants && !(full && elsewhere),
+            nats: up[Dependency::Nats as usize],
+            redis: up[Dependency::Redis as usize],
+            grpc: up[Dependency::Grpc as usize],
+            draining,
+            full,
+        }
+    }
+
+    fn look(&self, grace: Duration) -> (bool, [bool; 3]) {
         let (seen, gives, draining) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             (state.seen, state.gives, state.draining)
@@ -123,13 +157,7 @@ impl Readiness {
             Seen::Down(since) => since.elapsed() < grace,
             Seen::Never => false,
         };
-        ReadinessReport {
-            ready: !draining && seen.iter().chain(&gives).all(tolerable),
-            nats: up[Dependency::Nats as usize],
-            redis: up[Dependency::Redis as usize],
-            grpc: up[Dependency::Grpc as usize],
-            draining,
-        }
+        (!draining && seen.iter().chain(&gives).all(tolerable), up)
     }
 }
 
@@ -182,5 +210,18 @@ mod tests {
         }
         readiness.drain();
         assert!(!readiness.report(GRACE).ready);
+    }
+
+    #[test]
+    fn a_full_pod_steps_aside_only_while_another_has_room() {
+        let readiness = Readiness::default();
+        for dependency in [Dependency::Nats, Dependency::Redis, Dependency::Grpc] {
+            readiness.observe(dependency, true);
+        }
+        for (full, elsewhere, ready) in [(true, true, false), (true, false, true), (false, false, true)] {
+            readiness.note_full(full, elsewhere);
+            let report = readiness.report(GRACE);
+            assert_eq!((report.ready, report.full, readiness.wants_connections(GRACE)), (ready, full, true));
+        }
     }
 }

@@ -32,6 +32,10 @@ impl PeerService for Reception {
         self.local.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
     }
 
+    fn has_room(&self) -> bool {
+        self.hub.has_room()
+    }
+
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
         sockets.iter().map(|socket| self.hub.contains(socket)).collect()
     }

@@ -189,7 +189,8 @@ metrics! {
     route_lookups_total: IntCounterVec = "dws_route_lookups_total", ["outcome": &["trusted", "settling", "error"]], NONE, "Batches of route look-ups: trusted, settling or error.";
     peers: IntGaugeVec = "dws_peers", ["state": &["alive", "lapsed", "unknown"]], NONE, "Other pods: alive, lapsed (known, without a liveness key), or unknown (members without one of which nobody here has heard).";
     dependency_up: IntGaugeVec = "dws_dependency_up", ["dependency": &["nats", "redis", "grpc"]], NONE, "Whether NATS and Redis answer, and the server for peers serves.";
-    ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, and it does not drain.";
+    ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, it does not drain, and it has room or no other pod has.";
+    full: IntGauge = "dws_full", [], NONE, "Whether the pod has all the sockets it may have; it is ready all the same where no other pod has room.";
     draining: IntGauge = "dws_draining", [], NONE, "Whether the pod drains.";
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
     config_keys_waiting: IntGauge = "dws_config_keys_waiting", [], NONE, "Keys with another value in the file or environment than the one in force, which stays until a restart.";

@@ -20,6 +20,7 @@ use super::{
     health_name,
     pool::Pool,
     proof::{FleetKey, PROOF_HEADER},
+    room_name,
 };
 use crate::{
     application::ports::{MAX_PODS, PeerError, Peers, RouteGap},
@@ -214,6 +215,13 @@ impl Peers for GrpcPeers {
         let pods = answer.map_err(|status| self.error(to, &status))?.into_inner().pods;
         // One that can't be read is none that could be dialled.
         Ok(pods.iter().take(MAX_PODS).filter_map(|pod| pod_from_wire(pod).ok()).collect())
+    }
+
+    async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
+        let mut client = HealthClient::new(self.channel(to)?);
+        let asked = client.check(HealthCheckRequest { service: room_name(&to.id) });
+        let answer = timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)?;
+        Ok(answer.map_err(|status| peer_error(&status))?.get_ref().status() == ServingStatus::Serving)
     }
 
     fn forget(&self, pod: &PodId) {

@@ -62,6 +62,11 @@ const REQUEST_ID_HEADER: &str = "x-request-id";
 /// Metadata key of the W3C trace context.
 const TRACEPARENT_HEADER: &str = "traceparent";
 
+/// The name under which the health service says whether one pod has room for sockets.
+fn room_name(pod: &PodId) -> String {
+    format!("room/{pod}")
+}
+
 /// The name under which the health service answers for one pod: an address may have passed to another pod, which must not answer for the dead one.
 fn health_name(pod: &PodId) -> String {
     format!("pod/{pod}")

@@ -10,7 +10,7 @@ use tonic_health::ServingStatus;
 
 use super::{
     CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, guard::Guard, handler::Handler,
-    health_name, incoming, proof::FleetKey,
+    health_name, incoming, proof::FleetKey, room_name,
 };
 use crate::{application::ports::PeerService, domain::ids::PodId, metrics::Metrics};
 
@@ -71,6 +71,9 @@ pub struct GrpcServer {
     address: SocketAddr,
 }
 
+/// How often what peers are told about this pod's room is brought up to date.
+const ROOM_PERIOD: Duration = Duration::from_millis(500);
+
 impl GrpcServer {
     /// Binds the address; port 0 picks a free one.
     ///
@@ -104,6 +107,7 @@ impl GrpcServer {
         stop: CancellationToken,
     ) -> Result<(), GrpcServerError> {
         let GrpcServerSettings { me, key, allow_unauthenticated, enable_reflection } = settings;
+        let pod = Arc::clone(&service);
         let inner = MessageForwardingServiceServer::new(Handler { me: me.clone(), service, metrics: Arc::clone(&metrics) });
         let unproven = allow_unauthenticated.then(|| inner.clone().max_decoding_message_size(MAX_UNPROVEN_BYTES));
         let guard = Guard { inner: inner.max_decoding_message_size(MAX_MESSAGE_BYTES), unproven, key, metrics };
@@ -132,9 +136,17 @@ impl GrpcServer {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
+        let room = async {
+            loop {
+                let status = if pod.has_room() { ServingStatus::Serving } else { ServingStatus::NotServing };
+                reporter.set_service_status(room_name(&me), status).await;
+                tokio::time::sleep(ROOM_PERIOD).await;
+            }
+        };
         tokio::select! {
             ended = serving => Ok(ended?),
             () = overdue => Ok(()),
+            () = room => Ok(()),
         }
     }
 }

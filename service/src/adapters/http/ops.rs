@@ -51,6 +51,9 @@ struct Ready {
     /// What a dependency refuses although it is needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
+    /// It has all the sockets it may have. Unready for that only while another pod has room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    full: bool,
 }
 
 #[derive(Serialize)]
@@ -80,6 +83,7 @@ async fn ready(State(ops): State<Ops>) -> Response {
         dependencies: dependencies(&report),
         draining,
         problems: ops.readiness.problems(),
+        full: report.full,
     };
     // For the browser client, which can't see why a handshake was refused: any page may ask, and may read how long to stay away.
     let mut response = (status, [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(body)).into_response();

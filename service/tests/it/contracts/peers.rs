@@ -214,6 +214,25 @@ async fn events_for_a_pod_whose_address_another_has_are_not_answered_for(fleet: 
     assert!(recorder.events().is_empty());
 }
 
+async fn a_peer_says_whether_it_has_room_and_nobody_says_it_for_another(fleet: &mut dyn Fleet) {
+    let (b, recorder) = fleet.start("b", 1).await;
+    let peers = fleet.peers();
+    for room in [true, false, true] {
+        recorder.make_room(room);
+        let told = async {
+            while peers.has_room(&b).await != Ok(room) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), told).await.expect("it is told within a second or two");
+    }
+    let dead = PodRecord { id: pod_id("dead"), ..b.clone() };
+    assert!(peers.has_room(&dead).await.is_err(), "b has its address");
+    fleet.freeze(&b.id, true);
+    let asked = timeout(Duration::from_secs(5), peers.has_room(&b)).await;
+    assert!(asked.expect("it is bounded").is_err());
+}
+
 async fn a_forgotten_peer_can_be_called_again(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let peers = fleet.peers();
@@ -262,6 +281,7 @@ on_both! {
     a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another,
     who_makes_itself_known_hears_whom_the_peer_knows,
     events_for_a_pod_whose_address_another_has_are_not_answered_for,
+    a_peer_says_whether_it_has_room_and_nobody_says_it_for_another,
     a_forgotten_peer_can_be_called_again,
     a_panic_at_the_peer_is_an_error_of_that_call,
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::application::connect::ConnectError;
+use daisi_ws_service::application::{connect::ConnectError, readiness::Dependency};
 
-use crate::support::fleet::{Fleet, user};
+use crate::support::fleet::{Fleet, TestPod, user};
 
 #[tokio::test(start_paused = true)]
 async fn g9_a_full_pod_refuses_and_has_room_again_when_somebody_leaves() {
@@ -15,6 +15,35 @@ async fn g9_a_full_pod_refuses_and_has_room_again_when_somebody_leaves() {
     first.close().await;
     tokio::time::sleep(Duration::from_millis(10)).await;
     fleet.connect(0, user("acme", "a1", "u3")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_pod_steps_aside_while_another_has_room_and_a_full_fleet_stays_ready() {
+    let fleet = Fleet::with(3, |config| config.app.max_connections = 2).await;
+    let ready = async |expected: [bool; 3]| {
+        // Two looks: the second knows what the peers said after the first.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let report = |pod: &TestPod| pod.pod.readiness().report(Duration::from_secs(3)).ready;
+        assert_eq!(fleet.pods.iter().map(report).collect::<Vec<_>>(), expected);
+    };
+    fleet.pods.iter().for_each(|pod| pod.pod.readiness().observe(Dependency::Grpc, true));
+    ready([true, true, true]).await;
+    let mut clients = Vec::new();
+    for user_id in ["a0", "b0"] {
+        clients.push(fleet.connect(0, user("acme", "a1", user_id)).await.unwrap());
+    }
+    ready([false, true, true]).await;
+    // One that drains, or that can't be reached, is nobody to point at.
+    fleet.pods[2].pod.drain(Duration::from_secs(10)).await;
+    for user_id in ["a1", "b1"] {
+        clients.push(fleet.connect(1, user("acme", "a1", user_id)).await.unwrap());
+    }
+    ready([true, true, false]).await;
+    assert_eq!(fleet.total("dws_full"), 2.0);
+    clients.pop().unwrap().close().await;
+    ready([false, true, false]).await;
+    fleet.cut_link(0, 1, true);
+    ready([true, true, false]).await;
 }
 
 #[tokio::test(start_paused = true)]

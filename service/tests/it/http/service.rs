@@ -110,6 +110,19 @@ async fn ready_follows_the_dependencies_and_the_drain() {
 }
 
 #[tokio::test]
+async fn a_full_pod_is_not_ready_while_another_has_room() {
+    let pod = Pod::start().await;
+    pod.all_up();
+    pod.readiness.note_full(true, true);
+    let answer = pod.get("/ready", "").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
+    assert_eq!((&answer.json()["status"], &answer.json()["full"]), (&json!("NOT_READY"), &json!(true)));
+    pod.readiness.note_full(true, false);
+    let answer = pod.get("/ready", "").await;
+    assert_eq!((answer.status, &answer.json()["status"], &answer.json()["full"]), (200, &json!("READY"), &json!(true)));
+}
+
+#[tokio::test]
 async fn browsers_may_read_how_long_to_stay_away() {
     let pod = Pod::start().await;
     let answer = pod.get("/ready", "Origin: https://desk.example\r\n").await;

@@ -40,6 +40,7 @@ pub(crate) struct Recorder {
     gaps: Mutex<Vec<(PodId, Option<RouteKey>, Gap)>>,
     newcomers: Mutex<Vec<PodRecord>>,
     panics: AtomicBool,
+    room: AtomicBool,
 }
 
 impl Recorder {
@@ -60,6 +61,11 @@ impl Recorder {
         self.panics.store(panics, Ordering::SeqCst);
     }
 
+    /// From now on it has room, or none.
+    pub(crate) fn make_room(&self, room: bool) {
+        self.room.store(room, Ordering::SeqCst);
+    }
+
     fn maybe_panic(&self) {
         assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
     }
@@ -71,6 +77,10 @@ impl PeerService for Recorder {
         let taken = events.iter().map(|event| event.address.company().as_str() == "here").collect();
         self.events.lock().unwrap().extend(events.into_iter().map(|event| (from.clone(), event)));
         taken
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.load(Ordering::SeqCst)
     }
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
