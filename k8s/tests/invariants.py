@@ -158,6 +158,7 @@ class Checker:
         peers = services[f"{GATEWAY}-peers"]
         same("headless Service", (peers["clusterIP"], peers["publishNotReadyAddresses"]), ("None", True))
         same("pod id", "a-pod", answer["server"]["pod_id"])
+        same("bind address", "::", answer["server"]["bind_address"])
         same("advertised address", f"10.9.8.7:{ports['grpc']}", answer["server"]["grpc_advertise_address"])
         paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "startup", "readiness")}
         same("probes", paths, {name: {"path": path, "port": "http"} for name, path in (("liveness", "/health"), ("startup", "/health"), ("readiness", "/ready"))})

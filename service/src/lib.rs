@@ -8,7 +8,7 @@
 //! - [`adapters`]: one folder an outside system: HTTP, gRPC, NATS, Redis, and all of them in memory.
 //! - [`gateway`]: the composition root, the only place that knows ports and adapters.
 //! - [`websocket`]: the protocol of sockets. [`cores`]: the threads that they are pinned to.
-//! - [`config`], [`metrics`], [`telemetry`], [`lifecycle`], [`clock`], [`fine_timer`], [`breath`], [`backoff`]: what every room uses.
+//! - [`config`], [`metrics`], [`telemetry`], [`lifecycle`], [`listen`], [`clock`], [`fine_timer`], [`breath`], [`backoff`]: what every room uses.
 //! - [`dev`]: the embedded fleet. [`cli`]: the commands.
 //!
 //! # The paths, each one-way
@@ -36,6 +36,7 @@ pub mod domain;
 pub mod fine_timer;
 pub mod gateway;
 pub mod lifecycle;
+pub mod listen;
 pub mod metrics;
 pub mod telemetry;
 pub mod websocket;

@@ -22,25 +22,35 @@ pub(super) struct Args {
 
 /// Succeeds if the pod answers with a 2xx. Every failure, a wrong configuration too, is exit code 1: runtimes know no other.
 pub(super) fn run(args: &Args, sources: &Sources) -> Result<(), CliError> {
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => {
-            let config = sources.load(Secrets::Only(&[])).map_err(CliError::failed)?;
-            own_url(&config.server).ok_or_else(|| CliError::failed("server.http_port is 0, so --url must say where to ask"))?
-        }
+    let urls = match &args.url {
+        Some(url) => vec![url.clone()],
+        None => own_urls(&sources.load(Secrets::Only(&[])).map_err(CliError::failed)?.server),
     };
-    block_on(check(&url))?
+    block_on(check_any(&urls))?
 }
 
-fn own_url(server: &Server) -> Option<Uri> {
-    let host = match server.bind_address {
-        IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
-        IpAddr::V6(address) => format!("[{address}]"),
+/// Where the pod may answer: bound to every address, it does so on loopback, in whichever family the host has.
+fn own_urls(server: &Server) -> Vec<Uri> {
+    let hosts = match server.bind_address {
+        IpAddr::V4(address) if address.is_unspecified() => vec!["127.0.0.1".to_owned()],
+        IpAddr::V4(address) => vec![address.to_string()],
+        IpAddr::V6(address) if address.is_unspecified() => vec!["[::1]".to_owned(), "127.0.0.1".to_owned()],
+        IpAddr::V6(address) => vec![format!("[{address}]")],
     };
-    let port = Some(server.http_port).filter(|port| *port != 0)?;
-    format!("http://{host}:{port}/health").parse().ok()
+    let url = |host| format!("http://{host}:{}/health", server.http_port).parse().ok();
+    if server.http_port == 0 { Vec::new() } else { hosts.into_iter().filter_map(url).collect() }
+}
+
+/// Succeeds with the first that is well.
+async fn check_any(urls: &[Uri]) -> Result<(), CliError> {
+    let mut failed = CliError::failed("server.http_port is 0, so --url must say where to ask");
+    for url in urls {
+        match check(url).await {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 async fn check(url: &Uri) -> Result<(), CliError> {
@@ -110,11 +120,28 @@ mod tests {
     #[test]
     fn by_default_the_configured_port_is_asked() {
         let mut server = testing::config().server;
-        assert_eq!(own_url(&server).unwrap(), "http://127.0.0.1:8080/health");
+        assert_eq!(own_urls(&server), ["http://127.0.0.1:8080/health"]);
         server.bind_address = "::".parse().unwrap();
-        assert_eq!(own_url(&server).unwrap(), "http://[::1]:8080/health");
+        assert_eq!(own_urls(&server), ["http://[::1]:8080/health", "http://127.0.0.1:8080/health"]);
+        server.bind_address = "fd00::1".parse().unwrap();
+        assert_eq!(own_urls(&server), ["http://[fd00::1]:8080/health"]);
         server.http_port = 0;
-        assert_eq!(own_url(&server), None);
+        assert_eq!(own_urls(&server), [] as [Uri; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_pod_on_a_host_without_ipv6_is_found_on_the_other_loopback() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let urls = ["[::1]", "127.0.0.1"].map(|host| format!("http://{host}:{port}/health").parse().unwrap());
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await.unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        };
+        let (well, ()) = tokio::join!(check_any(&urls), server);
+        assert!(well.is_ok(), "{well:?}");
+        assert!(check_any(&[]).await.is_err());
     }
 
     #[test]

@@ -19,13 +19,14 @@ pub fn pod_id(server: &Server, host_name: &str, grpc_port: u16) -> Result<PodId,
     PodId::parse(&format!("{host_name}-{grpc_port}"))
 }
 
-/// The `host:port` that peers dial: `server.grpc_advertise_address`; else the pod's id if that is an address; else the host's.
+/// The `host:port` that peers dial: `server.grpc_advertise_address`, with `grpc_port` where it has no port; else the pod's id if that is an address; else the
+/// host's. An IPv6 address gets its brackets.
 ///
 /// `grpc_port` is the port that is really bound, for a configured 0. `host` is asked only if needed: see [`host_address`].
 #[must_use]
 pub fn advertise_address(server: &Server, pod: &PodId, grpc_port: u16, host: impl FnOnce() -> String) -> String {
     if !server.grpc_advertise_address.is_empty() {
-        return server.grpc_advertise_address.clone();
+        return with_port(&server.grpc_advertise_address, grpc_port);
     }
     let id = pod.as_str();
     if let Ok(address) = id.parse::<IpAddr>() {
@@ -36,9 +37,15 @@ pub fn advertise_address(server: &Server, pod: &PodId, grpc_port: u16, host: imp
     }
     // Bound to one address, the pod can't be reached at any other.
     let host = if server.bind_address.is_unspecified() { host() } else { server.bind_address.to_string() };
-    match host.parse::<IpAddr>() {
-        Ok(address) => SocketAddr::new(address, grpc_port).to_string(),
-        Err(_) => format!("{host}:{grpc_port}"),
+    with_port(&host, grpc_port)
+}
+
+/// The address with a port, unless it has one.
+fn with_port(address: &str, port: u16) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, port).to_string(),
+        Err(_) if is_host_and_port(address) => address.to_owned(),
+        Err(_) => format!("{address}:{port}"),
     }
 }
 
@@ -53,15 +60,26 @@ pub fn host_name() -> String {
 #[must_use]
 pub fn host_address(host_name: &str) -> String {
     let named = (host_name, 0).to_socket_addrs().ok();
-    let named = named.and_then(|mut found| found.find(|address| !address.ip().is_loopback())).map(|address| address.ip());
-    named.or_else(sending_address).map_or_else(|| host_name.to_owned(), |address| address.to_string())
+    let named = named.and_then(|mut found| found.find(|address| is_reachable(address.ip()))).map(|address| address.ip());
+    named
+        .or_else(|| SENDING.into_iter().find_map(sending_address))
+        .map_or_else(|| host_name.to_owned(), |address| address.to_string())
 }
 
-/// Where a packet to elsewhere would come from. Connecting a UDP socket sends nothing; the address is one set aside for documentation.
-fn sending_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+/// From where, and whereto, in each family; the destinations are set aside for documentation.
+const SENDING: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+
+/// Where a packet to elsewhere would come from. Connecting a UDP socket sends nothing.
+fn sending_address((from, to): (&str, &str)) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| is_reachable(*address))
+}
+
+/// Can another host dial it? A link-local IPv6 address means nothing without the link.
+fn is_reachable(address: IpAddr) -> bool {
+    let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    !address.is_loopback() && !address.is_unspecified() && !link_local
 }
 
 #[cfg(test)]
@@ -89,6 +107,13 @@ mod tests {
             |server: &Server, id: &str| advertise_address(server, &PodId::parse(id).unwrap(), 50051, || "10.0.0.9".into());
         let plain = server(|_| {});
         assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "gw-1:7000".into()), "10.1.2.3"), "gw-1:7000");
+        // As Kubernetes names a pod's address, whatever its family.
+        assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "fd00::1".into()), "ws-1"), "[fd00::1]:50051");
+        assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "10.1.2.3".into()), "ws-1"), "10.1.2.3:50051");
+        assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "[fd00::1]:7000".into()), "ws-1"), "[fd00::1]:7000");
+        assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "gw-1".into()), "ws-1"), "gw-1:50051");
+        assert_eq!(dialled(&server(|s| s.bind_address = "::1".parse().unwrap()), "ws-1"), "[::1]:50051");
+        assert_eq!(dialled(&server(|s| s.bind_address = "::".parse().unwrap()), "ws-1"), "10.0.0.9:50051");
         assert_eq!(dialled(&plain, "10.1.2.3"), "10.1.2.3:50051");
         assert_eq!(dialled(&plain, "10.1.2.3:6000"), "10.1.2.3:6000");
         assert_eq!(dialled(&plain, "fd00::1"), "[fd00::1]:50051");
@@ -102,5 +127,10 @@ mod tests {
     fn the_host_has_a_name_and_an_address() {
         assert!(!host_name().is_empty());
         assert!(!host_address(&host_name()).is_empty());
+        for (address, reachable) in
+            [("10.1.2.3", true), ("fd00::1", true), ("fe80::1", false), ("::1", false), ("::", false), ("127.0.1.1", false)]
+        {
+            assert_eq!(is_reachable(address.parse().unwrap()), reachable, "{address}");
+        }
     }
 }

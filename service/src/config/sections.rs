@@ -42,7 +42,7 @@ pub struct Server {
     pub grpc_port: u16,
     /// Unique name of this pod; empty: the host's name and `grpc_port`.
     pub pod_id: String,
-    /// `host:port` that peers dial; empty: `pod_id` if it is an address, else this host's, with `grpc_port`.
+    /// Host or `host:port` that peers dial; empty: `pod_id` if it is an address, else this host's, with `grpc_port`.
     pub grpc_advertise_address: String,
     /// Accept `PushEvent` from pods that can't prove that they belong (the predecessor's).
     pub grpc_allow_unauthenticated: bool,

@@ -11,6 +11,7 @@ mod fleet;
 mod framing;
 mod grpc;
 mod http;
+mod ipv6;
 mod manifests;
 mod properties;
 mod real;

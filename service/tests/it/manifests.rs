@@ -10,7 +10,8 @@ use std::{
 };
 
 use daisi_ws_service::{
-    config::{Config, Secrets, Sources},
+    config::{Config, Secrets, Server, Sources, advertise_address},
+    domain::ids::PodId,
     metrics::SPECS,
 };
 use figment::{
@@ -154,8 +155,16 @@ fn ports_are_those_that_the_gateway_listens_on() {
         ports.map(|p| (p["name"].as_str().unwrap(), p["port"].as_u64().unwrap(), p["targetPort"].as_u64().unwrap())).collect();
     assert_eq!(ports, [("http", http, http), ("grpc", grpc, grpc)]);
     let advertised = container["env"].as_array().unwrap().iter();
-    let advertised = advertised.clone().find(|v| v["name"] == "DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS").unwrap();
-    assert_eq!(advertised["value"], format!("$(POD_IP):{grpc}"));
+    let value = |name: &str| advertised.clone().find(|v| v["name"] == name).unwrap()["value"].as_str().unwrap().to_owned();
+    // With no port and no bracket around it, either would be wrong in one of the two families.
+    let advertised = value("DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS");
+    for (ip, dialled) in [("10.9.8.7", format!("10.9.8.7:{grpc}")), ("fd00::7", format!("[fd00::7]:{grpc}"))] {
+        let server = Server { grpc_advertise_address: advertised.replace("$(POD_IP)", ip), ..server.clone() };
+        let pod = PodId::parse("a-pod").unwrap();
+        assert_eq!(advertise_address(&server, &pod, server.grpc_port, || unreachable!()), dialled);
+    }
+    let bound: std::net::IpAddr = value("DAISI_WS_SERVER_BIND_ADDRESS").parse().unwrap();
+    assert!(bound.is_ipv6() && bound.is_unspecified(), "IPv4 and IPv6 clusters have to reach it: {bound}");
 }
 
 #[test]

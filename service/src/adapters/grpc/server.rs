@@ -12,7 +12,7 @@ use super::{
     CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, guard::Guard, handler::Handler,
     health_name, incoming, proof::FleetKey, room_name,
 };
-use crate::{application::ports::PeerService, domain::ids::PodId, metrics::Metrics};
+use crate::{application::ports::PeerService, domain::ids::PodId, listen::listen, metrics::Metrics};
 
 /// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
 const CALLS_PER_CONNECTION: usize = 32;
@@ -74,18 +74,18 @@ pub struct GrpcServer {
 /// How often what peers are told about this pod's room is brought up to date.
 const ROOM_PERIOD: Duration = Duration::from_millis(500);
 
+/// Peers that wait to be accepted; as many as the standard library has.
+const BACKLOG: u32 = 1024;
+
 impl GrpcServer {
     /// Binds the address; port 0 picks a free one.
     ///
     /// # Errors
     /// When the address can't be had.
     pub async fn bind(address: SocketAddr) -> Result<Self, GrpcServerError> {
-        let bound = async {
-            let listener = TcpListener::bind(address).await?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
-        };
-        bound.await.map_err(|source| GrpcServerError::Bind { address, source })
+        let bound = listen(address, BACKLOG).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (bound, listener) = bound.map_err(|source| GrpcServerError::Bind { address, source })?;
+        Ok(Self { listener, address: bound })
     }
 
     /// Where it listens, the real port included.

@@ -16,7 +16,7 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     cores::{Core, Cores},
     lifecycle::Tasks,
+    listen::listen,
 };
 
 /// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
@@ -70,11 +71,7 @@ impl HttpServer {
     /// # Errors
     /// When the address can't be had.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // As the standard library does: a restart must not wait for old connections to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listener = listen(address, BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }

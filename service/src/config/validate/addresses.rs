@@ -3,14 +3,20 @@
 /// Is the text `host:port`, with an IPv6 host in brackets, and nothing else?
 pub(in super::super) fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
-    port.parse::<u16>().is_ok_and(|port| port > 0) && is_host(host)
+    port.parse::<u16>().is_ok_and(|port| port > 0) && is_host_of_url(host)
 }
 
-fn is_host(host: &str) -> bool {
+/// Is the text the host of a URL: a name, an IPv4 address, or an IPv6 address in brackets?
+fn is_host_of_url(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }
     !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}
+
+/// Is the text a name or an address, without brackets and without a port?
+pub(super) fn is_host(text: &str) -> bool {
+    !text.starts_with('[') && (text.parse::<std::net::IpAddr>().is_ok() || is_host_of_url(text))
 }
 
 /// Is the text a URL of one of the schemes: host, perhaps user information and a port, and no path but `/`?
@@ -23,7 +29,7 @@ pub(super) fn is_url(text: &str, schemes: &[&str], scheme_optional: bool) -> boo
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    is_host(host) || is_host_and_port(host)
+    is_host_of_url(host) || is_host_and_port(host)
 }
 
 /// May a stream or consumer have this name?

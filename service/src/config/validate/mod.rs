@@ -9,6 +9,7 @@ use std::{borrow::Cow, time::Duration};
 use super::{App, Auth, Config, Nats, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
 use crate::domain::ids::PodId;
 
+use addresses::is_host;
 pub(super) use addresses::is_host_and_port;
 
 /// The shortest life of a pod's liveness key: it is renewed three times in its life, and a second is the least that a pause may last.
@@ -72,9 +73,9 @@ fn server(server: &Server, breaches: &mut Breaches) {
     );
     let advertised = &server.grpc_advertise_address;
     breaches.require(
-        advertised.is_empty() || is_host_and_port(advertised),
+        advertised.is_empty() || is_host_and_port(advertised) || is_host(advertised),
         "server.grpc_advertise_address",
-        "must be host:port without a scheme, as in 10.1.2.3:50051",
+        "must be host or host:port without a scheme, as in 10.1.2.3:50051 or [fd00::1]:50051",
     );
 }
 
@@ -313,7 +314,10 @@ mod tests {
             (|c| c.server.pod_id = "a/b".into(), &["server.pod_id"]),
             (|c| c.server.grpc_port = 8080, &["server.grpc_port"]),
             (|c| (c.server.http_port, c.server.grpc_port) = (0, 0), &[]),
-            (|c| c.server.grpc_advertise_address = "pod-1".into(), &["server.grpc_advertise_address"]),
+            (|c| c.server.grpc_advertise_address = "pod-1".into(), &[]),
+            (|c| c.server.grpc_advertise_address = "fd00::1".into(), &[]),
+            (|c| c.server.grpc_advertise_address = "fd00::1:50051".into(), &["server.grpc_advertise_address"]),
+            (|c| c.server.grpc_advertise_address = "http://pod-1".into(), &["server.grpc_advertise_address"]),
             (|c| c.nats.url = String::new(), &["nats.url"]),
             (|c| c.nats.stream_name = "wa.stream".into(), &["nats.stream_name"]),
             (|c| c.nats.subject_prefix = "wa.>".into(), &["nats.subject_prefix"]),
