@@ -187,6 +187,7 @@ impl Directory {
     pub fn meet(&self, pod: &PodRecord) {
         if pod.id != self.me {
             self.write().meet(pod);
+            self.metrics.know_peer(pod.id.as_str());
         }
     }
 
@@ -204,6 +205,7 @@ impl Directory {
             table.strangers.remove(&pod.id);
             table.unheard.forget(&pod.id);
             table.peers.insert(pod.id.clone(), Peer { record: Arc::new(pod.clone()), lapsed: true });
+            self.metrics.know_peer(pod.id.as_str());
             news.push(pod);
         }
         news
