@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     evict::Evictor,
+    goodbyes::Goodbyes,
     hub::{Hub, Refusal},
     killer::Killer,
     lock_deadlines::LockDeadlines,
@@ -143,6 +144,8 @@ pub struct Connector {
     pub writer: Arc<RouteWriter>,
     /// Gives locks back.
     pub releaser: Releaser,
+    /// How long a goodbye may take.
+    pub goodbyes: Arc<Goodbyes>,
     /// Settings in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// Ends goodbyes at once.

@@ -6,7 +6,7 @@ use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
+use super::{goodbyes::Goodbyes, hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
 use crate::domain::{close::CloseReason, peer::PodRecord};
 
 /// Sockets closed in one go.
@@ -14,6 +14,11 @@ const MAX_BATCH: usize = 100;
 /// Fewest milliseconds between two goes, and the share of the shutdown time that all goes together may take.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const PACED_SHARE: u32 = 3;
+/// What is kept of the time for giving locks and routes back once the sockets are gone: a share of it, and no more than some seconds.
+const LEAVING_SHARE: u32 = 10;
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+/// Goodbyes end by themselves when their time is over; so long after it they have.
+const CUT_NOTICED: Duration = Duration::from_millis(100);
 
 /// What draining works with.
 #[derive(Clone)]
@@ -24,6 +29,8 @@ pub struct Drain {
     pub readiness: Readiness,
     /// Gives the locks back.
     pub releaser: Releaser,
+    /// What is still said to clients.
+    pub goodbyes: Arc<Goodbyes>,
     /// Takes the routes away.
     pub writer: Arc<RouteWriter>,
     /// Takes the pod out of the members.
@@ -45,12 +52,16 @@ impl Drain {
         self.hub.stop_admitting();
     }
 
-    /// Closes all sockets with 1001 in paced, shuffled batches, waits until they are gone, and gives back locks and routes. Call it when no more
-    /// events are taken. What is not done at the deadline is left to times to live.
-    pub async fn close_all(&self, within: Duration) {
-        let deadline = Instant::now() + within;
+    /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client is written for as long as it takes
+    /// bytes, if need be until shortly before the deadline. What is left then is cut.
+    pub async fn close_all(&self, deadline: Instant) {
+        let within = deadline.saturating_duration_since(Instant::now());
+        let said_by = deadline - (within / LEAVING_SHARE).min(LEAVING_TIME);
+        self.goodbyes.allow_until(said_by);
         let mut sessions = self.hub.sessions();
         sessions.shuffle(&mut rand::rng());
+        // First those that may need the time.
+        sessions.sort_by_cached_key(|session| session.mailbox().is_empty());
         let batches = u32::try_from(sessions.len().div_ceil(MAX_BATCH)).unwrap_or(u32::MAX).max(1);
         let pause = (within / PACED_SHARE / batches).min(Duration::from_millis(500)).max(MIN_PAUSE);
         tracing::info!(sessions = sessions.len(), pause = ?pause, "closing sockets");
@@ -60,10 +71,25 @@ impl Drain {
                 tokio::time::sleep(pause).await;
             }
         }
-        if tokio::time::timeout_at(deadline, self.hub.emptied()).await.is_err() {
-            tracing::warn!(sessions = self.hub.len(), "the drain's time is over; sockets are cut");
-            return;
+        let gone = async {
+            self.hub.emptied().await;
+            self.goodbyes.all_said().await;
+        };
+        let all_gone = tokio::time::timeout_at(said_by + CUT_NOTICED, gone).await.is_ok();
+        let cut = self.goodbyes.cut();
+        if !all_gone || cut.sockets > 0 {
+            let sessions = self.hub.len();
+            tracing::warn!(
+                sessions,
+                sockets = cut.sockets,
+                events = cut.events,
+                "sockets were cut, with events that they had not taken"
+            );
         }
+    }
+
+    /// Gives back locks, routes and membership. What is not done at the deadline is left to times to live.
+    pub async fn leave(&self, deadline: Instant) {
         let leave = async {
             self.releaser.flush().await;
             if self.place.lost.is_cancelled() {

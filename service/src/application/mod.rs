@@ -10,6 +10,7 @@ pub mod dispute;
 pub mod drain;
 pub mod evict;
 pub mod forward;
+pub mod goodbyes;
 pub mod hub;
 pub mod kill_inbox;
 pub mod killer;

@@ -17,6 +17,7 @@ use super::{
     drain::Drain,
     evict::Evictor,
     forward::{ForwardLimits, Forwarder},
+    goodbyes::Goodbyes,
     hub::Hub,
     killer::Killer,
     lock_deadlines::LockDeadlines,
@@ -125,6 +126,7 @@ impl Pod {
             hub: Arc::clone(&parts.hub),
             readiness: readiness.clone(),
             releaser: parts.releaser.clone(),
+            goodbyes: Arc::clone(&parts.goodbyes),
             writer: Arc::clone(&parts.writer),
             routes: Arc::clone(&backends.routes),
             me: me.clone(),
@@ -243,19 +245,23 @@ impl Pod {
         self.place.lost.cancelled().await;
     }
 
-    /// Empties the pod within the time: refuses sessions, stops taking events and finishes those in flight, closes the sockets, leaves the fleet. Peers
+    /// Empties the pod within the time: refuses sessions, stops taking events, closes the sockets while what is in flight finishes, leaves the fleet. Peers
     /// may go on handing events over meanwhile, and should.
     pub async fn drain(&self, within: Duration) {
         let deadline = Instant::now() + within;
         self.drain.begin();
         self.stop_pulling.cancel();
         let half = Instant::now() + within / 2;
-        let stopped = tokio::time::timeout_at(half, self.pulling_stopped.cancelled()).await.is_ok();
-        if !(stopped && self.dispatcher.finished(half).await) {
-            tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
-        }
-        self.dispatcher.forwarder.settle_debts(half).await;
-        self.drain.close_all(deadline.saturating_duration_since(Instant::now())).await;
+        let settled = async {
+            let stopped = tokio::time::timeout_at(half, self.pulling_stopped.cancelled()).await.is_ok();
+            if !(stopped && self.dispatcher.finished(half).await) {
+                tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
+            }
+            self.dispatcher.forwarder.settle_debts(half).await;
+        };
+        // At once, as a client that has much to read yet needs the time.
+        tokio::join!(settled, self.drain.close_all(deadline));
+        self.drain.leave(deadline).await;
     }
 }
 
@@ -266,6 +272,7 @@ struct Parts {
     delivery: LocalDelivery,
     writer: Arc<RouteWriter>,
     releaser: Releaser,
+    goodbyes: Arc<Goodbyes>,
     release_queue: super::release::ReleaseQueue,
     evictor: Evictor,
     killer: Killer,
@@ -313,6 +320,7 @@ impl Parts {
             metrics: Arc::clone(metrics),
             hub,
             releaser,
+            goodbyes: Arc::default(),
             release_queue,
         }
     }
@@ -336,6 +344,7 @@ impl Parts {
             deadlines: Arc::clone(&self.deadlines),
             writer: Arc::clone(&self.writer),
             releaser: self.releaser.clone(),
+            goodbyes: Arc::clone(&self.goodbyes),
             config: config.clone(),
             hard: tasks.shutdown().hard.clone(),
             metrics: Arc::clone(tasks.metrics()),

@@ -133,7 +133,7 @@ metrics! {
     messages_received_total: IntCounterVec = "dws_messages_received_total", ["kind": KINDS], NONE, "Events taken from the stream, by kind.";
     websocket_bytes_total: IntCounterVec = "dws_websocket_bytes_total", ["direction": &["in", "out"]], NONE, "Bytes of WebSocket messages read and written, without framing.";
     client_messages_total: IntCounterVec = "dws_client_messages_total", ["outcome": &["accepted", "refused"]], NONE, "Messages of clients, accepted or refused.";
-    websocket_messages_dropped_total: IntCounterVec = "dws_websocket_messages_dropped_total", ["reason": &["buffer_full", "overflow"], "type": SESSIONS], NONE, "Events dropped from a full mailbox, by reason and session type.";
+    websocket_messages_dropped_total: IntCounterVec = "dws_websocket_messages_dropped_total", ["reason": &["buffer_full", "overflow", "cut"], "type": SESSIONS], NONE, "Events that waited for a socket and were not written: its mailbox was full, or its goodbye was cut; by reason and session type.";
     gaps_announced_total: IntCounterVec = "dws_gaps_announced_total", ["cause": GAPS], NONE, "Gaps announced to sessions, by cause.";
 
     auth_success_total: IntCounterVec = "dws_auth_success_total", ["type": AUTH], NONE, "Successful authentications by type (company, admin).";

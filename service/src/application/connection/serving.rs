@@ -86,8 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Open<S> {
         let session = admission.session();
         // Nothing more is put in the mailbox, and the lock is free, before the client is told.
         admission.connector().evictor.evict(session.connection(), reason);
-        connection.say_goodbye(reason).await;
-        opened.closed(reason, session);
+        let unwritten = connection.say_goodbye(reason).await;
+        opened.closed(reason, session, unwritten);
         reason
     }
 }
@@ -106,10 +106,10 @@ impl Opened {
         Self { kind, at: Instant::now(), metrics }
     }
 
-    fn closed(&self, reason: CloseReason, session: &Session) {
+    fn closed(&self, reason: CloseReason, session: &Session, unwritten: usize) {
         self.metrics.connections_closed_total.with_label_values(&[self.kind, reason.as_str()]).inc();
         let duration_ms = self.at.elapsed().as_secs_f64() * 1000.0;
-        session_line!(session, reason = reason.as_str(), duration_ms, "a session is closed");
+        session_line!(session, reason = reason.as_str(), duration_ms, unwritten, "a session is closed");
     }
 }
 

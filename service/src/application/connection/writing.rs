@@ -200,6 +200,11 @@ impl Writing {
         }
     }
 
+    /// Events that the system has not taken, as far as is known.
+    pub(super) fn events(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item, Item::Event(_))).count()
+    }
+
     /// The system has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for all.
     pub(super) fn done(&mut self, metrics: &Metrics) {
         let Self { items, extras, bytes, .. } = std::mem::take(self);

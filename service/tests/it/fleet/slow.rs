@@ -1,11 +1,13 @@
-//! G5, G6, G9: slow is not stalled. Clients that read all the time, only slowly, and clients that take nothing.
+//! G5, G6, G8, G9: slow is not stalled. Clients that read all the time, only slowly, and clients that take nothing; also when they are told to go.
 
 use std::time::Duration;
 
 use daisi_ws_service::config::DropPolicy;
 
+use tokio::time::Instant;
+
 use crate::support::{
-    client::Client,
+    client::{Client, Seen},
     fleet::{Fleet, user},
 };
 
@@ -79,4 +81,73 @@ async fn g9_a_burst_for_a_client_that_takes_nothing_is_bounded_at_once_and_cut_t
     let seqs = stuck.drain_seqs(Duration::from_secs(3)).await;
     assert_eq!(dropped, f64::from(u32::try_from(published.len() - seqs.len()).unwrap()));
     assert_eq!(seqs.last(), published.last());
+}
+
+/// As the gateway does it: drains, then ends all tasks.
+async fn drain_and_end(fleet: &Fleet, pod: usize, within: Duration) -> Duration {
+    let started = Instant::now();
+    fleet.pods[pod].pod.drain(within).await;
+    fleet.pods[pod].tasks.shutdown().hard.cancel();
+    started.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn g8_a_drain_lets_a_client_that_reads_have_all_that_waits_for_it_and_its_goodbye() {
+    let fleet = Fleet::start(1).await;
+    let mut client = fleet.connect_slow(0, user("acme", "a1", "sari"), MEGABYTE).await.unwrap();
+    let published: Vec<u64> = (0..400).map(|_| fleet.publish("wa.acme.a1.chats", &payload(40_000))).collect();
+    fleet.all_settled().await;
+    let took = drain_and_end(&fleet, 0, Duration::from_secs(27)).await;
+    got_all(&mut client, &published).await;
+    assert_eq!(client.expect_close().await, Some(1001));
+    // It reads for sixteen seconds, and is waited for no longer than that.
+    assert!((Duration::from_secs(15)..Duration::from_secs(23)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn g3_a_client_that_loses_its_session_may_read_on_and_its_successor_does_not_wait_for_that() {
+    let fleet = Fleet::start(2).await;
+    let mut old = fleet.connect_slow(0, user("acme", "a1", "sari"), MEGABYTE).await.unwrap();
+    let published: Vec<u64> = (0..100).map(|_| fleet.publish("wa.acme.a1.chats", &payload(60_000))).collect();
+    fleet.all_settled().await;
+    let started = Instant::now();
+    let _new = fleet.connect(1, user("acme", "a1", "sari")).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    got_all(&mut old, &published).await;
+    assert_eq!(old.expect("error").await["payload"]["code"], "SessionConflict");
+    assert_eq!(old.expect_close().await, Some(4402));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_g8_a_drain_waits_for_nobody_who_takes_nothing_and_counts_what_it_cuts() {
+    let fleet = Fleet::start(1).await;
+    let _stuck = fleet.open(0, user("acme", "a1", "stuck"), 1024).await.unwrap();
+    let mut healthy = fleet.connect(0, user("acme", "a1", "healthy")).await.unwrap();
+    let published: Vec<u64> = (0..20).map(|_| fleet.publish("wa.acme.a1.chats", &payload(5000))).collect();
+    got_all(&mut healthy, &published).await;
+    let took = drain_and_end(&fleet, 0, Duration::from_secs(27)).await;
+    assert_eq!(healthy.expect_close().await, Some(1001));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert_eq!(fleet.labelled("dws_websocket_messages_dropped_total", "cut"), 20.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g8_a_drain_ends_in_time_and_leaves_nothing_behind_though_a_client_would_read_for_longer() {
+    let fleet = Fleet::start(1).await;
+    let claims = user("acme", "a1", "sari");
+    let mut client = fleet.connect_slow(0, claims.clone(), 50_000).await.unwrap();
+    (0..400).for_each(|_| drop(fleet.publish("wa.acme.a1.chats", &payload(40_000))));
+    fleet.all_settled().await;
+    let took = drain_and_end(&fleet, 0, Duration::from_secs(27)).await;
+    assert!(took < Duration::from_secs(27), "{took:?}");
+    let seen = client.drain(Duration::from_secs(1)).await;
+    assert!(matches!(seen.last(), Some(Seen::Closed(None))));
+    let cut = fleet.labelled("dws_websocket_messages_dropped_total", "cut");
+    let events = u32::try_from(seen.len() - 1).unwrap();
+    // Of the write that was cut, some may have come.
+    assert!((f64::from(400 - events)..f64::from(408 - events)).contains(&cut), "{cut} of 400, {events} seen");
+    let x = daisi_ws_service::domain::ids::PodId::parse("x").unwrap();
+    let routes =
+        daisi_ws_service::application::ports::Routes::lookup(&fleet.store.handle(x.clone()), &x, &[claims.base_route()]).await;
+    assert!(routes.unwrap().pods[0].is_empty());
 }
