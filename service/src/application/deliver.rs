@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     hub::{Delivered, Hub},
-    ports::SettledUpTo,
+    ports::{Handed, SettledUpTo},
 };
 pub use crate::domain::event::Path;
 use crate::domain::{event::Event, gap::Gap};
@@ -37,5 +37,15 @@ impl LocalDelivery {
     /// Notes how far the stream's events are settled.
     pub fn settled_up_to(&self, settled: SettledUpTo) {
         self.hub.settled_up_to(settled);
+    }
+}
+
+impl From<Delivered> for Handed {
+    fn from(delivered: Delivered) -> Self {
+        match delivered {
+            Delivered::To(_) | Delivered::Before => Self::Taken,
+            Delivered::Nobody => Self::Nobody,
+            Delivered::Between => Self::Between,
+        }
     }
 }

@@ -6,7 +6,10 @@ use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{goodbyes::Goodbyes, hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser, route_writer::RouteWriter};
+use super::{
+    goodbyes::Goodbyes, hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser,
+    route_writer::RouteWriter,
+};
 use crate::domain::{close::CloseReason, peer::PodRecord};
 
 /// Sockets closed in one go.
@@ -54,10 +57,14 @@ impl Drain {
 
     /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client is written for as long as it takes
     /// bytes, if need be until shortly before the deadline. What is left then is cut.
-    pub async fn close_all(&self, deadline: Instant) {
+    ///
+    /// Routes stay until the last client has had the time to come back elsewhere: what comes over them meanwhile, `sent_back` events a second at most, goes back
+    /// to the stream.
+    pub async fn close_all(&self, deadline: Instant, sent_back: usize) {
         let within = deadline.saturating_duration_since(Instant::now());
         let said_by = deadline - (within / LEAVING_SHARE).min(LEAVING_TIME);
         self.goodbyes.allow_until(said_by);
+        self.hub.begin_parting(sent_back);
         let mut sessions = self.hub.sessions();
         sessions.shuffle(&mut rand::rng());
         // First those that may need the time.
@@ -86,11 +93,15 @@ impl Drain {
                 "sockets were cut, with events that they had not taken"
             );
         }
+        if let Some(parted_at) = self.hub.parted_at() {
+            tokio::time::sleep_until(parted_at.min(said_by)).await;
+        }
     }
 
     /// Gives back locks, routes and membership. What is not done at the deadline is left to times to live.
     pub async fn leave(&self, deadline: Instant) {
         let leave = async {
+            self.hub.end_parting();
             self.releaser.flush().await;
             if self.place.lost.is_cancelled() {
                 // Another process lives under this id: routes and membership are that one's.

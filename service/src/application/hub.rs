@@ -4,7 +4,9 @@
 //! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
 mod fan_out;
+mod latecomers;
 mod members;
+mod parting;
 
 use std::{
     collections::HashMap,
@@ -20,7 +22,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use self::{
     fan_out::{FanOut, put_item},
+    latecomers::{EventKey, Latecomers},
     members::Members,
+    parting::Parting,
 };
 use super::{
     mailbox::Item,
@@ -59,13 +63,15 @@ pub enum Delivered {
     Before,
     /// No socket here is on its routes.
     Nobody,
+    /// A session on its routes was told to go to another pod and may not be there yet, whoever took it here: it has to be delivered again.
+    Between,
 }
 
 impl Delivered {
     /// Did a socket here take it, now or before?
     #[must_use]
     pub fn is_taken(self) -> bool {
-        !matches!(self, Self::Nobody)
+        matches!(self, Self::To(_) | Self::Before)
     }
 }
 
@@ -78,7 +84,25 @@ struct Entry {
 #[derive(Debug)]
 struct RouteEntry {
     members: Members,
+    /// When an event came over it, or somebody joined it.
     active_at: Instant,
+    /// Nothing has come over it, and nobody else has joined it.
+    is_fresh: bool,
+    /// In a box, as most routes have none.
+    late: Option<Box<Latecomers>>,
+}
+
+impl RouteEntry {
+    /// Something comes over it, or somebody joins it: if its first session has joined it lately, that is noted only now. Many never have an event.
+    fn touch(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_fresh)
+            && Latecomers::is_lately(self.active_at, now)
+            && let Some(first) = self.members.iter().next()
+        {
+            self.late.get_or_insert_default().join(first.connection(), self.active_at);
+        }
+        self.active_at = now;
+    }
 }
 
 /// As `push`, for lists that nearly always have one item: a list that grows by itself begins with room for four.
@@ -94,6 +118,8 @@ struct Inner {
     routes: HashMap<RouteKey, RouteEntry>,
     /// Routes that began or ceased to be wanted, for the route writer.
     changed: IndexSet<RouteKey>,
+    /// Routes of sessions that are between this pod and another.
+    parting: Parting,
     fan_out: FanOut,
     /// What waits for sockets.
     held: Held,
@@ -121,6 +147,7 @@ impl Hub {
                 by_key: HashMap::new(),
                 routes: HashMap::new(),
                 changed: IndexSet::new(),
+                parting: Parting::default(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
                 held: Held::default(),
                 seen: SeenEvents::default(),
@@ -167,28 +194,59 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes a session out, with its routes. False if it was out already.
+    /// Takes a session out, with its routes; nothing of its socket is left. False if it was out already.
     pub fn remove(&self, connection: &ConnectionId) -> bool {
-        let (removed, changed, empty) = {
-            let mut inner = self.lock();
-            let removed = inner.remove(connection);
-            (removed.is_some(), !inner.changed.is_empty(), inner.entries.is_empty())
-        };
+        let mut inner = self.lock();
+        inner.parting.gone(connection);
+        let removed = inner.remove(connection);
+        self.tell(inner);
+        removed.is_some()
+    }
+
+    /// Wakes who waits for what has changed.
+    fn tell(&self, inner: MutexGuard<'_, Inner>) {
+        let (changed, empty) = (!inner.changed.is_empty(), inner.entries.is_empty());
+        drop(inner);
         if changed {
             self.routes_changed.notify_one();
         }
         if empty {
             self.emptied.notify_waiters();
         }
-        removed
     }
 
     /// Closes a session and takes it out at once, so that nothing more is put in its mailbox. `None` if it is not here.
     pub fn evict(&self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
         let session = self.lock().entries.get(connection).map(|e| Arc::clone(&e.session))?;
         session.close(reason);
-        self.remove(connection);
+        let mut inner = self.lock();
+        if let Some(entry) = inner.remove(connection)
+            && reason == CloseReason::GoingAway
+        {
+            inner.parting.told(connection, &entry.routes);
+        }
+        self.tell(inner);
         Some(session)
+    }
+
+    /// Keeps the routes of sessions that are closed with 1001 from now on, until [`Hub::end_parting`]: what comes over them is [`Delivered::Between`] until
+    /// their clients have had the time to come back elsewhere, for `most` events a second.
+    pub fn begin_parting(&self, most: usize) {
+        self.lock().parting.begin(most);
+    }
+
+    /// When nobody is between this pod and another any more, if anybody was.
+    #[must_use]
+    pub fn parted_at(&self) -> Option<Instant> {
+        self.lock().parting.until()
+    }
+
+    /// Lets go of the routes of those that are gone.
+    pub fn end_parting(&self) {
+        let mut inner = self.lock();
+        let routes = inner.parting.end();
+        inner.changed.extend(routes);
+        self.tell(inner);
     }
 
     /// The sockets that a kill is about: the victim if it names one, else (from an old pod) all of that session, unless they are on the new pod.
@@ -273,16 +331,20 @@ impl Hub {
         self.lock().routes.contains_key(route)
     }
 
-    /// How long no event came over a route; `None` if nobody is on it.
+    /// How long no event came over a route; `None` if nobody is on it, nor was when the pod began to drain.
     #[must_use]
     pub fn route_idle(&self, route: &RouteKey) -> Option<Duration> {
-        self.lock().routes.get(route).map(|entry| entry.active_at.elapsed())
+        let inner = self.lock();
+        let idle = inner.routes.get(route).map(|entry| entry.active_at.elapsed());
+        idle.or_else(|| inner.parting.has(route).then_some(Duration::ZERO))
     }
 
-    /// Every route that a session is on.
+    /// Every route that a session is on, or between this pod and another.
     #[must_use]
     pub fn wanted(&self) -> Vec<RouteKey> {
-        self.lock().routes.keys().cloned().collect()
+        let inner = self.lock();
+        let kept = inner.parting.routes().filter(|route| !inner.routes.contains_key(*route));
+        inner.routes.keys().chain(kept).cloned().collect()
     }
 
     /// Waits until some route began or ceased to be wanted. Cancel-safe.
@@ -310,11 +372,20 @@ impl Hub {
 
     fn deliver_one(&self, event: &Event, path: Path) -> Delivered {
         let mut inner = self.lock();
-        if event.is_sequenced() && inner.seen.contains(event.stream, event.seq, event.stored_at) {
+        let delivered = self.deliver_here(&mut inner, event, path);
+        let is_wanted_elsewhere =
+            !inner.parting.is_empty() && inner.parting.wants((event.stream, event.seq), &event.address.routes());
+        if is_wanted_elsewhere { Delivered::Between } else { delivered }
+    }
+
+    fn deliver_here(&self, inner: &mut Inner, event: &Event, path: Path) -> Delivered {
+        let key = event.is_sequenced().then_some((event.stream, event.seq));
+        if key.is_some() && inner.seen.contains(event.stream, event.seq, event.stored_at) {
             self.metrics.events_duplicate_total.inc();
-            return Delivered::Before;
+            let count = key.map_or(0, |key| inner.bring_late(event, key, path));
+            return if count > 0 { Delivered::To(count) } else { Delivered::Before };
         }
-        match inner.bring(event, path) {
+        match inner.bring(event, key, path) {
             0 => Delivered::Nobody,
             count => {
                 if event.is_sequenced() {
@@ -381,19 +452,22 @@ impl Inner {
 
     fn join(&mut self, connection: &ConnectionId, route: &RouteKey) -> bool {
         let Some(entry) = self.entries.get_mut(connection) else { return false };
-        if !entry.routes.contains(route) {
+        let is_there = entry.routes.contains(route);
+        if !is_there {
             push_tightly(&mut entry.routes, route.clone());
         }
         let active_at = Instant::now();
         match self.routes.get_mut(route) {
+            Some(on_route) if is_there => on_route.touch(active_at),
             Some(on_route) => {
+                on_route.touch(active_at);
                 on_route.members.insert(&entry.session, &mut self.fan_out);
-                on_route.active_at = active_at;
+                on_route.late.get_or_insert_default().join(connection, active_at);
             }
             None => {
                 self.changed.insert(route.clone());
                 let members = Members::One(Arc::clone(&entry.session));
-                self.routes.insert(route.clone(), RouteEntry { members, active_at });
+                self.routes.insert(route.clone(), RouteEntry { members, active_at, is_fresh: true, late: None });
             }
         }
         true
@@ -414,14 +488,36 @@ impl Inner {
         }
     }
 
-    fn bring(&mut self, event: &Event, path: Path) -> usize {
+    fn bring(&mut self, event: &Event, key: Option<EventKey>, path: Path) -> usize {
         let mut outgoing: Option<Arc<Outgoing>> = None;
         let mut count = 0;
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
-            entry.active_at = Instant::now();
+            entry.touch(Instant::now());
+            if let (Some(late), Some(key)) = (&mut entry.late, key)
+                && !late.bring(key, entry.active_at)
+            {
+                entry.late = None;
+            }
             let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.held)));
             count += entry.members.bring(outgoing, &mut self.fan_out);
+        }
+        count
+    }
+
+    /// Brings an event that was here before to those who were not.
+    fn bring_late(&mut self, event: &Event, key: EventKey, path: Path) -> usize {
+        let mut outgoing: Option<Arc<Outgoing>> = None;
+        let mut count = 0;
+        for route in event.address.routes() {
+            let Some(on_route) = self.routes.get_mut(&route) else { continue };
+            on_route.touch(Instant::now());
+            let missed = on_route.late.as_mut().map(|late| late.who_missed(key));
+            for connection in missed.into_iter().flatten() {
+                let Some(entry) = self.entries.get(&connection).filter(|entry| entry.routes.contains(&route)) else { continue };
+                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.held)));
+                count += self.fan_out.bring(&entry.session, outgoing);
+            }
         }
         count
     }

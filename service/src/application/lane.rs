@@ -25,6 +25,7 @@ use self::{
 use super::{
     forward::{ForwardLimits, Shared},
     outcome::{Target, TargetOutcome, retry_delay},
+    ports::Handed,
 };
 use crate::{
     config::Config,
@@ -198,9 +199,9 @@ impl Lane {
         let (spoken, unspoken): (Vec<_>, Vec<_>) = std::mem::take(&mut batch.targets)
             .into_iter()
             .map(|target| (target, answers.next().flatten()))
-            .partition(|(_, taken)| taken.is_some());
-        for (target, taken) in spoken {
-            target.report(if taken == Some(true) { TargetOutcome::Taken } else { TargetOutcome::Nobody });
+            .partition(|(_, handed)| handed.is_some());
+        for (target, handed) in spoken {
+            target.report(handed.unwrap_or(Handed::Nobody).into());
         }
         batch.targets = unspoken.into_iter().map(|(target, _)| target).collect();
         batch.give_back();

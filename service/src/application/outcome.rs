@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::ports::{Delivery, Settlement, Ticket};
+use super::ports::{Delivery, Handed, Settlement, Ticket};
 use crate::{
     backoff::Backoff,
     domain::{event::Event, ids::PodId},
@@ -18,6 +18,8 @@ use crate::{
 
 /// The delays before an event that a live target could not take is delivered again.
 const RETRIES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come back.
+const BETWEEN_PODS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(1));
 
 /// Deliveries from which an age is reckoned: past so many, an event is hours old.
 const MAX_COUNTED: u64 = 1000;
@@ -29,10 +31,22 @@ pub enum TargetOutcome {
     Taken,
     /// Nobody there wants it, or nobody is there.
     Nobody,
+    /// A session there was told to go to another pod, and may not be there yet.
+    Between,
     /// It could not be reached; later perhaps.
     Parked,
     /// It could not be reached, and that was the last try.
     GivenUp,
+}
+
+impl From<Handed> for TargetOutcome {
+    fn from(handed: Handed) -> Self {
+        match handed {
+            Handed::Taken => Self::Taken,
+            Handed::Nobody => Self::Nobody,
+            Handed::Between => Self::Between,
+        }
+    }
 }
 
 /// What became of an event, when all targets have spoken.
@@ -66,6 +80,7 @@ impl Settled {
 struct State {
     waiting: usize,
     taken: bool,
+    between: bool,
     parked: bool,
     given_up: Vec<PodId>,
     /// Taken out when the last target has spoken.
@@ -99,7 +114,14 @@ impl InFlight {
         (ticket, permit): (Ticket, OwnedSemaphorePermit),
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Arc<Self> {
-        let state = State { waiting: targets, taken: false, parked: false, given_up: Vec::new(), rest: Some((ticket, permit)) };
+        let state = State {
+            waiting: targets,
+            taken: false,
+            between: false,
+            parked: false,
+            given_up: Vec::new(),
+            rest: Some((ticket, permit)),
+        };
         let (deliveries, pulled_at) = (delivery.count, delivery.received_at);
         Arc::new(Self { event, deliveries, pulled_at, delivery, span, state: Mutex::new(state), settled })
     }
@@ -124,7 +146,9 @@ impl InFlight {
         match outcome {
             TargetOutcome::Taken => state.taken = true,
             TargetOutcome::Nobody => {}
-            // There is no later if the consumer has a limit. Whom nobody can name the stream tells: it says when it delivers an event no more.
+            // There is no later if the consumer has a limit.
+            TargetOutcome::Between => state.between |= !self.delivery.is_last,
+            // Whom nobody can name the stream tells: it says when it delivers an event no more.
             TargetOutcome::Parked if self.delivery.is_last && pod.is_some() => state.given_up.extend(pod.cloned()),
             TargetOutcome::Parked => state.parked = true,
             TargetOutcome::GivenUp => state.given_up.extend(pod.cloned()),
@@ -137,6 +161,8 @@ impl InFlight {
         // As long as one target may still get it, it is delivered again, and those that gave up get another chance too.
         let settlement = if state.parked {
             Settlement::Retry(retry_delay(self.deliveries, self.event.seq))
+        } else if state.between {
+            Settlement::Retry(BETWEEN_PODS.nth_of(self.deliveries, self.event.seq))
         } else if state.given_up.is_empty() {
             Settlement::Ack
         } else {

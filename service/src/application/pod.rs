@@ -36,6 +36,9 @@ use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, life
 /// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.
 const SETTLING_INTERVALS: u32 = 2;
 
+/// The share of max-ack-pending that events may have, in a second, which a pod that drains sends back because somebody is between it and another.
+const SENT_BACK_SHARE: usize = 2;
+
 /// What a pod works on; each for real or on memory.
 #[derive(Clone)]
 pub struct Backends {
@@ -259,8 +262,9 @@ impl Pod {
             }
             self.dispatcher.forwarder.settle_debts(half).await;
         };
+        let sent_back = (self.dispatcher.source.limits().max_ack_pending / SENT_BACK_SHARE).max(1);
         // At once, as a client that has much to read yet needs the time.
-        tokio::join!(settled, self.drain.close_all(deadline));
+        tokio::join!(settled, self.drain.close_all(deadline, sent_back));
         self.drain.leave(deadline).await;
     }
 }

@@ -459,11 +459,22 @@ pub struct RouteGap {
     pub gap: Gap,
 }
 
+/// What a pod says of an event that it was handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// Some socket there took it, now or before.
+    Taken,
+    /// Nobody there wants it.
+    Nobody,
+    /// The pod drains, and a session that wants it was told to go and may not be on another pod yet: it has to be delivered again soon.
+    Between,
+}
+
 /// The other pods. The implementation pools connections; breakers, retries and queues are the caller's.
 #[async_trait]
 pub trait Peers: Send + Sync {
-    /// Hands events over; for each, in order: did some socket there take it, now or before? The caller bounds the time.
-    async fn push(&self, to: &PodRecord, events: &[std::sync::Arc<Event>]) -> Result<Vec<bool>, PeerError>;
+    /// Hands events over; for each, in order, what became of it. The caller bounds the time.
+    async fn push(&self, to: &PodRecord, events: &[std::sync::Arc<Event>]) -> Result<Vec<Handed>, PeerError>;
 
     /// Tells sessions of the peer that they missed events, all of it in one call. After an error some may have been told, and telling again is safe. The
     /// caller bounds the time, and the number.
@@ -490,7 +501,7 @@ pub trait Peers: Send + Sync {
 /// What a pod does when a peer calls it; served by the peers' adapter.
 pub trait PeerService: Send + Sync {
     /// Puts the events in the mailboxes here that should have them. It sees no peers, so nothing can go in circles.
-    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<bool>;
+    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<Handed>;
 
     /// May connects come here that another pod has no room for?
     fn has_room(&self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     deliver::{LocalDelivery, Path},
     directory::Directory,
-    hub::{Delivered, Hub},
-    ports::PeerService,
+    hub::Hub,
+    ports::{Handed, PeerService},
 };
 use crate::domain::{
     event::Event,
@@ -28,8 +28,8 @@ pub struct Reception {
 }
 
 impl PeerService for Reception {
-    fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<bool> {
-        self.local.deliver_local(&events, Path::Forwarded).into_iter().map(Delivered::is_taken).collect()
+    fn deliver(&self, _from: &PodId, events: Vec<Event>) -> Vec<Handed> {
+        self.local.deliver_local(&events, Path::Forwarded).into_iter().map(Handed::from).collect()
     }
 
     fn has_room(&self) -> bool {

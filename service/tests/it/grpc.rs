@@ -11,7 +11,7 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::{FleetKey, MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER},
-    application::ports::{PeerError, Peers, RouteGap},
+    application::ports::{Handed, PeerError, Peers, RouteGap},
     clock,
     config::Secret,
     domain::{
@@ -257,7 +257,10 @@ async fn many_events_and_large_ones_arrive_in_order_over_several_calls() {
     let mut events: Vec<Arc<Event>> = (0..2500).map(|seq| event("here", "chats", seq, "{}")).collect();
     events.insert(10, event("away", "chats", 9999, &large));
     let taken = caller.peers.push(&pod.record, &events).await.unwrap();
-    assert_eq!((taken.len(), taken.iter().filter(|taken| !**taken).count(), taken[10]), (2501, 1, false));
+    assert_eq!(
+        (taken.len(), taken.iter().filter(|handed| **handed == Handed::Nobody).count(), taken[10]),
+        (2501, 1, Handed::Nobody)
+    );
     let expected: Vec<u64> = events.iter().map(|event| event.seq).collect();
     assert_eq!(pod.recorder.sequences(), expected);
 }
@@ -322,7 +325,7 @@ async fn idle_channels_are_closed_and_the_next_call_dials_anew() {
     caller.peers.push(&pod.record, &batch).await.unwrap();
     eventually("the channel is closed", || caller.closed("idle") == 1).await;
     assert_eq!(caller.metrics.grpc_pool_size.get(), 0);
-    assert_eq!(caller.peers.push(&pod.record, &batch).await, Ok(vec![true]));
+    assert_eq!(caller.peers.push(&pod.record, &batch).await, Ok(vec![Handed::Taken]));
     assert_eq!(caller.metrics.grpc_pool_connections_created_total.get(), 2);
 }
 
@@ -346,7 +349,7 @@ async fn channels_of_dead_peers_are_closed_and_those_of_live_ones_stay() {
 async fn the_clients_task_ends_with_the_drain_and_calls_still_go() {
     let (pod, caller) = (GrpcPod::start("b", 1).await, GrpcCaller::new("a"));
     timeout(Duration::from_secs(5), caller.stop()).await.unwrap();
-    assert_eq!(caller.peers.push(&pod.record, &[event("here", "chats", 1, "{}")]).await, Ok(vec![true]));
+    assert_eq!(caller.peers.push(&pod.record, &[event("here", "chats", 1, "{}")]).await, Ok(vec![Handed::Taken]));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::{
     room_name,
 };
 use crate::{
-    application::ports::{MAX_PODS, PeerError, Peers, RouteGap},
+    application::ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -126,18 +126,24 @@ impl GrpcPeers {
         peer_error(status)
     }
 
-    async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+    async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
         let messages = events.iter().map(|event| event_to_wire(event)).collect();
         let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages, target_pod_id: to.id.to_string() };
         let answer = self.client(to)?.push_batch(self.request(to, message, events)).await;
-        let PushBatchResponse { taken, unreadable } = answer.map_err(|status| self.error(to, &status))?.into_inner();
+        let PushBatchResponse { taken, unreadable, between } = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if !unreadable.is_empty() {
             return Err(PeerError::Failed(format!("it can't read {} of {} events", unreadable.len(), events.len())));
         }
         if taken.len() != events.len() {
             return Err(PeerError::Failed(format!("it answered for {} of {} events", taken.len(), events.len())));
         }
-        Ok(taken)
+        let mut handed: Vec<Handed> = taken.into_iter().map(|taken| if taken { Handed::Taken } else { Handed::Nobody }).collect();
+        for place in between {
+            if let Some(handed) = usize::try_from(place).ok().and_then(|place| handed.get_mut(place)) {
+                *handed = Handed::Between;
+            }
+        }
+        Ok(handed)
     }
 
     async fn ask_who_is_held(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
@@ -172,15 +178,15 @@ impl GrpcPeers {
 
 #[async_trait]
 impl Peers for GrpcPeers {
-    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
-        let mut taken = Vec::with_capacity(events.len());
+    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
+        let mut handed = Vec::with_capacity(events.len());
         let mut rest = events;
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest));
-            taken.extend(self.push_batch(to, batch).await?);
+            handed.extend(self.push_batch(to, batch).await?);
             rest = later;
         }
-        Ok(taken)
+        Ok(handed)
     }
 
     async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {

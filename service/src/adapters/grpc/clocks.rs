@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::{
         adapters::grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-        application::ports::{PeerError, PeerService, Peers as _, RouteGap},
+        application::ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
         config::Secret,
         domain::{
             event::Event,
@@ -110,8 +110,8 @@ mod tests {
     struct Nobody;
 
     impl PeerService for Nobody {
-        fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<bool> {
-            vec![false; events.len()]
+        fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<Handed> {
+            vec![Handed::Nobody; events.len()]
         }
         fn gap(&self, _: &PodId, _: Option<&RouteKey>, _: Gap) -> usize {
             1

@@ -19,7 +19,7 @@ use super::{
     legacy::event_from_push,
 };
 use crate::{
-    application::ports::{MAX_PODS, PeerService},
+    application::ports::{Handed, MAX_PODS, PeerService},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -41,8 +41,9 @@ impl MessageForwardingService for Handler {
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
         let event = event_from_push(request, crate::clock::now()).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
-        let taken = self.deliver(&from, vec![Event { request_id, traceparent, ..event }])?;
-        let success = taken.first().copied().unwrap_or(false);
+        let handed = self.deliver(&from, vec![Event { request_id, traceparent, ..event }])?;
+        // An older pod knows of nothing between somebody and nobody.
+        let success = handed.first() == Some(&Handed::Taken);
         let message = if success { "delivered" } else { "nobody here" };
         Ok(Response::new(PushEventResponse { success, message: message.to_owned() }))
     }
@@ -74,8 +75,11 @@ impl MessageForwardingService for Handler {
             }
         }
         let mut verdicts = self.deliver(&from, good)?.into_iter();
-        let taken = is_good.into_iter().map(|good| good && verdicts.next().unwrap_or(false)).collect();
-        Ok(Response::new(PushBatchResponse { taken, unreadable }))
+        let handed: Vec<Handed> =
+            is_good.into_iter().map(|good| good.then(|| verdicts.next()).flatten().unwrap_or(Handed::Nobody)).collect();
+        let taken = handed.iter().map(|handed| *handed == Handed::Taken).collect();
+        let between = (0..).zip(&handed).filter(|(_, handed)| **handed == Handed::Between).map(|(place, _)| place).collect();
+        Ok(Response::new(PushBatchResponse { taken, unreadable, between }))
     }
 
     async fn announce_gap(&self, request: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {
@@ -124,7 +128,7 @@ impl Handler {
         Ok(self.guarded(tell)?.try_into().unwrap_or(u64::MAX))
     }
 
-    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Result<Vec<bool>, Status> {
+    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Result<Vec<Handed>, Status> {
         if events.is_empty() {
             return Ok(Vec::new());
         }

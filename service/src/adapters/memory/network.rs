@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    application::ports::{PeerError, PeerService, Peers, RouteGap},
+    application::ports::{Handed, PeerError, PeerService, Peers, RouteGap},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -174,7 +174,7 @@ impl std::fmt::Debug for NetworkHandle {
 
 #[async_trait]
 impl Peers for NetworkHandle {
-    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+    async fn push(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
         if events.is_empty() {
             return Ok(Vec::new());
         }

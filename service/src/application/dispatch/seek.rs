@@ -11,8 +11,8 @@ use super::{Dispatcher, Taken, doubts::Doubts};
 use crate::{
     application::{
         directory::Targets,
-        outcome::{InFlight, TargetOutcome},
-        ports::Settlement,
+        outcome::InFlight,
+        ports::{Handed, Settlement},
     },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
@@ -116,7 +116,7 @@ impl Dispatcher {
             self.forwarder.forward(peer, in_flight.target(Some(peer.id.clone())));
         }
         let taken = here.is_taken();
-        in_flight.target(None).report(if taken { TargetOutcome::Taken } else { TargetOutcome::Nobody });
+        in_flight.target(None).report(Handed::from(here).into());
         tracing::debug!(
             event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(), request.id = event.request_id,
             company.id = %event.address.company(), agent.id = %event.address.agent(), peers = peers.len(), taken.here = taken,

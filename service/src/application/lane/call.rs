@@ -5,7 +5,11 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{Lane, queue};
-use crate::{application::ports::PeerError, backoff::Backoff, domain::event::Event};
+use crate::{
+    application::ports::{Handed, PeerError},
+    backoff::Backoff,
+    domain::event::Event,
+};
 
 /// Longest pause before the one retry of a failed call (seed section 3.2).
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -14,7 +18,7 @@ const MAX_DIVISIONS: usize = 16;
 
 impl Lane {
     /// Pushes; while the peer does not answer, nothing waits behind that for long.
-    pub(super) async fn push_unless_stuck(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<bool>> {
+    pub(super) async fn push_unless_stuck(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let pushing = self.push(events, deadline);
         tokio::pin!(pushing);
         loop {
@@ -35,14 +39,14 @@ impl Lane {
 
     /// What the peer said of each event, if it did. One call, and one more where the first failed in a way that a second can mend and there is time; a batch that
     /// the peer fails at is divided, so that one event costs no other its delivery.
-    async fn push(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<bool>> {
+    async fn push(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let mut answer = self.call(events, deadline).await;
         let can_mend = matches!(answer, Err(PeerError::Unreachable(_) | PeerError::TimedOut));
         if can_mend && self.queue().breaker.is_closed() && Instant::now() + RETRY_PAUSE < deadline {
             answer = self.retry(events, deadline).await;
         }
         match answer {
-            Ok(taken) => taken.into_iter().map(Some).collect(),
+            Ok(handed) => handed.into_iter().map(Some).collect(),
             Err(PeerError::Failed(_)) if events.len() > 1 => self.divide(events, deadline).await,
             Err(error) => {
                 tracing::debug!(peer.id = %self.peer.id, %error, events = events.len(), "events for the peer are parked");
@@ -51,7 +55,7 @@ impl Lane {
         }
     }
 
-    async fn retry(&self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
+    async fn retry(&self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<Handed>, PeerError> {
         let (metrics, pod) = (&self.shared.metrics, self.peer.id.as_str());
         metrics.grpc_forward_retry_attempts_total.with_label_values(&[pod]).inc();
         sleep(Backoff::new(RETRY_PAUSE, RETRY_PAUSE).pause()).await;
@@ -63,7 +67,7 @@ impl Lane {
     }
 
     /// Hands a batch over in halves, and halves of those that fail, within a number of calls.
-    async fn divide(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<bool>> {
+    async fn divide(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let mut answers = vec![None; events.len()];
         let halves = |Range { start, end }: Range<usize>| {
             let middle = usize::midpoint(start, end);
@@ -74,7 +78,7 @@ impl Lane {
         for _ in 0..MAX_DIVISIONS {
             let Some(part) = parts.pop() else { break };
             match self.call(&events[part.clone()], deadline).await {
-                Ok(taken) => answers[part].iter_mut().zip(taken).for_each(|(answer, taken)| *answer = Some(taken)),
+                Ok(handed) => answers[part].iter_mut().zip(handed).for_each(|(answer, handed)| *answer = Some(handed)),
                 Err(PeerError::Failed(_)) if part.len() > 1 => parts.extend(halves(part)),
                 Err(PeerError::Failed(error)) => {
                     let event = &events[part.start];
@@ -86,7 +90,7 @@ impl Lane {
         answers
     }
 
-    async fn call(&self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<bool>, PeerError> {
+    async fn call(&self, events: &[Arc<Event>], deadline: Instant) -> Result<Vec<Handed>, PeerError> {
         let started = Instant::now();
         let allowed = self.config().app.grpc_client_forward_timeout.min(deadline.saturating_duration_since(started));
         self.queue().asked(started);

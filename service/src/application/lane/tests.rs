@@ -79,14 +79,14 @@ impl World {
 
 #[async_trait]
 impl Peers for World {
-    async fn push(&self, _: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<bool>, PeerError> {
+    async fn push(&self, _: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
         self.pushed.lock().unwrap().push(events.len());
         let does = *self.push.lock().unwrap();
         if does == Does::Panics {
             self.set(Does::Takes);
         }
         let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
-        Self::answer(does, &seqs).await.map(|()| vec![true; events.len()])
+        Self::answer(does, &seqs).await.map(|()| vec![Handed::Taken; events.len()])
     }
     async fn announce_gaps(&self, _: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
         let does = *self.gaps.lock().unwrap();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_service::{
     adapters::memory::network::Network,
-    application::ports::{PeerError, Peers, RouteGap},
+    application::ports::{Handed, PeerError, Peers, RouteGap},
     domain::{
         gap::{Gap, GapCause},
         ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
@@ -98,7 +98,7 @@ const QUICK: Duration = Duration::from_secs(2);
 async fn each_event_is_answered_in_order(fleet: &mut dyn Fleet) {
     let (b, recorder) = fleet.start("b", 1).await;
     let batch = [event("here", "chats", 1, "{}"), event("away", "chats", 2, "{}"), event("here", "messages.c.d", 3, "{}")];
-    assert_eq!(fleet.peers().push(&b, &batch).await, Ok(vec![true, false, true]));
+    assert_eq!(fleet.peers().push(&b, &batch).await, Ok(vec![Handed::Taken, Handed::Nobody, Handed::Taken]));
     assert_eq!(recorder.sequences(), [1, 2, 3]);
     assert!(recorder.events().iter().all(|(from, _)| *from == pod_id("caller")));
 }
@@ -114,9 +114,15 @@ async fn an_event_arrives_untouched(fleet: &mut dyn Fleet) {
     assert_eq!((&got.request_id, &got.traceparent), (&sent.request_id, &sent.traceparent));
 }
 
+async fn a_session_between_two_pods_is_an_answer_of_its_own(fleet: &mut dyn Fleet) {
+    let (b, _) = fleet.start("b", 1).await;
+    let batch = [event("away", "chats", 1, "{}"), event("between", "chats", 2, "{}"), event("here", "messages.c.d", 3, "{}")];
+    assert_eq!(fleet.peers().push(&b, &batch).await, Ok(vec![Handed::Nobody, Handed::Between, Handed::Taken]));
+}
+
 async fn nobody_there_is_an_answer_not_an_error(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
-    assert_eq!(fleet.peers().push(&b, &[event("away", "agents", 1, "{}")]).await, Ok(vec![false]));
+    assert_eq!(fleet.peers().push(&b, &[event("away", "agents", 1, "{}")]).await, Ok(vec![Handed::Nobody]));
     assert_eq!(fleet.peers().push(&b, &[]).await, Ok(vec![]));
 }
 
@@ -134,7 +140,7 @@ async fn a_killed_peer_is_unreachable_quickly_and_reached_at_its_new_address(fle
     }
     let (again, recorder) = fleet.start("b", 2).await;
     assert_ne!(again.address, b.address);
-    assert_eq!(peers.push(&again, &batch).await, Ok(vec![true]));
+    assert_eq!(peers.push(&again, &batch).await, Ok(vec![Handed::Taken]));
     assert_eq!(recorder.sequences(), [1]);
 }
 
@@ -238,7 +244,7 @@ async fn a_forgotten_peer_can_be_called_again(fleet: &mut dyn Fleet) {
     let peers = fleet.peers();
     peers.forget(&b.id);
     for seq in 1..=2 {
-        assert_eq!(peers.push(&b, &[event("here", "chats", seq, "{}")]).await, Ok(vec![true]));
+        assert_eq!(peers.push(&b, &[event("here", "chats", seq, "{}")]).await, Ok(vec![Handed::Taken]));
         peers.forget(&b.id);
     }
 }
@@ -249,7 +255,7 @@ async fn a_panic_at_the_peer_is_an_error_of_that_call(fleet: &mut dyn Fleet) {
     recorder.panic(true);
     assert!(matches!(peers.push(&b, &batch).await, Err(PeerError::Failed(_))));
     recorder.panic(false);
-    assert_eq!(peers.push(&b, &batch).await, Ok(vec![true]));
+    assert_eq!(peers.push(&b, &batch).await, Ok(vec![Handed::Taken]));
 }
 
 macro_rules! on_both {
@@ -272,6 +278,7 @@ macro_rules! on_both {
 
 on_both! {
     each_event_is_answered_in_order,
+    a_session_between_two_pods_is_an_answer_of_its_own,
     an_event_arrives_untouched,
     nobody_there_is_an_answer_not_an_error,
     a_killed_peer_is_unreachable_quickly_and_reached_at_its_new_address,

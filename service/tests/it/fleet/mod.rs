@@ -10,6 +10,7 @@ mod lost_data;
 mod membership;
 mod races;
 mod redelivery;
+mod restarts;
 mod sessions;
 mod settings;
 mod slow;

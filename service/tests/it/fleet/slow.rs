@@ -136,7 +136,9 @@ async fn g8_a_drain_ends_in_time_and_leaves_nothing_behind_though_a_client_would
     let fleet = Fleet::start(1).await;
     let claims = user("acme", "a1", "sari");
     let mut client = fleet.connect_slow(0, claims.clone(), 50_000).await.unwrap();
-    (0..400).for_each(|_| drop(fleet.publish("wa.acme.a1.chats", &payload(40_000))));
+    for _ in 0..400 {
+        fleet.publish("wa.acme.a1.chats", &payload(40_000));
+    }
     fleet.all_settled().await;
     let took = drain_and_end(&fleet, 0, Duration::from_secs(27)).await;
     assert!(took < Duration::from_secs(27), "{took:?}");

@@ -41,7 +41,7 @@ impl MessageForwardingService for Before {
         // It can't read the last.
         let taken = vec![false; batch.get_ref().events.len()];
         let unreadable = u32::try_from(taken.len() - 1).into_iter().collect();
-        Ok(Response::new(PushBatchResponse { taken, unreadable }))
+        Ok(Response::new(PushBatchResponse { taken, unreadable, between: Vec::new() }))
     }
     async fn announce_gap(&self, gap: Request<AnnounceGapRequest>) -> Result<Response<AnnounceGapResponse>, Status> {
         self.0.lock().unwrap().push(gap.into_inner());

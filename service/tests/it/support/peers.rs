@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use daisi_ws_service::{
     adapters::grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-    application::ports::PeerService,
+    application::ports::{Handed, PeerService},
     config::Secret,
     domain::{
         event::{Address, Event, Payload, StreamId},
@@ -32,8 +32,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A pod that takes the events of company `here`, holds the sockets that begin like that, tells two sessions of every gap, knows who made itself known, and remembers
-/// all of it.
+/// A pod that takes the events of company `here`, has a session of company `between` on its way elsewhere, holds the sockets that begin with `here`, tells two
+/// sessions of every gap, knows who made itself known, and remembers all of it.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<(PodId, Event)>>,
@@ -72,9 +72,14 @@ impl Recorder {
 }
 
 impl PeerService for Recorder {
-    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<bool> {
+    fn deliver(&self, from: &PodId, events: Vec<Event>) -> Vec<Handed> {
         self.maybe_panic();
-        let taken = events.iter().map(|event| event.address.company().as_str() == "here").collect();
+        let by_company = |event: &Event| match event.address.company().as_str() {
+            "here" => Handed::Taken,
+            "between" => Handed::Between,
+            _ => Handed::Nobody,
+        };
+        let taken = events.iter().map(by_company).collect();
         self.events.lock().unwrap().extend(events.into_iter().map(|event| (from.clone(), event)));
         taken
     }

@@ -14,8 +14,8 @@ use crate::domain::{
 struct Counter(AtomicUsize);
 
 impl PeerService for Counter {
-    fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<bool> {
-        vec![true; events.len()]
+    fn deliver(&self, _: &PodId, events: Vec<Event>) -> Vec<Handed> {
+        vec![Handed::Taken; events.len()]
     }
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
