@@ -16,6 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    advisories::Advisories,
+    arrival::Arrival,
     bind::{self, Binding, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
     source::publish_settlements,
@@ -26,10 +28,7 @@ use crate::{
     application::ports::{RawEvent, Settlement, Ticket},
     backoff::Backoff,
     config::Nats,
-    domain::{
-        event::StreamId,
-        gap::{Gap, GapCause},
-    },
+    domain::event::StreamId,
 };
 
 /// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed
@@ -47,10 +46,6 @@ const READ_AT_ONCE: usize = 1024;
 const TICK: Duration = Duration::from_millis(250);
 /// The waits between attempts to find the consumer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-/// A server that has our request is heard more often than this. One that was not sent what comes next at any time since.
-const LATE: Duration = Duration::from_millis(1500);
-/// What comes within this time after such a pause was sent during it.
-const CATCHING_UP: Duration = Duration::from_millis(250);
 /// How old what is known of the consumer may get: an operator may change its limits.
 const REFRESH: Duration = Duration::from_secs(30);
 /// Longest wait until the client takes a command; it does not while it reconnects and its queue is full.
@@ -115,20 +110,12 @@ async fn give_back(shared: &Shared, tickets: Vec<Ticket>) {
     }
 }
 
-/// What comes next on a subscription; nothing, without one.
-async fn next_of(subscriber: &mut Option<Subscriber>) -> Option<async_nats::Message> {
-    match subscriber {
-        Some(subscriber) => subscriber.next().await,
-        None => std::future::pending().await,
-    }
-}
-
 struct Puller<'a> {
     shared: &'a Shared,
     inbox: String,
     subscriber: Subscriber,
     /// Where the server says that it delivers an event no more; only for a consumer that has a limit.
-    advisories: Option<Subscriber>,
+    advisories: Advisories,
     binding: Option<Binding>,
     bound_at: Instant,
     /// The stream that was bound last: what still comes of earlier requests is its.
@@ -142,10 +129,8 @@ struct Puller<'a> {
     outstanding: usize,
     /// When the server was last heard, or a first request sent.
     heard: Instant,
-    /// When the inbox was last seen empty.
-    empty_at: Instant,
-    /// Since when the link, or this pod, stood still, and until when what comes is from that time.
-    stood_still: Option<(Instant, Instant)>,
+    /// What is known of the inbox.
+    arrival: Arrival,
     /// The next attempt to find the consumer, or to ask, is not before this time.
     retry_at: Instant,
     backoff: Backoff,
@@ -158,7 +143,7 @@ impl<'a> Puller<'a> {
             shared,
             inbox,
             subscriber,
-            advisories: None,
+            advisories: Advisories::default(),
             binding: None,
             bound_at: now,
             stream: StreamId(0),
@@ -167,8 +152,7 @@ impl<'a> Puller<'a> {
             first_live: 0,
             outstanding: 0,
             heard: now,
-            empty_at: now,
-            stood_still: None,
+            arrival: Arrival::new(now),
             retry_at: now,
             backoff: BACKOFF,
         }
@@ -192,15 +176,15 @@ impl<'a> Puller<'a> {
                     Some(message) => self.read(message),
                     None => return,
                 },
-                advisory = next_of(&mut self.advisories) => self.pass_over(advisory),
+                gap = self.advisories.next() => shared.known.progress(|progress| progress.miss(gap)),
                 // Whatever else comes is looked at only while the inbox is empty.
                 () = shared.changed.notified() => {
-                    self.seen_empty();
+                    self.arrival.seen_empty();
                     self.reconnected();
                 }
-                () = shared.buffer.demand() => self.seen_empty(),
+                () = shared.buffer.demand() => self.arrival.seen_empty(),
                 _ = tick.tick() => {
-                    self.seen_empty();
+                    self.arrival.seen_empty();
                     self.listen_for_silence();
                     if shared.buffer.is_abandoned(shared.buffer.limits().ack_wait / 2) {
                         tracing::warn!("nobody pulls; fetched events go back to the stream");
@@ -238,7 +222,8 @@ impl<'a> Puller<'a> {
                     tracing::warn!(nats.stream = %stream, nats.consumer = %consumer, "the stream or the consumer was missing and has been made");
                 }
                 self.shared.known.warn(&binding.warnings);
-                self.listen_for_advisories(binding.max_deliveries.is_some()).await;
+                let Shared { client, nats, .. } = self.shared;
+                self.advisories.listen(client, nats, binding.max_deliveries.is_some(), COMMAND_TIMEOUT).await;
                 self.stream = binding.stream;
                 self.binding = Some(binding);
                 if !self.shared.buffer.is_up() {
@@ -260,28 +245,6 @@ impl<'a> Puller<'a> {
         let sent = self.shared.client.publish_with_reply(subject, reply, wire::Probe::body());
         // If it does not get there, what is asked for later will, or silence tells.
         let _ = timeout(COMMAND_TIMEOUT, sent).await;
-    }
-
-    async fn listen_for_advisories(&mut self, wanted: bool) {
-        if wanted == self.advisories.is_some() {
-            return;
-        }
-        self.advisories = None;
-        if wanted {
-            let subscription = self.shared.client.subscribe(wire::advisories(&self.shared.nats));
-            self.advisories = timeout(COMMAND_TIMEOUT, subscription).await.ok().and_then(Result::ok);
-        }
-    }
-
-    fn pass_over(&mut self, advisory: Option<async_nats::Message>) {
-        let Some(advisory) = advisory else {
-            self.advisories = None;
-            return;
-        };
-        if let Some(seq) = wire::delivered_too_often(&advisory) {
-            let gap = Gap { dropped: None, ..Gap::of(seq, GapCause::GivenUp) };
-            self.shared.known.progress(|progress| progress.miss(gap));
-        }
     }
 
     async fn request(&mut self) {
@@ -314,7 +277,7 @@ impl<'a> Puller<'a> {
     /// Takes in a message and what else is there already.
     fn read(&mut self, first: async_nats::Message) {
         let mut events = Vec::new();
-        let received_at = self.earliest_arrival();
+        let received_at = self.arrival.earliest((self.outstanding > 0).then_some(self.heard));
         let mut next = Some(first);
         let mut left = READ_AT_ONCE;
         while let Some(message) = next.take() {
@@ -323,11 +286,12 @@ impl<'a> Puller<'a> {
             if left > 0 {
                 next = self.subscriber.next().now_or_never().flatten();
                 if next.is_none() {
-                    self.seen_empty();
+                    self.arrival.seen_empty();
                 }
             }
         }
         if !events.is_empty() {
+            self.answered();
             let now = Instant::now();
             let limit = self.binding.as_ref().and_then(|binding| binding.max_deliveries);
             self.shared.known.time(|time| {
@@ -340,40 +304,12 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// When what is read now can have been sent at the earliest: after the inbox was last empty, or, if nothing was heard for longer than it should take, since
-    /// then. An event that lay in a frozen pod's sockets, or in a link that was cut for a while, has that much less of its ack wait.
-    fn earliest_arrival(&mut self) -> Instant {
-        let now = Instant::now();
-        self.look_for_a_pause(now);
-        if self.outstanding > 0 && now - self.heard >= LATE {
-            self.stood_still = Some((self.heard, now + CATCHING_UP));
-        }
-        match self.stood_still {
-            Some((since, until)) if now < until => since.min(self.empty_at),
-            _ => self.empty_at,
-        }
-    }
-
-    fn seen_empty(&mut self) {
-        let now = Instant::now();
-        self.look_for_a_pause(now);
-        self.empty_at = now;
-    }
-
-    /// This pod looks at its inbox with every tick. If it did not, something may lie in its socket that is not in the inbox yet.
-    fn look_for_a_pause(&mut self, now: Instant) {
-        if now - self.empty_at >= TICK * 2 {
-            self.stood_still = Some((self.empty_at, now + CATCHING_UP));
-        }
-    }
-
     fn take_in(&mut self, message: async_nats::Message, received_at: Instant, events: &mut Vec<RawEvent>) {
         self.heard = Instant::now();
         match wire::read(message, self.stream, received_at) {
             Incoming::Event(event) => {
                 self.outstanding = self.outstanding.saturating_sub(1);
                 events.push(event);
-                self.answered();
             }
             Incoming::Heartbeat | Incoming::Over { request: PROBE, .. } => self.answered(),
             Incoming::Gone { request: PROBE, reason } | Incoming::Refused { request: PROBE, reason } => self.down(&reason),
@@ -466,7 +402,7 @@ impl<'a> Puller<'a> {
         if matches!(timeout(COMMAND_TIMEOUT, self.subscriber.drain()).await, Ok(Ok(()))) {
             let until = Instant::now() + DRAIN_TIMEOUT;
             while let Ok(Some(message)) = tokio::time::timeout_at(until, self.subscriber.next()).await {
-                if let Incoming::Event(event) = wire::read(message, self.stream, self.empty_at) {
+                if let Incoming::Event(event) = wire::read(message, self.stream, Instant::now()) {
                     tickets.push(event.ticket);
                 }
             }
