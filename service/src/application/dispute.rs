@@ -17,7 +17,7 @@ use super::{
     evict::Evictor,
     hub::Hub,
     killer::Killer,
-    owners::{Owners, Standing},
+    owners::{OwnerState, Owners},
     ports::{Acquire, SessionLocks},
     release::Releaser,
     session::Session,
@@ -45,13 +45,13 @@ enum Verdict {
 
 /// Decides by what is known of the owner, whether this socket took its session from it, and for how long the owner has been seen without anybody knowing of it.
 /// Nobody renews the lock of the dead: whoever is still there after the longest life of a lock lives.
-fn judge(standing: Standing, is_predecessor: bool, unknown_for: Duration, longest_life: Duration) -> Verdict {
-    match standing {
-        Standing::Gone => Verdict::TakeBack,
+fn judge(state: OwnerState, is_predecessor: bool, unknown_for: Duration, longest_life: Duration) -> Verdict {
+    match state {
+        OwnerState::Gone => Verdict::TakeBack,
         _ if is_predecessor => Verdict::TakeBackAndKill,
-        Standing::Lives => Verdict::Yield,
-        Standing::Unknown if unknown_for > longest_life => Verdict::Yield,
-        Standing::Unknown => Verdict::Wait,
+        OwnerState::Lives => Verdict::Yield,
+        OwnerState::Unknown if unknown_for > longest_life => Verdict::Yield,
+        OwnerState::Unknown => Verdict::Wait,
     }
 }
 
@@ -126,11 +126,11 @@ impl Disputes {
             return;
         }
         let owners: Vec<LockOwner> = lost.iter().map(|(_, owner)| owner.clone()).collect();
-        let standings = self.owners.standings(&owners).await;
+        let states = self.owners.states_of(&owners).await;
         let mut taken_back = Vec::new();
-        for ((session, owner), standing) in lost.into_iter().zip(standings) {
+        for ((session, owner), state) in lost.into_iter().zip(states) {
             let unknown_for = self.note(&session, &owner);
-            match judge(standing, session.took_over_from(&owner), unknown_for, life.longest) {
+            match judge(state, session.took_over_from(&owner), unknown_for, life.longest) {
                 Verdict::TakeBack => taken_back.push((session, owner, false)),
                 Verdict::TakeBackAndKill => taken_back.push((session, owner, true)),
                 Verdict::Yield => self.yield_to(&session, &owner),
@@ -198,18 +198,18 @@ mod tests {
     #[test]
     fn the_newest_socket_wins_and_what_is_unknown_is_waited_for_no_longer_than_a_lock_lives() {
         let (soon, life, late) = (Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(31));
-        for (standing, is_predecessor, unknown_for, verdict) in [
-            (Standing::Gone, false, soon, Verdict::TakeBack),
-            (Standing::Gone, true, late, Verdict::TakeBack),
-            (Standing::Lives, true, soon, Verdict::TakeBackAndKill),
-            (Standing::Unknown, true, soon, Verdict::TakeBackAndKill),
-            (Standing::Lives, false, soon, Verdict::Yield),
-            (Standing::Unknown, false, soon, Verdict::Wait),
-            (Standing::Unknown, false, life, Verdict::Wait),
-            (Standing::Unknown, false, late, Verdict::Yield),
+        for (state, is_predecessor, unknown_for, verdict) in [
+            (OwnerState::Gone, false, soon, Verdict::TakeBack),
+            (OwnerState::Gone, true, late, Verdict::TakeBack),
+            (OwnerState::Lives, true, soon, Verdict::TakeBackAndKill),
+            (OwnerState::Unknown, true, soon, Verdict::TakeBackAndKill),
+            (OwnerState::Lives, false, soon, Verdict::Yield),
+            (OwnerState::Unknown, false, soon, Verdict::Wait),
+            (OwnerState::Unknown, false, life, Verdict::Wait),
+            (OwnerState::Unknown, false, late, Verdict::Yield),
         ] {
-            let found = judge(standing, is_predecessor, unknown_for, life);
-            assert_eq!(found, verdict, "{standing:?}, predecessor: {is_predecessor}, for {unknown_for:?}");
+            let found = judge(state, is_predecessor, unknown_for, life);
+            assert_eq!(found, verdict, "{state:?}, predecessor: {is_predecessor}, for {unknown_for:?}");
         }
     }
 }

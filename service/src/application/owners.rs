@@ -23,7 +23,7 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// What is known of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum OwnerState {
     /// Its pod has the socket.
     Lives,
     /// Its pod does not have it, or is dead.
@@ -55,26 +55,26 @@ impl Owners {
 
     /// What is known of an owner on this pod; `None` if it is on another. A socket that is still connecting lives.
     #[must_use]
-    pub fn here(&self, owner: &LockOwner) -> Option<Standing> {
+    pub fn here(&self, owner: &LockOwner) -> Option<OwnerState> {
         let is_here = |connection: &ConnectionId| self.hub.contains(connection);
         // Without a socket it is what an older program wrote that had this pod's id before.
         let lives = owner.connection.as_ref().is_some_and(is_here);
-        (owner.pod == *self.directory.me()).then_some(if lives { Standing::Lives } else { Standing::Gone })
+        (owner.pod == *self.directory.me()).then_some(if lives { OwnerState::Lives } else { OwnerState::Gone })
     }
 
     /// What becomes known of one owner. Takes up to two seconds; cancel-safe.
-    pub async fn standing(&self, owner: &LockOwner) -> Standing {
-        let Ok(_asking) = self.asking.try_acquire() else { return Standing::Unknown };
-        self.standings(std::slice::from_ref(owner)).await.first().copied().unwrap_or(Standing::Unknown)
+    pub async fn state_of(&self, owner: &LockOwner) -> OwnerState {
+        let Ok(_asking) = self.asking.try_acquire() else { return OwnerState::Unknown };
+        self.states_of(std::slice::from_ref(owner)).await.first().copied().unwrap_or(OwnerState::Unknown)
     }
 
     /// What becomes known of each of these owners, in order; each pod is asked once. Takes up to two seconds, longer where a pod has to be asked about thousands.
-    pub async fn standings(&self, owners: &[LockOwner]) -> Vec<Standing> {
-        let mut standings = vec![Standing::Unknown; owners.len()];
+    pub async fn states_of(&self, owners: &[LockOwner]) -> Vec<OwnerState> {
+        let mut states = vec![OwnerState::Unknown; owners.len()];
         let mut elsewhere: HashMap<&PodId, (Vec<usize>, Vec<ConnectionId>)> = HashMap::new();
-        for (place, (owner, standing)) in owners.iter().zip(&mut standings).enumerate() {
+        for (place, (owner, state)) in owners.iter().zip(&mut states).enumerate() {
             match (self.here(owner), &owner.connection) {
-                (Some(here), _) => *standing = here,
+                (Some(here), _) => *state = here,
                 (None, Some(connection)) => {
                     let (places, connections) = elsewhere.entry(&owner.pod).or_default();
                     places.push(place);
@@ -88,33 +88,33 @@ impl Owners {
             let found = self.ask(pod, &connections).await;
             places.into_iter().zip(found)
         });
-        for (place, standing) in join_all(answers).await.into_iter().flatten() {
-            standings[place] = standing;
+        for (place, state) in join_all(answers).await.into_iter().flatten() {
+            states[place] = state;
         }
-        standings
+        states
     }
 
     /// What is known of these sockets of another pod.
-    async fn ask(&self, pod: &PodId, connections: &[ConnectionId]) -> Vec<Standing> {
-        let all = |standing| vec![standing; connections.len()];
+    async fn ask(&self, pod: &PodId, connections: &[ConnectionId]) -> Vec<OwnerState> {
+        let all = |state| vec![state; connections.len()];
         let mut known = self.directory.known(pod);
         if matches!(known, Known::Nobody) && self.directory.refreshed().await {
             known = self.directory.known(pod);
             // Who is no member as of just now is dead, unless the members themselves may be missing.
             if matches!(known, Known::Nobody) && !self.directory.is_settling() {
-                return all(Standing::Gone);
+                return all(OwnerState::Gone);
             }
         }
-        let Known::Peer { record, lapsed } = known else { return all(Standing::Unknown) };
+        let Known::Peer { record, lapsed } = known else { return all(OwnerState::Unknown) };
         match self.peers.holds(&record, connections).await {
-            Ok(held) => held.into_iter().map(|held| if held { Standing::Lives } else { Standing::Gone }).collect(),
+            Ok(held) => held.into_iter().map(|held| if held { OwnerState::Lives } else { OwnerState::Gone }).collect(),
             // No liveness key and no answer.
             Err(PeerError::Unreachable(_) | PeerError::TimedOut) if lapsed && !self.directory.is_settling() => {
-                all(Standing::Gone)
+                all(OwnerState::Gone)
             }
             Err(error) => {
                 tracing::debug!(peer.id = %pod, %error, "a pod does not say which sockets it holds");
-                all(Standing::Unknown)
+                all(OwnerState::Unknown)
             }
         }
     }

@@ -107,9 +107,14 @@ static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the pod's retirements. Arguments: TTL of the count in ms.
-static PASS_OVER: LazyLock<Lua> =
-    LazyLock::new(|| Lua::new("redis.call('INCR', KEYS[1])\nreturn redis.call('PEXPIRE', KEYS[1], ARGV[1])"));
+/// Keys: the pod's retirements. Arguments: TTL of the count in ms, a count that the pod has hardly seen, in case what is there is none.
+static PASS_OVER: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "local count = redis.pcall('INCR', KEYS[1])\n\
+         if type(count) == 'table' or count < 1 or count >= 2 ^ 53 then redis.call('SET', KEYS[1], ARGV[2]) end\n\
+         return redis.call('PEXPIRE', KEYS[1], ARGV[1])",
+    )
+});
 
 /// Keys: the pod's liveness, members, its goodbye. Arguments: the pod, its record, how long its goodbye is remembered, in ms.
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| {
@@ -249,7 +254,7 @@ impl RedisStore {
 
     pub(super) async fn count_passed_over(&self, pod: &PodId) -> Result<(), StoreError> {
         let mut call = PASS_OVER.single().key(keys::retirements(pod));
-        call.arg(milliseconds(RETIREMENTS_TTL));
+        call.arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
         let call = &call;
         self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }

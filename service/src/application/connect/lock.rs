@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
-    application::{owners::Standing, ports::Acquire, session::Session},
+    application::{owners::OwnerState, ports::Acquire, session::Session},
     backoff::Backoff,
     config::Config,
     domain::{ids::ChatId, session::LockOwner},
@@ -27,7 +27,7 @@ struct Rival<'a> {
     owner: LockOwner,
     /// It does not live: nobody lets go, and nobody is harmed.
     is_gone: bool,
-    asking: Option<BoxFuture<'a, Standing>>,
+    asking: Option<BoxFuture<'a, OwnerState>>,
 }
 
 impl Connector {
@@ -71,14 +71,14 @@ impl Connector {
     async fn challenge(&self, session: &Session, owner: LockOwner) -> Result<Rival<'_>, ConnectError> {
         session.add_predecessor(&owner);
         self.kill(session, &owner).await?;
-        if let Some(standing) = self.owners.here(&owner) {
-            return Ok(Rival { owner, is_gone: standing == Standing::Gone, asking: None });
+        if let Some(state) = self.owners.here(&owner) {
+            return Ok(Rival { owner, is_gone: state == OwnerState::Gone, asking: None });
         }
         let asked_about = owner.clone();
         let asking = async move {
             // Who lives has let go by then, and its pod need not be asked.
             sleep(2 * FIRST_PAUSE).await;
-            self.owners.standing(&asked_about).await
+            self.owners.state_of(&asked_about).await
         };
         Ok(Rival { owner, is_gone: false, asking: Some(asking.boxed()) })
     }
@@ -119,7 +119,7 @@ async fn wait_for(session: &Session, rival: &mut Rival<'_>, pause: Duration) -> 
     let until = Instant::now() + pause;
     while !rival.is_gone {
         let asking = rival.asking.as_mut();
-        let standing = async move {
+        let state = async move {
             match asking {
                 Some(asking) => asking.await,
                 None => std::future::pending().await,
@@ -128,8 +128,8 @@ async fn wait_for(session: &Session, rival: &mut Rival<'_>, pause: Duration) -> 
         tokio::select! {
             biased;
             reason = session.closed() => return Err(reason.into()),
-            standing = standing => {
-                rival.is_gone = standing == Standing::Gone;
+            state = state => {
+                rival.is_gone = state == OwnerState::Gone;
                 rival.asking = None;
             }
             () = sleep_until(until) => return Ok(()),

@@ -230,6 +230,9 @@ async fn a_count_of_retirements_that_is_none_hides_no_retirement() {
         .await;
         b.retire(&[pod("a")]).await.unwrap();
         assert_ne!(a.announce(Announce::of(&record("a"), LONG)).await.unwrap().retirements, before, "{value}");
+        let () = client.set("pod_retirements:a", value).await.unwrap();
+        b.pass_over(&pod("a")).await.unwrap();
+        assert_ne!(a.announce(Announce::of(&record("a"), SHORT)).await.unwrap().retirements, before, "{value}");
     }
 }
 
