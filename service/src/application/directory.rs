@@ -276,6 +276,13 @@ impl Directory {
         lost
     }
 
+    /// Trusts no look-up for so long at least.
+    pub fn doubt_for(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut table = self.write();
+        table.settling_until = table.settling_until.max(Some(until));
+    }
+
     /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the store.
     pub async fn doubts(&self) {
         self.doubts.notified().await;

@@ -190,6 +190,10 @@ impl Membership {
         let store_was_away = std::mem::take(&mut memory.store_was_away);
         let store_lost_data = self.directory.note_epoch(&announcement.epoch);
         self.directory.note_incarnation(announcement.incarnation);
+        if first {
+            // Who has just come can't tell whether the store lost data a moment ago. Whoever is on it does so within a period, and registers again.
+            self.directory.doubt_for(self.period() * 2);
+        }
         // A look-up may have noted it before: what counts is when this pod last registered.
         let incarnation = memory.incarnation.replace(announcement.incarnation);
         memory.owes_registration |= incarnation.is_some_and(|known| known != announcement.incarnation);
@@ -211,8 +215,9 @@ impl Membership {
             });
         }
         beside.shown.notify_one();
-        // The store is new: pods that outlived the old one announce themselves within a period. Taking events before that would miss their sessions.
-        if !first || !announcement.epoch_created {
+        // The store is new, or of some time ago: pods that outlived it announce themselves within a period. Taking events before that would miss their sessions.
+        let others_lapsed = announcement.lapsed.iter().any(|pod| *pod != self.me.id);
+        if !first || !(announcement.epoch_created || others_lapsed) {
             beside.settled.send_replace(true);
         }
         if *self.place.taken.borrow() {

@@ -40,6 +40,31 @@ async fn g7_fault_redis_evicts_a_route_nothing_is_lost() {
     nothing_is_lost(&fleet, || fleet.store.evict(&route)).await;
 }
 
+/// A pod joins at the moment when Redis is back with what it held so long ago, and takes all events.
+async fn a_newcomer_loses_nothing_on_a_snapshot_of(age: Duration) {
+    let mut fleet = Fleet::start(2).await;
+    let snapshot = fleet.store.snapshot();
+    let mut sari = fleet.connect(1, user("acme", "lonely", "sari")).await.unwrap();
+    tokio::time::sleep(age).await;
+    fleet.pods.iter().for_each(|pod| fleet.stream.cut(&pod.id, true));
+    fleet.store.restore(&snapshot);
+    let published: Vec<u64> = (0..30).map(|_| fleet.publish("wa.acme.lonely.chats", "{}")).collect();
+    fleet.add_pod(None).await;
+    let mut seen = sari.drain_seqs(QUIET).await;
+    seen.sort_unstable();
+    assert_eq!(seen, published);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_joins_right_after_redis_is_back_with_a_snapshot_loses_nothing() {
+    a_newcomer_loses_nothing_on_a_snapshot_of(Duration::from_millis(300)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_joins_a_redis_where_all_others_have_lapsed_waits_for_them() {
+    a_newcomer_loses_nothing_on_a_snapshot_of(Duration::from_secs(20)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_redis_is_back_with_a_snapshot_routes_and_locks_are_written_again_at_once() {
     let fleet = Fleet::start(2).await;
