@@ -64,6 +64,9 @@ async fn what_the_user_lacks_is_named_until_it_is_granted() {
         ("-pexpire", "pexpire route:*"),
         ("-sadd", "sadd route:*"),
         ("-srem", "srem pods"),
+        ("-sismember", "sismember pods"),
+        ("-sinter", "sinter pods route:*"),
+        ("-pttl", "pttl pod:*"),
         ("-mget", "mget pod:*"),
     ] {
         let mut rules = documented_rules();
