@@ -192,6 +192,8 @@ async fn g8_a_pod_that_leaves_under_load_costs_the_others_hardly_a_retry_and_not
         fleet.pods[1].pod.drain(Duration::from_secs(30)).await;
         fleet.pods[1].tasks.shutdown().hard.cancel();
         fleet.network.kill(&fleet.pods[1].id);
+        // What it sent back while its session could have come back elsewhere is no failure.
+        fleet.labelled("dws_events_settled_total", "retried")
     };
     let publish = async {
         let mut published = Vec::new();
@@ -201,7 +203,7 @@ async fn g8_a_pod_that_leaves_under_load_costs_the_others_hardly_a_retry_and_not
         }
         published
     };
-    let (published, ()) = tokio::join!(publish, drained);
+    let (published, sent_back) = tokio::join!(publish, drained);
     for n in [0, 2] {
         let mut seen = clients[n].drain_seqs(QUIET).await;
         seen.sort_unstable();
@@ -210,7 +212,8 @@ async fn g8_a_pod_that_leaves_under_load_costs_the_others_hardly_a_retry_and_not
     fleet.all_settled().await;
     let settled = |outcome| fleet.labelled("dws_events_settled_total", outcome);
     assert_eq!(settled("given_up"), 0.0);
-    assert!(settled("retried") <= 10.0, "{} retried", settled("retried"));
+    let retried = settled("retried") - sent_back;
+    assert!(retried <= 10.0, "{retried} retried");
 }
 
 // ---- two under one id ------------------------------------------------------------------------------------------------------------
