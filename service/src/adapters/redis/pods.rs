@@ -34,7 +34,7 @@ static RESOLVE: LazyLock<Lua> = LazyLock::new(|| {
            local record = redis.pcall('GET', KEYS[at])\n\
            if type(record) == 'string' then\n\
              standings[#standings + 1] = {1, record}\n\
-           elseif record or redis.pcall('SISMEMBER', KEYS[1], pod) == 1 then\n\
+           elseif record or redis.pcall('SISMEMBER', KEYS[1], pod) ~= 0 then\n\
              standings[#standings + 1] = {2, ''}\n\
            elseif ARGV[1] == '1' and redis.call('EXISTS', KEYS[at + 1], KEYS[at + 2]) > 0 then\n\
              for route = at + 3, at + 2 + routes do redis.pcall('SREM', KEYS[route], pod) end\n\
