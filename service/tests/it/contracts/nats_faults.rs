@@ -62,14 +62,18 @@ async fn a_consumer_that_somebody_else_makes_anew_is_noticed_as_a_gap() {
     let source = source(&server.section()).await;
     assert!(source.lag().await.unwrap().settled.is_some());
     let (first, last) = (put(&publisher, SUBJECT).await, put(&publisher, SUBJECT).await);
-    js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
     let config = consumer::pull::Config {
         durable_name: Some("ws_fanout".to_owned()),
         deliver_policy: consumer::DeliverPolicy::New,
         ack_policy: consumer::AckPolicy::Explicit,
         ..Default::default()
     };
-    js.get_stream("wa_stream").await.unwrap().create_consumer(config).await.unwrap();
+    // The pod makes it anew as well, as soon as it is gone: whoever comes first.
+    until("somebody else was faster than the pod", async || {
+        js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
+        js.create_consumer_strict_on_stream(config.clone(), "wa_stream").await.is_ok()
+    })
+    .await;
     let mut missed = None;
     until("the pod knows", async || {
         let _ = source.lag().await;

@@ -24,8 +24,10 @@ async fn g8_sigterm_closes_sockets_with_1001_leaves_nothing_in_redis_and_exits_w
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
     keys.retain(|key| !key.starts_with("token_cache:"));
     keys.sort();
-    // What stays: the epoch, and the chat to restore.
-    assert_eq!(keys, ["routes:epoch", "session:acme:a1:sari:selected_chat"]);
+    // What stays: the epoch, the chat to restore, and for a while the word that the pod is gone.
+    assert_eq!(keys, ["pod_left:pod-0", "routes:epoch", "session:acme:a1:sari:selected_chat"]);
+    let left_for: i64 = redis::cmd("TTL").arg("pod_left:pod-0").query_async(&mut redis).await.unwrap();
+    assert!((1..=3600).contains(&left_for), "{left_for}");
 }
 
 #[tokio::test]
