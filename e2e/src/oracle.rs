@@ -7,7 +7,7 @@
 //! - *gone with its socket*, when the socket ended soon after: what was on its way to a client that is gone. The client knows, by the end;
 //! - *lost*, in every other case: silently.
 //!
-//! How late events were for sessions that a fault is not about, before it and during it, is [`lateness`]'s.
+//! How late events were for sessions that a fault is not about, before it and during it, is the business of `lateness.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -81,7 +81,7 @@ pub struct Verdict {
     pub gaps: usize,
     /// Missing, on their way when their socket ended.
     pub with_socket: usize,
-    /// Stored while the session they concern had no socket.
+    /// Stored while the session they concern had no socket, and not brought to its next one.
     pub away: usize,
     /// Sockets that ended, by close code; 0 where there was no goodbye.
     pub closes: BTreeMap<u16, usize>,
@@ -268,8 +268,10 @@ impl Verdict {
             }
             self.order_depth = by_subject.values().map(|seqs| longest_fall(seqs)).max().unwrap_or(0).max(self.order_depth);
         }
-        // What was stored before a session came for the first time is not its own business.
-        let away = |event: &&&Published| event.started >= since && !sockets.iter().any(|socket| socket.owed(event));
+        // What was stored before a session came for the first time is not its own business; what came with its next socket it has.
+        let away = |event: &&&Published| {
+            event.started >= since && !sockets.iter().any(|socket| socket.owed(event)) && !ever.contains_key(&event.number)
+        };
         self.away += wanted.iter().filter(away).count();
         self.silence(ledger, since, evidence);
         if let Some((fault, recovered)) = fault.zip(recovered.as_mut()) {

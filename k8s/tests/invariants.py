@@ -159,7 +159,8 @@ class Checker:
         same("headless Service", (peers["clusterIP"], peers["publishNotReadyAddresses"]), ("None", True))
         same("pod id", "a-pod", answer["server"]["pod_id"])
         same("bind address", "::", answer["server"]["bind_address"])
-        same("advertised address", f"10.9.8.7:{ports['grpc']}", answer["server"]["grpc_advertise_address"])
+        # The bare address: the gateway adds the port that it listens on, and brackets where there must be some.
+        same("advertised address", "10.9.8.7", answer["server"]["grpc_advertise_address"])
         paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "startup", "readiness")}
         same("probes", paths, {name: {"path": path, "port": "http"} for name, path in (("liveness", "/health"), ("startup", "/health"), ("readiness", "/ready"))})
         needed = container["lifecycle"]["preStop"]["sleep"]["seconds"] + answer["app"]["shutdown_timeout_seconds"] + MARGIN
