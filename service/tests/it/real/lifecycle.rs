@@ -31,6 +31,34 @@ async fn g8_sigterm_closes_sockets_with_1001_leaves_nothing_in_redis_and_exits_w
 }
 
 #[tokio::test]
+async fn a_second_process_under_a_pods_id_ends_and_takes_no_event_of_the_firsts_sessions() {
+    let fleet = RealFleet::start(1).await;
+    let mut client = fleet.pods[0].connect("/ws/acme/a1", &user_token("acme", "a1", "sari")).await;
+    let mut twin = ServePod::spawn("pod-0", &fleet.around, &[]);
+    let mut published = Vec::new();
+    let status = {
+        let mut ended = std::pin::pin!(twin.ended());
+        // All the while that there are two.
+        loop {
+            tokio::select! {
+                status = &mut ended => break status,
+                () = tokio::time::sleep(Duration::from_millis(10)) => {
+                    published.push(fleet.publish("wa.acme.a1.chats", "{}").await);
+                }
+            }
+        }
+    };
+    assert!(!status.success(), "{status}");
+    for seq in published {
+        assert_eq!(client.expect_event().await.seq, seq);
+    }
+    fleet.all_settled(Duration::from_secs(5)).await;
+    assert!(fleet.pods[0].get("/ready").await.unwrap().starts_with("HTTP/1.1 200"));
+    let said = twin.log().join("\n");
+    assert!(said.contains("give each a name of its own (server.pod_id)"), "it says what to set: {said}");
+}
+
+#[tokio::test]
 async fn a_pod_has_no_huge_pages_so_that_few_sockets_take_little_memory() {
     let fleet = RealFleet::start(1).await;
     let status = fleet.pods[0].status();

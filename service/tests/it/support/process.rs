@@ -39,6 +39,24 @@ pub(crate) struct Surroundings {
 impl ServePod {
     /// Starts a pod and waits until it is ready.
     pub(crate) async fn start(id: &str, around: &Surroundings, extra: &[(&str, &str)]) -> Self {
+        let mut pod = Self::spawn(id, around, extra);
+        let serving =
+            |pod: &Self| pod.logged("the pod serves").first().and_then(|line| line["http.address"].as_str()?.parse().ok());
+        wait::until("the pod serves", || {
+            let there = serving(&pod);
+            pod.http = there.unwrap_or(pod.http);
+            std::future::ready(there.is_some())
+        })
+        .await;
+        wait::until("the pod is ready", || async {
+            pod.get("/ready").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        })
+        .await;
+        pod
+    }
+
+    /// Starts a pod and waits for nothing.
+    pub(crate) fn spawn(id: &str, around: &Surroundings, extra: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daisi-ws-service"));
         command.arg("serve").env_clear().stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::null());
         command.envs([
@@ -63,20 +81,7 @@ impl ServePod {
                 sink.lock().unwrap().push(line);
             }
         });
-        let mut pod = Self { id: id.to_owned(), http: SocketAddr::from(([0, 0, 0, 0], 0)), child, lines };
-        let serving =
-            |pod: &Self| pod.logged("the pod serves").first().and_then(|line| line["http.address"].as_str()?.parse().ok());
-        wait::until("the pod serves", || {
-            let there = serving(&pod);
-            pod.http = there.unwrap_or(pod.http);
-            std::future::ready(there.is_some())
-        })
-        .await;
-        wait::until("the pod is ready", || async {
-            pod.get("/ready").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-        })
-        .await;
-        pod
+        Self { id: id.to_owned(), http: SocketAddr::from(([0, 0, 0, 0], 0)), child, lines }
     }
 
     /// The whole answer to a GET, if the pod answers.
