@@ -37,6 +37,8 @@ pub struct ForwardLimits {
     pub slow: usize,
     /// The same for all that can't be reached together.
     pub all: usize,
+    /// Other pods of the fleet.
+    pub peers: usize,
 }
 
 impl ForwardLimits {
@@ -48,7 +50,13 @@ impl ForwardLimits {
     pub fn of(source: SourceLimits, share: usize, fleet: usize) -> Self {
         let half = source.max_ack_pending / 2;
         let part = |of: usize| (of.saturating_mul(2) / fleet.max(1)).min(of).max(1);
-        Self { budget: source.ack_wait / 2, peer: part(share), slow: part(half.max(share)), all: (half / fleet.max(1)).max(1) }
+        Self {
+            budget: source.ack_wait / 2,
+            peer: part(share),
+            slow: part(half.max(share)),
+            all: (half / fleet.max(1)).max(1),
+            peers: fleet.saturating_sub(1),
+        }
     }
 
     /// An event not settled within this time is delivered again.
@@ -197,7 +205,7 @@ mod tests {
         }
         assert_eq!(
             ForwardLimits::of(source, 500, 3),
-            ForwardLimits { budget: source.ack_wait / 2, peer: 333, slow: 1666, all: 833 }
+            ForwardLimits { budget: source.ack_wait / 2, peer: 333, slow: 1666, all: 833, peers: 2 }
         );
     }
 }

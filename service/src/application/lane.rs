@@ -20,7 +20,7 @@ use tracing::Span;
 
 use self::{
     owed::Owed,
-    queue::{Health, Others, PeerQueue},
+    queue::{Counted, Health, Others, PeerQueue},
 };
 use super::{
     forward::{ForwardLimits, Shared},
@@ -42,9 +42,18 @@ use crate::{
 /// Bytes that queue for all peers together.
 const MAX_BYTES: usize = 256 << 20;
 
+/// Deliveries after which an event is given up that finds no room among those of a peer that can't be reached: another pod may reach it, and is given the chance.
+const CHANCES: u64 = 2;
+/// The same while this pod reaches few of its peers or none. Then it is this pod that is cut off, and what it takes by chance others shall have.
+const CHANCES_CUT_OFF: u64 = 4;
+
 /// What the lanes of a pod hold together: by it each knows what others leave it.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
+    /// Peers that this pod has had events for.
+    lanes: AtomicUsize,
+    /// Those of them that can't be reached.
+    unreachable: AtomicUsize,
     /// Unsettled events of peers that are not well.
     unwell: AtomicUsize,
     /// Bytes that are kept for all peers.
@@ -94,8 +103,8 @@ impl Lane {
         match offered {
             Ok(false) => {}
             Ok(true) => self.arrived.notify_one(),
-            Err((target, TargetOutcome::Parked)) => self.park([target]),
-            Err((target, outcome)) => target.report(outcome),
+            Err((target, TargetOutcome::Nobody)) => target.report(TargetOutcome::Nobody),
+            Err((target, _)) => self.park([target]),
         }
     }
 
@@ -225,6 +234,7 @@ impl Lane {
     /// Gives events back to the stream, or up.
     fn park<T: IntoIterator<Item = Target>>(&self, targets: T) {
         let (now, limits, config) = (Instant::now(), self.limits(), self.config());
+        let chances = if self.is_cut_off(&limits) { CHANCES_CUT_OFF } else { CHANCES };
         let mut outcomes = Vec::new();
         let mut queue = self.queue();
         for target in targets {
@@ -234,7 +244,8 @@ impl Lane {
             let others = self.others(&queue);
             // It counts until the stream delivers it again.
             let until = now + retry_delay(in_flight.deliveries, in_flight.event.seq);
-            let is_parked = !is_last_try && queue.park(until, now, &limits, others);
+            let has_chance = in_flight.deliveries < chances;
+            let is_parked = !is_last_try && (queue.park(until, now, &limits, others) || has_chance);
             outcomes.push((target, if is_parked { TargetOutcome::Parked } else { TargetOutcome::GivenUp }));
         }
         self.count(&mut queue, now);
@@ -265,19 +276,29 @@ impl Lane {
         Arc::clone(&self.shared.config.borrow())
     }
 
+    /// Is it this pod that can't be reached, rather than its peers? So it seems if it reaches less than half of those that it has events for; among two pods
+    /// nobody knows.
+    fn is_cut_off(&self, limits: &ForwardLimits) -> bool {
+        let (lanes, unreachable) = (&self.shared.sums.lanes, &self.shared.sums.unreachable);
+        limits.peers > 1 && 2 * unreachable.load(Ordering::Relaxed) > lanes.load(Ordering::Relaxed)
+    }
+
     /// What other lanes leave this one.
     fn others(&self, queue: &PeerQueue) -> Others {
         let sums = &self.shared.sums;
         Others {
-            unwell: sums.unwell.load(Ordering::Relaxed).saturating_sub(queue.counted.0),
+            unwell: sums.unwell.load(Ordering::Relaxed).saturating_sub(queue.counted.unwell),
             bytes_left: MAX_BYTES.saturating_sub(sums.bytes.load(Ordering::Relaxed)),
         }
     }
 
     /// Brings what this lane adds to the sums up to date. Under the queue's lock, so that no two do it at once.
     fn count(&self, queue: &mut PeerQueue, now: Instant) {
-        let unwell = if queue.health(now) == Health::Well { 0 } else { queue.held() };
-        let (before, after) = (queue.counted, (unwell, queue.bytes()));
+        let health = queue.health(now);
+        let unwell = if health == Health::Well { 0 } else { queue.held() };
+        let lanes = usize::from(queue.gone().is_none());
+        let unreachable = if health == Health::Unwell { lanes } else { 0 };
+        let (before, after) = (queue.counted, Counted { unwell, bytes: queue.bytes(), lanes, unreachable });
         queue.counted = after;
         let adjust = |sum: &AtomicUsize, before: usize, after: usize| {
             if after > before {
@@ -286,8 +307,11 @@ impl Lane {
                 sum.fetch_sub(before - after, Ordering::Relaxed);
             }
         };
-        adjust(&self.shared.sums.unwell, before.0, after.0);
-        adjust(&self.shared.sums.bytes, before.1, after.1);
+        let sums = &self.shared.sums;
+        adjust(&sums.unwell, before.unwell, after.unwell);
+        adjust(&sums.bytes, before.bytes, after.bytes);
+        adjust(&sums.lanes, before.lanes, after.lanes);
+        adjust(&sums.unreachable, before.unreachable, after.unreachable);
     }
 
     fn show(&self) {

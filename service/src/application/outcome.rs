@@ -16,8 +16,13 @@ use crate::{
     domain::{event::Event, ids::PodId},
 };
 
-/// The delays before an event that a live target could not take is delivered again.
-const RETRIES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The first delays before an event that a live target could not take is delivered again: so short that another pod, which may well reach the target, has it
+/// before anybody notices.
+const SOON: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
+/// So many of them.
+pub(super) const SOON_TIMES: u64 = 3;
+/// Those that follow.
+const LATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come back.
 const BETWEEN_PODS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(1));
 
@@ -182,10 +187,13 @@ impl InFlight {
     }
 }
 
-/// The delay before the next delivery: doubles with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
+/// The delay before the next delivery: short at first, then doubling with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
 /// instant do not come back in one.
 pub(super) fn retry_delay(deliveries: u64, seq: u64) -> Duration {
-    RETRIES.nth_of(deliveries, seq)
+    match deliveries.checked_sub(SOON_TIMES) {
+        None | Some(0) => SOON.nth_of(deliveries, seq),
+        Some(later) => LATER.nth_of(later, seq),
+    }
 }
 
 /// One target's share of an event. Dropped without a word (its task ended), it counts as parked: the event is delivered again.

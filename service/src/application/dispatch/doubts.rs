@@ -4,10 +4,10 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use tokio::time::Instant;
 
-use crate::application::outcome::{TargetOutcome, retry_delay};
+use crate::application::outcome::{SOON_TIMES, TargetOutcome, retry_delay};
 
 /// So often an event may come again whatever is in doubt beside it: by then a pod that is new, or about to announce itself, is known.
-const FREE_DELIVERIES: u64 = 2;
+const FREE_DELIVERIES: u64 = SOON_TIMES + 2;
 
 /// What was given back to the stream for such pods. They are bounded as one peer is: whatever stands on routes must not stall the fleet.
 #[derive(Debug, Default)]
@@ -41,9 +41,9 @@ mod tests {
     async fn doubts_are_bounded_in_number_and_in_tries() {
         let mut doubts = Doubts::default();
         for _ in 0..3 {
-            assert_eq!(doubts.outcome((1, 3), 20, 3), TargetOutcome::Parked);
+            assert_eq!(doubts.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::Parked);
         }
-        assert_eq!(doubts.outcome((1, 3), 20, 3), TargetOutcome::GivenUp);
+        assert_eq!(doubts.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::GivenUp);
         assert_eq!(doubts.outcome((1, 1), 20, 3), TargetOutcome::Parked, "a pod may be about to announce itself");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(doubts.outcome((1, 19), 20, 3), TargetOutcome::Parked);

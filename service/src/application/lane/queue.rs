@@ -58,6 +58,18 @@ pub(super) struct Others {
     pub(super) bytes_left: usize,
 }
 
+/// What one queue adds to the sums over all peers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counted {
+    /// Unsettled events, if the peer is not well.
+    pub(super) unwell: usize,
+    pub(super) bytes: usize,
+    /// One, unless the peer is gone.
+    pub(super) lanes: usize,
+    /// One, if it can't be reached.
+    pub(super) unreachable: usize,
+}
+
 /// The queue of one peer, and what else is unsettled for it.
 #[derive(Debug)]
 pub(super) struct PeerQueue {
@@ -77,7 +89,7 @@ pub(super) struct PeerQueue {
     /// What becomes of events for a peer that is gone.
     gone: Option<TargetOutcome>,
     /// What this queue adds to the sums over all peers.
-    pub(super) counted: (usize, usize),
+    pub(super) counted: Counted,
 }
 
 impl PeerQueue {
@@ -92,7 +104,7 @@ impl PeerQueue {
             silent: None,
             failed_at: None,
             gone: None,
-            counted: (0, 0),
+            counted: Counted::default(),
         }
     }
 

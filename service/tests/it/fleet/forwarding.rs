@@ -102,6 +102,27 @@ async fn g2_a_frozen_pod_with_much_traffic_of_its_own_makes_no_other_pods_events
 }
 
 #[tokio::test(start_paused = true)]
+async fn g1_what_a_pod_takes_that_is_cut_off_from_its_peers_comes_to_their_sessions_by_another_pod() {
+    let fleet = Fleet::with(3, |config| config.app.nats_max_ack_pending = 500).await;
+    let mut other = fleet.connect(0, user("acme", "calm", "u")).await.unwrap();
+    let cut = |is_cut| [0, 1].into_iter().for_each(|pod| fleet.cut_link(pod, 2, is_cut));
+    let start = Instant::now();
+    let faults = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cut(true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        cut(false);
+    };
+    let rates = [("calm", 150)];
+    let publish = publish_for(&fleet, start, &rates, Duration::from_secs(62));
+    let (published, (), other) = tokio::join!(publish, faults, log(&mut other, start, Duration::from_secs(20)));
+    assert_eq!(other.missing(&published[0]), Vec::<u64>::new());
+    // Pod 2 takes a third, and now and then what it gave back, again and again.
+    let (in_time, all) = (other.events.len() - other.late(), published[0].len());
+    assert!(in_time * 100 >= all * 93, "{in_time} of {all} came in time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn g2_half_a_fleet_that_the_other_half_cannot_reach_leaves_room_for_each_halfs_own() {
     let fleet = Fleet::with(4, |config| config.app.nats_max_ack_pending = 400).await;
     let mut clients = Vec::new();

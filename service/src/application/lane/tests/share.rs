@@ -20,6 +20,10 @@ async fn offer_for(setup: &mut Setup, to: &[&str], per_second: usize, time: Dura
 #[tokio::test(start_paused = true)]
 async fn g2_what_is_queued_in_a_call_and_parked_counts_against_the_share_of_a_silent_peer() {
     let mut setup = Setup::of_fleet(3);
+    // Another peer can be reached: it is "b" that is silent.
+    setup.forward("c");
+    at_rest().await;
+    setup.tally();
     setup.world.set(Does::Hangs);
     let (started, mut unsettled) = (Instant::now(), 0);
     // What the stream delivers again, and how often it has been delivered then.
@@ -30,11 +34,11 @@ async fn g2_what_is_queued_in_a_call_and_parked_counts_against_the_share_of_a_si
             let (_, deliveries) = again.pop_front().unwrap();
             setup.forward_as("b", clock::now(), deliveries, 0);
         }
-        for _ in 0..50 {
+        for _ in 0..5 {
             setup.forward("b");
         }
-        unsettled += 50;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        unsettled += 5;
+        tokio::time::sleep(Duration::from_millis(2)).await;
         while let Ok(settled) = setup.settled.try_recv() {
             match settled.settlement {
                 Settlement::Ack => panic!("nobody takes it"),
@@ -46,10 +50,11 @@ async fn g2_what_is_queued_in_a_call_and_parked_counts_against_the_share_of_a_si
                 Settlement::Extend => {}
             }
         }
-        // Of 5000 over the fleet, of which another pod may hold as many. The lane counts an event as delivered again some rounds before this loop does so.
-        assert!(unsettled <= 1666 + 150, "{unsettled} after {:?}", started.elapsed());
+        // Of 5000 over the fleet, of which another pod may hold as many. The lane counts an event as delivered again some rounds before this loop does so, and what
+        // comes for the first time is given to another pod, which is 50 ms on its way at most.
+        assert!(unsettled <= 1666 + 150 + 125, "{unsettled} after {:?}", started.elapsed());
     }
-    assert!(unsettled <= 333, "{unsettled}");
+    assert!(unsettled <= 333 + 125, "{unsettled}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,4 +150,39 @@ async fn what_waited_elsewhere_before_is_no_sign_that_a_peer_is_slow() {
     }
     at_rest().await;
     assert_eq!(setup.tally(), (3000, 0, 0));
+}
+
+/// What becomes of an event that finds no room, by how often it was delivered.
+async fn past_the_share(setup: &mut Setup, well: &[&str], silent: &[&str], deliveries: u64) -> (usize, usize, usize) {
+    for peer in well {
+        setup.forward(peer);
+    }
+    at_rest().await;
+    setup.world.set(Does::IsCut);
+    offer_for(setup, silent, 50, Duration::from_secs(2)).await;
+    for _ in 0..2000 {
+        for peer in silent {
+            setup.forward(peer);
+        }
+    }
+    at_rest().await;
+    setup.tally();
+    setup.forward_as("b", clock::now(), deliveries, 0);
+    at_rest().await;
+    setup.tally()
+}
+
+#[tokio::test(start_paused = true)]
+async fn g1_an_event_past_the_share_of_a_peer_is_given_to_another_pod_once_before_it_is_given_up() {
+    // Another peer can be reached, so it is "b" that can't.
+    assert_eq!(past_the_share(&mut Setup::of_fleet(3), &["c"], &["b"], 1).await, (0, 1, 0));
+    assert_eq!(past_the_share(&mut Setup::of_fleet(3), &["c"], &["b"], 2).await, (0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g1_a_pod_that_reaches_none_of_its_peers_gives_what_is_theirs_to_other_pods_more_often() {
+    assert_eq!(past_the_share(&mut Setup::of_fleet(3), &[], &["b", "c"], 3).await, (0, 1, 0));
+    assert_eq!(past_the_share(&mut Setup::of_fleet(3), &[], &["b", "c"], 4).await, (0, 0, 1));
+    // Of two pods, neither knows which of them is cut off.
+    assert_eq!(past_the_share(&mut Setup::of_fleet(2), &[], &["b"], 3).await, (0, 0, 1));
 }
