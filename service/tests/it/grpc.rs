@@ -2,7 +2,10 @@
 
 mod gaps;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use daisi_ws_proto::dws_message_fwd::{
@@ -17,9 +20,14 @@ use daisi_ws_service::{
     domain::{
         event::Event,
         gap::{Gap, GapCause},
+        peer::PodRecord,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -343,6 +351,39 @@ async fn channels_of_dead_peers_are_closed_and_those_of_live_ones_stay() {
     assert_eq!(caller.metrics.grpc_pool_size.get(), 1);
     caller.peers.forget(&alive.record.id);
     assert_eq!((caller.closed("forgotten"), caller.metrics.grpc_pool_size.get()), (1, 0));
+}
+
+/// An address that leads to one pod or another, as one that the network gives away again.
+async fn shared_address(leads_to: Arc<Mutex<String>>) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, mut tasks) = (listener.local_addr().unwrap().to_string(), JoinSet::new());
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let to = leads_to.lock().unwrap().clone();
+            open.spawn(async move {
+                let mut far = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn a_channel_at_whose_end_another_pod_answers_is_dialled_anew_at_once() {
+    let (pod, other, caller) = (GrpcPod::start("b", 1).await, GrpcPod::start("c", 1).await, GrpcCaller::new("a"));
+    let leads_to = Arc::new(Mutex::new(other.record.address.clone()));
+    let (address, _tasks) = shared_address(Arc::clone(&leads_to)).await;
+    let record = PodRecord { address, ..pod.record.clone() };
+    let batch = [event("here", "chats", 1, "{}")];
+    let astray = |answer: &PeerError| matches!(answer, PeerError::Unreachable(why) if why.contains("another pod"));
+    assert!(astray(&caller.peers.push(&record, &batch).await.unwrap_err()));
+    assert!(astray(&caller.peers.probe(&record).await.unwrap_err()));
+    leads_to.lock().unwrap().clone_from(&pod.record.address);
+    caller.peers.probe(&record).await.unwrap();
+    assert_eq!(caller.peers.push(&record, &batch).await, Ok(vec![Handed::Taken]));
+    assert_eq!((caller.closed("unhealthy"), caller.metrics.grpc_pool_connections_created_total.get()), (2, 3));
 }
 
 #[tokio::test]

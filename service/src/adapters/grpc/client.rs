@@ -45,6 +45,9 @@ const MAX_SINGLE_GAPS: usize = 16;
 /// The longest answer to an introduction: so many pods with the longest ids and addresses.
 const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
 
+/// What is said of a peer at whose address another pod answers.
+const ANOTHER_POD: &str = "another pod answers at its address";
+
 /// The longest text of a peer that goes into an error, in characters.
 const MAX_ERROR_CHARS: usize = 200;
 
@@ -123,7 +126,16 @@ impl GrpcPeers {
         if self.clocks.learn(&to.id, status, crate::clock::now()) {
             return PeerError::Unreachable("its clock differs from ours; the next call is of its time".to_owned());
         }
+        if status.code() == Code::NotFound && status.source().is_none() {
+            return self.astray(to);
+        }
         peer_error(status)
+    }
+
+    /// Another pod answered. What is open leads to it, so the next call dials anew.
+    fn astray(&self, to: &PodRecord) -> PeerError {
+        self.pool.close_astray(to);
+        PeerError::Unreachable(ANOTHER_POD.to_owned())
     }
 
     async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
@@ -152,7 +164,7 @@ impl GrpcPeers {
         let answer = self.client(to)?.holds_sockets(self.request(to, message, &[])).await;
         let answer = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if answer.pod_id != to.id.as_str() {
-            return Err(PeerError::Unreachable("another pod answers at its address".to_owned()));
+            return Err(self.astray(to));
         }
         if answer.held.len() != sockets.len() {
             return Err(PeerError::Failed(format!("it answered for {} of {} sockets", answer.held.len(), sockets.len())));
@@ -211,7 +223,10 @@ impl Peers for GrpcPeers {
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
-        timeout(PROBE_TIMEOUT, health(self.channel(to)?, &to.id)).await.map_err(|_| PeerError::TimedOut)?
+        match timeout(PROBE_TIMEOUT, health(self.channel(to)?, &to.id)).await.map_err(|_| PeerError::TimedOut)? {
+            Err(PeerError::Unreachable(why)) if why == ANOTHER_POD => Err(self.astray(to)),
+            answer => answer,
+        }
     }
 
     async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
@@ -242,9 +257,7 @@ async fn health(channel: Channel, pod: &PodId) -> Result<(), PeerError> {
     match answer {
         Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
         Ok(_) => Err(PeerError::Refused("it does not serve".to_owned())),
-        Err(status) if status.code() == Code::NotFound => {
-            Err(PeerError::Unreachable("another pod answers at its address".to_owned()))
-        }
+        Err(status) if status.code() == Code::NotFound => Err(PeerError::Unreachable(ANOTHER_POD.to_owned())),
         Err(status) => Err(peer_error(&status)),
     }
 }

@@ -136,6 +136,17 @@ impl Pool {
         }
     }
 
+    /// Closes a channel at whose end another pod answered than the one it was dialled for: an address may have passed to it for a moment, and what is open would
+    /// lead there for as long as that pod lives.
+    pub(super) fn close_astray(&self, peer: &PodRecord) {
+        let mut channels = self.lock();
+        if channels.get(&peer.id).is_some_and(|pooled| pooled.is_of(peer)) {
+            channels.remove(&peer.id);
+            self.count(Closed::Unhealthy);
+            tracing::info!(peer.id = %peer.id, "closed the channel to an address at which another pod is; the next call dials anew");
+        }
+    }
+
     fn count(&self, reason: Closed) {
         self.metrics.grpc_pool_connections_closed_total.with_label_values(&[reason.as_str()]).inc();
         self.metrics.grpc_pool_size.dec();
