@@ -39,9 +39,10 @@ impl Lateness {
             if sockets.iter().any(|socket| faulty.as_deref() == Some(socket.pod)) {
                 continue;
             }
-            for entry in sockets.iter().flat_map(|socket| socket.entries) {
+            for (socket, entry) in sockets.iter().flat_map(|socket| socket.entries.iter().map(move |entry| (socket, entry))) {
                 let Seen::Event { number, .. } = entry.seen else { continue };
-                let Some(event) = published.get(&number) else { continue };
+                // What was stored before the socket was there, and comes all the same, is not late.
+                let Some(event) = published.get(&number).filter(|event| socket.owed(event)) else { continue };
                 let time = entry.at.saturating_duration_since(event.started);
                 // What was stored in the last moment before the fault may still be on its way when it begins.
                 if event.started + LATE < fault.began {

@@ -152,6 +152,18 @@ fn sessions_of_the_pod_that_a_fault_befell_are_no_others() {
 }
 
 #[test]
+fn what_is_brought_after_to_a_socket_that_came_later_is_not_late() {
+    let mut story = Story::new(50);
+    story.get(&(0..40).collect::<Vec<_>>());
+    story.see(41, Seen::Closed(Some(1001)));
+    story.see(43, Seen::Ready("pod-b".into()));
+    story.see(60, Seen::Event { seq: 141, number: 41, subject: "wa.acme.a1.chats".into() });
+    story.get(&(44..50).collect::<Vec<_>>());
+    let verdict = story.judge(Some((41, 44)));
+    assert_eq!((verdict.others.late, verdict.misdelivered), (0, 0), "{}", verdict.describe());
+}
+
+#[test]
 fn a_session_that_comes_late_is_owed_nothing_from_before_and_was_not_silent() {
     let mut story = Story::new(50);
     story.entries.clear();
