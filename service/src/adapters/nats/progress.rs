@@ -127,7 +127,7 @@ impl Progress {
     /// Takes in how the consumer is, and when that was by the server's clock, if anything tells.
     pub(super) fn read(&mut self, reading: &Reading, at: Option<Duration>) {
         if let Some(known) = &self.consumer
-            && (known.created != reading.created || reading.delivered.consumer < known.deliveries)
+            && (known.created != reading.created || reading.has_begun_anew(known.deliveries, self.highest))
             && let Some(begun) = reading.hole_up_to(self.floor)
         {
             let (first_seq, last_seq) = (Some(self.floor + 1), Some(begun));
@@ -177,6 +177,14 @@ impl Reading {
     /// Up to where all is settled. One that has delivered nothing yet says 0, and means what lies before its beginning.
     fn floor(&self) -> u64 {
         if self.delivered.consumer == 0 { self.delivered.stream } else { self.ack_floor.stream }
+    }
+
+    /// Has the server lost the state of the consumer, which had delivered so often and so far? Then its deliveries are counted from behind all that was
+    /// delivered. A restart alone takes the state back by the last moments too: but of what it counts then, something lies before that place, and nothing
+    /// is passed over.
+    fn has_begun_anew(&self, deliveries: u64, delivered: u64) -> bool {
+        let Place { consumer, stream } = self.delivered;
+        consumer < deliveries && stream >= delivered.saturating_add(consumer)
     }
 
     /// The last event that a consumer which came after another one did not begin with, if the one before it had not settled all up to there.
@@ -267,6 +275,25 @@ mod tests {
         let mut progress = known(80);
         read(&mut progress, &reading("a", NEW, (0, 130, 130)));
         assert_eq!(progress.take_missed().and_then(|gap| gap.last_seq), Some(130));
+    }
+
+    #[test]
+    fn a_consumer_whose_state_was_lost_is_another_one_also_when_it_has_delivered_since() {
+        let mut progress = known(80);
+        read(&mut progress, &reading("a", NEW, (20, 150, 148)));
+        assert_eq!(progress.take_missed().and_then(|gap| gap.last_seq), Some(148));
+    }
+
+    #[test]
+    fn a_server_that_restarts_and_remembers_the_consumer_as_it_was_a_moment_before_is_no_gap() {
+        // Ten deliveries are forgotten, and one that was settled since the last look is not.
+        let mut progress = known(80);
+        read(&mut progress, &reading("a", NEW, (80, 90, 85)));
+        assert_eq!((progress.take_missed(), progress.settled().unwrap().seq), (None, 85));
+        // It has gone on since: those ten again, and twenty that are new.
+        let mut progress = known(80);
+        read(&mut progress, &reading("a", NEW, (85, 115, 110)));
+        assert_eq!(progress.take_missed(), None);
     }
 
     #[test]
