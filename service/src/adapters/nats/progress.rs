@@ -19,10 +19,14 @@ use crate::{
 /// The description of a consumer that goes on where another one stood. It is how pods that see it for the first time know that nothing was passed over.
 pub(super) const CONTINUES: &str = "goes on where the consumer before it stood";
 
+/// A server that restarts says of a consumer that it was made when its file was, a moment after it said before that it was made. One that was made so soon
+/// after another had no time to stand anywhere, and is told by its counts.
+const SAME_BIRTH: Duration = Duration::from_secs(1);
+
 /// What the server says of a consumer, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Reading {
-    /// When it was made: its identity.
+    /// When it was made, which is its identity, give or take [`SAME_BIRTH`].
     pub(super) created: String,
     pub(super) delivered: Place,
     pub(super) ack_floor: Place,
@@ -127,7 +131,9 @@ impl Progress {
     /// Takes in how the consumer is, and when that was by the server's clock, if anything tells.
     pub(super) fn read(&mut self, reading: &Reading, at: Option<Duration>) {
         if let Some(known) = &self.consumer
-            && (known.created != reading.created || reading.has_begun_anew(known.deliveries, self.highest))
+            && (reading.is_another(&known.created)
+                || reading.has_begun_anew(known.deliveries, self.highest)
+                || (reading.created != known.created && reading.has_jumped(known.deliveries, self.highest)))
             && let Some(begun) = reading.hole_up_to(self.floor)
         {
             let (first_seq, last_seq) = (Some(self.floor + 1), Some(begun));
@@ -185,6 +191,20 @@ impl Reading {
     fn has_begun_anew(&self, deliveries: u64, delivered: u64) -> bool {
         let Place { consumer, stream } = self.delivered;
         consumer < deliveries && stream >= delivered.saturating_add(consumer)
+    }
+
+    /// Is it further on, without one more delivery?
+    fn has_jumped(&self, deliveries: u64, delivered: u64) -> bool {
+        self.delivered.consumer == deliveries && self.delivered.stream > delivered
+    }
+
+    /// Was it made at another time than the one that was made then?
+    fn is_another(&self, created: &str) -> bool {
+        let parse = |text| OffsetDateTime::parse(text, &Rfc3339);
+        match (parse(&self.created), parse(created)) {
+            (Ok(one), Ok(other)) => (one - other).unsigned_abs() >= SAME_BIRTH,
+            _ => self.created != created,
+        }
     }
 
     /// The last event that a consumer which came after another one did not begin with, if the one before it had not settled all up to there.
@@ -294,6 +314,23 @@ mod tests {
         let mut progress = known(80);
         read(&mut progress, &reading("a", NEW, (85, 115, 110)));
         assert_eq!(progress.take_missed(), None);
+    }
+
+    #[test]
+    fn a_restarted_server_that_says_of_a_consumer_that_it_was_made_a_moment_later_is_no_gap() {
+        let (before, restarted) = ("2026-11-30T06:53:05.150956768Z", "2026-11-30T06:53:05.151235893Z");
+        let later = |created: &str, counts: (u64, u64, u64)| {
+            let mut progress = Progress::default();
+            progress.stream(STREAM, 100);
+            read(&mut progress, &reading(before, NEW, (90, 95, 80)));
+            read(&mut progress, &reading(created, NEW, counts));
+            progress.take_missed().and_then(|gap| gap.last_seq)
+        };
+        assert_eq!(later(restarted, (113, 118, 118)), None);
+        // Another consumer, made at once after the first: its counts are not of one that went on.
+        assert_eq!(later(restarted, (0, 118, 118)), Some(118));
+        assert_eq!(later(restarted, (90, 118, 118)), Some(118));
+        assert_eq!(later("2026-11-30T06:53:06.2Z", (113, 118, 118)), Some(118));
     }
 
     #[test]

@@ -318,6 +318,30 @@ async fn a_restart_in_good_order_is_ridden_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_has_passed_over_nothing() {
+    let (mut server, publisher, js) = world().await;
+    let source = source(&server.section()).await;
+    for end in [NatsServer::stop, NatsServer::kill] {
+        until("the consumer is known", async || source.lag().await.is_ok()).await;
+        for _ in 0..5 {
+            put(&publisher, SUBJECT).await;
+        }
+        let events = pull(&source, 5).await;
+        ack(&source, &events).await;
+        let last = events.iter().map(|event| event.seq).max();
+        until("all is settled", async || Some(consumer_info(&js).await.ack_floor.stream_sequence) == last).await;
+        end(&mut server);
+        server.restart().await;
+        until("the consumer is known again", async || {
+            let _ = tokio::time::timeout(Duration::from_millis(20), source.pull(10)).await;
+            source.is_connected() && source.lag().await.is_ok()
+        })
+        .await;
+        assert_eq!(source.take_missed(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_consumer_found_later_keeps_the_pod_unready_and_waiting() {
     let (mut server, _, js) = world().await;
     let push = consumer::push::Config {
