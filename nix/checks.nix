@@ -25,8 +25,10 @@ let
     fileset = lib.fileset.unions [
       ../.ci
       ../.config
+      ../ARCHITECTURE.md
       ../Cargo.lock
       ../Cargo.toml
+      ../LICENSE
       ../README.md
       ../clippy.toml
       ../flake.nix
@@ -39,6 +41,7 @@ let
       ../docs
       ../e2e
       ../k8s
+      ../supply
     ];
   };
 
