@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # smoke.sh IMAGE [REVISION]: what every image of the gateway must do, whoever built it (Nix, compose/Containerfile), before any suite is worth running.
-# With REVISION, the image must say that it is of it. Needs Docker and nothing else.
+# With REVISION, the image must say that it is of it. Needs Docker, and Python 3.11 to read the bill of materials.
 set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
 image=${1:?usage: smoke.sh IMAGE [REVISION]} revision=${2:-}
 docker=${DOCKER:-docker}
 
@@ -36,9 +37,18 @@ done
 ok "has no shell"
 created=$("$docker" create "$image") # never started: only to look at its files
 bundle=$("$docker" cp --follow-link "$created:/etc/ssl/certs/ca-certificates.crt" - 2>/dev/null | tar -xO 2>/dev/null | grep -c 'BEGIN CERTIFICATE' || true)
+files=$(mktemp -d)
+for file in /bin/daisi-ws-service /usr/share/sbom/daisi-ws-service.cdx.json; do
+  "$docker" cp --follow-link "$created:$file" "$files/" || fail "it has no $file"
+done
 "$docker" rm "$created" >/dev/null
 ((bundle > 50)) || fail "its CA bundle has $bundle certificates"
 ok "has a CA bundle ($bundle certificates)"
+held=$(python3 -B "$here/../supply/sbom.py" check --binary "$files/daisi-ws-service" --sbom "$files/daisi-ws-service.cdx.json") ||
+  fail "its bill of materials is not true"
+[[ $held =~ lists\ all\ ([0-9]+)\ crates ]]
+ok "its bill of materials lists all ${BASH_REMATCH[1]} crates that its binary names"
+rm -r "$files"
 
 # --- What it does.
 version=$(run "$image" --version)

@@ -1,5 +1,6 @@
-# OCI images, the same as compose/Containerfile makes: the binary and the CA bundle, no shell, a numeric user. Each comes as a stream (a program that
-# writes the image, so that it never enters the store) and as an archive (a file, which --rebuild can compare), from the same arguments.
+# OCI images, the same as compose/Containerfile makes: the binary, its bill of materials and the CA bundle, no shell, a numeric user. Each comes as a
+# stream (a program that writes the image, so that it never enters the store) and as an archive (a file, which --rebuild can compare), from the same
+# arguments.
 {
   lib,
   pkgs,
@@ -33,6 +34,7 @@ let
       created = "1970-01-01T00:00:01Z";
       contents = [
         gateway
+        gateway.passthru.sbom
         dockerTools.caCertificates
       ];
       config = {
@@ -69,6 +71,7 @@ let
     };
 
   both = name: image: {
+    "sbom${name}" = image.gateway.passthru.sbom;
     "image${name}" = dockerTools.streamLayeredImage (arguments image);
     "image-archive${name}" = dockerTools.buildLayeredImage (arguments image);
   };
@@ -88,6 +91,7 @@ in
 made
 // {
   # This machine's.
+  sbom = made."sbom-${native}";
   image = made."image-${native}";
   image-archive = made."image-archive-${native}";
 }

@@ -2,7 +2,9 @@
 {
   lib,
   pkgs,
+  stdenv,
   rustc,
+  python3,
   crane,
   # The commit, for `--version`. It goes into the last step alone: a new commit builds no dependency again.
   revision,
@@ -34,6 +36,25 @@ let
     # checks.nix runs the tests, on a profile that compiles faster.
     doCheck = false;
   };
+
+  # What is linked in, for whom it is built: from the same lock and features, by cargo's own answers. It compiles nothing.
+  sbom = craneLib.mkCargoDerivation (
+    commonArgs
+    // {
+      pnameSuffix = "-sbom";
+      cargoArtifacts = null;
+      doInstallCargoArtifacts = false;
+      nativeBuildInputs = [ python3 ];
+      env.DAISI_WS_REVISION = revision;
+      buildPhaseCargoCommand = lib.concatStringsSep " " [
+        "python3 -B ${../supply/sbom.py} make --manifest-path Cargo.toml --target ${stdenv.hostPlatform.rust.rustcTarget} --output sbom.json"
+        # Otherwise the C library is a file of its own, in the image too.
+        (lib.optionalString stdenv.hostPlatform.isStatic "--libc musl@${pkgs.musl.version}")
+      ];
+      # As it lies in an image.
+      installPhaseCommand = "install -D -m 644 sbom.json $out/usr/share/sbom/daisi-ws-service.cdx.json";
+    }
+  );
 in
 # Said here, where it can be understood, and not by cargo an hour into the build.
 assert lib.assertMsg (lib.versionAtLeast rustc.version workspace.rust-version)
@@ -43,7 +64,7 @@ craneLib.buildPackage (
   // {
     cargoArtifacts = craneLib.buildDepsOnly commonArgs;
     env.DAISI_WS_REVISION = revision;
-    passthru = { inherit craneLib commonArgs; };
+    passthru = { inherit craneLib commonArgs sbom; };
     meta = {
       description = "WebSocket gateway between NATS JetStream and browsers";
       mainProgram = "daisi-ws-service";

@@ -68,6 +68,22 @@
               cp ${host.cargoTarget}/${host.rustTarget}/debug/${all.pname} $out/bin/
             '') all
           );
+          mkCargoDerivation =
+            only
+              [
+                "buildPhaseCargoCommand"
+                "doInstallCargoArtifacts"
+                "installPhaseCommand"
+                "nativeBuildInputs"
+                "pnameSuffix"
+              ]
+              (
+                all:
+                cargo all.pnameSuffix (_: ''
+                  ${all.buildPhaseCargoCommand}
+                  ${all.installPhaseCommand}
+                '') all
+              );
           cargoFmt = only [ ] (cargo "-fmt" (arguments: "cargo fmt ${arguments} -- --check; touch $out"));
           cargoClippy = only [ "cargoClippyExtraArgs" ] (
             all: cargo "-clippy" (arguments: "cargo clippy ${arguments} ${all.cargoClippyExtraArgs}; touch $out") all

@@ -9,6 +9,7 @@ rec {
   genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
   mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
   mergeAttrsList = foldl' (all: set: all // set) { };
+  optionalString = condition: text: if condition then text else "";
   optionalAttrs = condition: set: if condition then set else { };
   importTOML = path: builtins.fromTOML (builtins.readFile path);
   versionAtLeast = version: wanted: builtins.compareVersions version wanted >= 0;

@@ -152,7 +152,11 @@ let
         run = if cpu == native then run else (pkgsFor native).stub.run;
       };
       stdenv = {
-        hostPlatform.parsed.cpu.name = cpu;
+        hostPlatform = {
+          parsed.cpu.name = cpu;
+          isStatic = false;
+          rust.rustcTarget = "${cpu}-unknown-linux-gnu";
+        };
         cc = program "cc" [
           "cc"
           "ld"
