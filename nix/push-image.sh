@@ -39,5 +39,6 @@ jq -cn --arg type "$type" --arg digest "sha256:$digest" --argjson size "$size" \
   '{schemaVersion: 2, manifests: [{mediaType: $type, digest: $digest, size: $size, annotations: {"org.opencontainers.image.ref.name": "both"}}]}' \
   >"$layout/index.json"
 
-copy --all "oci:$layout:both" "$destination"
+copy --all --preserve-digests --digestfile "$work/digest" "oci:$layout:both" "$destination"
+if [[ ${DIGEST_FILE:-} ]]; then cp "$work/digest" "$DIGEST_FILE"; fi
 echo "pushed linux/amd64 and linux/arm64 to $destination"
