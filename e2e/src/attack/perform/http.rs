@@ -1,0 +1,226 @@
+//! Strangers at the port of browsers.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{Order, Tally, crowd};
+
+/// Bytes of pipelined requests that are sent once: little, and each asks for much.
+const PIPELINED_BYTES: usize = 2000;
+/// Made-up keys and tokens that are tried a second, over all connections; the rest of the machine is for the gateway.
+const GUESSES_PER_SECOND: u32 = 20_000;
+/// Requests that are sent before their answers are read.
+const BATCH: usize = 32;
+
+/// Connections that say nothing.
+pub(super) async fn idle(order: Arc<Order>, tally: Tally) {
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            let mut socket = order.dial(index, order.http).await?;
+            tally.one("opened");
+            socket.read_to_end(&mut Vec::new()).await.map(drop)
+        }
+    })
+    .await;
+}
+
+/// Connections that ask for the metrics many times at once and read nothing.
+pub(super) async fn pipeline(order: Arc<Order>, tally: Tally) {
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            let mut socket = order.dial_narrow(index, order.http).await?;
+            tally.one("opened");
+            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+            socket.write_all(&request.repeat(PIPELINED_BYTES / request.len())).await?;
+            // A byte now and then tells whether the other side has gone, without reading.
+            loop {
+                sleep(Duration::from_millis(500)).await;
+                socket.write_all(b"G").await?;
+            }
+        }
+    })
+    .await;
+}
+
+/// A request whose header never comes to its end, a byte a second.
+pub(super) async fn slow_headers(order: Arc<Order>, tally: Tally) {
+    trickle(order, tally, "GET /health HTTP/1.1\r\nHost: x\r\nX-Filler: ").await;
+}
+
+/// A request whose body never comes to its end.
+pub(super) async fn slow_body(order: Arc<Order>, tally: Tally) {
+    let head = "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\nContent-Type: application/json\r\n\
+                Content-Length: 1000\r\n\r\n{\"company_id\":\"";
+    trickle(order, tally, head).await;
+}
+
+async fn trickle(order: Arc<Order>, tally: Tally, head: &'static str) {
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            let mut socket = order.dial(index, order.http).await?;
+            tally.one("opened");
+            socket.write_all(head.as_bytes()).await?;
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                socket.write_all(b"x").await?;
+            }
+        }
+    })
+    .await;
+}
+
+/// Requests with as many headers as a server may take, one after another.
+pub(super) async fn many_headers(order: Arc<Order>, tally: Tally) {
+    let headers = (0..90).map(|number| format!("X-Filler-{number}: {}\r\n", "y".repeat(60)));
+    again_and_again(order, tally, headers.collect()).await;
+}
+
+/// Requests whose id is very long: it would be in each line of the log.
+pub(super) async fn long_request_ids(order: Arc<Order>, tally: Tally) {
+    again_and_again(order, tally, format!("X-Request-ID: {}\r\n", "y".repeat(30_000))).await;
+}
+
+async fn again_and_again(order: Arc<Order>, tally: Tally, headers: String) {
+    let request = format!("GET /ws/acme/agent HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally, request) = (Arc::clone(&order), counts.clone(), request.clone());
+        async move {
+            let mut socket = BufReader::new(order.dial(index, order.http).await?);
+            loop {
+                socket.write_all(request.as_bytes()).await?;
+                let (status, closes) = status(&mut socket).await?;
+                tally.one(&status.to_string());
+                if closes {
+                    return Ok(());
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// The greeting of another protocol, and then nothing.
+pub(super) async fn http2_preface(order: Arc<Order>, tally: Tally) {
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            let mut socket = order.dial(index, order.http).await?;
+            tally.one("opened");
+            socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+            socket.read_to_end(&mut Vec::new()).await.map(drop)
+        }
+    })
+    .await;
+}
+
+/// Connects with a wrong API key, each on a connection of its own: `count` in all, as fast as they are answered.
+pub(super) async fn refused(order: Arc<Order>, tally: Tally) {
+    let left = Arc::new(std::sync::atomic::AtomicUsize::new(order.count));
+    crowd(40, tally.clone(), move |index| {
+        let (order, tally, left) = (Arc::clone(&order), tally.clone(), Arc::clone(&left));
+        async move {
+            for turn in 0.. {
+                if left.fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+                    return std::future::pending().await;
+                }
+                let mut socket = BufReader::new(order.dial(index * 50 + turn % 50, order.http).await?);
+                socket.write_all(b"GET /ws/acme/agent HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\nConnection: close\r\n\r\n").await?;
+                tally.one(&status(&mut socket).await?.0.to_string());
+            }
+            Ok(())
+        }
+    })
+    .await;
+}
+
+/// Guesses of the key that mints tokens.
+pub(super) async fn key_guessing(order: Arc<Order>, tally: Tally) {
+    guess(order, tally, |number, _| {
+        let body = r#"{"company_id":"acme","agent_id":"agent","user_id":"user","expires_in_seconds":60}"#;
+        format!(
+            "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: guess-number-{number:024}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    })
+    .await;
+}
+
+/// Made-up tokens with the key that every page has.
+pub(super) async fn made_up_tokens(order: Arc<Order>, tally: Tally) {
+    guess(order, tally, |number, api_key| {
+        // Of the size and the alphabet of a real one.
+        let token = format!("{number:0>184}");
+        format!(
+            "GET /ws/acme/agent?token={token} HTTP/1.1\r\nHost: x\r\nX-API-Key: {api_key}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGFpc2ktd3MtbG9hZC1rZQ==\r\n\r\n"
+        )
+    })
+    .await;
+}
+
+/// Sends requests in batches, and counts the answers by status.
+async fn guess(order: Arc<Order>, tally: Tally, request: fn(usize, &str) -> String) {
+    let per_batch = Duration::from_secs(1) * u32::try_from(BATCH * order.count).unwrap_or(u32::MAX) / GUESSES_PER_SECOND;
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            let mut socket = BufReader::new(order.dial(index, order.http).await?);
+            let mut due = Instant::now();
+            for turn in 0.. {
+                sleep_until(due).await;
+                due += per_batch;
+                // A server that closes after each answer is asked on a new connection each time.
+                let batch: String = (0..BATCH).map(|n| request((turn * BATCH + n) * 1000 + index, &order.api_key)).collect();
+                socket.write_all(batch.as_bytes()).await?;
+                for _ in 0..BATCH {
+                    let (status, closes) = status(&mut socket).await?;
+                    tally.one(&status.to_string());
+                    tally.one("attempts");
+                    if closes {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        }
+    })
+    .await;
+}
+
+/// Reads an answer: its status, and whether the server closes after it.
+pub(super) async fn status(socket: &mut BufReader<TcpStream>) -> io::Result<(u16, bool)> {
+    let mut line = String::new();
+    socket.read_line(&mut line).await?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (mut length, mut closes) = (0, false);
+    loop {
+        line.clear();
+        socket.read_line(&mut line).await?;
+        let header = line.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or_default();
+        }
+        closes |= header == "connection: close";
+    }
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await?;
+    Ok((status, closes))
+}

@@ -1,0 +1,127 @@
+//! Asks a pod how it is, again and again, and notes how long the answer takes.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use super::{audience, perform::wire, samples::Samples};
+
+/// Longest wait for an answer: longer than that of any orchestrator.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two questions over HTTP.
+const PERIOD: Duration = Duration::from_millis(50);
+/// Between two new connections of another kind.
+const SLOW_PERIOD: Duration = Duration::from_millis(250);
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// A path, on a new connection.
+    Http(SocketAddr, &'static str),
+    /// The greeting of the server of pods, on a new connection.
+    Grpc(SocketAddr),
+    /// A session for this token, up to `ready`.
+    Session(SocketAddr, String, String),
+}
+
+impl Question {
+    const fn period(&self) -> Duration {
+        match self {
+            Self::Http(..) => PERIOD,
+            Self::Grpc(_) | Self::Session(..) => SLOW_PERIOD,
+        }
+    }
+
+    async fn ask(&self) -> bool {
+        let answered = async {
+            match self {
+                Self::Http(to, path) => get(*to, path).await,
+                Self::Grpc(to) => wire::greeted(*to).await,
+                Self::Session(to, path, token) => audience::open(*to, path, token, None).await.is_ok(),
+            }
+        };
+        timeout(PATIENCE, answered).await.unwrap_or(false)
+    }
+}
+
+/// Is the answer a 200, read to its end?
+async fn get(from: SocketAddr, path: &str) -> bool {
+    let exchange = async {
+        let mut socket = TcpStream::connect(from).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    exchange.await.unwrap_or(false)
+}
+
+/// One question and its fate; none yet: the answer is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: Instant,
+    fate: Option<(Duration, bool)>,
+}
+
+/// Answers of a span of time.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// How long each took; one that did not come, as long as it was waited for.
+    pub took: Samples,
+    /// Questions without an answer, or with a wrong one.
+    pub failed: usize,
+}
+
+/// A question that is asked again and again, one at a time, until this is dropped.
+#[derive(Debug)]
+pub struct Probe {
+    asked: Arc<Mutex<Vec<Asked>>>,
+    _task: JoinSet<()>,
+}
+
+impl Probe {
+    /// Starts to ask.
+    #[must_use]
+    pub fn start(question: Question) -> Self {
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (noted, mut task) = (Arc::clone(&asked), JoinSet::new());
+        task.spawn(async move {
+            let mut ticks = interval(question.period());
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let at = Instant::now();
+                noted.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { at, fate: None });
+                let answered = question.ask().await;
+                if let Some(asked) = noted.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
+                    asked.fate = Some((at.elapsed(), answered));
+                }
+            }
+        });
+        Self { asked, _task: task }
+    }
+
+    /// What was asked from `since` until `until`; a question that waits for its answer counts as one without.
+    #[must_use]
+    pub fn answers(&self, since: Instant, until: Instant) -> Answers {
+        let mut answers = Answers::default();
+        for asked in self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if asked.at >= since && asked.at < until {
+                let (took, answered) = asked.fate.unwrap_or_else(|| (asked.at.elapsed(), false));
+                answers.took.add(took);
+                answers.failed += usize::from(!answered);
+            }
+        }
+        answers
+    }
+}
