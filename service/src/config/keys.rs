@@ -35,6 +35,7 @@ macro_rules! reloadable {
 
 reloadable! {
     "server.allowed_origins" => server.allowed_origins,
+    "server.trusted_proxies" => server.trusted_proxies,
     "server.ready_grace_seconds" => server.ready_grace,
     "redis.session_lock_retry_delay_ms" => redis.session_lock_retry_delay,
     "auth.max_token_ttl_seconds" => auth.max_token_ttl,

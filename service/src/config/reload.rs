@@ -353,6 +353,7 @@ mod tests {
         let text = match (key, value) {
             ("server.bind_address", _) => "127.0.0.1".into(),
             ("server.allowed_origins", _) => "https://desk.example.com".into(),
+            ("server.trusted_proxies", _) => "10.0.0.0/8".into(),
             ("server.grpc_advertise_address" | "redis.address", _) => "other:6379".into(),
             ("nats.url", _) => "nats://other:4222".into(),
             ("auth.token_aes_key", _) => "ab".repeat(32),

@@ -8,7 +8,7 @@ use super::{
     Secret, redact,
     units::{milliseconds, path_or_nothing, seconds, texts},
 };
-use crate::domain::origin::OriginPattern;
+use crate::domain::{network::Network, origin::OriginPattern};
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
-/// Listeners and identity of this pod. All but `ready_grace` and `allowed_origins` need a restart.
+/// Listeners and identity of this pod. All but `ready_grace`, `allowed_origins` and `trusted_proxies` need a restart.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
@@ -51,6 +51,9 @@ pub struct Server {
     /// Origins that browsers may come from; empty: any.
     #[serde(deserialize_with = "texts")]
     pub allowed_origins: Vec<OriginPattern>,
+    /// Networks of proxies whose word on their clients' addresses is believed; empty: none.
+    #[serde(deserialize_with = "texts")]
+    pub trusted_proxies: Vec<Network>,
     /// Serve the browser client at `/client.js`.
     pub serve_client: bool,
     /// A dependency may be away this long before `/ready` says so.

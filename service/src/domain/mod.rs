@@ -5,11 +5,13 @@
 
 pub mod breaker;
 pub mod claims;
+pub mod client_address;
 pub mod close;
 pub mod event;
 pub mod frame;
 pub mod gap;
 pub mod ids;
+pub mod network;
 pub mod origin;
 pub mod peer;
 pub mod rate;

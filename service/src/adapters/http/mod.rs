@@ -6,6 +6,7 @@
 mod client;
 mod credentials;
 mod error;
+mod forwarded;
 mod ops;
 mod refusal;
 mod request_id;
@@ -53,7 +54,7 @@ pub struct HttpParts {
 /// Each answer carries `X-Request-ID`, and each error the one JSON shape, on the extra routes too.
 pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
     let HttpParts { config, auth, minter, connector, readiness, metrics, tasks } = parts;
-    let drain = tasks.shutdown().soft.clone();
+    let (drain, live) = (tasks.shutdown().soft.clone(), config.clone());
     let client = if config.borrow().server.serve_client { client::routes() } else { Router::new() };
     let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter };
     let ops = ops::Ops { config: config.clone(), readiness, metrics: Arc::clone(&metrics), drain };
@@ -67,5 +68,5 @@ pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
         .method_not_allowed_fallback(async || {
             HttpError::bad_request("this path does not take this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
         })
-        .layer(middleware::from_fn(request_id::tag))
+        .layer(middleware::from_fn_with_state(live, request_id::tag))
 }

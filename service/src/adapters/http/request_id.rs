@@ -3,11 +3,15 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::Response,
 };
+use tokio::sync::watch;
+
+use super::forwarded::{self, Peer};
+use crate::{config::Config, domain::client_address::ClientAddress};
 
 /// Name of the header, on requests and responses.
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,17 +49,25 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Gives every request its id and every response that id, the headers that suit an API, and a line in the debug log.
+/// The client's address that [`tag`] found out.
+pub(super) fn client_address(request: &Request) -> ClientAddress {
+    request.extensions().get().copied().unwrap_or(ClientAddress::UNKNOWN)
+}
+
+/// Gives every request its id and its [`ClientAddress`], and every response that id, the headers that suit an API, and a line in the debug log.
 ///
 /// Sockets have lines of their own. The query is never part of a line: it may hold a key or token.
-pub(super) async fn tag(mut request: Request, next: Next) -> Response {
+pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut request: Request, next: Next) -> Response {
     let id = RequestId::given(request.headers()).unwrap_or_else(RequestId::fresh);
+    let peer = request.extensions().get::<Peer>().copied();
+    let client = forwarded::client(peer, request.headers(), &config.borrow().server.trusted_proxies);
     request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(client);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if !path.starts_with("/ws/") {
         let status = response.status().as_u16();
-        tracing::debug!(request.id = %id, http.method = %method, http.path = path, http.status = status, "answered a request");
+        tracing::debug!(request.id = %id, client.address = %client, http.method = %method, http.path = path, http.status = status, "answered a request");
     }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
@@ -88,5 +100,34 @@ mod tests {
         let (one, other) = (RequestId::fresh(), RequestId::fresh());
         assert_ne!(one, other);
         assert!(one.as_str().len() == 32 && one.as_str().bytes().all(|b| b.is_ascii_hexdigit()));
+    }
+
+    /// What a pod that trusts `proxies` takes for the client of a request with this header.
+    async fn seen(proxies: &[&str], header: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut config = crate::config::testing::config();
+        config.server.trusted_proxies = proxies.iter().map(|text| text.parse().unwrap()).collect();
+        let (_keep, config) = watch::channel(Arc::new(config));
+        let tell = axum::routing::get(async |request: Request| client_address(&request).to_string());
+        let app = axum::Router::new().route("/", tell).layer(axum::middleware::from_fn_with_state(config, tag));
+        let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
+        let tasks = crate::lifecycle::Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let server = super::super::server::HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
+        server.serve(app, &tasks, None, tokio_util::sync::CancellationToken::new());
+        let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{header}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.rsplit("\r\n").next().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_clients_address_is_its_own_or_what_a_trusted_proxy_says() {
+        const FORWARDED: &str = "X-Forwarded-For: 198.51.100.1, 203.0.113.7";
+        assert_eq!(seen(&[], FORWARDED).await, "127.0.0.1");
+        assert_eq!(seen(&["10.0.0.0/8"], FORWARDED).await, "127.0.0.1");
+        assert_eq!(seen(&["127.0.0.0/8"], FORWARDED).await, "203.0.113.7");
+        assert_eq!(seen(&["127.0.0.0/8"], "X-Other: 1").await, "127.0.0.1");
     }
 }

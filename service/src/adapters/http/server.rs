@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    forwarded::Peer,
     refusal::Refusal,
     switch::{Answering, Switch},
 };
@@ -136,12 +137,12 @@ impl Acceptor {
                 accepted = self.accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, permit)) => {
+                Ok((stream, peer, permit)) => {
                     if failures > 0 {
                         tracing::info!(failures, "connections are accepted again");
                         failures = 0;
                     }
-                    self.start(stream, permit);
+                    self.start(stream, peer, permit);
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -155,20 +156,20 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
+        let (stream, peer) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-        Ok((stream, permit))
+        Ok((stream, Peer(peer.ip()), permit))
     }
 
-    fn start(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn start(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
         let (app, stop) = (self.app.clone(), self.stop.clone());
         let Some(core) = self.cores.as_ref().and_then(|cores| elsewhere(cores)) else {
             self.tasks.spawn("http connection", async move {
-                serve(stream, app, stop).await;
+                serve(stream, peer, app, stop).await;
                 drop(permit);
             });
             return;
@@ -177,7 +178,7 @@ impl Acceptor {
         let Ok(stream) = stream.into_std() else { return };
         self.tasks.spawn_on(core, "http connection", async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                serve(stream, app, stop).await;
+                serve(stream, peer, app, stop).await;
             }
             drop(permit);
         });
@@ -192,10 +193,11 @@ fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
 }
 
 /// Serves one connection until it ends or becomes a socket.
-async fn serve(stream: TcpStream, app: Router, stop: CancellationToken) {
+async fn serve(stream: TcpStream, peer: Peer, app: Router, stop: CancellationToken) {
     let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(switch.clone());
+        request.extensions_mut().insert(peer);
         app.call(request)
     });
     let mut connection = http1::Builder::new()

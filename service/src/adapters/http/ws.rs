@@ -13,7 +13,12 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use super::{credentials, error::HttpError, request_id::RequestId, upgrade::Handshake};
+use super::{
+    credentials,
+    error::HttpError,
+    request_id::{RequestId, client_address},
+    upgrade::Handshake,
+};
 use crate::{
     application::{
         auth::{Authenticator, Door},
@@ -21,6 +26,7 @@ use crate::{
     },
     config::Config,
     domain::{
+        client_address::ClientAddress,
         close::ErrorCode,
         frame::ErrorBody,
         origin::{self, OriginPattern},
@@ -59,11 +65,11 @@ async fn user(State(doors): State<Doors>, path: Result<Path<(String, String)>, P
 
 impl Doors {
     async fn answer(&self, kind: SessionKind, door: Result<Door<'_>, HttpError>, mut request: Request) -> Response {
-        let id = RequestId::of(&request);
+        let (id, client) = (RequestId::of(&request), client_address(&request));
         match self.open(kind, door, &mut request, &id).await {
             Ok(response) => response,
             Err(refusal) => {
-                self.note(kind, &refusal, &id);
+                self.note(kind, &refusal, &id, client);
                 refusal.into_response()
             }
         }
@@ -91,13 +97,13 @@ impl Doors {
         Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
     }
 
-    fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId) {
+    fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId, client: ClientAddress) {
         let (code, message) = (refusal.code().as_str(), refusal.message());
         self.metrics.connections_refused_total.with_label_values(&[kind.as_str(), code]).inc();
         if refusal.is_ours() {
-            tracing::warn!(request.id = %id, session.kind = kind.as_str(), error.code = code, error.message = message, "could not serve a connect");
+            tracing::warn!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "could not serve a connect");
         } else {
-            tracing::info!(request.id = %id, session.kind = kind.as_str(), error.code = code, error.message = message, "refused a connect");
+            tracing::info!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "refused a connect");
         }
     }
 }
