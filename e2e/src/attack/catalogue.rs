@@ -83,6 +83,7 @@ pub const ATTACKS: &[Attack] = &[
     attack!("none", "nothing, for comparison", []),
     attack!("idle", "1,200 connections that say nothing", [from_one_address("idle", 1200)]),
     attack!("idle-spread", "the same, each at an address of its own", [from_many_addresses("idle", 1200)]),
+    attack!("idle-probes", "1,200 connections that say nothing where orchestrators ask", [from_one_address("idle-probes", 1200)]),
     attack!(
         "pipeline",
         "1,100 connections ask for `/metrics` 55 times each and read nothing",
@@ -121,6 +122,7 @@ pub const ATTACKS: &[Attack] = &[
     attack!("refusals", "20,000 connects with a wrong key", [from_many_addresses("refused", 20_000)]),
     attack!("pongs", "eight clients send pongs without end", [with_passes("pongs", 8, 8)]),
     attack!("pings", "eight clients send pings without end", [with_passes("pings", 8, 8)]),
+    attack!("pings-unread", "eight clients send the longest pings and read no pong", [with_passes("pings-unread", 8, 8)]),
     attack!("binary", "eight clients send empty binary messages without end", [with_passes("binary", 8, 8)]),
     attack!("continuations", "eight clients send empty continuations without end", [with_passes("continuations", 8, 8)]),
     attack!("connects", "60 clients open the same session in a loop", [with_passes("connects", 60, 1)]),
@@ -131,6 +133,13 @@ pub const ATTACKS: &[Attack] = &[
     attack!("key-guessing", "guesses of the key that mints tokens", [from_one_address("key-guessing", 8)]),
     attack!("publish-subjects", "`publish` to subjects of JetStream's API and to such as are no events", [], PublishedSubjects),
     attack!("grpc-pings", "1,100 connections to the port of pods that only ping", [from_one_address("grpc-pings", 1100)]),
+    attack!("grpc-idle", "1,100 connections to the port of pods that say nothing", [from_one_address("grpc-idle", 1100)]),
+    attack!(
+        "grpc-settings-unread",
+        "eight connections send settings and read no answer",
+        [from_one_address("grpc-settings-unread", 8)]
+    ),
+    attack!("grpc-calls-unread", "64 connections make calls and read no refusal", [from_one_address("grpc-calls-unread", 64)]),
     attack!("grpc-watches", "64,000 unproved health watches", [from_one_address("grpc-watches", 64_000)]),
     attack!("grpc-resets", "four connections take each call back as soon as it is made", [from_one_address("grpc-resets", 4)]),
     attack!("grpc-continuations", "four header blocks without an end", [from_one_address("grpc-continuations", 4)]),
@@ -145,22 +154,23 @@ pub const ATTACKS: &[Attack] = &[
     attack!("grpc-bodies", "64 connections begin calls with large bodies and end none", [from_one_address("grpc-bodies", 64)]),
     attack!(
         "unread-sockets",
-        "300 sockets that do not read, for which there are 20 events of 50 kB a second",
+        "300 sockets that do not read, and 600 events of 50 kB a second for them in turn",
         [with_passes("unread-sockets", 300, 300)],
-        Events { bytes: 50_000, per_second: 20 }
+        Events { bytes: 50_000, per_second: 600 }
     ),
     attack!(
         "unread-sockets-650",
-        "the same with 650 of them",
+        "650 sockets that do not read, and 900 events of 60 kB a second for them in turn",
         [with_passes("unread-sockets", 650, 650)],
-        Events { bytes: 50_000, per_second: 20 }
+        Events { bytes: 60_000, per_second: 900 }
     ),
     attack!(
         "unread-largest",
-        "60 sockets that do not read, for which there are 20 events of 900 kB a second",
+        "60 sockets that do not read, and 30 events of 900 kB a second for them in turn",
         [with_passes("unread-sockets", 60, 60)],
-        Events { bytes: 900_000, per_second: 20 }
+        Events { bytes: 900_000, per_second: 30 }
     ),
+    attack!("largest-events", "30 events of 900 kB a second that nobody wants", [], Events { bytes: 900_000, per_second: 30 }),
     attack!(
         "unread-upgrades",
         "400 sockets whose clients do not read even the answer that opens them",

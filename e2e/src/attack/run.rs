@@ -36,10 +36,10 @@ const SETTLING: Duration = Duration::from_secs(10);
 /// Strangers get this much longer to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
-/// The company and the agent of all sessions that strangers may open.
-const CROWD: (&str, &str) = ("crowd", "agent");
+/// The company of all sessions that strangers may open; each has the agent `agent-{index}`.
+const CROWD: &str = "crowd";
 /// A budget that the sockets of one attack exceed, as those of many would that of a large pod.
-const BUDGET: (&str, &str) = ("DAISI_WS_APP_MEMORY_BUDGET_BYTES", "268435456");
+const BUDGET: (&str, &str) = ("DAISI_WS_APP_MEMORY_BUDGET_BYTES", "67108864");
 
 /// How attacks are run.
 #[derive(Debug, Clone)]
@@ -196,7 +196,7 @@ pub async fn run(plan: &Plan, attack: &'static Attack) -> Result<Row> {
         if *circumstance == Circumstance::FalsePod {
             false_pod.announce(stage.redis, audience::COMPANY, AUDIENCE).await?;
         } else {
-            begin_circumstance(*circumstance, &stage, &mut meanwhile, &mut remarks).await?;
+            begin_circumstance(*circumstance, (&stage, passes.len()), &mut meanwhile, &mut remarks).await?;
         }
     }
     let mut working = JoinSet::new();
@@ -222,8 +222,8 @@ pub async fn run(plan: &Plan, attack: &'static Attack) -> Result<Row> {
     }
     drop(meanwhile);
     audience.settled(end.at, SETTLING).await;
-    for circumstance in attack.circumstances {
-        end_circumstance(*circumstance, &stage, &false_pod, &mut remarks).await?;
+    if attack.circumstances.contains(&Circumstance::FalsePod) {
+        remarks.push(false_pod.report());
     }
     let before = span(&audience, &probes, &start, &begin, memory_before);
     let during = span(&audience, &probes, &begin, &end, memory_during);
@@ -249,13 +249,13 @@ impl Reading {
     }
 }
 
-/// Tokens for so many users of one agent.
+/// Tokens for so many users, each of an agent of its own.
 async fn passes(stage: &Stage, count: usize) -> Result<Vec<Pass>> {
-    let (company, agent) = CROWD;
     let mut passes = Vec::new();
     for index in 0..count {
-        let token = stage.pods[0].token(company, agent, &format!("stranger-{index}")).await?;
-        passes.push(Pass { path: format!("/ws/{company}/{agent}"), token });
+        let agent = format!("agent-{index}");
+        let token = stage.pods[0].token(CROWD, &agent, "stranger").await?;
+        passes.push(Pass { path: format!("/ws/{CROWD}/{agent}"), token });
     }
     Ok(passes)
 }
@@ -266,6 +266,7 @@ fn order(plan: &Plan, stage: &Stage, strangers: &Strangers, at: usize, passes: &
         name: strangers.name.to_owned(),
         http: pod.http,
         grpc: pod.grpc,
+        probes: pod.probes,
         api_key: API_KEY.to_owned(),
         passes: passes[..strangers.passes].to_vec(),
         count: strangers.count,
@@ -293,7 +294,7 @@ async fn work(program: PathBuf, order: Order, name: &'static str) -> Result<(&'s
 
 async fn begin_circumstance(
     circumstance: Circumstance,
-    stage: &Stage,
+    (stage, agents): (&Stage, usize),
     meanwhile: &mut JoinSet<()>,
     remarks: &mut Vec<String>,
 ) -> Result<()> {
@@ -305,57 +306,51 @@ async fn begin_circumstance(
         }
         Circumstance::Events { bytes, per_second } => {
             let nats = async_nats::connect(stage.nats.to_string()).await?;
-            meanwhile.spawn(feed(nats, bytes, per_second));
+            meanwhile.spawn(feed(nats, agents, (bytes, per_second)));
             Ok(())
         }
         Circumstance::WideRoute(members) => store::fill_set(stage.redis, "route:audience:agent-0:chats", members).await,
         Circumstance::HugeValues(bytes) => {
-            let (company, agent) = CROWD;
-            store::fill_string(stage.redis, &format!("session:{company}:{agent}:stranger-0"), bytes).await?;
+            store::fill_string(stage.redis, &format!("session:{CROWD}:agent-0:stranger"), bytes).await?;
             store::fill_string(stage.redis, "pod:pod-of-nobody", bytes).await?;
-            store::fill_string(stage.redis, &format!("session:{company}:{agent}:stranger-1:selected_chat"), bytes).await?;
+            store::fill_string(stage.redis, &format!("session:{CROWD}:agent-1:stranger:selected_chat"), bytes).await?;
             store::add_member(stage.redis, "pods", "pod-of-nobody").await
         }
         Circumstance::FalsePod => Ok(()),
         Circumstance::PublishedSubjects => {
-            for subject in ["$JS.API.STREAM.DELETE.wa_stream", "wa.acme", "wa.acme.agent.other", "wa.>"] {
+            let created = stream_created(stage).await?;
+            for subject in ["wa.acme", "wa.acme.agent.other", "wa.>", "other.acme.agent.chats", "$JS.API.STREAM.DELETE.wa_stream"]
+            {
                 let taken = publish(&stage.binary, stage.nats, subject).await?;
                 remarks.push(format!("`{subject}` {}", if taken { "is published" } else { "is refused" }));
+                if stream_created(stage).await.ok() != Some(created) {
+                    remarks.push("the stream is gone".to_owned());
+                    break;
+                }
             }
             Ok(())
         }
     }
 }
 
-async fn end_circumstance(
-    circumstance: Circumstance,
-    stage: &Stage,
-    false_pod: &FalsePod,
-    remarks: &mut Vec<String>,
-) -> Result<()> {
-    if circumstance == Circumstance::FalsePod {
-        remarks.push(false_pod.report());
-    }
-    if circumstance == Circumstance::PublishedSubjects {
-        let nats = async_nats::connect(stage.nats.to_string()).await?;
-        let stream = async_nats::jetstream::new(nats).get_stream("wa_stream").await;
-        let (stored, there) = stream.map_or((0, false), |stream| (stream.cached_info().state.first_sequence, true));
-        remarks.push(if there { format!("the stream begins at {stored}") } else { "the stream is gone".to_owned() });
-    }
-    Ok(())
+/// Tells the stream from another of its name.
+async fn stream_created(stage: &Stage) -> Result<i128> {
+    let nats = async_nats::connect(stage.nats.to_string()).await?;
+    let stream = async_nats::jetstream::new(nats).get_stream("wa_stream").await?;
+    Ok(stream.cached_info().created.unix_timestamp_nanos())
 }
 
-/// Events for the sessions of strangers.
-async fn feed(nats: async_nats::Client, bytes: usize, per_second: u32) {
-    let (company, agent) = CROWD;
+/// Events of so many bytes, so many a second, for the sessions of strangers in turn.
+async fn feed(nats: async_nats::Client, agents: usize, (bytes, per_second): (usize, u32)) {
+    // Made once: who measures has no time to write megabytes again and again.
+    let row = "x".repeat(bytes);
+    let event = serde_json::json!({"event_id": "feed", "company_id": CROWD, "row_data": {"text": row}}).to_string();
+    let event = bytes::Bytes::from(event);
     let mut ticks = interval(Duration::from_secs(1) / per_second.max(1));
-    for number in 0_u64.. {
+    for number in 0_usize.. {
         ticks.tick().await;
-        let event = serde_json::json!({
-            "event_id": format!("feed-{number}"), "company_id": company, "agent_id": agent, "row_data": {"text": "x".repeat(bytes)},
-        });
-        let subject = format!("wa.{company}.{agent}.chats");
-        if nats.publish(subject, event.to_string().into()).await.is_err() {
+        let subject = format!("wa.{CROWD}.agent-{}.chats", number % agents.max(1));
+        if nats.publish(subject, event.clone()).await.is_err() {
             return;
         }
     }

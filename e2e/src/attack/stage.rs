@@ -25,6 +25,7 @@ pub const API_KEY: &str = "browsers-hold-this-key-of-the-stage";
 /// The key of the token API.
 pub const MINT_KEY: &str = "only-the-back-end-holds-this-key-of-the-stage";
 const START: Duration = Duration::from_secs(40);
+const START_ATTEMPTS: usize = 3;
 const LOOK: Duration = Duration::from_millis(20);
 /// Life of a token: longer than any run.
 const TOKEN_SECONDS: u32 = 3600;
@@ -234,7 +235,7 @@ impl Stage {
             _nats_process: nats_process,
             _folder: folder,
         };
-        let (mut wished, mut own_probes) = (wished.to_vec(), true);
+        let (mut wished, mut own_probes, mut failures) = (wished.to_vec(), true, 0);
         while stage.pods.len() < pods {
             let grpc = free_address()?;
             let mut environment = stage.environment(stage.pods.len(), grpc);
@@ -248,7 +249,9 @@ impl Stage {
                 Err(error) => {
                     let (known, said) = (wished.len(), error.to_string().to_lowercase());
                     wished.retain(|(name, _)| !names_key(&said, name));
-                    ensure!(wished.len() < known, "{error}");
+                    // A port that was free when it was looked for may have been taken since.
+                    failures += usize::from(wished.len() == known);
+                    ensure!(failures < START_ATTEMPTS, "{error}");
                 }
             }
         }

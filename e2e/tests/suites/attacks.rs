@@ -2,7 +2,8 @@
 //!
 //! Times are those of a machine that also runs NATS, Redis, the audience and the strangers, on as few as two cores. So this is the rule:
 //!
-//! - `/health` and `/metrics`, asked every 50 ms on a new connection where probes are served, are each answered within 100 ms;
+//! - `/health` and `/metrics`, asked every 50 ms on a new connection where probes are served, are each answered within 100 ms; where the machine has so
+//!   much else to do that they took more than 50 ms before the attack, within twice that;
 //! - no event is lost or doubled, no socket of the audience is closed, and none is told of a gap;
 //! - the p99 of events stays within twice what it was just before, where that is more than 50 ms, and else within 100 ms.
 
@@ -15,9 +16,7 @@ use daisi_ws_e2e::attack::{
     table,
 };
 
-/// Probes have this long for an answer.
-const IN_TIME: Duration = Duration::from_millis(100);
-/// A p99 of events below this is that of an idle machine, and twice of it noise.
+/// What takes less than this before an attack may take twice this during it: below, everything is noise.
 const USUAL: Duration = Duration::from_millis(50);
 const MEGABYTES: u64 = 1 << 20;
 
@@ -38,17 +37,18 @@ async fn attacked(name: &str) -> Row {
     row
 }
 
-fn assert_answered(what: &str, answers: &Answers) {
-    assert!(!answers.took.is_empty(), "{what} was not asked");
-    assert_eq!(answers.failed, 0, "{what} is not answered");
-    assert!(answers.took.max() <= IN_TIME, "{what} takes {:?}", answers.took.max());
+fn assert_answered(what: &str, before: &Answers, during: &Answers) {
+    assert!(!during.took.is_empty(), "{what} was not asked");
+    assert_eq!(during.failed, 0, "{what} is not answered");
+    let (usual, now) = (before.took.max(), during.took.max());
+    assert!(now <= (2 * usual).max(2 * USUAL), "{what} went from {usual:?} to {now:?}");
 }
 
 /// What must hold under each attack.
 fn assert_unmoved(row: &Row) {
     assert!(row.alive, "the pod has ended");
-    assert_answered("/health", &row.during.health);
-    assert_answered("/metrics", &row.during.metrics);
+    assert_answered("/health", &row.before.health, &row.during.health);
+    assert_answered("/metrics", &row.before.metrics, &row.during.metrics);
     assert_eq!((row.during.heard.lost, row.during.heard.doubled), (0, 0), "events lost and doubled");
     assert!(row.closed.is_empty() && row.gaps == 0, "sockets of the audience closed: {:?}, gaps: {}", row.closed, row.gaps);
     let (usual, now) = (row.before.heard.took.per_mille(990), row.during.heard.took.per_mille(990));
@@ -103,7 +103,8 @@ unmoved! {
         assert!(row.during.memory < row.before.memory + 64 * MEGABYTES, "{} MB", row.during.memory / MEGABYTES);
     };
     sockets_that_do_not_read_stay_within_the_budget: "unread-sockets", |row| {
-        assert!(row.during.memory < 400 * MEGABYTES, "{} MB", row.during.memory / MEGABYTES);
+        // The budget of the row is 64 MiB; the rest is the pod's own, and what the allocator keeps.
+        assert!(row.during.memory < 160 * MEGABYTES, "{} MB", row.during.memory / MEGABYTES);
     };
     a_pod_that_proves_nothing_is_sent_nothing: "false-pod", |row| {
         assert!(row.remarks.iter().any(|remark| remark.ends_with(" 0 events of others")), "{:?}", row.remarks);

@@ -35,6 +35,61 @@ where
     tokio::select! { ended = work(writing) => ended, ended = discard(reading) => ended }
 }
 
+/// Connects, greets, and does this without reading anything.
+async fn connected_deaf<F>(order: &Order, index: usize, tally: &Tally, work: impl FnOnce(OwnedWriteHalf) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send,
+{
+    let mut socket = order.dial_narrow(index, order.grpc).await?;
+    socket.write_all(PREFACE).await?;
+    tally.one("opened");
+    let (_unread, writing) = socket.into_split();
+    work(writing).await
+}
+
+/// Connections that say nothing.
+pub(super) async fn idle(order: Arc<Order>, tally: Tally) {
+    let to = order.grpc;
+    super::http::idle_at(order, to, tally).await;
+}
+
+/// Settings without end, whose answers nobody reads.
+pub(super) async fn settings_unread(order: Arc<Order>, tally: Tally) {
+    unread(order, tally, |_| frame(Kind::Settings, 0, 0, &[]).repeat(1000)).await;
+}
+
+/// Calls without a proof, whose refusals nobody reads.
+pub(super) async fn calls_unread(order: Arc<Order>, tally: Tally) {
+    unread(order, tally, |id| {
+        let mut bytes = frame(Kind::Headers, END_HEADERS, id, &call(PUSH));
+        bytes.extend(frame(Kind::Data, END_STREAM, id, &message(false, &[])));
+        bytes
+    })
+    .await;
+}
+
+async fn unread(order: Arc<Order>, tally: Tally, bytes: fn(u32) -> Vec<u8>) {
+    let counts = tally.clone();
+    crowd(order.count, tally, move |index| {
+        let (order, tally) = (Arc::clone(&order), counts.clone());
+        async move {
+            connected_deaf(&order, index, &tally, |mut writing| {
+                let tally = tally.clone();
+                async move {
+                    for id in (1..LAST_STREAM).step_by(2) {
+                        writing.write_all(&bytes(id)).await?;
+                        tally.one("written");
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(())
+                }
+            })
+            .await
+        }
+    })
+    .await;
+}
+
 /// Connections that ask once a second whether the other side is there, and nothing else.
 pub(super) async fn pings(order: Arc<Order>, tally: Tally) {
     crowd(order.count, tally.clone(), move |index| {

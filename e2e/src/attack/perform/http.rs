@@ -1,6 +1,6 @@
 //! Strangers at the port of browsers.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -19,11 +19,23 @@ const BATCH: usize = 32;
 
 /// Connections that say nothing.
 pub(super) async fn idle(order: Arc<Order>, tally: Tally) {
+    let to = order.http;
+    idle_at(order, to, tally).await;
+}
+
+/// The same where orchestrators and scrapers ask.
+pub(super) async fn idle_probes(order: Arc<Order>, tally: Tally) {
+    let to = order.probes;
+    idle_at(order, to, tally).await;
+}
+
+/// The same at any port.
+pub(super) async fn idle_at(order: Arc<Order>, to: SocketAddr, tally: Tally) {
     let counts = tally.clone();
     crowd(order.count, tally, move |index| {
         let (order, tally) = (Arc::clone(&order), counts.clone());
         async move {
-            let mut socket = order.dial(index, order.http).await?;
+            let mut socket = order.dial(index, to).await?;
             tally.one("opened");
             socket.read_to_end(&mut Vec::new()).await.map(drop)
         }

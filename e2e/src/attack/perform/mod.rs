@@ -41,6 +41,8 @@ pub struct Order {
     pub http: SocketAddr,
     /// Where pods connect.
     pub grpc: SocketAddr,
+    /// Where orchestrators and scrapers ask.
+    pub probes: SocketAddr,
     /// What every page of a browser has.
     pub api_key: String,
     /// Sessions that may be opened.
@@ -177,6 +179,7 @@ macro_rules! attacks {
 
 attacks! {
     "idle" => http::idle,
+    "idle-probes" => http::idle_probes,
     "pipeline" => http::pipeline,
     "slow-headers" => http::slow_headers,
     "slow-body" => http::slow_body,
@@ -192,10 +195,14 @@ attacks! {
     "storm" => sockets::storm,
     "pongs" => sockets::pongs,
     "pings" => sockets::pings,
+    "pings-unread" => sockets::pings_unread,
     "binary" => sockets::binary,
     "continuations" => sockets::continuations,
     "unread-sockets" => sockets::unread,
     "unread-upgrades" => sockets::unread_upgrades,
+    "grpc-idle" => grpc::idle,
+    "grpc-settings-unread" => grpc::settings_unread,
+    "grpc-calls-unread" => grpc::calls_unread,
     "grpc-pings" => grpc::pings,
     "grpc-ping-flood" => grpc::ping_flood,
     "grpc-watches" => grpc::watches,

@@ -115,25 +115,35 @@ pub(super) async fn select_chats(order: Arc<Order>, tally: Tally) {
 
 /// Pongs that nobody asked for.
 pub(super) async fn pongs(order: Arc<Order>, tally: Tally) {
-    flood(order, tally, &[], &[0x8a, 0x80, 0, 0, 0, 0]).await;
+    flood(order, tally, true, &[], &[0x8a, 0x80, 0, 0, 0, 0]).await;
 }
 
 /// Pings without end.
 pub(super) async fn pings(order: Arc<Order>, tally: Tally) {
-    flood(order, tally, &[], &[0x89, 0x80, 0, 0, 0, 0]).await;
+    flood(order, tally, true, &[], &[0x89, 0x80, 0, 0, 0, 0]).await;
+}
+
+/// Pings as long as they may be, from clients that read no pong.
+pub(super) async fn pings_unread(order: Arc<Order>, tally: Tally) {
+    const PING: [u8; 131] = {
+        let mut ping = [0; 131];
+        (ping[0], ping[1]) = (0x89, 0x80 | 125);
+        ping
+    };
+    flood(order, tally, false, &[], &PING).await;
 }
 
 /// Binary messages with nothing in them.
 pub(super) async fn binary(order: Arc<Order>, tally: Tally) {
-    flood(order, tally, &[], &[0x82, 0x80, 0, 0, 0, 0]).await;
+    flood(order, tally, true, &[], &[0x82, 0x80, 0, 0, 0, 0]).await;
 }
 
 /// A text message that never comes to its end, in pieces with nothing in them.
 pub(super) async fn continuations(order: Arc<Order>, tally: Tally) {
-    flood(order, tally, &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x80, 0, 0, 0, 0]).await;
+    flood(order, tally, true, &[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x80, 0, 0, 0, 0]).await;
 }
 
-async fn flood(order: Arc<Order>, tally: Tally, first: &'static [u8], frame: &'static [u8]) {
+async fn flood(order: Arc<Order>, tally: Tally, reads: bool, first: &'static [u8], frame: &'static [u8]) {
     let frames = frame.repeat(WRITTEN / frame.len());
     let counts = tally.clone();
     crowd(order.count, tally, move |index| {
@@ -157,7 +167,11 @@ async fn flood(order: Arc<Order>, tally: Tally, first: &'static [u8], frame: &'s
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::select! { ended = write => ended, ended = discard(reading) => ended }
+            if reads {
+                tokio::select! { ended = write => ended, ended = discard(reading) => ended }
+            } else {
+                write.await
+            }
         }
     })
     .await;
