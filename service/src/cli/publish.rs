@@ -12,6 +12,7 @@ use crate::{
     adapters::nats,
     config::{Config, Nats},
     dev,
+    domain::publication::Publication,
 };
 
 /// The longest wait for a dev fleet to take an event.
@@ -55,13 +56,14 @@ pub(super) async fn run(args: Args, config: &Config, input: impl Read, out: &mut
 /// Publishes the event, waits until the stream has it, and returns its sequence there. Log-in and TLS of the stream are the configuration's.
 ///
 /// # Errors
-/// When the target can't be reached or does not take the event.
+/// When it is no event (a dev fleet says so itself, by its own prefix), or the target can't be reached or does not take it.
 pub async fn publish_event(target: &Target, subject: &str, event: &[u8], config: &Config) -> Result<u64, CliError> {
     match target {
         Target::Nats(url) => {
             let nats = Nats { url: url.clone(), ..config.nats.clone() };
             let event = bytes::Bytes::copy_from_slice(event);
-            nats::publish(&nats, subject, event, None).await.map_err(CliError::failed)
+            let event = Publication::parse(&nats.subject_prefix, subject, &event).map_err(CliError::failed)?;
+            nats::publish(&nats, &event, None).await.map_err(CliError::failed)
         }
         Target::DevFleet(url) => publish_to_dev_fleet(url, subject, event).await,
     }

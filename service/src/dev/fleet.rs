@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     control,
-    publish::Sink,
+    publish::{Backend, Sink},
     slot::{ChangeError, Common, Slot},
     welcome,
 };
@@ -194,10 +194,10 @@ fn backends(plan: &Plan, settings: &mut Config) -> ((StoreChoice, StreamChoice),
         }
         None => StoreChoice::Memory(Store::new()),
     };
-    let (stream, sink) = match &plan.nats {
+    let (stream, backend) = match &plan.nats {
         Some(url) => {
             settings.nats.url.clone_from(url);
-            (StreamChoice::Nats, Sink::Nats(Arc::new(settings.nats.clone())))
+            (StreamChoice::Nats, Backend::Nats(Arc::new(settings.nats.clone())))
         }
         None => {
             let options = StreamOptions {
@@ -206,9 +206,10 @@ fn backends(plan: &Plan, settings: &mut Config) -> ((StoreChoice, StreamChoice),
                 ..StreamOptions::default()
             };
             let stream = Stream::new(options);
-            (StreamChoice::Memory(stream.clone()), Sink::Memory(stream))
+            (StreamChoice::Memory(stream.clone()), Backend::Memory(stream))
         }
     };
+    let sink = Sink { subject_prefix: settings.nats.subject_prefix.as_str().into(), backend };
     ((store, stream), sink)
 }
 

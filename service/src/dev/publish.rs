@@ -20,15 +20,22 @@ use crate::{
         nats,
     },
     config::Nats,
-    domain::{close::ErrorCode, frame::ErrorBody},
+    domain::{close::ErrorCode, frame::ErrorBody, publication::Publication},
 };
 
 /// The largest event; what a NATS server takes by default.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// Where published events go.
+/// Where published events go, and with what their subjects begin.
 #[derive(Debug, Clone)]
-pub(super) enum Sink {
+pub(super) struct Sink {
+    pub(super) subject_prefix: Arc<str>,
+    pub(super) backend: Backend,
+}
+
+/// What stores them.
+#[derive(Debug, Clone)]
+pub(super) enum Backend {
     Memory(Stream),
     Nats(Arc<Nats>),
 }
@@ -36,7 +43,7 @@ pub(super) enum Sink {
 /// The path at which a dev fleet takes an event for the subject.
 #[must_use]
 pub fn publish_path(subject: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@:*>".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@:".contains(&byte);
     let escaped: String =
         subject.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
     format!("/dev/publish/{escaped}")
@@ -49,18 +56,23 @@ pub(super) fn routes(sink: Sink) -> Router {
 async fn publish(State(sink): State<Sink>, Path(subject): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (request_id, traceparent) = (header("x-request-id"), header("traceparent"));
-    let stored = match sink {
-        Sink::Memory(stream) => {
-            stream.append(&subject, body, Headers { request_id, traceparent }).map_err(|error| error.to_string())
+    let refused =
+        |status, code, what: &str, why: String| (status, Json(ErrorBody::new(code, what).with_details(why))).into_response();
+    let event = match Publication::parse(&sink.subject_prefix, &subject, &body) {
+        Ok(event) => event,
+        Err(error) => {
+            return refused(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, "this is no event", error.to_string());
         }
-        Sink::Nats(settings) => nats::publish(&settings, &subject, body, request_id.as_deref()).await.map_err(|e| e.to_string()),
+    };
+    let stored = match sink.backend {
+        Backend::Memory(stream) => stream
+            .append(event.subject(), event.payload().clone(), Headers { request_id, traceparent })
+            .map_err(|error| error.to_string()),
+        Backend::Nats(settings) => nats::publish(&settings, &event, request_id.as_deref()).await.map_err(|e| e.to_string()),
     };
     match stored {
         Ok(seq) => Json(json!({ "seq": seq })).into_response(),
-        Err(why) => {
-            let body = ErrorBody::new(ErrorCode::ServiceUnavailable, "the event was not stored").with_details(why);
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-        }
+        Err(why) => refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ServiceUnavailable, "the event was not stored", why),
     }
 }
 
@@ -75,5 +87,6 @@ mod tests {
             "/dev/publish/wa.acme.a1.messages.62811@s.whatsapp.net"
         );
         assert_eq!(publish_path("wa.a/b?c é"), "/dev/publish/wa.a%2Fb%3Fc%20%C3%A9");
+        assert_eq!(publish_path("wa.*.>"), "/dev/publish/wa.%2A.%3E");
     }
 }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod network;
 pub mod origin;
 pub mod peer;
+pub mod publication;
 pub mod rate;
 pub mod route;
 pub mod seen;

@@ -27,6 +27,19 @@ async fn open(url: &str) -> Client {
     client.eager()
 }
 
+/// What would delete or empty the stream, is nobody's event, or no event at all.
+const NO_EVENTS: [(&str, &[u8]); 9] = [
+    ("$JS.API.STREAM.DELETE.wa_stream", b"{}"),
+    ("$JS.API.STREAM.PURGE.wa_stream", b"{}"),
+    ("$JS.API.CONSUMER.DELETE.wa_stream.ws_fanout", b"{}"),
+    ("wa.>", b"{}"),
+    ("wa.acme.agent-7.unknown", b"{}"),
+    ("wa.acme.agent-7.messages.a..b", b"{}"),
+    ("other.acme.agent-7.chats", b"{}"),
+    ("wa.acme.agent-7.chats", b"[1]"),
+    ("wa.acme.agent-7.chats", b"{\"n\":1} no JSON"),
+];
+
 async fn try_it(plan: &Plan) {
     let mut config = test_config();
     config.nats.stream_max_bytes = 16 * 1024 * 1024;
@@ -52,6 +65,19 @@ async fn try_it(plan: &Plan) {
         assert_eq!(clients[2].expect_event().await.seq, agents);
         let not_stored = publish_event(&Target::DevFleet("http://127.0.0.1:1".into()), "wa.a.b.chats", b"{}", &config).await;
         assert!(not_stored.is_err());
+        for (subject, event) in NO_EVENTS {
+            let refused = publish_event(&through, subject, event, &config).await.unwrap_err().to_string();
+            assert!(refused.contains("400") && refused.contains("this is no event"), "{subject}: {refused}");
+        }
+        if let Some(nats) = &plan.nats {
+            // Nor past the fleet.
+            for (subject, event) in NO_EVENTS {
+                assert!(publish_event(&Target::Nats(nats.clone()), subject, event, &config).await.is_err(), "{subject}");
+            }
+        }
+        let after = publish("wa.acme.agent-7.agents").await;
+        assert_eq!(after, agents + 1, "nothing was stored meanwhile, and the stream is still there");
+        assert_eq!(clients[2].expect_event().await.seq, after);
         // The same session on another pod.
         let other_pod = urls[0].replacen(&fleet_address(&urls[0]), &fleet_address(&urls[1]), 1);
         let _second = open(&other_pod).await;

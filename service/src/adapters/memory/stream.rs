@@ -115,7 +115,7 @@ impl Stream {
         StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false), known: AtomicUsize::new(passed_over) }
     }
 
-    /// Publishes an event and returns its sequence.
+    /// Stores what comes, as a NATS server does, and returns its sequence: whoever publishes for people checks a `Publication` first.
     ///
     /// # Errors
     /// When the stream is down.

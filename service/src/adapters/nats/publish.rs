@@ -6,10 +6,9 @@ use async_nats::{
     Client, HeaderMap, HeaderValue,
     jetstream::{Context, ContextBuilder, context::PublishErrorKind},
 };
-use bytes::Bytes;
 
 use super::connect::{NatsStartError, Target};
-use crate::config::Nats;
+use crate::{config::Nats, domain::publication::Publication};
 
 /// Longest wait until the stream confirms that it has stored an event.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,17 +57,18 @@ impl Publisher {
     ///
     /// # Errors
     /// When it was not stored, or nobody can tell.
-    pub async fn publish(&self, subject: &str, payload: Bytes, headers: &[(&str, &str)]) -> Result<u64, PublishError> {
+    pub async fn publish(&self, event: &Publication, headers: &[(&str, &str)]) -> Result<u64, PublishError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse::<HeaderValue>().map_err(|_| PublishError::RequestId)?);
         }
         let failed = |error: async_nats::jetstream::context::PublishError| match error.kind() {
-            PublishErrorKind::StreamNotFound => PublishError::NoStream { subject: subject.to_owned() },
+            PublishErrorKind::StreamNotFound => PublishError::NoStream { subject: event.subject().to_owned() },
             PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
             _ => PublishError::Unconfirmed(error.to_string()),
         };
-        let stored = self.js.publish_with_headers(subject.to_owned(), map, payload).await.map_err(failed)?;
+        let stored =
+            self.js.publish_with_headers(event.subject().to_owned(), map, event.payload().clone()).await.map_err(failed)?;
         Ok(stored.await.map_err(failed)?.sequence)
     }
 
@@ -83,8 +83,8 @@ impl Publisher {
 ///
 /// # Errors
 /// When there is no connection, or the event was not stored, or nobody can tell.
-pub async fn publish(nats: &Nats, subject: &str, payload: Bytes, request_id: Option<&str>) -> Result<u64, PublishError> {
+pub async fn publish(nats: &Nats, event: &Publication, request_id: Option<&str>) -> Result<u64, PublishError> {
     let publisher = Publisher::connect(nats).await?;
     let headers: Vec<_> = request_id.iter().map(|id| ("X-Request-ID", *id)).collect();
-    publisher.publish(subject, payload, &headers).await
+    publisher.publish(event, &headers).await
 }

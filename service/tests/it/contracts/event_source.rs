@@ -16,7 +16,7 @@ use daisi_ws_service::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::support::nats::{DEFAULTS, NatsServer, tasks};
+use crate::support::nats::{DEFAULTS, NatsServer, store_anything, tasks};
 
 /// No step of a test takes longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -88,7 +88,7 @@ impl World for Real {
         let headers = [("X-Request-ID", "req-1"), ("traceparent", "00-abc-def-01")];
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.publisher.publish(subject, payload.to_owned().into(), &headers).await {
+            match store_anything(&self.publisher, subject, payload.to_owned(), &headers).await {
                 Ok(seq) => return seq,
                 // Just after a restart, JetStream may need a moment.
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),

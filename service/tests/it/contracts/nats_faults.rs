@@ -12,7 +12,7 @@ use daisi_ws_service::{
 use tokio::time::Instant;
 
 use super::nats_source::{SUBJECT, ack, consumer_info, pull, put, refused, seqs, source, stream_config, until, world};
-use crate::support::nats::{DEFAULTS, NatsServer, tasks};
+use crate::support::nats::{DEFAULTS, NatsServer, publication, tasks};
 
 #[tokio::test]
 async fn a_deleted_consumer_is_made_anew() {
@@ -292,7 +292,7 @@ async fn without_a_server_the_start_fails_or_waits_as_configured() {
     assert!(source.pull(1).await.is_err());
     server.restart().await;
     until("it is connected", async || source.is_connected()).await;
-    let seq = publish(&nats, SUBJECT, "{}".into(), None).await.unwrap();
+    let seq = publish(&nats, &publication(SUBJECT, "{}"), None).await.unwrap();
     assert_eq!(seqs(&pull(&source, 1).await), [seq]);
 }
 

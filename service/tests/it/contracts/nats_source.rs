@@ -11,7 +11,7 @@ use daisi_ws_service::{
 use tokio::time::Instant;
 
 use super::event_source::PATIENCE;
-use crate::support::nats::{Access, DEFAULTS, NatsServer, section, tasks};
+use crate::support::nats::{Access, DEFAULTS, NatsServer, publication, section, store_anything, tasks};
 
 pub(crate) const SUBJECT: &str = "wa.acme.a1.chats";
 
@@ -37,7 +37,7 @@ pub(crate) async fn world() -> (NatsServer, Publisher, Context) {
 pub(crate) async fn put(publisher: &Publisher, subject: &str) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match publisher.publish(subject, "{}".into(), &[]).await {
+        match store_anything(publisher, subject, "{}", &[]).await {
             Ok(seq) => return seq,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
@@ -257,7 +257,7 @@ async fn headers_are_found_in_any_case_and_dropped_when_unfit() {
     let sets: [&[(&str, &str)]; 3] =
         [&[("x-request-id", "r1"), ("Traceparent", "t1")], &[("X-Request-ID", "two words")], &[("X-Request-ID", &long)]];
     for headers in sets {
-        publisher.publish(SUBJECT, "{}".into(), headers).await.unwrap();
+        publisher.publish(&publication(SUBJECT, "{}"), headers).await.unwrap();
     }
     let events = pull(&source, 3).await;
     let seen: Vec<_> = events.iter().map(|e| (e.request_id.as_deref(), e.traceparent.as_deref())).collect();
@@ -268,10 +268,11 @@ async fn headers_are_found_in_any_case_and_dropped_when_unfit() {
 async fn publishing_says_what_is_wrong() {
     let (server, _, _) = world().await;
     let nats = server.section();
-    assert!(matches!(publish(&nats, SUBJECT, "{}".into(), None).await, Err(PublishError::NoStream { .. })));
+    let event = publication(SUBJECT, "{}");
+    assert!(matches!(publish(&nats, &event, None).await, Err(PublishError::NoStream { .. })));
     let source = source(&nats).await;
-    assert!(matches!(publish(&nats, SUBJECT, "{}".into(), Some("a\r\nb")).await, Err(PublishError::RequestId)));
-    publish(&nats, SUBJECT, "{}".into(), Some("r7")).await.unwrap();
+    assert!(matches!(publish(&nats, &event, Some("a\r\nb")).await, Err(PublishError::RequestId)));
+    publish(&nats, &event, Some("r7")).await.unwrap();
     assert_eq!(pull(&source, 1).await[0].request_id.as_deref(), Some("r7"));
 }
 
@@ -282,7 +283,7 @@ async fn huge_events_come_in_portions_of_bounded_size() {
     let huge = bytes::Bytes::from(vec![b'x'; 900_000]);
     let mut published = Vec::new();
     for _ in 0..30 {
-        published.push(publisher.publish(SUBJECT, huge.clone(), &[]).await.unwrap());
+        published.push(store_anything(&publisher, SUBJECT, huge.clone(), &[]).await.unwrap());
     }
     let events = pull(&source, published.len()).await;
     assert_eq!(seqs(&events), published);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::RealFleet;
 use crate::support::{
     fixture::{API_KEY, MINT_KEY, user_key, user_token},
+    nats::publication,
     process::ServePod,
     wait,
 };
@@ -138,7 +139,7 @@ async fn g7_redis_and_nats_may_go_and_come_back_while_sockets_stay() {
     }
     fleet.nats.restart().await;
     let publisher = daisi_ws_service::adapters::nats::Publisher::connect(&fleet.nats.section()).await.unwrap();
-    let seq = publisher.publish("wa.acme.a1.chats", "{}".into(), &[]).await.unwrap();
+    let seq = publisher.publish(&publication("wa.acme.a1.chats", "{}"), &[]).await.unwrap();
     for client in &mut clients {
         assert_eq!(client.expect_event().await.seq, seq);
     }

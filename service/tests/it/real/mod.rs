@@ -9,7 +9,7 @@ use std::time::Duration;
 use daisi_ws_service::adapters::nats::Publisher;
 
 use crate::support::{
-    nats::NatsServer,
+    nats::{NatsServer, publication},
     process::{ServePod, Surroundings},
     redis::RedisServer,
     wait,
@@ -50,7 +50,7 @@ impl RealFleet {
 
     /// Stores an event and returns its sequence.
     async fn publish(&self, subject: &str, event: &str) -> u64 {
-        self.publisher.publish(subject, event.to_owned().into(), &[]).await.unwrap()
+        self.publisher.publish(&publication(subject, event.to_owned()), &[]).await.unwrap()
     }
 
     /// Waits until nothing in the stream is unsettled or untaken.

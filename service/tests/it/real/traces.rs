@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::RealFleet;
 use crate::support::{
     fixture::user_token,
+    nats::publication,
     otlp::{Collector, SeenSpan},
     wait,
 };
@@ -28,7 +29,7 @@ async fn a_forwarded_event_is_one_tree_from_its_publisher_to_both_sockets() {
     }
     let publish = async |traceparent: Option<String>| {
         let headers: Vec<(&str, &str)> = traceparent.iter().map(|text| ("traceparent", text.as_str())).collect();
-        fleet.publisher.publish("wa.acme.a1.chats", r#"{"event_id":"e-1"}"#.into(), &headers).await.unwrap()
+        fleet.publisher.publish(&publication("wa.acme.a1.chats", r#"{"event_id":"e-1"}"#), &headers).await.unwrap()
     };
     // The publisher decides: this one is not traced, and with a ratio of 0 neither is one without a decision.
     publish(Some(format!("00-{OTHER_TRACE}-{PUBLISHER}-00"))).await;

@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use daisi_ws_service::{
-    adapters::nats::ConsumerDefaults,
+    adapters::nats::{ConsumerDefaults, Publisher},
     config::{Nats, Secret},
+    domain::publication::Publication,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
 };
@@ -190,6 +192,24 @@ pub(crate) fn section(url: &str) -> Nats {
         stream_max_bytes: 64 * 1024 * 1024,
         stream_replicas: 1,
     }
+}
+
+/// An event that may be published, under the prefix of the contract.
+pub(crate) fn publication(subject: &str, payload: impl Into<Bytes>) -> Publication {
+    Publication::parse("wa", subject, &payload.into()).expect("it is an event")
+}
+
+/// Stores anything on any subject, as publishers do that are none of ours.
+pub(crate) async fn store_anything(
+    publisher: &Publisher,
+    subject: &str,
+    payload: impl Into<Bytes>,
+    headers: &[(&str, &str)],
+) -> Result<u64, async_nats::Error> {
+    let mut map = async_nats::HeaderMap::new();
+    headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+    let js = async_nats::jetstream::new(publisher.client().clone());
+    Ok(js.publish_with_headers(subject.to_owned(), map, payload.into()).await?.await?.sequence)
 }
 
 /// What consumers get in tests: an ack wait that a test can wait for.
