@@ -13,11 +13,7 @@ use crate::{
     adapters::{
         grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings},
         http::{HttpParts, HttpServer, router},
-        memory::{
-            store::Store,
-            stream::Stream,
-            token_cache::{DEFAULT_ENTRIES, MemoryTokenCache},
-        },
+        memory::{store::Store, stream::Stream},
         nats::{ConsumerDefaults, NatsSource, NatsStartError},
         redis::{ConfigError as RedisConfigError, RedisStore},
     },
@@ -318,7 +314,6 @@ fn join<S: SessionLocks + Routes + KillBus + 'static>(
 fn cache<S: TokenCache + 'static>(kind: TokenCacheKind, store: Arc<S>) -> Cache {
     match kind {
         TokenCacheKind::Redis => Some(store),
-        TokenCacheKind::Memory => Some(Arc::new(MemoryTokenCache::new(DEFAULT_ENTRIES))),
-        TokenCacheKind::Off => None,
+        TokenCacheKind::Memory | TokenCacheKind::Off => None,
     }
 }

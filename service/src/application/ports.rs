@@ -275,13 +275,10 @@ pub trait KillListener: Send {
 
 // ---- token cache -----------------------------------------------------------------------------------------------------------------
 
-/// Opened tokens, by digest. Entries are opaque, and the caller must not trust them: it proves each by its own MAC.
+/// Where opened tokens are left, by digest, for pods of the predecessor, which look there before they open one. It is never read: a token proves itself.
 #[async_trait]
 pub trait TokenCache: Send + Sync {
-    /// The entry, if it is there. `digest` is the lower-case hex that the contract names.
-    async fn get(&self, kind: SessionKind, digest: &str) -> Result<Option<Bytes>, StoreError>;
-
-    /// Keeps an entry for `ttl`.
+    /// Keeps what a token says for `ttl`, in place of what was there. `digest` is the lower-case hex that the contract names.
     async fn put(&self, kind: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError>;
 }
 

@@ -1,4 +1,4 @@
-//! Sealing and opening of tokens, and proofs under the same key. What the plaintext means is the claims' business.
+//! Sealing and opening of tokens. What the plaintext means is the claims' business.
 //!
 //! AES-256-GCM without additional data; the text is URL-safe base64 of `nonce (12) ‖ ciphertext ‖ tag (16)`.
 
@@ -12,20 +12,15 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::config::Secret;
 
 /// The longest text that is opened: three times what the longest ids need, and little enough to decode for anybody who asks.
 pub const MAX_TOKEN_BYTES: usize = 4096;
-/// Length of a [`TokenKey::prove`] proof.
-pub const PROOF_BYTES: usize = 32;
 
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
-/// Sets the proofs' key apart from every other use of the token key; the version is for the day when the proof's form changes.
-const PROOF_LABEL: &[u8] = b"daisi-ws-service token cache v1";
 
 /// Writes padding, reads with and without it, and refuses every text that is not the one form of its bytes.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -60,11 +55,10 @@ pub enum SealError {
     NoRandomness,
 }
 
-/// An AES-256 key that seals and opens tokens, and a key derived from it that proves cached ones.
+/// An AES-256 key that seals and opens tokens. Its memory is wiped when it goes.
 #[derive(Clone)]
 pub struct TokenKey {
     cipher: Aes256Gcm,
-    proofs: Hmac<Sha256>,
 }
 
 impl TokenKey {
@@ -73,10 +67,9 @@ impl TokenKey {
     /// # Errors
     /// When the secret is anything else; the error does not show it.
     pub fn parse(secret: &Secret) -> Result<Self, KeyError> {
-        let mut key = [0_u8; 32];
-        hex::decode_to_slice(secret.expose(), &mut key).map_err(|_| KeyError)?;
-        let derived = keyed(&key)?.chain_update(PROOF_LABEL).finalize().into_bytes();
-        Ok(Self { cipher: Aes256Gcm::new(&key.into()), proofs: keyed(&derived)? })
+        let mut key = Zeroizing::new([0_u8; 32]);
+        hex::decode_to_slice(secret.expose(), key.as_mut()).map_err(|_| KeyError)?;
+        Ok(Self { cipher: Aes256Gcm::new_from_slice(key.as_ref()).map_err(|_| KeyError)? })
     }
 
     /// Seals a plaintext under a fresh random nonce, as padded text.
@@ -105,27 +98,6 @@ impl TokenKey {
         }
         self.cipher.decrypt(&Nonce::from(*nonce), sealed).map_err(|_| OpenError::WrongKey)
     }
-
-    /// Proves that whoever holds this key put the parts together, in this order and with these bounds.
-    #[must_use]
-    pub fn prove(&self, parts: &[&[u8]]) -> [u8; PROOF_BYTES] {
-        self.mac(parts).finalize().into_bytes().into()
-    }
-
-    /// Is this the proof of the parts? Takes the same time whatever the answer.
-    #[must_use]
-    pub fn is_proven(&self, parts: &[&[u8]], proof: &[u8]) -> bool {
-        self.mac(parts).verify_slice(proof).is_ok()
-    }
-
-    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        // Each part goes with its length, so that no byte can move from one part to the next.
-        parts.iter().fold(self.proofs.clone(), |mac, part| mac.chain_update((part.len() as u64).to_be_bytes()).chain_update(part))
-    }
-}
-
-fn keyed(key: &[u8]) -> Result<Hmac<Sha256>, KeyError> {
-    Hmac::new_from_slice(key).map_err(|_| KeyError)
 }
 
 impl fmt::Debug for TokenKey {
@@ -192,17 +164,6 @@ mod tests {
             assert_eq!(TokenKey::parse(&Secret::new(text)).unwrap_err(), KeyError);
         }
         assert_eq!(format!("{:?}", key(0xab)), "TokenKey(<redacted>)");
-    }
-
-    #[test]
-    fn a_proof_holds_for_its_parts_and_key_only() {
-        let proof = key(1).prove(&[b"ab", b"c"]);
-        assert!(key(1).is_proven(&[b"ab", b"c"], &proof));
-        for parts in [[b"a".as_slice(), b"bc"], [b"ab", b"d"], [b"abc", b""]] {
-            assert!(!key(1).is_proven(&parts, &proof));
-        }
-        assert!(!key(2).is_proven(&[b"ab", b"c"], &proof));
-        assert!(!key(1).is_proven(&[b"ab", b"c"], &proof[..31]));
     }
 
     proptest! {

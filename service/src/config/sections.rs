@@ -20,7 +20,7 @@ pub struct Config {
     pub nats: Nats,
     /// The session store.
     pub redis: Redis,
-    /// Keys and token cache.
+    /// Keys and tokens.
     pub auth: Auth,
     /// Sessions, sockets and forwarding.
     pub app: App,
@@ -48,6 +48,8 @@ pub struct Server {
     pub grpc_allow_unauthenticated: bool,
     /// Serve gRPC reflection.
     pub enable_reflection: bool,
+    /// Let the kernel write core dumps of this process, and its user's debuggers attach.
+    pub core_dumps: bool,
     /// Origins that browsers may come from; empty: any.
     #[serde(deserialize_with = "texts")]
     pub allowed_origins: Vec<OriginPattern>,
@@ -73,6 +75,8 @@ pub struct Nats {
     pub consumer_name: String,
     /// First token of every subject.
     pub subject_prefix: String,
+    /// First tokens of the subjects on which the server answers this pod.
+    pub inbox_prefix: String,
     /// Keep trying when the first connect fails; if not, that ends the start.
     pub retry_on_failed_connect: bool,
     /// User, with `password`.
@@ -125,7 +129,7 @@ pub struct Redis {
     pub session_lock_retry_delay: Duration,
 }
 
-/// Keys and token cache. Keys need a restart.
+/// Keys and tokens. Keys need a restart.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
@@ -137,28 +141,28 @@ pub struct Auth {
     pub admin_token_aes_key: Secret,
     /// API key of whoever mints tokens.
     pub token_generation_admin_key: Secret,
-    /// Longest life of a token made by the token API.
+    /// Longest life of a token made by the token API, and longest rest of the life of one that is accepted.
     #[serde(rename = "max_token_ttl_seconds", with = "seconds")]
     pub max_token_ttl: Duration,
-    /// Where opened tokens are kept.
+    /// Whether opened tokens are left for pods of the predecessor.
     pub token_cache: TokenCacheKind,
-    /// How long an opened user token is kept.
+    /// How long an opened user token is left there.
     #[serde(rename = "token_cache_ttl_seconds", with = "seconds")]
     pub token_cache_ttl: Duration,
-    /// How long an opened admin token is kept.
+    /// How long an opened admin token is left there.
     #[serde(rename = "admin_token_cache_ttl_seconds", with = "seconds")]
     pub admin_token_cache_ttl: Duration,
 }
 
-/// Where opened tokens are kept.
+/// Whether opened tokens are left for pods of the predecessor. Each is opened here in any case, before anybody is asked or told.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenCacheKind {
-    /// In Redis, shared by the fleet.
+    /// In Redis, where they look.
     Redis,
-    /// In this process.
+    /// As `Off`: opening takes less than finding.
     Memory,
-    /// Nowhere.
+    /// They are not.
     Off,
 }
 

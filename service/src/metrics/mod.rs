@@ -63,8 +63,18 @@ const CODES: &[&str] = &[
     "InternalServerError",
     "ServiceUnavailable",
 ];
-const AUTH_FAILURES: &[&str] =
-    &["api_key", "mint_key", "missing", "malformed", "wrong_key", "expired", "beyond_restriction", "bad_claims", "other_path"];
+const AUTH_FAILURES: &[&str] = &[
+    "api_key",
+    "mint_key",
+    "missing",
+    "malformed",
+    "wrong_key",
+    "expired",
+    "beyond_restriction",
+    "bad_claims",
+    "too_long_lived",
+    "other_path",
+];
 const GAPS: &[&str] = &["slow_client", "given_up", "pod_resumed"];
 const POOL_CLOSED: &[&str] = &["idle", "unhealthy", "replaced", "forgotten", "shutdown"];
 const REDIS_COMMANDS: &[&str] = &[
@@ -138,7 +148,7 @@ metrics! {
 
     auth_success_total: IntCounterVec = "dws_auth_success_total", ["type": AUTH], NONE, "Successful authentications by type (company, admin).";
     auth_failure_total: IntCounterVec = "dws_auth_failure_total", ["type": AUTH, "reason": AUTH_FAILURES], NONE, "Failed authentications by type and reason.";
-    token_cache_total: IntCounterVec = "dws_token_cache_total", ["outcome": &["hit", "miss", "forged", "error"]], NONE, "Look-ups in the token cache: hit, miss, forged or error.";
+    token_cache_total: IntCounterVec = "dws_token_cache_total", ["outcome": &["shared", "error"]], NONE, "Opened tokens that were to be left in Redis for pods of the predecessor: shared or error.";
 
     grpc_messages_sent_total: IntCounterVec = "dws_grpc_messages_sent_total", ["pod": PEERS], NONE, "Events handed to a peer, by peer.";
     grpc_messages_received_total: IntCounter = "dws_grpc_messages_received_total", [], NONE, "Events handed over by peers.";

@@ -55,8 +55,8 @@ impl Pod {
             ("DAISI_WS_NATS_URL", &recipe.nats.url()),
             ("DAISI_WS_REDIS_ADDRESS", &recipe.redis.address.to_string()),
             ("DAISI_WS_APP_MAX_CONNECTIONS", MAX_CONNECTIONS),
-            // As docs/performance.md advises: a token opens in less time than the cache takes to be asked.
-            ("DAISI_WS_AUTH_TOKEN_CACHE", "off"),
+            // What its memory is made of can be read by its own user, and it can be profiled.
+            ("DAISI_WS_SERVER_CORE_DUMPS", "true"),
         ]);
         command.envs(recipe.environment.iter().map(|(key, value)| (key, value)));
         let mut server = Server::start(name, command, folder)?;

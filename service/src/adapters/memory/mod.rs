@@ -3,4 +3,3 @@
 pub mod network;
 pub mod store;
 pub mod stream;
-pub mod token_cache;

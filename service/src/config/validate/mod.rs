@@ -92,6 +92,19 @@ fn nats(nats: &Nats, breaches: &mut Breaches) {
         "nats.subject_prefix",
         "must be a token, or tokens with dots between them, without white space, wildcards (* and >) or a leading $",
     );
+    breaches.require(
+        addresses::is_subject_prefix(&nats.inbox_prefix),
+        "nats.inbox_prefix",
+        "must be a token, or tokens with dots between them, without white space, wildcards (* and >) or a leading $",
+    );
+    // The stream would store each answer of the server as an event.
+    let starts_with =
+        |text: &str, prefix: &str| text.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    breaches.require(
+        !starts_with(&nats.inbox_prefix, &nats.subject_prefix),
+        "nats.inbox_prefix",
+        "must not begin with nats.subject_prefix, or the stream would store the server's answers",
+    );
     let has_user = !nats.user.is_empty();
     let ways = [has_user, !nats.token.is_empty(), nats.credentials_file.is_some()];
     breaches.require(
@@ -124,7 +137,7 @@ fn redis(redis: &Redis, breaches: &mut Breaches) {
 
 fn auth(auth: &Auth, breaches: &mut Breaches) {
     breaches.not_zero(&[("auth.max_token_ttl_seconds", auth.max_token_ttl)]);
-    if auth.token_cache != TokenCacheKind::Off {
+    if auth.token_cache == TokenCacheKind::Redis {
         breaches.not_zero(&[
             ("auth.token_cache_ttl_seconds", auth.token_cache_ttl),
             ("auth.admin_token_cache_ttl_seconds", auth.admin_token_cache_ttl),
@@ -297,13 +310,13 @@ mod tests {
             (|c| c.telemetry.sample_ratio = f64::NAN, &["telemetry.sample_ratio"]),
             (|c| c.nats.stream_replicas = 6, &["nats.stream_replicas"]),
             (|c| c.nats.stream_max_bytes = u64::MAX, &["nats.stream_max_bytes"]),
-            (|c| c.auth.token_cache_ttl = s(0), &["auth.token_cache_ttl_seconds"]),
+            (|c| c.auth.token_cache_ttl = s(0), &[]),
             (
                 |c| {
                     c.auth.token_cache_ttl = s(0);
-                    c.auth.token_cache = TokenCacheKind::Off;
+                    c.auth.token_cache = TokenCacheKind::Redis;
                 },
-                &[],
+                &["auth.token_cache_ttl_seconds"],
             ),
         ]);
     }
@@ -321,6 +334,11 @@ mod tests {
             (|c| c.nats.url = String::new(), &["nats.url"]),
             (|c| c.nats.stream_name = "wa.stream".into(), &["nats.stream_name"]),
             (|c| c.nats.subject_prefix = "wa.>".into(), &["nats.subject_prefix"]),
+            (|c| c.nats.inbox_prefix = "_INBOX_gateway".into(), &[]),
+            (|c| c.nats.inbox_prefix = "_INBOX.>".into(), &["nats.inbox_prefix"]),
+            (|c| c.nats.inbox_prefix = String::new(), &["nats.inbox_prefix"]),
+            (|c| c.nats.inbox_prefix = "wa.inbox".into(), &["nats.inbox_prefix"]),
+            (|c| c.nats.inbox_prefix = "wax".into(), &[]),
             (|c| c.redis.address = "redis://redis:6379".into(), &["redis.address"]),
             (|c| c.redis.ca_file = Some("/ca.pem".into()), &["redis.ca_file"]),
             (|c| c.telemetry.otlp_endpoint = "collector:4317".into(), &["telemetry.otlp_endpoint"]),

@@ -193,15 +193,16 @@ async fn scripts_survive_being_flushed() {
 async fn calls_that_were_given_up_leave_no_bad_connection_behind() {
     let server = RedisServer::start().await;
     let store = server.store();
-    store.put(SessionKind::User, "00aa", bytes::Bytes::from_static(b"right"), LONG).await.unwrap();
     let (sari, me) = (user("sari"), owner("a/1"));
+    let (budi, other) = (user("budi"), owner("b/7"));
+    store.acquire(&budi, &other, LONG).await.unwrap();
     for _ in 0..50 {
         tokio::select! {
             biased;
             _ = store.acquire(&sari, &me, LONG) => {}
             () = tokio::task::yield_now() => {}
         }
-        assert_eq!(store.get(SessionKind::User, "00aa").await.unwrap().as_deref(), Some(&b"right"[..]));
+        assert_eq!(store.acquire(&budi, &me, LONG).await.unwrap(), Acquire::Held(other.clone()));
     }
 }
 

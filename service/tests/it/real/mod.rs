@@ -1,6 +1,7 @@
 //! The whole fleet for real: the binary, as several processes, on a real NATS and a real Redis.
 
 mod lifecycle;
+mod strangers;
 mod traces;
 mod traffic;
 

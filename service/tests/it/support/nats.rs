@@ -181,6 +181,7 @@ pub(crate) fn section(url: &str) -> Nats {
         stream_name: "wa_stream".to_owned(),
         consumer_name: "ws_fanout".to_owned(),
         subject_prefix: "wa".to_owned(),
+        inbox_prefix: "_INBOX".to_owned(),
         retry_on_failed_connect: false,
         user: String::new(),
         password: Secret::default(),
