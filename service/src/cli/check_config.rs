@@ -15,5 +15,8 @@ pub(super) fn run(sources: &Sources, out: &mut dyn io::Write) -> Result<(), CliE
         Some(file) => writeln!(out, "# Read from {}, the environment and the defaults.", file.display())?,
         None => writeln!(out, "# Read from the environment and the defaults; there is no file.")?,
     }
+    for warning in config.warnings(sources) {
+        writeln!(out, "# Warning: {} {}", warning.key, warning.reason)?;
+    }
     Ok(out.write_all(dump(&config).as_bytes())?)
 }

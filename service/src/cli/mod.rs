@@ -5,6 +5,7 @@
 
 mod check_config;
 pub mod dev;
+mod dumps;
 mod healthcheck;
 mod plain_http;
 pub mod publish;
@@ -150,7 +151,10 @@ fn run(
 fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Result<(), CliError> {
     match command {
         Command::Serve => {
+            // Before the secrets are read.
+            dumps::set(false);
             let config = sources.load(Secrets::Required)?;
+            dumps::set(config.server.core_dumps);
             in_runtime(&config, async |level| Box::pin(serve::run(config.clone(), sources.clone(), level)).await)
         }
         Command::Dev(args) => {

@@ -16,6 +16,9 @@ use crate::{
 
 /// Runs this pod until it has drained after a signal, or could not start.
 pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) -> Result<(), CliError> {
+    for warning in config.warnings(&sources) {
+        tracing::warn!(config.key = %warning.key, "{} {}", warning.key, warning.reason);
+    }
     let metrics = Arc::new(Metrics::with(config.telemetry.metrics).map_err(CliError::failed)?);
     let config = ConfigWatch::new(config, sources, Arc::clone(&metrics));
     Box::pin(serve_pod(&config, &metrics, &level)).await

@@ -83,6 +83,11 @@ impl Sources {
         self.file.as_deref()
     }
 
+    /// Does the environment set the key itself?
+    pub(super) fn has_variable(&self, key: &str) -> bool {
+        self.environment.contains_key(&keys::variable(key))
+    }
+
     /// Reads everything anew and checks it. Blocks on small files.
     ///
     /// # Errors

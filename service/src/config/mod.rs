@@ -17,6 +17,7 @@ mod sections;
 pub(crate) mod testing;
 mod units;
 mod validate;
+mod warnings;
 
 pub use effective::{advertise_address, host_address, host_name, pod_id};
 pub use keys::{RELOADABLE, is_reloadable};
@@ -26,3 +27,4 @@ pub use redact::{dump, without_userinfo};
 pub use reload::{ConfigWatch, Reload};
 pub use secret::{Secret, SecretFileError};
 pub use sections::*;
+pub use warnings::Warning;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use super::Config;
 
@@ -16,11 +17,11 @@ pub(super) const REDACTED: &str = "<redacted>";
 /// The longest secret file that is read, in bytes: a wrong path (a log, a device) shall not fill the memory.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// A text that no log, metric, error or page may show. One that came from a file remembers it, for whoever needs the text as it is [now](Self::now).
+/// A text that no log, metric, error or page may show, and that is wiped from memory when it goes. One that came from a file remembers it, for whoever needs the text as it is [now](Self::now).
 #[derive(Clone, Default, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret {
-    text: String,
+    text: Zeroizing<String>,
     file: Option<Arc<Path>>,
 }
 
@@ -35,7 +36,7 @@ pub struct SecretFileError {
 impl Secret {
     /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), file: None }
+        Self { text: Zeroizing::new(text.into()), file: None }
     }
 
     /// Wraps what a file holds.
@@ -77,6 +78,16 @@ impl Secret {
         self.file = Some(path.into());
     }
 
+    /// Did it come from a file of its own?
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The file it came from, if users other than the owner and the group may read or write that. Links are followed: what counts is the file that holds it.
+    pub(super) fn exposed_file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|path| is_open_to_all(path))
+    }
+
     /// Is there nothing?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -88,16 +99,25 @@ impl Secret {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// May users read or write it that are neither the owner nor of the group? No, if nobody can tell.
+pub(super) fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const READ_OR_WRITE: u32 = 0o006;
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & READ_OR_WRITE != 0)
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     use io::Read as _;
 
-    let mut text = String::new();
+    // Its full size at once: a text that grows leaves what it was behind.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_BYTES + 1).unwrap_or_default()));
     std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
 }
 
 /// By the text: where it came from makes no other secret of it.
@@ -190,6 +210,25 @@ mod tests {
             config.secret_mut(key).unwrap().remember_file(Path::new(key));
         }
         assert!(config.secrets().iter().all(|(key, secret)| secret.file.as_deref() == Some(Path::new(key))));
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_read_is_found_through_links() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("data"), folder.path().join("password"));
+        std::fs::write(&path, "hunter2").unwrap();
+        // As Kubernetes mounts a Secret.
+        symlink(&path, &link).unwrap();
+        let secret = Secret::of_file(&link).unwrap();
+        for (mode, exposed) in [(0o644, true), (0o604, true), (0o602, true), (0o640, false), (0o440, false), (0o600, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(secret.exposed_file().is_some(), exposed, "{mode:o}");
+        }
+        assert_eq!(Secret::new("direct").exposed_file(), None);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(secret.exposed_file(), None);
     }
 
     #[tokio::test]

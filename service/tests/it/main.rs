@@ -18,4 +18,5 @@ mod real;
 mod real_redis;
 mod redis_budget;
 mod rings;
+mod secrets;
 mod support;
