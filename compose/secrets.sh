@@ -20,12 +20,16 @@ secret token_aes_key 32
 secret admin_token_aes_key 32
 secret redis_password 24
 secret nats_password 24
+secret publisher_password 24
 secret grafana_password 24
 
 # Configurations with a password in them, for servers that read it from nowhere else.
-[[ -s $folder/redis.conf ]] || printf 'requirepass %s\n' "$(cat "$folder/redis_password")" >"$folder/redis.conf"
-[[ -s $folder/nats-auth.conf ]] ||
-  printf 'authorization { user: gateway, password: "%s" }\n' "$(cat "$folder/nats_password")" >"$folder/nats-auth.conf"
+# In Redis the gateway has the keys and commands of docs/operations.md, and nobody else comes in; what each user may do in NATS is in nats.secure.conf.
+cat >"$folder/redis.conf" <<CONF
+user default off
+user daisi-ws on >$(cat "$folder/redis_password") resetkeys ~session:* ~route:* ~routes:epoch ~pods ~pod:* ~pod_left:* ~pod_retirements:* ~token_cache:* resetchannels &session_kill:* -@all +evalsha +script|load +get +mget +set +del +exists +incr +pexpire +pttl +sadd +srem +scard +sismember +smembers +srandmember +sinter +publish +psubscribe +ping +select +info +client|info +client|kill
+CONF
+printf 'GATEWAY_PASSWORD: "%s"\nPUBLISHER_PASSWORD: "%s"\n' "$(cat "$folder/nats_password")" "$(cat "$folder/publisher_password")" >"$folder/nats-auth.conf"
 
 # A CA of its own, and a certificate for each server under its name in the network.
 if [[ ! -s $folder/ca.crt ]]; then

@@ -3,6 +3,8 @@
 
 Three NATS servers and a Redis run with the configuration and Secrets that their pods would have, two gateways with the environment and files of the
 built Deployment, and try.sh delivers an event, with a stand-in for kubectl. Only addresses, ports and folders are others than in a cluster.
+
+Then it tries what nobody may do: to speak without TLS or a password, and each user what is not its own.
 """
 
 import base64
@@ -10,6 +12,7 @@ import json
 import os
 import pathlib
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -25,7 +28,15 @@ case "$*" in
   *rollout*) ;;
   *port-forward*) echo "Forwarding from 127.0.0.1:$REHEARSAL_PORT -> 8080"; exec sleep 600 ;;
   *'get secret'*) printf %s "$REHEARSAL_KEY" ;;
-  *exec*) while [[ $1 != -- ]]; do shift; done; shift 2; exec "$REHEARSAL_GATEWAY" "$@" ;;
+  *exec*)
+    while [[ $1 != -- ]]; do shift; done
+    shift 2
+    # The gateway's user may publish nothing: who does is another.
+    if [[ $1 == publish ]]; then
+      export DAISI_WS_NATS_USER=publisher DAISI_WS_NATS_PASSWORD_FILE=$REHEARSAL_PUBLISHER DAISI_WS_NATS_INBOX_PREFIX=_INBOX
+    fi
+    exec "$REHEARSAL_GATEWAY" "$@"
+    ;;
   *) exit 64 ;;
 esac
 """
@@ -59,6 +70,43 @@ def put(path: pathlib.Path, text: str) -> pathlib.Path:
     return path
 
 
+class Nats:
+    """As much of a NATS client as it takes to be refused."""
+
+    def __init__(self, port: int, ca: pathlib.Path, user: str, password: str) -> None:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        plain.recv(65536)
+        self.socket = ssl.create_default_context(cafile=str(ca)).wrap_socket(plain, server_hostname="localhost")
+        self.said = self.ask("CONNECT " + json.dumps({"user": user, "pass": password, "verbose": False, "pedantic": False, "protocol": 1}))
+
+    def ask(self, *lines: str) -> str:
+        """What the server says until it answers a ping or hangs up."""
+        self.socket.sendall("".join(f"{line}\r\n" for line in (*lines, "PING")).encode())
+        said = b""
+        while b"PONG\r\n" not in said:
+            more = self.socket.recv(65536)
+            if not more:
+                break
+            said += more
+        return said.decode()
+
+
+def ask_redis(port: int, ca: pathlib.Path, *commands: list[str]) -> list[str]:
+    """The answer to each command, over TLS; each is one line."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with ssl.create_default_context(cafile=str(ca)).wrap_socket(plain, server_hostname="localhost") as stream:
+        answers, lines = [], stream.makefile("rb")
+        for command in commands:
+            stream.sendall(f"*{len(command)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in command))
+            answers.append(lines.readline().decode().strip())
+        return answers
+
+
+def expect(what: str, said: str, *parts: str) -> None:
+    if not all(part in said for part in parts):
+        raise SystemExit(f"rehearse.py: {what}: {said!r} has not {parts}")
+
+
 class Rehearsal:
     """What runs, and what it was made of."""
 
@@ -90,6 +138,12 @@ class Rehearsal:
             except subprocess.TimeoutExpired:
                 child.kill()
 
+    def certificates(self, server: str, folder: pathlib.Path) -> pathlib.Path:
+        """The folder with what the Secret of the server's certificate holds."""
+        for name, text in self.secrets[f"{server}-tls"].items():
+            put(folder / "tls" / name, text)
+        return folder / "tls"
+
     def start_nats(self) -> tuple[str, list[int]]:
         clients, clusters, monitors = free_ports(3), free_ports(3), free_ports(3)
         for number in range(3):
@@ -100,19 +154,22 @@ class Rehearsal:
             for other in range(3):
                 text = text.replace(f"nats-{other}.nats-headless:6222", f"127.0.0.1:{clusters[other]}")
             put(folder / "auth/auth.conf", self.secrets["nats-auth"]["auth.conf"])
+            text = text.replace("/etc/nats/tls/", f"{self.certificates('nats', folder)}/")
             conf = put(folder / "nats.conf", text)
             self.start(f"nats-{number}", [self.nats, "--config", str(conf)], {"POD_NAME": f"nats-{number}"})
         for port in monitors:
             wait(f"http://127.0.0.1:{port}/healthz?js-server-only=true")
-        return ",".join(f"nats://127.0.0.1:{port}" for port in clients), monitors
+        self.nats_port = clients[0]
+        return ",".join(f"tls://127.0.0.1:{port}" for port in clients), monitors
 
     def start_redis(self) -> str:
         [port] = free_ports(1)
-        folder = self.work / "redis"
+        self.redis_port, folder = port, self.work / "redis"
         (folder / "data").mkdir(parents=True)
         auth = put(folder / "auth.conf", self.secrets["redis-auth"]["auth.conf"])
         text = self.file("redis", "redis.conf").replace("/etc/redis/auth/auth.conf", str(auth)).replace("dir /data", f"dir {folder}/data")
-        self.start("redis", [self.redis, str(put(folder / "redis.conf", text)), "--port", str(port), "--bind", "127.0.0.1"], {})
+        text = text.replace("/etc/redis/tls/", f"{self.certificates('redis', folder)}/").replace("tls-port 6379", f"tls-port {port}")
+        self.start("redis", [self.redis, str(put(folder / "redis.conf", text)), "--bind", "127.0.0.1"], {})
         return f"127.0.0.1:{port}"
 
     def environment(self, name: str, nats: str, redis: str) -> tuple[dict[str, str], int]:
@@ -149,12 +206,64 @@ class Rehearsal:
         stand_in.chmod(0o755)
         key = base64.b64encode(self.secrets["daisi-ws-service-auth"]["secret_token"].encode()).decode()
         values, port = pods[0]
-        asked = {"REHEARSAL_PORT": str(port), "REHEARSAL_KEY": key, "REHEARSAL_GATEWAY": self.gateway}
+        publisher = put(self.work / "publisher", self.secrets["nats-auth"]["publisher_password"])
+        asked = {"REHEARSAL_PORT": str(port), "REHEARSAL_KEY": key, "REHEARSAL_GATEWAY": self.gateway, "REHEARSAL_PUBLISHER": str(publisher)}
         path = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
         subprocess.run([K8S / "overlays/dev/try.sh"], env=values | asked | path, check=True, timeout=120)
+        self.forbidden_in_nats()
+        self.forbidden_in_redis()
+        for log in self.work.glob("gateway-*.log"):
+            if "lacks a permission" in log.read_text():
+                raise SystemExit(f"rehearse.py: the gateway's users may do too little: {log.read_text()[-2000:]}")
         stream = json.loads(wait(f"http://127.0.0.1:{monitors[0]}/jsz?streams=true&config=true"))["account_details"][0]["stream_detail"][0]
         if stream["config"]["num_replicas"] != 3:
             raise SystemExit(f"rehearse.py: the stream has {stream['config']['num_replicas']} replicas, not 3")
+
+
+    def forbidden_in_nats(self) -> None:
+        passwords, ca = self.secrets["nats-auth"], self.work / "nats-0/tls/ca.crt"
+        expect("a stranger", Nats(self.nats_port, ca, "gateway", "guess").said, "Authorization Violation")
+        expect("nobody", Nats(self.nats_port, ca, "", "").said, "Authorization Violation")
+        with socket.create_connection(("127.0.0.1", self.nats_port), timeout=10) as plain:
+            plain.recv(65536)
+            plain.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+            said = b""
+            try:
+                while more := plain.recv(65536):
+                    said += more
+            except ConnectionError:
+                pass
+            if b"PONG" in said:
+                raise SystemExit(f"rehearse.py: NATS answers without TLS: {said!r}")
+        users = {name: Nats(self.nats_port, ca, name, passwords[f"{name}_password"]) for name in ("gateway", "publisher")}
+        publications = ["$JS.API.STREAM.DELETE.wa_stream", "$JS.API.STREAM.PURGE.wa_stream", "$JS.API.STREAM.UPDATE.wa_stream"]
+        publications += ["$JS.API.CONSUMER.DELETE.wa_stream.ws_fanout", "$JS.API.STREAM.CREATE.other", "$SYS.REQ.SERVER.PING", "other"]
+        more = {"gateway": ["wa.acme.a1.chats"], "publisher": ["wa.acme.a1.other", "wa.acme.chats", "$JS.API.CONSUMER.MSG.NEXT.wa_stream.ws_fanout", "$JS.ACK.wa_stream.ws_fanout.1.1.1.1.1"]}
+        listening = {"gateway": ["wa.>", ">", "_INBOX.>"], "publisher": ["wa.>", ">", "_INBOX_gateway.>", "$JS.EVENT.>"]}
+        for name, client in users.items():
+            for subject in publications + more[name]:
+                expect(f"{name} publishes to {subject}", client.ask(f"PUB {subject} 2", "{}"), f'Permissions Violation for Publish to "{subject}"')
+            for number, subject in enumerate(listening[name]):
+                expect(f"{name} listens to {subject}", client.ask(f"SUB {subject} {number}"), f'Permissions Violation for Subscription to "{subject}"')
+
+    def forbidden_in_redis(self) -> None:
+        secrets, ca = self.secrets["redis-auth"], self.work / "redis/tls/ca.crt"
+        expect("nobody in Redis", ask_redis(self.redis_port, ca, ["PING"])[0], "NOAUTH")
+        probe = ask_redis(self.redis_port, ca, ["AUTH", "probe", secrets["probe_password"]], ["PING"], ["GET", "pods"], ["KEYS", "*"])
+        expect("the probe", " ".join(probe), "+OK +PONG -NOPERM", "-NOPERM")
+        words = [["FLUSHALL"], ["KEYS", "*"], ["CONFIG", "GET", "*"], ["ACL", "LIST"], ["GET", "other"], ["PUBLISH", "other", "x"], ["SHUTDOWN"], ["EVAL", "return 1", "0"]]
+        answers = ask_redis(self.redis_port, ca, ["AUTH", "daisi-ws", secrets["password"]], *words)
+        expect("the gateway in Redis", answers[0], "+OK")
+        for word, answer in zip(words, answers[1:]):
+            expect(f"the gateway in Redis: {word}", answer, "-NOPERM")
+        with socket.create_connection(("127.0.0.1", self.redis_port), timeout=10) as plain:
+            plain.sendall(b"*1\r\n$4\r\nPING\r\n")
+            try:
+                said = plain.recv(4096)
+            except ConnectionError:
+                said = b""
+            if b"PONG" in said or b"NOAUTH" in said:
+                raise SystemExit(f"rehearse.py: Redis answers without TLS: {said!r}")
 
 
 def main() -> None:
@@ -167,7 +276,7 @@ def main() -> None:
         raise
     finally:
         rehearsal.stop()
-    print("rehearse.py: an event went through the production configuration; the stream has 3 replicas")
+    print("rehearse.py: an event went through the production configuration, over TLS, by users who may do no more; the stream has 3 replicas")
 
 
 if __name__ == "__main__":

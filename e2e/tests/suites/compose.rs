@@ -56,6 +56,14 @@ impl Environment {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets").join(name)).unwrap()
     }
 
+    /// Publishes as somebody who may: where users have rights, the pods' user has not this one.
+    fn publish(&self, event: &str) {
+        let secure = self.files.contains(&"compose.secure.yaml");
+        let program: &[&str] =
+            if secure { &["run", "--rm", "-T", "publisher"] } else { &["exec", "-T", "pod-b", "/bin/daisi-ws-service"] };
+        self.run(&[program, &["publish", "wa.acme.a1.chats", event]].concat());
+    }
+
     /// A session through the one URL gets what is published.
     async fn serves(&self) {
         let url = ([127, 0, 0, 1], self.port).into();
@@ -69,7 +77,7 @@ impl Environment {
         let ready = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
         assert!(ready.to_text().unwrap().contains("\"ready\""), "{ready:?}");
         for n in 0..20 {
-            self.run(&["exec", "-T", "pod-b", "/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", &format!("{{\"n\":{n}}}")]);
+            self.publish(&format!("{{\"n\":{n}}}"));
             let event = loop {
                 let message = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
                 // Publishing by a command in a container takes its time, so a ping may be due.
@@ -125,6 +133,8 @@ async fn the_secure_environment_serves_and_refuses_whoever_has_no_password() {
     let stranger = ["exec", "-T", "-e", "DAISI_WS_NATS_USER=stranger", "pod-b"];
     let publish = ["/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", "{}"];
     let refused = environment.command(&[&stranger[..], &publish[..]].concat()).output().unwrap();
+    let own = environment.command(&[&["exec", "-T", "pod-b"][..], &publish[..]].concat()).output().unwrap();
+    assert!(!own.status.success(), "the pods' user may publish");
     let words = String::from_utf8_lossy(&refused.stderr).to_lowercase();
     assert!(!refused.status.success() && words.contains("authori"), "NATS takes events from strangers: {words}");
 }

@@ -126,6 +126,7 @@ pub(super) struct Target {
     identity: Identity,
     tls: bool,
     ca_file: Option<PathBuf>,
+    inbox_prefix: String,
 }
 
 impl Target {
@@ -138,7 +139,7 @@ impl Target {
         if let Some(path) = &nats.ca_file {
             File::open(path).map_err(|source| NatsStartError::CaFile { path: path.clone(), source })?;
         }
-        Ok(Self { servers, identity, tls: nats.tls, ca_file: nats.ca_file.clone() })
+        Ok(Self { servers, identity, tls: nats.tls, ca_file: nats.ca_file.clone(), inbox_prefix: nats.inbox_prefix.clone() })
     }
 
     fn options(&self) -> ConnectOptions {
@@ -158,7 +159,8 @@ impl Target {
             .ping_interval(PING_INTERVAL)
             .max_reconnects(None)
             .reconnect_delay_callback(|attempts| BACKOFF.nth(u64::try_from(attempts).unwrap_or(u64::MAX)))
-            .require_tls(self.tls);
+            .require_tls(self.tls)
+            .custom_inbox_prefix(&self.inbox_prefix);
         match &self.ca_file {
             // The client reads it at each connect.
             Some(path) => options.add_root_certificates(path.clone()),

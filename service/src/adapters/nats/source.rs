@@ -57,7 +57,7 @@ impl NatsSource {
     pub async fn connect(nats: &Nats, defaults: ConsumerDefaults, tasks: &Tasks) -> Result<Self, NatsStartError> {
         let target = Target::read(nats).await?;
         let changed = Arc::new(Notify::new());
-        let trouble = Arc::new(Trouble::new(&nats.stream_name, &nats.consumer_name));
+        let trouble = Arc::new(Trouble::new(nats));
         let client = first_connect(&target, nats.retry_on_failed_connect, &changed, &trouble).await?;
         let js = ContextBuilder::new().timeout(API_TIMEOUT).build(client.clone());
         let limits = SourceLimits { ack_wait: defaults.ack_wait, max_ack_pending: defaults.max_ack_pending };

@@ -7,6 +7,8 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+use crate::config::Nats;
+
 /// So long a missing permission speaks against the link, unless it is disproved: it is missed again with every request, and with every settlement.
 const COUNTS: Duration = Duration::from_secs(30);
 /// How often the same is logged again.
@@ -27,13 +29,21 @@ pub(super) struct Trouble {
     state: Mutex<State>,
     stream: String,
     consumer: String,
+    /// What the server's answers come to, as in `_INBOX.>`.
+    inbox: String,
     noted: Notify,
 }
 
 impl Trouble {
     /// None yet.
-    pub(super) fn new(stream: &str, consumer: &str) -> Self {
-        Self { state: Mutex::default(), stream: stream.to_owned(), consumer: consumer.to_owned(), noted: Notify::new() }
+    pub(super) fn new(nats: &Nats) -> Self {
+        Self {
+            state: Mutex::default(),
+            stream: nats.stream_name.clone(),
+            consumer: nats.consumer_name.clone(),
+            inbox: format!("{}.>", nats.inbox_prefix),
+            noted: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -112,7 +122,7 @@ impl Trouble {
 
     /// What has to be allowed, by what the server says; subjects of one delivery are those of all.
     fn missing(&self, text: &str) -> Missing {
-        let Self { stream, consumer, .. } = self;
+        let Self { stream, consumer, inbox, .. } = self;
         let allow =
             |verb: &str, subject: &str| format!("the NATS user may not {verb} {subject:?}: allow it to {verb} that subject");
         let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
@@ -123,8 +133,8 @@ impl Trouble {
         if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.") {
             return Missing { text: allow("publish to", &next), vital: true };
         }
-        if subject.starts_with("_INBOX.") {
-            return Missing { text: allow("subscribe to", "_INBOX.>"), vital: true };
+        if subject.starts_with(inbox.trim_end_matches('>')) {
+            return Missing { text: allow("subscribe to", inbox), vital: true };
         }
         if subject.starts_with("$JS.API.") {
             return Missing { text: allow("publish to", subject), vital: true };
@@ -145,7 +155,7 @@ mod tests {
     use super::*;
 
     fn trouble() -> Trouble {
-        Trouble::new("wa_stream", "ws_fanout")
+        Trouble::new(&crate::config::testing::config().nats)
     }
 
     #[tokio::test(start_paused = true)]
@@ -160,8 +170,13 @@ mod tests {
                 "$JS.API.CONSUMER.MSG.NEXT.wa_stream.ws_fanout",
             ),
             (r#"nats: Permissions Violation for Subscription to "_INBOX.abc.*""#, "_INBOX.>"),
+            (r#"nats: Permissions Violation for Subscription to "_INBOX_own.abc.*""#, "_INBOX_own.>"),
         ] {
-            let trouble = trouble();
+            let mut nats = crate::config::testing::config().nats;
+            if allow.starts_with("_INBOX_own") {
+                nats.inbox_prefix = "_INBOX_own".into();
+            }
+            let trouble = Trouble::new(&nats);
             trouble.error(said);
             assert!(trouble.reason("silence").contains(allow), "{}", trouble.reason("silence"));
             tokio::time::advance(COUNTS).await;

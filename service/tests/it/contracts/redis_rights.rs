@@ -108,3 +108,16 @@ async fn a_server_that_may_evict_keys_shows_in_a_metric_and_not_without_a_limit(
         wait::until("the policy is seen", || async { metrics.redis_may_evict.get() == evicts }).await;
     }
 }
+
+#[test]
+fn the_user_of_compose_and_kubernetes_may_do_what_is_documented_and_the_default_user_nothing() {
+    // Without "on" and the password.
+    let documented = documented_rules().split_off(2);
+    for script in [include_str!("../../../../compose/secrets.sh"), include_str!("../../../../k8s/secrets.sh")] {
+        let line =
+            script.lines().map(str::trim).find(|line| line.starts_with("user daisi-ws on >")).expect("the script makes the user");
+        let (_, rules) = line.split_once(" resetkeys ").expect("the password comes first");
+        assert_eq!(format!("resetkeys {rules}"), documented.join(" "));
+        assert!(script.lines().any(|line| line.trim() == "user default off"));
+    }
+}

@@ -38,6 +38,8 @@ pub(crate) enum Access {
     Denied(&'static str),
     /// Everybody, over TLS, with a certificate of a CA of the test's own.
     Tls,
+    /// The users that are shipped, with what each may do; pods are `gateway`.
+    Shipped,
 }
 
 /// A running server; ends with its value.
@@ -88,12 +90,22 @@ impl NatsServer {
                 nats.password = Secret::new("pod");
             }
             Access::Token(token) => nats.token = Secret::new(token),
+            Access::Shipped => {
+                nats.user = "gateway".to_owned();
+                nats.password = Secret::new("gateway-password");
+                nats.inbox_prefix = "_INBOX_gateway".to_owned();
+            }
             Access::Tls => {
                 nats.tls = true;
                 nats.ca_file = Some(self.folder.path().join("ca.pem"));
             }
         }
         nats
+    }
+
+    /// The same for who publishes, where users are those that are shipped.
+    pub(crate) fn section_of_publisher(&self) -> Nats {
+        Nats { user: "publisher".to_owned(), password: Secret::new("publisher-password"), ..section(&self.url()) }
     }
 
     /// Events of the shared consumer that are unsettled, and that nobody took yet.
@@ -250,6 +262,9 @@ fn configure(folder: &Path, access: &Access, port: Option<u16>) {
         Access::Denied(subjects) => format!(
             "authorization {{ users: [ {{ user: pod, password: pod, permissions: {{ publish: {{ deny: [{subjects:?}] }} }} }} ] }}\n"
         ),
+        Access::Shipped => {
+            format!("GATEWAY_PASSWORD: gateway-password\nPUBLISHER_PASSWORD: publisher-password\n{}", shipped_users())
+        }
         Access::Token(token) => format!("authorization {{ token: {token:?} }}\n"),
         Access::Tls => format!("tls {{ cert_file: {:?}, key_file: {:?} }}\n", path("server.pem"), path("server.key")),
     };
@@ -261,6 +276,18 @@ fn configure(folder: &Path, access: &Access, port: Option<u16>) {
         path("store"),
     );
     fs::write(folder.join("nats.conf"), config).expect("the folder is ours");
+}
+
+/// Who may do what in the servers of compose and of Kubernetes: one and the same.
+pub(crate) fn shipped_users() -> String {
+    let users = |configuration: &str| {
+        let (_, rest) = configuration.split_once("\nauthorization {").expect("it has users");
+        let (users, _) = rest.split_once("\n}\n").expect("the block has an end");
+        format!("authorization {{{users}\n}}\n")
+    };
+    let compose = users(include_str!("../../../../compose/nats.secure.conf"));
+    assert_eq!(compose, users(include_str!("../../../../k8s/components/nats-cluster/nats.conf")));
+    compose
 }
 
 /// The port that the server has picked, as it writes it to a file.
