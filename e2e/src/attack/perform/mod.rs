@@ -83,8 +83,8 @@ impl Order {
 }
 
 const NARROW: u32 = 4096;
-/// Before a connection that was ended is opened again.
-const BACK_OFF: Duration = Duration::from_millis(100);
+/// Before a connection that was ended is opened again: what is measured is what connections hold, not how many two cores can open.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Counts of what was done, shared by the tasks of a process.
 #[derive(Debug, Clone, Default)]
