@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     adapters::{
         grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings},
-        http::{HttpParts, HttpServer, router},
+        http::{HttpParts, HttpServer, Intake, probe_router, router},
         memory::{store::Store, stream::Stream},
         nats::{ConsumerDefaults, NatsSource, NatsStartError},
         redis::{ConfigError as RedisConfigError, RedisStore},
@@ -23,9 +23,13 @@ use crate::{
         pod::{Backends, Pod},
         ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
         readiness::{Dependency, Readiness},
+        throttle::Throttle,
     },
     clock,
-    config::{Config, ConfigWatch, TokenCacheKind, advertise_address, host_address, host_name, pod_id},
+    config::{
+        Config, ConfigWatch, Server, TokenCacheKind, advertise_address, grpc_bind_ip, host_address, host_name, pod_id,
+        probe_bind_ip,
+    },
     cores::Cores,
     domain::{
         ids::{IdError, PodId},
@@ -71,6 +75,14 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The listener for probes could not be had.
+    #[error("can't listen for probes on {address} (server.probe_port): {source}")]
+    Probe {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The listener for peers could not be had.
     #[error(transparent)]
     Grpc(#[from] GrpcServerError),
@@ -103,6 +115,7 @@ pub struct Gateway {
     pod: Pod,
     http: HttpServer,
     routes: Router,
+    probes: Option<(HttpServer, Router)>,
     grpc: GrpcServer,
     grpc_settings: GrpcServerSettings,
     readiness: Readiness,
@@ -127,12 +140,13 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let settings = config.current();
         let host = host_name();
-        let bind = |port| SocketAddr::new(settings.server.bind_address, port);
-        let grpc = GrpcServer::bind(bind(settings.server.grpc_port)).await?;
+        let server = &settings.server;
+        let grpc = GrpcServer::bind(SocketAddr::new(grpc_bind_ip(server), server.grpc_port)).await?;
         let id = pod_id(&settings.server, &host, grpc.local_addr().port())?;
         let tasks = Tasks::new(shutdown, Arc::clone(metrics), tracing::info_span!("pod", pod.id = %id));
-        let address = bind(settings.server.http_port);
+        let address = SocketAddr::new(server.bind_address, server.http_port);
         let http = HttpServer::bind(address).await.map_err(|source| StartError::Http { address, source })?;
+        let probe_server = probe_server(server).await?;
         let grpc_port = grpc.local_addr().port();
         let address = advertise_address(&settings.server, &id, grpc_port, || host_address(&host));
         let me = PodRecord { id: id.clone(), address, started_at: clock::now() };
@@ -144,10 +158,11 @@ impl Gateway {
         let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
         let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
         let parts = HttpParts {
-            config: live,
+            config: live.clone(),
             auth: Arc::new(auth),
             minter: Minter::new(TokenKeys::parse(&settings.auth)?, clock::now),
             connector: Arc::clone(pod.connector()),
+            throttle: Arc::new(Throttle::new(live, Arc::clone(metrics))),
             readiness: readiness.clone(),
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
@@ -162,6 +177,7 @@ impl Gateway {
             me,
             pod,
             http,
+            probes: probe_server.map(|server| (server, probe_router(&parts))),
             routes: router(parts, extra),
             grpc,
             grpc_settings,
@@ -192,6 +208,12 @@ impl Gateway {
         self.http.local_addr()
     }
 
+    /// Where probes ask, if not only where browsers connect.
+    #[must_use]
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probes.as_ref().map(|(server, _)| server.local_addr())
+    }
+
     /// Where peers connect.
     #[must_use]
     pub fn grpc_addr(&self) -> SocketAddr {
@@ -216,11 +238,16 @@ impl Gateway {
     /// # Errors
     /// When the server for peers fails by itself, or another pod lives under this one's id: the pod is drained all the same.
     pub async fn run(self) -> Result<(), RunError> {
-        let Self { me, pod, http, routes, grpc, grpc_settings, readiness, config, tasks, cores, metrics } = self;
+        let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, cores, metrics } = self;
         let shutdown = tasks.shutdown().clone();
         let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
         tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
-        http.serve(routes, &tasks, cores, stop_http.clone());
+        http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, cores, stop_http.clone());
+        if let Some((server, routes)) = probes {
+            tracing::info!(probe.address = %server.local_addr(), "probes are answered on a port of their own");
+            // Away from the sockets' threads, and until everything else has ended.
+            server.serve(routes, Intake::Probes, &tasks, None, CancellationToken::new());
+        }
         readiness.observe(Dependency::Grpc, true);
         let mut peers = std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, stop_grpc.clone()).fuse());
         let mut failure = Ok(());
@@ -259,6 +286,14 @@ impl Gateway {
         tracing::info!(pod.id = %me.id, "the pod has ended");
         failure
     }
+}
+
+async fn probe_server(server: &Server) -> Result<Option<HttpServer>, StartError> {
+    if server.probe_port == 0 {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(probe_bind_ip(server), server.probe_port);
+    HttpServer::bind(address).await.map(Some).map_err(|source| StartError::Probe { address, source })
 }
 
 type Cache = Option<Arc<dyn TokenCache>>;

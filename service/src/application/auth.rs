@@ -64,6 +64,12 @@ impl AuthError {
         }
     }
 
+    /// Could it have been a guess? A token that opens is genuine, whatever else is wrong with it.
+    #[must_use]
+    pub fn is_a_guess(&self) -> bool {
+        matches!(self, Self::ApiKey | Self::MintKey | Self::Missing | Self::Open(_))
+    }
+
     /// What the client is told.
     #[must_use]
     pub fn body(&self) -> ErrorBody {

@@ -43,6 +43,9 @@ pub enum ConnectError {
     /// The pod stops.
     #[error("this pod is draining; try again, another pod will answer")]
     Draining,
+    /// More connects wait for their turn than may, or this one waited too long.
+    #[error("this pod opens as many sessions as it can; try again shortly")]
+    Busy,
     /// The session store is away, so no exclusive session can be had.
     #[error("the session store is unavailable; try again shortly")]
     StoreUnavailable,
@@ -65,7 +68,7 @@ impl ConnectError {
     #[must_use]
     pub fn body(&self) -> ErrorBody {
         let code = match self {
-            Self::Full | Self::Draining | Self::StoreUnavailable => ErrorCode::ServiceUnavailable,
+            Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable => ErrorCode::ServiceUnavailable,
             Self::Replaced => ErrorCode::SessionConflict,
             Self::TokenExpired => ErrorCode::InvalidToken,
             Self::RateLimited => ErrorCode::RateLimitExceeded,
@@ -74,12 +77,19 @@ impl ConnectError {
         ErrorBody::new(code, self.to_string())
     }
 
+    /// Is it the pod or its store that could not, rather than the client that may not?
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable | Self::Internal)
+    }
+
     /// When to try again, for `Retry-After`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_secs(5)),
             Self::Draining | Self::StoreUnavailable | Self::RateLimited => Some(Duration::from_secs(1)),
+            Self::Busy => Some(Duration::from_secs(2)),
             Self::Replaced | Self::TokenExpired | Self::Internal => None,
         }
     }

@@ -32,5 +32,6 @@ pub mod room;
 pub mod route_writer;
 mod select_chat;
 pub mod session;
+pub mod throttle;
 pub mod token;
 mod token_sharing;

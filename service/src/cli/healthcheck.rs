@@ -8,14 +8,14 @@ use super::{
     CliError, block_on,
     plain_http::{self, Answer},
 };
-use crate::config::{Secrets, Server, Sources};
+use crate::config::{Secrets, Server, Sources, probe_bind_ip};
 
 /// The longest wait for the whole answer: container runtimes ask every few seconds.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to ask; else /health at the configured port. /ready asks whether the pod takes traffic.
+    /// What to ask; else /health at the configured port, that for probes if there is one. /ready asks whether the pod takes traffic.
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
 }
@@ -31,14 +31,18 @@ pub(super) fn run(args: &Args, sources: &Sources) -> Result<(), CliError> {
 
 /// Where the pod may answer: bound to every address, it does so on loopback, in whichever family the host has.
 fn own_urls(server: &Server) -> Vec<Uri> {
-    let hosts = match server.bind_address {
+    let (address, port) = match server.probe_port {
+        0 => (server.bind_address, server.http_port),
+        port => (probe_bind_ip(server), port),
+    };
+    let hosts = match address {
         IpAddr::V4(address) if address.is_unspecified() => vec!["127.0.0.1".to_owned()],
         IpAddr::V4(address) => vec![address.to_string()],
         IpAddr::V6(address) if address.is_unspecified() => vec!["[::1]".to_owned(), "127.0.0.1".to_owned()],
         IpAddr::V6(address) => vec![format!("[{address}]")],
     };
-    let url = |host| format!("http://{host}:{}/health", server.http_port).parse().ok();
-    if server.http_port == 0 { Vec::new() } else { hosts.into_iter().filter_map(url).collect() }
+    let url = |host| format!("http://{host}:{port}/health").parse().ok();
+    if port == 0 { Vec::new() } else { hosts.into_iter().filter_map(url).collect() }
 }
 
 /// Succeeds with the first that is well.
@@ -125,7 +129,11 @@ mod tests {
         assert_eq!(own_urls(&server), ["http://[::1]:8080/health", "http://127.0.0.1:8080/health"]);
         server.bind_address = "fd00::1".parse().unwrap();
         assert_eq!(own_urls(&server), ["http://[fd00::1]:8080/health"]);
-        server.http_port = 0;
+        server.probe_port = 8081;
+        assert_eq!(own_urls(&server), ["http://[fd00::1]:8081/health"]);
+        server.probe_bind_address = "127.0.0.1".into();
+        assert_eq!(own_urls(&server), ["http://127.0.0.1:8081/health"]);
+        (server.http_port, server.probe_port) = (0, 0);
         assert_eq!(own_urls(&server), [] as [Uri; 0]);
     }
 

@@ -36,8 +36,21 @@ pub fn advertise_address(server: &Server, pod: &PodId, grpc_port: u16, host: imp
         return id.to_owned();
     }
     // Bound to one address, the pod can't be reached at any other.
-    let host = if server.bind_address.is_unspecified() { host() } else { server.bind_address.to_string() };
+    let bound = grpc_bind_ip(server);
+    let host = if bound.is_unspecified() { host() } else { bound.to_string() };
     with_port(&host, grpc_port)
+}
+
+/// Where the listener for peers is bound.
+#[must_use]
+pub fn grpc_bind_ip(server: &Server) -> IpAddr {
+    server.grpc_bind_address.parse().unwrap_or(server.bind_address)
+}
+
+/// Where the listener for probes is bound.
+#[must_use]
+pub fn probe_bind_ip(server: &Server) -> IpAddr {
+    server.probe_bind_address.parse().unwrap_or(server.bind_address)
 }
 
 /// The address with a port, unless it has one.
@@ -114,6 +127,7 @@ mod tests {
         assert_eq!(dialled(&server(|s| s.grpc_advertise_address = "gw-1".into()), "ws-1"), "gw-1:50051");
         assert_eq!(dialled(&server(|s| s.bind_address = "::1".parse().unwrap()), "ws-1"), "[::1]:50051");
         assert_eq!(dialled(&server(|s| s.bind_address = "::".parse().unwrap()), "ws-1"), "10.0.0.9:50051");
+        assert_eq!(dialled(&server(|s| s.grpc_bind_address = "10.7.7.7".into()), "ws-1"), "10.7.7.7:50051");
         assert_eq!(dialled(&plain, "10.1.2.3"), "10.1.2.3:50051");
         assert_eq!(dialled(&plain, "10.1.2.3:6000"), "10.1.2.3:6000");
         assert_eq!(dialled(&plain, "fd00::1"), "[fd00::1]:50051");

@@ -19,7 +19,7 @@ mod units;
 mod validate;
 mod warnings;
 
-pub use effective::{advertise_address, host_address, host_name, pod_id};
+pub use effective::{advertise_address, grpc_bind_ip, host_address, host_name, pod_id, probe_bind_ip};
 pub use keys::{RELOADABLE, is_reloadable};
 pub use load::{Secrets, Sources};
 pub use problem::{ConfigError, Problem};

@@ -351,7 +351,8 @@ mod tests {
     /// Another good value for a key, and what has to go with it.
     fn another(key: &str, value: &figment::value::Value) -> Vec<(String, String)> {
         let text = match (key, value) {
-            ("server.bind_address", _) => "127.0.0.1".into(),
+            ("server.bind_address" | "server.grpc_bind_address" | "server.probe_bind_address", _) => "127.0.0.1".into(),
+            ("server.proxy_protocol", _) => "required".into(),
             ("server.allowed_origins", _) => "https://desk.example.com".into(),
             ("server.trusted_proxies", _) => "10.0.0.0/8".into(),
             ("server.grpc_advertise_address" | "redis.address", _) => "other:6379".into(),
@@ -374,6 +375,7 @@ mod tests {
         };
         let with = match key {
             "nats.password" => vec![("nats.user", "joe")],
+            "server.proxy_protocol" => vec![("server.trusted_proxies", "10.0.0.0/8")],
             "redis.username" => vec![("redis.password", "secret-of-redis")],
             "redis.ca_file" => vec![("redis.tls", "true")],
             _ => Vec::new(),
@@ -392,7 +394,12 @@ mod tests {
             all.extend(variables);
             let sources = Sources::new(None, all.into_iter().map(|(name, value)| (name.into(), value.into())));
             let metrics = Arc::new(Metrics::new().unwrap());
-            let watch = ConfigWatch::new(testing::config(), sources, metrics);
+            let mut running = testing::config();
+            if key == "server.proxy_protocol" {
+                // It can't be without them, and they reload by themselves.
+                running.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+            }
+            let watch = ConfigWatch::new(running, sources, metrics);
             let (before, readers) = (watch.current(), watch.subscribe());
             let Reload::Applied { changed, need_restart } = watch.reload() else { panic!("{key} was not applied") };
             if keys::is_reloadable(&key) {

@@ -16,6 +16,8 @@ use crate::domain::{network::Network, origin::OriginPattern};
 pub struct Config {
     /// Listeners and identity of this pod.
     pub server: Server,
+    /// How many, and how often, before a socket is open.
+    pub limits: Limits,
     /// The event stream.
     pub nats: Nats,
     /// The session store.
@@ -34,12 +36,18 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Address that both listeners bind.
+    /// Address that listeners bind which have none of their own.
     pub bind_address: std::net::IpAddr,
     /// Port for browsers, health, metrics and the token API; 0 picks a free one.
     pub http_port: u16,
+    /// Address that the listener for other pods binds; empty: `bind_address`.
+    pub grpc_bind_address: String,
     /// Port for other pods; 0 picks a free one.
     pub grpc_port: u16,
+    /// Address that the listener for probes binds; empty: `bind_address`.
+    pub probe_bind_address: String,
+    /// Port for `/health`, `/ready` and `/metrics`, which are on `http_port` too; 0: there alone.
+    pub probe_port: u16,
     /// Unique name of this pod; empty: the host's name and `grpc_port`.
     pub pod_id: String,
     /// Host or `host:port` that peers dial; empty: `pod_id` if it is an address, else this host's, with `grpc_port`.
@@ -56,11 +64,49 @@ pub struct Server {
     /// Networks of proxies whose word on their clients' addresses is believed; empty: none.
     #[serde(deserialize_with = "texts")]
     pub trusted_proxies: Vec<Network>,
+    /// Have trusted proxies say whom they speak for before the first byte of HTTP.
+    pub proxy_protocol: ProxyProtocol,
     /// Serve the browser client at `/client.js`.
     pub serve_client: bool,
     /// A dependency may be away this long before `/ready` says so.
     #[serde(rename = "ready_grace_seconds", with = "seconds")]
     pub ready_grace: Duration,
+}
+
+/// The PROXY protocol.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// Nobody speaks it.
+    Off,
+    /// Trusted proxies have to, and nobody else may.
+    Required,
+}
+
+/// How many, and how often, before a socket is open. A rate of 0 is no limit.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Connections whose request is not known yet, or who have not read their answer.
+    pub pending_connections: usize,
+    /// The same of one address; 0: no share.
+    pub pending_connections_per_address: usize,
+    /// Connects of a session in a minute.
+    pub connects_per_session_per_minute: u32,
+    /// Connects of a session at once.
+    pub connects_per_session_burst: u32,
+    /// Connects of an address in a second.
+    pub connects_per_address_per_second: u32,
+    /// Connects of an address at once.
+    pub connects_per_address_burst: u32,
+    /// Connects of a company's users in a second.
+    pub connects_per_company_per_second: u32,
+    /// Connects of a company's users at once.
+    pub connects_per_company_burst: u32,
+    /// Failed authentications of an address in a minute.
+    pub failures_per_address_per_minute: u32,
+    /// Failed authentications of an address at once.
+    pub failures_per_address_burst: u32,
 }
 
 /// The event stream.

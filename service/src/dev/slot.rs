@@ -98,7 +98,7 @@ impl Slot {
         let (http, grpc) = (bind(http_port).await?, bind(0).await?);
         let mut settings = common.settings.clone();
         settings.server.pod_id = id.to_string();
-        (settings.server.http_port, settings.server.grpc_port) = (0, 0);
+        (settings.server.http_port, settings.server.grpc_port, settings.server.probe_port) = (0, 0, 0);
         settings.server.grpc_advertise_address = grpc.address().to_string();
         let tenant = Tenant {
             phase: Phase::Stopped,

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod peer;
 pub mod publication;
 pub mod rate;
+pub mod rate_table;
 pub mod route;
 pub mod seen;
 pub mod session;

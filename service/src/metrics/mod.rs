@@ -75,6 +75,9 @@ const AUTH_FAILURES: &[&str] = &[
     "too_long_lived",
     "other_path",
 ];
+const LIMITS: &[&str] = &["session", "address", "company", "failed_connects", "failed_mints"];
+const LISTENERS: &[&str] = &["http", "probe"];
+const STRANGERS_ENDED: &[&str] = &["share", "full", "exhausted"];
 const GAPS: &[&str] = &["slow_client", "given_up", "pod_resumed"];
 const POOL_CLOSED: &[&str] = &["idle", "unhealthy", "replaced", "forgotten", "shutdown"];
 const REDIS_COMMANDS: &[&str] = &[
@@ -135,6 +138,9 @@ metrics! {
     connections_total: IntCounterVec = "dws_connections_total", ["type": SESSIONS], NONE, "WebSocket connections that were opened.";
     connections_closed_total: IntCounterVec = "dws_connections_closed_total", ["type": SESSIONS, "reason": CLOSED], NONE, "WebSocket connections that were closed, by reason.";
     connections_refused_total: IntCounterVec = "dws_connections_refused_total", ["type": SESSIONS, "code": CODES], NONE, "Connects that were refused before the upgrade, by error code.";
+    rate_limited_total: IntCounterVec = "dws_rate_limited_total", ["limit": LIMITS], NONE, "Requests that got 429 before the upgrade, by limit: connects of a session, an address or a company, or failed authentications of an address.";
+    http_strangers: IntGaugeVec = "dws_http_pending_connections", ["listener": LISTENERS], NONE, "HTTP connections whose request is not known yet, or who have not read their answer, by listener.";
+    http_strangers_ended_total: IntCounterVec = "dws_http_pending_connections_ended_total", ["listener": LISTENERS, "reason": STRANGERS_ENDED], NONE, "Such connections that were ended for newer ones: an address had its share, all places were taken, or the system had run out of descriptors.";
     connections_limit: IntGauge = "dws_connections_limit", [], NONE, "WebSocket connections that this pod may have (app.max_connections).";
     connection_duration_seconds: HistogramVec = "dws_connection_duration_seconds", ["type": SESSIONS], LIFETIME, "Lifetime of WebSocket connections.";
     connect_seconds: HistogramVec = "dws_connect_seconds", ["type": SESSIONS, "takeover": YES_NO], LATENCY, "Time from a valid request to the session's lock and routes, with or without taking the session over.";

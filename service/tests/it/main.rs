@@ -13,6 +13,7 @@ mod grpc;
 mod http;
 mod ipv6;
 mod manifests;
+mod probes;
 mod properties;
 mod real;
 mod real_redis;

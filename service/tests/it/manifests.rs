@@ -142,18 +142,25 @@ fn the_grace_period_fits_pre_stop_and_drain() {
 
 #[test]
 fn ports_are_those_that_the_gateway_listens_on() {
-    let server = load(None, &[]).unwrap().server;
-    let (http, grpc) = (u64::from(server.http_port), u64::from(server.grpc_port));
+    let server = load(Some(root().join("base/config.yaml")), &[]).unwrap().server;
+    let (http, grpc, probe) = (u64::from(server.http_port), u64::from(server.grpc_port), u64::from(server.probe_port));
     let deployment = manifest("base/deployment.yaml");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let ports = container["ports"].as_array().unwrap().iter();
     let ports: Vec<_> = ports.map(|p| (p["name"].as_str().unwrap(), p["containerPort"].as_u64().unwrap())).collect();
-    assert_eq!(ports, [("http", http), ("grpc", grpc)]);
+    assert_eq!(ports, [("http", http), ("grpc", grpc), ("probe", probe)]);
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "probe", "{probe}: clients must not be able to hold it up");
+    }
     let service = manifest("base/service.yaml");
     let ports = service["spec"]["ports"].as_array().unwrap().iter();
     let ports: Vec<_> =
         ports.map(|p| (p["name"].as_str().unwrap(), p["port"].as_u64().unwrap(), p["targetPort"].as_u64().unwrap())).collect();
-    assert_eq!(ports, [("http", http, http), ("grpc", grpc, grpc)]);
+    assert_eq!(ports, [("http", http, http), ("grpc", grpc, grpc), ("probe", probe, probe)]);
+    let monitor = manifest("components/monitoring/servicemonitor.yaml");
+    assert_eq!(monitor["spec"]["endpoints"][0]["port"], "probe");
+    let policy = manifest("components/monitoring/networkpolicy.yaml");
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], "probe");
     let advertised = container["env"].as_array().unwrap().iter();
     let value = |name: &str| advertised.clone().find(|v| v["name"] == name).unwrap()["value"].as_str().unwrap().to_owned();
     // With no port and no bracket around it, either would be wrong in one of the two families.

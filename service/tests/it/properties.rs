@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, Request},
+};
 use bytes::Bytes;
 use daisi_ws_service::{
     adapters::http::{HttpParts, router},
-    application::readiness::Readiness,
+    application::{readiness::Readiness, throttle::Throttle},
     domain::{
         claims::{AdminClaims, UserClaims},
         event::{Address, Event, Payload, StreamId},
@@ -32,11 +36,13 @@ fn app(runtime: &tokio::runtime::Runtime) -> Router {
     let _inside = runtime.enter();
     let metrics = Arc::new(Metrics::new().unwrap());
     let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
+    let config = watch::channel(Arc::new(fixture::config())).1;
     let parts = HttpParts {
-        config: watch::channel(Arc::new(fixture::config())).1,
+        config: config.clone(),
         auth: fixture::authenticator(fixture::config(), &metrics),
         minter: fixture::minter(daisi_ws_service::clock::now),
         connector: fixture::full_connector(&metrics),
+        throttle: Arc::new(Throttle::new(config, Arc::clone(&metrics))),
         readiness: Readiness::default(),
         metrics,
         tasks,
@@ -44,7 +50,8 @@ fn app(runtime: &tokio::runtime::Runtime) -> Router {
     router(parts, None)
 }
 
-fn ask(runtime: &tokio::runtime::Runtime, app: &Router, request: Request<Body>) -> u16 {
+fn ask(runtime: &tokio::runtime::Runtime, app: &Router, mut request: Request<Body>) -> u16 {
+    request.headers_mut().entry("host").or_insert(HeaderValue::from_static("test"));
     runtime.block_on(TowerToHyperService::new(app.clone()).call(request)).unwrap().status().as_u16()
 }
 

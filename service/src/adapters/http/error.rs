@@ -9,7 +9,7 @@ use axum::{
 };
 
 use crate::{
-    application::{auth::AuthError, connect::ConnectError, mint::MintError},
+    application::{auth::AuthError, connect::ConnectError, mint::MintError, throttle::TooOften},
     domain::{close::ErrorCode, frame::ErrorBody},
 };
 
@@ -96,6 +96,13 @@ impl From<ConnectError> for HttpError {
     }
 }
 
+impl From<TooOften> for HttpError {
+    fn from(TooOften { retry_after }: TooOften) -> Self {
+        let body = ErrorBody::new(ErrorCode::RateLimitExceeded, "too often; wait as long as Retry-After says");
+        Self::new(body).with_header(header::RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)))
+    }
+}
+
 impl From<MintError> for HttpError {
     fn from(error: MintError) -> Self {
         let code = match error {
@@ -142,6 +149,7 @@ mod tests {
         for (error, retry) in [
             (ConnectError::Full, true),
             (ConnectError::Draining, true),
+            (ConnectError::Busy, true),
             (ConnectError::StoreUnavailable, true),
             (ConnectError::RateLimited, true),
             (ConnectError::Replaced, false),

@@ -4,10 +4,14 @@
 //! HTTP at all) is answered in the same shape (`refusal`).
 
 mod client;
+mod connecting;
+mod connection;
 mod credentials;
 mod error;
 mod forwarded;
 mod ops;
+mod places;
+mod proxy_protocol;
 mod refusal;
 mod request_id;
 mod server;
@@ -22,9 +26,9 @@ use axum::{Router, http::StatusCode, middleware};
 use tokio::sync::watch;
 
 use self::error::HttpError;
-pub use self::server::HttpServer;
+pub use self::server::{HttpServer, Intake};
 use crate::{
-    application::{auth::Authenticator, connect::Connector, mint::Minter, readiness::Readiness},
+    application::{auth::Authenticator, connect::Connector, mint::Minter, readiness::Readiness, throttle::Throttle},
     config::Config,
     lifecycle::Tasks,
     metrics::Metrics,
@@ -41,6 +45,8 @@ pub struct HttpParts {
     pub minter: Minter,
     /// Gets sessions.
     pub connector: Arc<Connector>,
+    /// How often.
+    pub throttle: Arc<Throttle>,
     /// What `/ready` says.
     pub readiness: Readiness,
     /// What `/metrics` shows.
@@ -53,20 +59,39 @@ pub struct HttpParts {
 ///
 /// Each answer carries `X-Request-ID`, and each error the one JSON shape, on the extra routes too.
 pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
-    let HttpParts { config, auth, minter, connector, readiness, metrics, tasks } = parts;
-    let (drain, live) = (tasks.shutdown().soft.clone(), config.clone());
+    let (ops, live) = (ops_routes(&parts), parts.config.clone());
+    let HttpParts { config, auth, minter, connector, throttle, metrics, tasks, .. } = parts;
     let client = if config.borrow().server.serve_client { client::routes() } else { Router::new() };
-    let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter };
-    let ops = ops::Ops { config: config.clone(), readiness, metrics: Arc::clone(&metrics), drain };
-    let doors = ws::Doors { config, auth, connector, metrics, tasks };
+    let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter, throttle: Arc::clone(&throttle) };
+    let doors = ws::Doors { config, auth, connector, throttle, connecting: Arc::default(), metrics, tasks };
     ws::routes(doors)
         .merge(tokens::routes(mint))
-        .merge(ops::routes(ops))
+        .merge(ops)
         .merge(client)
         .merge(extra.unwrap_or_default())
-        .fallback(async || HttpError::bad_request("there is nothing at this path").with_status(StatusCode::NOT_FOUND))
+        .fallback(nothing_here)
         .method_not_allowed_fallback(async || {
             HttpError::bad_request("this path does not take this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
         })
         .layer(middleware::from_fn_with_state(live, request_id::tag))
+}
+
+/// What the listener for probes answers: `/health`, `/ready` and `/metrics`.
+pub fn probe_router(parts: &HttpParts) -> Router {
+    let tag = middleware::from_fn_with_state(parts.config.clone(), request_id::tag);
+    ops_routes(parts).fallback(nothing_here).layer(tag)
+}
+
+fn ops_routes(parts: &HttpParts) -> Router {
+    ops::routes(ops::Ops {
+        config: parts.config.clone(),
+        readiness: parts.readiness.clone(),
+        metrics: Arc::clone(&parts.metrics),
+        scrapes: Arc::default(),
+        drain: parts.tasks.shutdown().soft.clone(),
+    })
+}
+
+async fn nothing_here() -> HttpError {
+    HttpError::bad_request("there is nothing at this path").with_status(StatusCode::NOT_FOUND)
 }

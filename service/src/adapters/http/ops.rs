@@ -1,23 +1,24 @@
 //! What operators and their tools ask: does it live, should it get traffic, how is it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::error::HttpError;
 use crate::{
     application::readiness::{Readiness, ReadinessReport},
     config::Config,
-    domain::{close::ErrorCode, frame::ErrorBody},
+    domain::{close::ErrorCode, frame::ErrorBody, rate::TokenBucket},
     metrics::Metrics,
 };
 
@@ -27,14 +28,45 @@ const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=
 /// Seconds after which a client that was told 503 may come back: a drain or a blip is over by then, or another pod was found.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
+/// Times a second that the metrics are written anew, and in a burst. Writing them takes about a millisecond, which who asks for them in a loop must not have for nothing.
+const SCRAPES: (u32, u32) = (20, 40);
+
 /// What the answers are made of.
 #[derive(Clone)]
 pub(super) struct Ops {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) readiness: Readiness,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) scrapes: Arc<Scrapes>,
     /// From its cancellation on, the pod is not ready.
     pub(super) drain: CancellationToken,
+}
+
+/// The metrics as they were written last, and how often that may be. One a listener: what strangers ask for at one must not age what is answered at the other.
+#[derive(Debug)]
+pub(super) struct Scrapes(Mutex<(TokenBucket, Bytes)>);
+
+impl Default for Scrapes {
+    fn default() -> Self {
+        let (rate, burst) = SCRAPES;
+        Self(Mutex::new((TokenBucket::new(rate, burst, Instant::now().into_std()), Bytes::new())))
+    }
+}
+
+impl Scrapes {
+    /// The metrics: of now, or, when they are asked for too often, of a twentieth of a second ago.
+    fn text(&self, metrics: &Metrics) -> prometheus::Result<Bytes> {
+        let now = Instant::now().into_std();
+        {
+            let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !last.0.take(now) && !last.1.is_empty() {
+                return Ok(last.1.clone());
+            }
+        }
+        let text = Bytes::from(metrics.encode()?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = text.clone();
+        Ok(text)
+    }
 }
 
 #[derive(Serialize)]
@@ -105,11 +137,30 @@ fn dependencies(report: &ReadinessReport) -> Dependencies {
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {
-    match ops.metrics.encode() {
+    match ops.scrapes.text(&ops.metrics) {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(error = %error, "the metrics could not be written");
             HttpError::new(ErrorBody::new(ErrorCode::InternalServerError, "the metrics could not be written")).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_that_are_asked_for_in_a_loop_are_written_at_their_rate_alone() {
+        let (metrics, scrapes) = (Metrics::new().unwrap(), Scrapes::default());
+        let fresh = || {
+            let seen = metrics.config_reloads_total.with_label_values(&["applied"]);
+            seen.inc();
+            let text = String::from_utf8(scrapes.text(&metrics).unwrap().to_vec()).unwrap();
+            text.contains(&format!("dws_config_reloads_total{{outcome=\"applied\"}} {}\n", seen.get()))
+        };
+        assert_eq!((0..1000).filter(|_| fresh()).count(), 40);
+        tokio::time::advance(std::time::Duration::from_millis(51)).await;
+        assert!(fresh() && !fresh(), "and again a moment later");
     }
 }

@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 
 use super::{
+    connection::{MAX_HEAD_BYTES, MAX_HEADERS},
     error::HttpError,
     request_id::RequestId,
-    server::{MAX_HEAD_BYTES, MAX_HEADERS},
 };
 
 /// The preface of HTTP/2 (RFC 9113, section 3.4).

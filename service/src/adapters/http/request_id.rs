@@ -4,19 +4,25 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Version, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use tokio::sync::watch;
 
-use super::forwarded::{self, Peer};
+use super::{
+    error::HttpError,
+    forwarded::{self, Peer},
+};
 use crate::{config::Config, domain::client_address::ClientAddress};
 
 /// Name of the header, on requests and responses.
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id is not the client's business, and would bloat every line that carries it.
 const MAX_BYTES: usize = 128;
+
+/// Headers that a request may have once only: of two, a proxy and this pod could each go by another.
+const ONCE: [HeaderName; 4] = [header::HOST, header::ORIGIN, header::AUTHORIZATION, HeaderName::from_static("x-api-key")];
 
 /// The id of one request: 1 to 128 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +55,16 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// What is wrong with a request that two could read in two ways (RFC 9112, section 3.2, and its likes).
+fn ambiguity(request: &Request) -> Option<HttpError> {
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && !headers.contains_key(header::HOST) {
+        return Some(HttpError::bad_request("a request of HTTP/1.1 has to have the header Host"));
+    }
+    let doubled = ONCE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())?;
+    Some(HttpError::bad_request("a header is there twice").with_details(format!("{doubled} may be there once only")))
+}
+
 /// The client's address that [`tag`] found out.
 pub(super) fn client_address(request: &Request) -> ClientAddress {
     request.extensions().get().copied().unwrap_or(ClientAddress::UNKNOWN)
@@ -64,7 +80,10 @@ pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut 
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(client);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let mut response = match ambiguity(&request) {
+        None => next.run(request).await,
+        Some(refusal) => refusal.into_response(),
+    };
     if !path.starts_with("/ws/") {
         let status = response.status().as_u16();
         tracing::debug!(request.id = %id, client.address = %client, http.method = %method, http.path = path, http.status = status, "answered a request");
@@ -114,7 +133,7 @@ mod tests {
         let tasks = crate::lifecycle::Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let server = super::super::server::HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
-        server.serve(app, &tasks, None, tokio_util::sync::CancellationToken::new());
+        server.serve(app, super::super::server::Intake::Probes, &tasks, None, tokio_util::sync::CancellationToken::new());
         let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{header}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -129,5 +148,19 @@ mod tests {
         assert_eq!(seen(&["10.0.0.0/8"], FORWARDED).await, "127.0.0.1");
         assert_eq!(seen(&["127.0.0.0/8"], FORWARDED).await, "203.0.113.7");
         assert_eq!(seen(&["127.0.0.0/8"], "X-Other: 1").await, "127.0.0.1");
+    }
+
+    #[test]
+    fn a_request_that_could_be_read_in_two_ways_is_refused() {
+        let refused = |version, names: &[&str]| {
+            let request = Request::builder().version(version);
+            let request = names.iter().fold(request, |request, name| request.header(*name, "a.example"));
+            ambiguity(&request.body(axum::body::Body::empty()).unwrap()).is_some()
+        };
+        assert!(!refused(Version::HTTP_11, &["host", "origin", "x-api-key", "cookie", "cookie"]));
+        for twice in ["host", "origin", "authorization", "x-api-key"] {
+            assert!(refused(Version::HTTP_11, &["host", twice, twice]), "{twice}");
+        }
+        assert!(refused(Version::HTTP_11, &[]) && !refused(Version::HTTP_10, &[]));
     }
 }

@@ -1,69 +1,104 @@
-//! Connections: accepted within bounds, served by hyper, ended on time.
+//! The listener: connections are accepted within bounds, and given to a thread. What happens on one is `connection`'s part.
 
-use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::http1,
-    service::{Service as _, service_fn},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    connection::{self, Arrival},
     forwarded::Peer,
-    refusal::Refusal,
-    switch::{Answering, Switch},
+    places::{Bounds, Place, Places},
 };
 use crate::{
+    config::{Config, ProxyProtocol},
     cores::{Core, Cores},
+    domain::client_address::ClientShare,
     lifecycle::Tasks,
     listen::listen,
 };
 
-/// Connections that are not sockets yet. Beyond it new ones wait in the kernel's queue: in a storm of reconnects, waiting beats a refusal
-/// that only makes the storm last.
-const MAX_CONNECTIONS: usize = 1024;
-/// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
-/// keep one out that does.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are no sockets yet, those included whose requests wait for us; far above what the places of strangers and the turns of connects let come together.
+/// Beyond it new ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 16 * 1024;
+/// Strangers of a listener for probes: a kubelet, a Prometheus and a load balancer have one or two connections each.
+const PROBES: Bounds = Bounds { all: 128, of_one: 32 };
 /// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
 /// tries again after a second.
 const BACKLOG: u32 = 4096;
-/// Headers of a request; browsers and proxies send some thirty.
-pub(super) const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
-pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// After so long a connection that is no socket is asked to end: a client that never reads its answer must not stay for ever.
-const LIFETIME: Duration = Duration::from_secs(300);
-/// How long a request under way may take to end after that, or after the server was told to stop.
-const LAST_REQUEST: Duration = Duration::from_secs(10);
 /// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not read, beside all that a mailbox
 /// keeps, and one that reads slowly would look for seconds as if it did not.
 const UNSENT_BYTES: u32 = 128 * 1024;
-/// How long, and for how many bytes, a connection is listened to behind a refusal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-const MAX_REST: usize = 1 << 20;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Strangers that go then.
+const ROOM: usize = 32;
 
 /// A bound listener that does not answer yet.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
+}
+
+/// Whom a listener takes in.
+#[derive(Debug, Clone)]
+pub enum Intake {
+    /// Everybody, within `limits.*`; proxies as `server.*` says.
+    Browsers(watch::Receiver<Arc<Config>>),
+    /// Who asks how the pod is: few, and nobody through a proxy.
+    Probes,
+    /// So many strangers.
+    #[cfg(test)]
+    AtMost(usize),
+}
+
+impl Intake {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Browsers(_) => "http",
+            _ => "probe",
+        }
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        match self {
+            Self::Browsers(config) => {
+                let limits = &config.borrow().limits;
+                Bounds { all: limits.pending_connections, of_one: limits.pending_connections_per_address }
+            }
+            Self::Probes => PROBES,
+            #[cfg(test)]
+            Self::AtMost(all) => Bounds { all: *all, of_one: 0 },
+        }
+    }
+
+    /// Whose share a connection from there takes; a trusted proxy's takes nobody's.
+    fn share(&self, peer: Peer) -> Option<ClientShare> {
+        (!self.is_trusted(peer)).then(|| ClientShare::of(peer.0))
+    }
+
+    /// Does a connection from there begin with the PROXY protocol?
+    pub(super) fn is_proxied(&self, peer: Peer) -> bool {
+        let required = matches!(self, Self::Browsers(config) if config.borrow().server.proxy_protocol == ProxyProtocol::Required);
+        required && self.is_trusted(peer)
+    }
+
+    /// Whose share it takes once the proxy has named its client.
+    pub(super) fn share_of_client(&self, client: Peer) -> Option<ClientShare> {
+        self.share(client)
+    }
+
+    fn is_trusted(&self, Peer(peer): Peer) -> bool {
+        let Self::Browsers(config) = self else { return false };
+        config.borrow().server.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
 }
 
 impl HttpServer {
@@ -87,13 +122,10 @@ impl HttpServer {
     /// request that is under way. Sockets are not its business any more.
     ///
     /// Where there are `cores`, each connection lives on one of them from its first byte on, with the socket that it becomes.
-    pub fn serve(self, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
-        self.serve_at_most(MAX_CONNECTIONS, app, tasks, cores, stop);
-    }
-
-    fn serve_at_most(self, connections: usize, app: Router, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
-        let acceptor =
-            Acceptor { app, tasks: tasks.clone(), cores: cores.clone(), stop, room: Arc::new(Semaphore::new(connections)) };
+    pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
+        let places = Places::new(intake.name(), Arc::clone(tasks.metrics()));
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let acceptor = Acceptor { app, intake, tasks: tasks.clone(), cores: cores.clone(), stop, places, room };
         let Some(cores) = cores else {
             let listener = Arc::new(self.listener);
             tasks.supervise("http listener", move || acceptor.clone().run(Arc::clone(&listener)));
@@ -113,10 +145,20 @@ impl HttpServer {
 #[derive(Clone)]
 struct Acceptor {
     app: Router,
+    intake: Intake,
     tasks: Tasks,
     cores: Option<Arc<Cores>>,
     stop: CancellationToken,
+    places: Arc<Places>,
     room: Arc<Semaphore>,
+}
+
+/// A connection that was accepted.
+struct Accepted {
+    stream: TcpStream,
+    peer: Peer,
+    place: Arc<Place>,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Acceptor {
@@ -137,12 +179,12 @@ impl Acceptor {
                 accepted = self.accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, peer, permit)) => {
+                Ok(accepted) => {
                     if failures > 0 {
                         tracing::info!(failures, "connections are accepted again");
                         failures = 0;
                     }
-                    self.start(stream, peer, permit);
+                    self.start(accepted);
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -150,26 +192,30 @@ impl Acceptor {
                     if failures == 1 {
                         tracing::warn!(error = %error, "connections can't be accepted now; trying on");
                     }
+                    self.places.make_room(ROOM);
                     sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<Accepted> {
         let permit = Arc::clone(&self.room).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-        Ok((stream, Peer(peer.ip()), permit))
+        let peer = Peer(peer.ip());
+        let place = self.places.enter(self.intake.share(peer), self.intake.bounds());
+        Ok(Accepted { stream, peer, place, permit })
     }
 
-    fn start(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
-        let (app, stop) = (self.app.clone(), self.stop.clone());
+    fn start(&self, accepted: Accepted) {
+        let Accepted { stream, peer, place, permit } = accepted;
+        let arrival = Arrival { peer, place, app: self.app.clone(), intake: self.intake.clone(), stop: self.stop.clone() };
         let Some(core) = self.cores.as_ref().and_then(|cores| elsewhere(cores)) else {
             self.tasks.spawn("http connection", async move {
-                serve(stream, peer, app, stop).await;
+                connection::serve(stream, arrival).await;
                 drop(permit);
             });
             return;
@@ -178,7 +224,7 @@ impl Acceptor {
         let Ok(stream) = stream.into_std() else { return };
         self.tasks.spawn_on(core, "http connection", async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                serve(stream, peer, app, stop).await;
+                connection::serve(stream, arrival).await;
             }
             drop(permit);
         });
@@ -192,65 +238,6 @@ fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
     (here.load() > fair).then_some(least)
 }
 
-/// Serves one connection until it ends or becomes a socket.
-async fn serve(stream: TcpStream, peer: Peer, app: Router, stop: CancellationToken) {
-    let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(switch.clone());
-        request.extensions_mut().insert(peer);
-        app.call(request)
-    });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(Answering::new(stream)), service);
-    let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
-        () = stop.cancelled() => None,
-        () = sleep(LIFETIME) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            Pin::new(&mut connection).graceful_shutdown();
-            let Ok(ended) = timeout(LAST_REQUEST, &mut connection).await else { return };
-            ended
-        }
-    };
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    if let Err(error) = ended {
-        // The client broke off, stalled or spoke no HTTP: its business, and common.
-        tracing::debug!(error = %error, "a connection ended badly");
-        if let Some(refusal) = Refusal::of_silence(&error, &parts.read_buf) {
-            stream.refuse(refusal);
-        }
-    } else if !stream.has_refused() {
-        return switch.complete(stream, parts.read_buf);
-    }
-    if stream.has_refused() {
-        let _ = timeout(LAST_WORDS, part(stream)).await;
-    }
-}
-
-/// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would reset the connection, and the
-/// client would see that instead of the refusal.
-async fn part(mut stream: Answering) {
-    let mut rest = [0; 4096];
-    let mut left = MAX_REST;
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    while left > 0
-        && let Ok(read) = stream.read(&mut rest).await
-        && read > 0
-    {
-        left = left.saturating_sub(read);
-    }
-}
-
 /// Did the accept fail because that one client left again, rather than for want of something here?
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
@@ -259,9 +246,11 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::time::Duration;
 
-    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::{super::switch::Switch, *};
 
     #[test]
     fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {
@@ -270,36 +259,144 @@ mod tests {
         assert!(is_the_peers(&io::Error::from(io::ErrorKind::ConnectionAborted)));
     }
 
-    /// A pod that has room for one connection, and what tells it to stop.
-    async fn narrow_pod(app: Router) -> (SocketAddr, Tasks, CancellationToken) {
+    /// A pod that has room for so many strangers, and what tells it to stop.
+    async fn pod(app: Router, intake: Intake) -> (SocketAddr, Tasks, CancellationToken) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
         let address = server.local_addr();
-        server.serve_at_most(1, app, &tasks, None, stop.clone());
+        server.serve(app, intake, &tasks, None, stop.clone());
         (address, tasks, stop)
+    }
+
+    async fn narrow_pod(app: Router) -> (SocketAddr, Tasks, CancellationToken) {
+        pod(app, Intake::AtMost(4)).await
     }
 
     async fn ask(stream: &mut TcpStream) -> String {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        read(stream).await
+    }
+
+    async fn read(stream: &mut TcpStream) -> String {
         let mut bytes = [0; 1024];
         let read = stream.read(&mut bytes).await.unwrap();
         String::from_utf8_lossy(&bytes[..read]).into_owned()
     }
 
+    async fn connect(address: SocketAddr) -> TcpStream {
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// Does the connection end without a word?
+    async fn is_ended(stream: &mut TcpStream) -> bool {
+        let ended = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 1])).await;
+        matches!(ended, Ok(Ok(0) | Err(_)))
+    }
+
     #[tokio::test]
-    async fn a_connection_beyond_the_bound_waits_until_another_ends() {
+    async fn who_asks_is_served_however_many_say_nothing() {
         let (address, ..) = narrow_pod(Router::new()).await;
-        let mut first = TcpStream::connect(address).await.unwrap();
-        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
-        let mut second = TcpStream::connect(address).await.unwrap();
-        let mut answer = pin!(ask(&mut second));
-        // The first is answered again, and the second still is not.
-        assert!(futures_util::poll!(answer.as_mut()).is_pending());
-        assert!(ask(&mut first).await.starts_with("HTTP/1.1 404"));
-        assert!(futures_util::poll!(answer.as_mut()).is_pending());
-        drop(first);
-        assert!(answer.await.starts_with("HTTP/1.1 404"));
+        let mut silent = Vec::new();
+        for _ in 0..40 {
+            silent.push(connect(address).await);
+            assert!(ask(&mut connect(address).await).await.starts_with("HTTP/1.1 404"));
+        }
+        let (last, first) = silent.split_last_mut().unwrap();
+        for stream in &mut first[..30] {
+            assert!(is_ended(stream).await);
+        }
+        assert!(ask(last).await.starts_with("HTTP/1.1 404"), "the youngest of the silent is still there");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_its_answer_leaves_for_who_asks() {
+        let long = axum::routing::get(async || "x".repeat(64 << 20));
+        let (address, ..) = narrow_pod(Router::new().route("/long", long)).await;
+        let mut deaf = Vec::new();
+        for _ in 0..8 {
+            let mut stream = connect(address).await;
+            stream.write_all(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+            assert!(read(&mut stream).await.starts_with("HTTP/1.1 200"));
+            deaf.push(stream);
+            assert!(ask(&mut connect(address).await).await.starts_with("HTTP/1.1 404"));
+        }
+        let mut rest = Vec::new();
+        let _ = deaf[0].read_to_end(&mut rest).await;
+        assert!(rest.len() < 64 << 20, "the answer was broken off");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_us_is_not_asked_to_leave() {
+        let (go, gone) = (Arc::new(tokio::sync::Notify::new()), Arc::new(Semaphore::new(0)));
+        let (wait, begun) = (Arc::clone(&go), Arc::clone(&gone));
+        let hang = axum::routing::get(async move |request: axum::extract::Request| {
+            let _held = request.extensions().get::<Arc<Place>>().unwrap().hold();
+            begun.add_permits(1);
+            wait.notified().await;
+            "at last"
+        });
+        let (address, ..) = narrow_pod(Router::new().route("/", hang)).await;
+        let mut patient = connect(address).await;
+        patient.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        gone.acquire().await.unwrap().forget();
+        let mut others = Vec::new();
+        for _ in 0..20 {
+            let mut other = connect(address).await;
+            other.write_all(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+            assert!(read(&mut other).await.starts_with("HTTP/1.1 404"));
+            others.push(other);
+        }
+        go.notify_one();
+        assert!(read(&mut patient).await.ends_with("at last"));
+    }
+
+    #[tokio::test]
+    async fn one_address_has_its_share_and_a_trusted_proxy_speaks_for_others() {
+        let mut config = crate::config::testing::config();
+        config.limits.pending_connections_per_address = 2;
+        let (sender, config) = watch::channel(Arc::new(config));
+        let (address, tasks, _stop) = pod(Router::new(), Intake::Browsers(config)).await;
+        let mut silent = [connect(address).await, connect(address).await, connect(address).await];
+        assert!(is_ended(&mut silent[0]).await);
+        assert!(ask(&mut silent[2]).await.starts_with("HTTP/1.1 404"));
+        let ended = |reason: &str| tasks.metrics().http_strangers_ended_total.with_label_values(&["http", reason]).get();
+        assert_eq!((ended("share"), ended("full")), (1, 0));
+        sender.send_modify(|config| {
+            Arc::make_mut(config).server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        });
+        let mut more = Vec::new();
+        for _ in 0..20 {
+            more.push(connect(address).await);
+        }
+        for stream in &mut more {
+            assert!(ask(stream).await.starts_with("HTTP/1.1 404"));
+        }
+        assert_eq!(ended("share"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_trusted_proxy_has_to_say_for_whom_it_speaks_where_that_is_required() {
+        let tell = async |request: axum::extract::Request| request.extensions().get::<Peer>().unwrap().0.to_string();
+        let served = async |trusted: &str, bytes: &str| {
+            let mut config = crate::config::testing::config();
+            config.server.trusted_proxies = vec![trusted.parse().unwrap()];
+            config.server.proxy_protocol = ProxyProtocol::Required;
+            let (_keep, config) = watch::channel(Arc::new(config));
+            let (address, ..) = pod(Router::new().route("/", axum::routing::get(tell)), Intake::Browsers(config)).await;
+            let mut stream = connect(address).await;
+            let request = format!("{bytes}GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+            answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
+        };
+        const HEADER: &str = "PROXY TCP4 203.0.113.7 127.0.0.1 4711 8080\r\n";
+        assert_eq!(served("127.0.0.1", HEADER).await, "203.0.113.7");
+        assert_eq!(served("127.0.0.1", "PROXY UNKNOWN\r\n").await, "127.0.0.1");
+        assert_eq!(served("127.0.0.1", "").await, "", "a trusted proxy without it is not answered");
+        assert_eq!(served("10.0.0.1", "").await, "127.0.0.1", "others come as they are");
+        assert!(served("10.0.0.1", HEADER).await.contains("BadRequest"), "and can't choose an address");
     }
 
     #[tokio::test]
@@ -309,14 +406,15 @@ mod tests {
             let headers = [("connection", "upgrade"), ("upgrade", "test")];
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
         };
-        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
-        for _ in 0..3 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
+        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        for _ in 0..9 {
+            let mut stream = connect(address).await;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
             let mut bytes = [0; 12];
             stream.read_exact(&mut bytes).await.unwrap();
             assert_eq!(&bytes, b"HTTP/1.1 101");
         }
+        assert_eq!(tasks.metrics().http_strangers_ended_total.with_label_values(&["probe", "full"]).get(), 0);
     }
 
     #[tokio::test]
@@ -329,7 +427,7 @@ mod tests {
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
         };
         let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = connect(address).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
         assert_eq!(unsent.recv().await, Some(UNSENT_BYTES));
     }
@@ -338,7 +436,7 @@ mod tests {
     async fn a_connection_that_asks_for_nothing_is_ended() {
         for begun in ["", "GET / HTT", "GET / HTTP/1.1\r\nHost: test\r\n"] {
             let (address, ..) = narrow_pod(Router::new()).await;
-            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut stream = connect(address).await;
             stream.write_all(begun.as_bytes()).await.unwrap();
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
@@ -347,9 +445,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_read_ends_the_connection() {
+        let long = axum::routing::get(async || "x".repeat(64 << 20));
+        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", long)).await;
+        let mut stream = connect(address).await;
+        assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200"));
+        // The listener, and nothing else.
+        while tasks.running() > 1 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(rest.len() < 64 << 20);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_ended_between_requests() {
         let (address, ..) = narrow_pod(Router::new()).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = connect(address).await;
         assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
@@ -363,7 +476,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let (address, tasks, stop) = narrow_pod(Router::new().route("/", axum::routing::get(hang))).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = connect(address).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
         begun.recv().await.unwrap();
         stop.cancel();

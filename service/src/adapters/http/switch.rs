@@ -4,11 +4,14 @@
 //! as much as anything else that is done for it.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::Future as _,
+    io,
     io::IoSlice,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::extract::Request;
@@ -16,6 +19,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use super::refusal::Refusal;
@@ -23,6 +27,9 @@ use crate::websocket::Upgraded;
 
 /// What an answer that switches protocols begins with.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
+
+/// Longest time for a client to read what was written for it: what it does not read holds memory, and a place.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Owner = Box<dyn FnOnce(Upgraded<TcpStream>) + Send>;
 
@@ -69,11 +76,13 @@ pub(super) struct Answering {
     line_ended: bool,
     /// A refusal was written, or is to be: nothing more is answered here.
     refused: bool,
+    /// Since the client took less than there was: how long it still has.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, answer: Vec::new(), refusal: Bytes::new(), line_ended: false, refused: false }
+        Self { stream, answer: Vec::new(), refusal: Bytes::new(), line_ended: false, refused: false, patience: None }
     }
 
     /// Is the connection's last word a refusal of what was no request?
@@ -92,6 +101,13 @@ impl Answering {
         let refusal = Refusal::in_answer(first, self.line_ended)?;
         (self.refusal, self.refused) = (refusal.answer(first), true);
         Some(bytes.iter().map(|slice| slice.len()).sum())
+    }
+
+    /// What a write that the client does not take comes to.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ANSWER_TIMEOUT)));
+        ready!(patience.as_mut().poll(cx));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client did not read its answer"))
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -135,7 +151,10 @@ impl AsyncWrite for Answering {
             return Poll::Ready(Ok(taken));
         }
         self.line_ended = false;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, bytes) {
+            Poll::Pending => self.poll_patience(cx).map(Err),
+            written => written,
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -144,6 +163,8 @@ impl AsyncWrite for Answering {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
+        // All that there was is written.
+        self.patience = None;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

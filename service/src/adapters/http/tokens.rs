@@ -12,11 +12,16 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
-use super::{credentials, error::HttpError, request_id::RequestId};
+use super::{
+    credentials,
+    error::HttpError,
+    request_id::{RequestId, client_address},
+};
 use crate::{
     application::{
         auth::Authenticator,
         mint::{AdminTokenRequest, Minter, UserTokenRequest},
+        throttle::{FailedAt, Throttle},
     },
     config::Config,
     domain::session::SessionKind,
@@ -33,6 +38,7 @@ pub(super) struct Mint {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) auth: Arc<Authenticator>,
     pub(super) minter: Minter,
+    pub(super) throttle: Arc<Throttle>,
 }
 
 #[derive(Serialize)]
@@ -79,13 +85,26 @@ impl Mint {
         request: Request,
         make: impl FnOnce(T, Duration) -> Result<String, HttpError>,
     ) -> Result<String, HttpError> {
-        self.auth.check_mint_key(kind, credentials::header_key(request.headers()).as_deref())?;
+        self.check_key(kind, &request)?;
         let body = body(request).await?;
         let wanted = serde_json::from_slice(&body).map_err(|error| {
             HttpError::bad_request("the body is not the JSON object that this path takes").with_details(error.to_string())
         })?;
         let limit = self.config.borrow().auth.max_token_ttl;
         make(wanted, limit)
+    }
+}
+
+impl Mint {
+    /// This key opens everything by itself, so an address that has guessed too often is not even compared. Who mints is a server: give it an address that nobody else has.
+    fn check_key(&self, kind: SessionKind, request: &Request) -> Result<(), HttpError> {
+        let client = client_address(request);
+        if let Err(too_often) = self.throttle.check_failures(FailedAt::Mint, client) {
+            self.throttle.note_slowed(FailedAt::Mint);
+            return Err(too_often.into());
+        }
+        let checked = self.auth.check_mint_key(kind, credentials::header_key(request.headers()).as_deref());
+        checked.inspect_err(|_| self.throttle.failed(FailedAt::Mint, client)).map_err(HttpError::from)
     }
 }
 

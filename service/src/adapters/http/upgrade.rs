@@ -158,7 +158,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_util::sync::CancellationToken;
 
-    use super::{super::server::HttpServer, *};
+    use super::{
+        super::server::{HttpServer, Intake},
+        *,
+    };
     use crate::websocket::{Message, WebSocket, deflate::Inflater, encode};
 
     const GOOD: &[(&str, &str)] = &[
@@ -277,7 +280,7 @@ mod tests {
         };
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        server.serve(Router::new().route("/", get(open)), &tasks, None, CancellationToken::new());
+        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, None, CancellationToken::new());
         (address, dropped, tasks)
     }
 
@@ -336,7 +339,7 @@ mod tests {
         };
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        server.serve(Router::new().route("/", get(open)), &tasks, None, CancellationToken::new());
+        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, None, CancellationToken::new());
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
         is_asked.await.unwrap();

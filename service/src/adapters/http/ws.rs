@@ -14,18 +14,22 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
+    connecting::Connecting,
     credentials,
     error::HttpError,
+    places::Place,
     request_id::{RequestId, client_address},
     upgrade::Handshake,
 };
 use crate::{
     application::{
-        auth::{Authenticator, Door},
-        connect::Connector,
+        auth::{AuthError, Authenticator, Door},
+        connect::{Admission, ConnectError, Connector},
+        throttle::{FailedAt, Throttle},
     },
     config::Config,
     domain::{
+        claims::Claims,
         client_address::ClientAddress,
         close::ErrorCode,
         frame::ErrorBody,
@@ -37,12 +41,33 @@ use crate::{
     telemetry::spans,
 };
 
+/// Why a request was refused before it cost anything.
+enum Denied {
+    /// What it showed opens nothing.
+    Auth(AuthError),
+    Other(HttpError),
+}
+
+impl From<AuthError> for Denied {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+impl From<HttpError> for Denied {
+    fn from(error: HttpError) -> Self {
+        Self::Other(error)
+    }
+}
+
 /// What the doors need.
 #[derive(Clone)]
 pub(super) struct Doors {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) auth: Arc<Authenticator>,
     pub(super) connector: Arc<Connector>,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) connecting: Arc<Connecting>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tasks: Tasks,
 }
@@ -83,18 +108,68 @@ impl Doors {
         request: &mut Request,
         id: &RequestId,
     ) -> Result<Response, HttpError> {
+        let client = client_address(request);
+        let checked = self.check(kind, door, request).await;
+        let (handshake, claims) = checked.map_err(|denied| self.slow_down(denied, client))?;
+        let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+        let traced = spans::connect(traceparent);
+        let charge = self.throttle.connect(&claims, client)?;
+        // From here on it waits for us.
+        let held = request.extensions().get::<Arc<Place>>().map(Place::hold);
+        let connect = self.connect(claims, id);
+        let outcome = if traced.is_none() { connect.await } else { connect.instrument(traced).await };
+        drop(held);
+        if outcome.as_ref().is_err_and(ConnectError::is_ours) {
+            self.throttle.give_back(&charge);
+        }
+        let admission = outcome?;
+        let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
+        let mode = self.config.borrow().app.websocket_compression_mode;
+        Ok(handshake.switch(mode, &self.tasks, serve))
+    }
+
+    /// All that can be known of a request without asking a store.
+    async fn check(
+        &self,
+        kind: SessionKind,
+        door: Result<Door<'_>, HttpError>,
+        request: &mut Request,
+    ) -> Result<(Handshake, Claims), Denied> {
         self.auth.check_api_key(kind, credentials::api_key(request.headers(), request.uri()).as_deref())?;
         let config = Arc::clone(&self.config.borrow());
         check_origin(&config, request)?;
         let handshake = Handshake::read(request)?;
         let token = credentials::token(request.headers(), request.uri());
-        let claims = self.auth.authenticate(door?, token.as_deref()).await?;
-        let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-        let traced = spans::connect(traceparent);
-        let connect = self.connector.connect(claims, id.as_str());
-        let admission = if traced.is_none() { connect.await } else { connect.instrument(traced).await }?;
-        let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
-        Ok(handshake.switch(config.app.websocket_compression_mode, &self.tasks, serve))
+        Ok((handshake, self.auth.authenticate(door?, token.as_deref()).await?))
+    }
+
+    /// What an address is told that has guessed too often: nothing, whatever it was that it sent. So nobody learns whether a key is right who has not all that opens
+    /// a session, and whoever has is let in, though a neighbour behind the same address guesses.
+    fn slow_down(&self, denied: Denied, client: ClientAddress) -> HttpError {
+        let slowed = self.throttle.check_failures(FailedAt::Connect, client);
+        let refusal = match denied {
+            Denied::Auth(error) => {
+                if error.is_a_guess() {
+                    self.throttle.failed(FailedAt::Connect, client);
+                }
+                error.into()
+            }
+            Denied::Other(refusal) => refusal,
+        };
+        slowed.map_or_else(
+            |too_often| {
+                self.throttle.note_slowed(FailedAt::Connect);
+                too_often.into()
+            },
+            |()| refusal,
+        )
+    }
+
+    async fn connect(&self, claims: Claims, id: &RequestId) -> Result<Admission, ConnectError> {
+        let turn = self.connecting.turn().await?;
+        let outcome = self.connector.connect(claims, id.as_str()).await;
+        turn.end(&outcome);
+        outcome
     }
 
     fn note(&self, kind: SessionKind, refusal: &HttpError, id: &RequestId, client: ClientAddress) {
@@ -114,7 +189,8 @@ fn is_allowed(allowed: &[OriginPattern], headers: &HeaderMap) -> bool {
     match (origins.next(), origins.next()) {
         (None, _) => true,
         (Some(origin), None) => origin::is_allowed(allowed, origin.to_str().unwrap_or_default()),
-        (Some(_), Some(_)) => allowed.is_empty(),
+        // Refused before, and no answer to which of them counts.
+        (Some(_), Some(_)) => false,
     }
 }
 

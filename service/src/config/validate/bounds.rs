@@ -21,6 +21,8 @@ const LARGEST_OF_OTHERS: u64 = 1_000_000;
 /// Keys whose unit says too little.
 const LARGEST: &[(&str, u64)] = &[
     ("server.ready_grace_seconds", HOUR),
+    ("limits.pending_connections", 4096),
+    ("limits.pending_connections_per_address", 4096),
     ("nats.stream_max_age_seconds", 10 * YEAR),
     ("nats.stream_max_bytes", i64::MAX as u64),
     ("redis.db", i32::MAX as u64),

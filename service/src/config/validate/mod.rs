@@ -6,7 +6,7 @@ mod secrets;
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{App, Auth, Config, Nats, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
+use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
 use crate::domain::ids::PodId;
 
 use addresses::is_host;
@@ -22,6 +22,7 @@ pub(super) type Breach = (Cow<'static, str>, String);
 pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
     let mut breaches = Breaches(Vec::new());
     server(&config.server, &mut breaches);
+    limits(&config.limits, &mut breaches);
     nats(&config.nats, &mut breaches);
     redis(&config.redis, &mut breaches);
     auth(&config.auth, &mut breaches);
@@ -71,12 +72,42 @@ fn server(server: &Server, breaches: &mut Breaches) {
         "server.grpc_port",
         "must be another port than server.http_port",
     );
+    breaches.require(
+        server.probe_port == 0 || ![server.http_port, server.grpc_port].contains(&server.probe_port),
+        "server.probe_port",
+        "must be another port than server.http_port and server.grpc_port",
+    );
+    let own =
+        [("server.grpc_bind_address", &server.grpc_bind_address), ("server.probe_bind_address", &server.probe_bind_address)];
+    for (key, address) in own {
+        let fits = address.is_empty() || address.parse::<std::net::IpAddr>().is_ok();
+        breaches.require(fits, key, "must be an IP address, or empty");
+    }
+    breaches.require(
+        server.proxy_protocol == ProxyProtocol::Off || !server.trusted_proxies.is_empty(),
+        "server.proxy_protocol",
+        "needs server.trusted_proxies: from anybody else it would let a client choose its address",
+    );
     let advertised = &server.grpc_advertise_address;
     breaches.require(
         advertised.is_empty() || is_host_and_port(advertised) || is_host(advertised),
         "server.grpc_advertise_address",
         "must be host or host:port without a scheme, as in 10.1.2.3:50051 or [fd00::1]:50051",
     );
+}
+
+fn limits(limits: &Limits, breaches: &mut Breaches) {
+    // A pod with fewer places would turn away whoever is on its way, not only who says nothing.
+    breaches.require(limits.pending_connections >= 16, "limits.pending_connections", "must be at least 16");
+    let burst_of = [
+        ("limits.connects_per_session_burst", limits.connects_per_session_per_minute, limits.connects_per_session_burst),
+        ("limits.connects_per_address_burst", limits.connects_per_address_per_second, limits.connects_per_address_burst),
+        ("limits.connects_per_company_burst", limits.connects_per_company_per_second, limits.connects_per_company_burst),
+        ("limits.failures_per_address_burst", limits.failures_per_address_per_minute, limits.failures_per_address_burst),
+    ];
+    for (key, rate, burst) in burst_of {
+        breaches.require(rate == 0 || burst >= 1, key, "must be at least 1, or nobody could come in");
+    }
 }
 
 fn nats(nats: &Nats, breaches: &mut Breaches) {
@@ -304,6 +335,11 @@ mod tests {
             (|c| c.app.websocket_burst_max_bytes = 0, &["app.websocket_burst_max_bytes"]),
             (|c| c.app.websocket_burst_total_bytes = 0, &["app.websocket_burst_total_bytes"]),
             (|c| c.app.write_timeout = s(0), &["app.write_timeout_seconds"]),
+            (|c| c.limits.pending_connections = 15, &["limits.pending_connections"]),
+            (|c| c.limits.pending_connections_per_address = 0, &[]),
+            (|c| c.limits.connects_per_session_burst = 0, &["limits.connects_per_session_burst"]),
+            (|c| (c.limits.connects_per_session_per_minute, c.limits.connects_per_session_burst) = (0, 0), &[]),
+            (|c| c.limits.connects_per_company_per_second = 1_000_001, &["limits.connects_per_company_per_second"]),
             (|c| c.app.nats_pull_batch = 5001, &["app.nats_pull_batch"]),
             (|c| c.app.forward_parked_share_percent = 101, &["app.forward_parked_share_percent"]),
             (|c| c.telemetry.sample_ratio = 1.5, &["telemetry.sample_ratio"]),
@@ -327,6 +363,19 @@ mod tests {
             (|c| c.server.pod_id = "a/b".into(), &["server.pod_id"]),
             (|c| c.server.grpc_port = 8080, &["server.grpc_port"]),
             (|c| (c.server.http_port, c.server.grpc_port) = (0, 0), &[]),
+            (|c| c.server.probe_port = 8081, &[]),
+            (|c| c.server.probe_port = 8080, &["server.probe_port"]),
+            (|c| c.server.probe_port = 50051, &["server.probe_port"]),
+            (|c| c.server.probe_bind_address = "::".into(), &[]),
+            (|c| c.server.grpc_bind_address = "localhost".into(), &["server.grpc_bind_address"]),
+            (|c| c.server.proxy_protocol = ProxyProtocol::Required, &["server.proxy_protocol"]),
+            (
+                |c| {
+                    c.server.proxy_protocol = ProxyProtocol::Required;
+                    c.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+                },
+                &[],
+            ),
             (|c| c.server.grpc_advertise_address = "pod-1".into(), &[]),
             (|c| c.server.grpc_advertise_address = "fd00::1".into(), &[]),
             (|c| c.server.grpc_advertise_address = "fd00::1:50051".into(), &["server.grpc_advertise_address"]),

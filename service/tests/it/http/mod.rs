@@ -1,5 +1,6 @@
 //! Everything that a browser or operator meets over HTTP, on a real server.
 
+mod limits;
 mod service;
 mod sockets;
 
@@ -11,8 +12,11 @@ use std::{
 
 use axum::{Router, routing::get as route};
 use daisi_ws_service::{
-    adapters::http::{HttpParts, HttpServer, router},
-    application::readiness::{Dependency, Readiness},
+    adapters::http::{HttpParts, HttpServer, Intake, probe_router, router},
+    application::{
+        readiness::{Dependency, Readiness},
+        throttle::Throttle,
+    },
     config::Config,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
@@ -34,6 +38,7 @@ use crate::support::{
 /// A pod as HTTP sees it, with a connector behind it that has no room.
 struct Pod {
     address: SocketAddr,
+    probe: SocketAddr,
     config: watch::Sender<Arc<Config>>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
@@ -48,10 +53,11 @@ impl Pod {
         let (config, receiver) = watch::channel(Arc::new(fixture::config()));
         let readiness = Readiness::default();
         let parts = HttpParts {
-            config: receiver,
+            config: receiver.clone(),
             auth: fixture::authenticator(fixture::config(), &metrics),
             minter: fixture::minter(daisi_ws_service::clock::now),
             connector: fixture::full_connector(&metrics),
+            throttle: Arc::new(Throttle::new(receiver.clone(), Arc::clone(&metrics))),
             readiness: readiness.clone(),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
@@ -59,8 +65,11 @@ impl Pod {
         let extra = Router::new().route("/console", route(async || "a page"));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
-        server.serve(router(parts, Some(extra)), &tasks, None, stop.clone());
-        Self { address, config, readiness, metrics, tasks, stop }
+        let probes = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let probe = probes.local_addr();
+        probes.serve(probe_router(&parts), Intake::Probes, &tasks, None, stop.clone());
+        server.serve(router(parts, Some(extra)), Intake::Browsers(receiver), &tasks, None, stop.clone());
+        Self { address, probe, config, readiness, metrics, tasks, stop }
     }
 
     async fn get(&self, target: &str, head: &str) -> Answer {

@@ -1,0 +1,147 @@
+//! One connection: served by hyper until it ends, has to leave, or becomes a socket.
+
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    forwarded::Peer,
+    places::Place,
+    proxy_protocol,
+    refusal::Refusal,
+    server::Intake,
+    switch::{Answering, Switch},
+};
+
+/// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
+/// keep one out that does.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Headers of a request; browsers and proxies send some thirty.
+pub(super) const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// After so long a connection that is no socket is asked to end: whoever never comes to an end must not stay for ever.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// How long a request under way may take to end after that, or after the server was told to stop.
+const LAST_REQUEST: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, a connection is listened to behind a refusal.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+const MAX_REST: usize = 1 << 20;
+
+/// A connection that has come, and what it is served with.
+pub(super) struct Arrival {
+    pub(super) peer: Peer,
+    pub(super) place: Arc<Place>,
+    pub(super) app: Router,
+    pub(super) intake: Intake,
+    pub(super) stop: CancellationToken,
+}
+
+/// Serves one connection until it ends, has to leave, or becomes a socket.
+pub(super) async fn serve(stream: TcpStream, arrival: Arrival) {
+    let place = Arc::clone(&arrival.place);
+    tokio::select! {
+        biased;
+        // Another took its place: nothing that it has is worth a word.
+        () = place.has_to_leave() => {}
+        () = serve_in_place(stream, arrival) => {}
+    }
+    place.give_up();
+}
+
+async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
+    if arrival.intake.is_proxied(arrival.peer) {
+        let Some(client) = introduced(&mut stream).await else { return };
+        if let Some(client) = client {
+            arrival.peer = Peer(client);
+            arrival.place.belongs_to(arrival.intake.share_of_client(arrival.peer), arrival.intake.bounds());
+        }
+    }
+    let Arrival { peer, place, app, stop, .. } = arrival;
+    let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        place.asked();
+        let extensions = request.extensions_mut();
+        extensions.insert(switch.clone());
+        extensions.insert(peer);
+        extensions.insert(Arc::clone(&place));
+        app.call(request)
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(Answering::new(stream)), service);
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = stop.cancelled() => None,
+        () = sleep(LIFETIME) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            let Ok(ended) = timeout(LAST_REQUEST, &mut connection).await else { return };
+            ended
+        }
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    if let Err(error) = ended {
+        // The client broke off, stalled or spoke no HTTP: its business, and common.
+        tracing::debug!(error = %error, "a connection ended badly");
+        if let Some(refusal) = Refusal::of_silence(&error, &parts.read_buf) {
+            stream.refuse(refusal);
+        }
+    } else if !stream.has_refused() {
+        return switch.complete(stream, parts.read_buf);
+    }
+    if stream.has_refused() {
+        let _ = timeout(LAST_WORDS, part(stream)).await;
+    }
+}
+
+/// For whom the proxy speaks; none within, if for itself. None at all: it does not say, and the connection ends.
+async fn introduced(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
+    match timeout(HEADER_TIMEOUT, proxy_protocol::read(stream)).await {
+        Ok(Ok(client)) => Some(client),
+        Ok(Err(error)) => {
+            tracing::debug!(error = %error, "a trusted proxy did not say for whom it speaks");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would reset the connection, and the
+/// client would see that instead of the refusal.
+async fn part(mut stream: Answering) {
+    let mut rest = [0; 4096];
+    let mut left = MAX_REST;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    while left > 0
+        && let Ok(read) = stream.read(&mut rest).await
+        && read > 0
+    {
+        left = left.saturating_sub(read);
+    }
+}

@@ -1,0 +1,317 @@
+//! Places of connections that are no sockets yet, and who has to leave when there are none.
+//!
+//! A stranger is a connection whose request is not known yet, or that does not read its answer. There is always room for one more: the stranger that has waited the
+//! longest leaves for it; where one address has its share, that address's own. So whoever asks at once is always served, be it a probe among a thousand connections
+//! that say nothing. While a request waits for us ([`Place::hold`]) it is no stranger's; those are bounded where they wait (`Connecting`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{domain::client_address::ClientShare, metrics::Metrics};
+
+/// How many strangers there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) all: usize,
+    /// Of one address; 0: no share.
+    pub(super) of_one: usize,
+}
+
+/// The strangers of one listener.
+#[derive(Debug)]
+pub(super) struct Places {
+    table: Mutex<Table>,
+    metrics: Arc<Metrics>,
+    listener: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    /// By how long they have waited.
+    waiting: BTreeMap<u64, Stranger>,
+    shares: HashMap<ClientShare, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    share: Option<ClientShare>,
+    leave: Arc<Notify>,
+}
+
+/// The place of one connection. Dropping it gives it to others.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    seat: Mutex<Seat>,
+    leave: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    /// None while the connection is no stranger.
+    number: Option<u64>,
+    share: Option<ClientShare>,
+    gone: bool,
+}
+
+/// While it lives, the connection is not asked to leave.
+#[derive(Debug)]
+pub(super) struct Held(Arc<Place>);
+
+impl Places {
+    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { table: Mutex::default(), metrics, listener })
+    }
+
+    /// A place for a connection that has just come. `share`: whose share it takes; none: nobody's, as for a proxy.
+    pub(super) fn enter(self: &Arc<Self>, share: Option<ClientShare>, bounds: Bounds) -> Arc<Place> {
+        let place = Arc::new(Place { places: Arc::clone(self), seat: Mutex::default(), leave: Arc::default() });
+        place.sit(share, bounds);
+        place
+    }
+
+    /// Ends the strangers that have waited the longest, at most so many: the system has run out of what a connection needs.
+    pub(super) fn make_room(&self, count: usize) {
+        let mut table = self.lock();
+        let gone: Vec<_> = (0..count).map_while(|_| table.take_oldest()).collect();
+        self.leave(table, &gone, "exhausted");
+    }
+
+    fn leave(&self, table: MutexGuard<'_, Table>, gone: &[Stranger], reason: &str) {
+        self.metrics
+            .http_strangers
+            .with_label_values(&[self.listener])
+            .set(i64::try_from(table.waiting.len()).unwrap_or(i64::MAX));
+        drop(table);
+        for stranger in gone {
+            self.metrics.http_strangers_ended_total.with_label_values(&[self.listener, reason]).inc();
+            stranger.leave.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn add(&mut self, share: Option<ClientShare>, leave: &Arc<Notify>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, Stranger { share, leave: Arc::clone(leave) });
+        if let Some(share) = share {
+            self.shares.entry(share).or_default().insert(number);
+        }
+        number
+    }
+
+    fn take(&mut self, number: u64) -> Option<Stranger> {
+        let stranger = self.waiting.remove(&number)?;
+        if let Some(share) = stranger.share
+            && let Some(numbers) = self.shares.get_mut(&share)
+        {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.shares.remove(&share);
+            }
+        }
+        Some(stranger)
+    }
+
+    fn take_oldest(&mut self) -> Option<Stranger> {
+        let (number, _) = self.waiting.first_key_value()?;
+        self.take(*number)
+    }
+
+    /// Makes room for one more of this share.
+    fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Stranger>, &'static str) {
+        let own = share.and_then(|share| self.shares.get(&share)).filter(|own| bounds.of_one > 0 && own.len() >= bounds.of_one);
+        if let Some(own) = own {
+            let surplus: Vec<u64> = own.iter().copied().take(own.len() + 1 - bounds.of_one).collect();
+            return (surplus.into_iter().filter_map(|number| self.take(number)).collect(), "share");
+        }
+        let surplus = (self.waiting.len() + 1).saturating_sub(bounds.all);
+        ((0..surplus).map_while(|_| self.take_oldest()).collect(), "full")
+    }
+}
+
+impl Place {
+    /// Takes the share of another address from now on: that of the client behind the proxy that the connection came from.
+    pub(super) fn belongs_to(&self, share: Option<ClientShare>, bounds: Bounds) {
+        let number = self.lock().number.take();
+        if let Some(number) = number {
+            self.places.lock().take(number);
+            self.sit(share, bounds);
+        }
+    }
+
+    /// Starts to wait anew: it has asked for something.
+    pub(super) fn asked(&self) {
+        let mut seat = self.lock();
+        if let Some(number) = seat.number {
+            let mut table = self.places.lock();
+            seat.number = table.take(number).map(|stranger| table.add(stranger.share, &self.leave));
+        }
+    }
+
+    /// Is no stranger's while the result lives: the connection waits for us.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        let number = self.lock().number.take();
+        if let Some(number) = number {
+            let mut table = self.places.lock();
+            table.take(number);
+            self.places.leave(table, &[], "");
+        }
+        Held(Arc::clone(self))
+    }
+
+    /// Waits until the connection has to leave. For the one task that has the connection.
+    pub(super) async fn has_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// The connection is over, or something else: whatever still holds the place lets it go.
+    pub(super) fn give_up(&self) {
+        let mut seat = self.lock();
+        seat.gone = true;
+        if let Some(number) = seat.number.take() {
+            let mut table = self.places.lock();
+            table.take(number);
+            self.places.leave(table, &[], "");
+        }
+    }
+
+    fn sit(&self, share: Option<ClientShare>, bounds: Bounds) {
+        let mut seat = self.lock();
+        if seat.gone {
+            return;
+        }
+        let mut table = self.places.lock();
+        let (gone, reason) = table.make_room(share, bounds);
+        (seat.share, seat.number) = (share, Some(table.add(share, &self.leave)));
+        drop(seat);
+        self.places.leave(table, &gone, reason);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl Drop for Held {
+    /// It is a stranger again, until it has read its answer or is over. The bound counts when the next one comes.
+    fn drop(&mut self) {
+        let share = self.0.lock().share;
+        self.0.sit(share, Bounds { all: usize::MAX, of_one: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn places() -> Arc<Places> {
+        Places::new("http", Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn share(number: u8) -> Option<ClientShare> {
+        Some(ClientShare::of([203, 0, 113, number].into()))
+    }
+
+    fn has_to_leave(place: &Place) -> bool {
+        place.has_to_leave().now_or_never().is_some()
+    }
+
+    fn strangers(places: &Places) -> usize {
+        let table = places.lock();
+        assert!(table.shares.values().map(BTreeSet::len).sum::<usize>() <= table.waiting.len());
+        assert!(table.shares.values().all(|numbers| !numbers.is_empty()));
+        table.waiting.len()
+    }
+
+    const BOUNDS: Bounds = Bounds { all: 4, of_one: 2 };
+
+    #[test]
+    fn the_stranger_that_has_waited_longest_leaves_for_the_next() {
+        let places = places();
+        let all: Vec<_> = (0..5).map(|number| places.enter(share(number), BOUNDS)).collect();
+        assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, false, false, false, false]);
+        assert_eq!(strangers(&places), 4);
+        assert_eq!(places.metrics.http_strangers_ended_total.with_label_values(&["http", "full"]).get(), 1);
+    }
+
+    #[test]
+    fn an_address_with_its_share_only_ends_its_own() {
+        let places = places();
+        let (other, own) = (places.enter(share(1), BOUNDS), (0..9).map(|_| places.enter(share(2), BOUNDS)).collect::<Vec<_>>());
+        assert!(!has_to_leave(&other));
+        assert_eq!(own.iter().filter(|place| has_to_leave(place)).count(), 7);
+        assert_eq!(strangers(&places), 3);
+    }
+
+    #[test]
+    fn who_has_no_share_is_bounded_with_all() {
+        let places = places();
+        let all: Vec<_> = (0..10).map(|_| places.enter(None, BOUNDS)).collect();
+        assert_eq!(all.iter().filter(|place| has_to_leave(place)).count(), 6);
+    }
+
+    #[test]
+    fn who_asked_waits_anew_and_who_is_held_is_not_asked_to_leave() {
+        let places = places();
+        let (first, second) = (places.enter(share(1), BOUNDS), places.enter(share(2), BOUNDS));
+        first.asked();
+        let held = second.hold();
+        assert_eq!(strangers(&places), 1);
+        let others: Vec<_> = (3..6).map(|number| places.enter(share(number), BOUNDS)).collect();
+        assert!(!has_to_leave(&first));
+        drop(held);
+        assert_eq!(strangers(&places), 5);
+        let last = places.enter(share(7), BOUNDS);
+        assert!(has_to_leave(&first) && has_to_leave(&others[0]), "one over, and one more");
+        assert!(!has_to_leave(&second) && !has_to_leave(&last), "it has just become one again");
+    }
+
+    #[test]
+    fn a_place_that_was_given_up_stays_free() {
+        let places = places();
+        let place = places.enter(share(1), BOUNDS);
+        let held = place.hold();
+        place.give_up();
+        drop(held);
+        assert_eq!(strangers(&places), 0);
+        drop(places.enter(share(1), BOUNDS));
+        assert_eq!(strangers(&places), 0);
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_takes_its_own_share() {
+        let places = places();
+        let all: Vec<_> = (0..3).map(|_| places.enter(None, BOUNDS)).collect();
+        all.iter().for_each(|place| place.belongs_to(share(1), BOUNDS));
+        assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    #[test]
+    fn when_the_system_is_exhausted_the_longest_waiting_go() {
+        let places = places();
+        let all: Vec<_> = (0..4).map(|number| places.enter(share(number), BOUNDS)).collect();
+        places.make_room(3);
+        assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, true, true, false]);
+        places.make_room(3);
+        assert_eq!(strangers(&places), 0);
+    }
+}
