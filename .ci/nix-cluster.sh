@@ -16,7 +16,7 @@ fail() {
 busy() { ss -Hltn "sport = :$1" | grep -q .; }
 for offset in $(seq 11000 37 14000) none; do
   free=yes
-  for port in 3000 4222 6379 8080 8081 8082 8090 8222 9090; do if busy $((port + offset)); then free=no; fi; done
+  for port in 3000 4222 6379 8080 8081 8082 8090 8180 8181 8182 8222 9090; do if busy $((port + offset)); then free=no; fi; done
   # 50051 and on would leave the range.
   if [[ $free == yes ]]; then break; fi
 done

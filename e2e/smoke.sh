@@ -27,8 +27,8 @@ ok "runs daisi-ws-service serve"
 [[ $(inspect '{{json .Config.Healthcheck.Test}}') == '["CMD","/bin/daisi-ws-service","healthcheck"]' ]] || fail "its health check is not the binary's"
 ok "probes itself"
 ports=$(inspect '{{range $port, $_ := .Config.ExposedPorts}}{{$port}} {{end}}')
-[[ $ports == *50051/tcp* && $ports == *8080/tcp* ]] || fail "it exposes $ports"
-ok "exposes 8080 and 50051"
+[[ $ports == *50051/tcp* && $ports == *8080/tcp* && $ports == *8081/tcp* ]] || fail "it exposes $ports"
+ok "exposes 8080, 8081 and 50051"
 
 # --- What is in it.
 for program in /bin/sh /bin/bash /bin/busybox /usr/bin/env; do

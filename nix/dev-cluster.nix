@@ -56,6 +56,7 @@ let
       environment = [
         "DAISI_WS_SERVER_POD_ID=pod-${number}"
         "DAISI_WS_SERVER_HTTP_PORT=\${POD_${number}_HTTP}"
+        "DAISI_WS_SERVER_PROBE_PORT=\${POD_${number}_PROBE}"
         "DAISI_WS_SERVER_GRPC_PORT=\${POD_${number}_GRPC}"
         "DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS=127.0.0.1:\${POD_${number}_GRPC}"
       ];
@@ -63,7 +64,7 @@ let
         "nats"
         "redis"
       ];
-      readiness_probe = answers "http://127.0.0.1:\${POD_${number}_HTTP}/ready";
+      readiness_probe = answers "http://127.0.0.1:\${POD_${number}_PROBE}/ready";
     };
 
   processes = {

@@ -20,8 +20,8 @@ PROMETHEUS_PORT=$((9090 + offset)) GRAFANA_PORT=$((3000 + offset)) CONSOLE_HTTP=
 export DATA NATS_PORT NATS_HTTP REDIS_PORT PROMETHEUS_PORT GRAFANA_PORT CONSOLE_HTTP
 targets=()
 for pod in $PODS; do
-  export "POD_${pod}_HTTP=$((8079 + pod + offset))" "POD_${pod}_GRPC=$((50050 + pod + offset))"
-  targets+=("\"127.0.0.1:$((8079 + pod + offset))\"")
+  export "POD_${pod}_HTTP=$((8079 + pod + offset))" "POD_${pod}_PROBE=$((8179 + pod + offset))" "POD_${pod}_GRPC=$((50050 + pod + offset))"
+  targets+=("\"127.0.0.1:$((8179 + pod + offset))\"")
 done
 
 # Keys, made once: tokens outlive a restart.

@@ -45,6 +45,7 @@ let
         Env = [ "SSL_CERT_FILE=/etc/ssl/certs/ca-bundle.crt" ];
         ExposedPorts = {
           "8080/tcp" = { };
+          "8081/tcp" = { };
           "50051/tcp" = { };
         };
         # There is no shell; the binary probes itself. Docker counts in nanoseconds.

@@ -150,7 +150,7 @@ class Checker:
                 found.append(f"{what}: {ours} in the manifests, {theirs} in the gateway")
 
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        same("ports", ports, {"http": answer["server"]["http_port"], "grpc": answer["server"]["grpc_port"]})
+        same("ports", ports, {name: answer["server"][f"{name}_port"] for name in ("http", "grpc", "probe")})
         services = {item["metadata"]["name"]: item["spec"] for item in by_kind["Service"]}
         numbers = {port["name"]: (port["port"], port["targetPort"]) for port in services[GATEWAY]["ports"]}
         same("ports of the Service", numbers, {name: (port, port) for name, port in ports.items()})
@@ -162,7 +162,7 @@ class Checker:
         # The bare address: the gateway adds the port that it listens on, and brackets where there must be some.
         same("advertised address", "10.9.8.7", answer["server"]["grpc_advertise_address"])
         paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "startup", "readiness")}
-        same("probes", paths, {name: {"path": path, "port": "http"} for name, path in (("liveness", "/health"), ("startup", "/health"), ("readiness", "/ready"))})
+        same("probes", paths, {name: {"path": path, "port": "probe"} for name, path in (("liveness", "/health"), ("startup", "/health"), ("readiness", "/ready"))})
         needed = container["lifecycle"]["preStop"]["sleep"]["seconds"] + answer["app"]["shutdown_timeout_seconds"] + MARGIN
         if spec["terminationGracePeriodSeconds"] < needed:
             found.append(f"the grace period of {spec['terminationGracePeriodSeconds']} s is shorter than preStop, drain and margin: {needed} s")
