@@ -1,8 +1,18 @@
 //! One connection: served by hyper until it ends, has to leave, or becomes a socket.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+    response::IntoResponse as _,
+};
+use futures_util::future::Either;
 use hyper::{
     Request,
     body::Incoming,
@@ -21,10 +31,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    error::HttpError,
     forwarded::Peer,
     places::Place,
     proxy_protocol,
     refusal::Refusal,
+    request_id::RequestId,
     server::Intake,
     switch::{Answering, Switch},
 };
@@ -75,20 +87,25 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
     }
     let Arrival { peer, place, app, stop, .. } = arrival;
     let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
+    let stream = Answering::new(stream);
+    let news = stream.news();
     let service = service_fn(|mut request: Request<Incoming>| {
+        if !news.swap(false, Ordering::Relaxed) {
+            return Either::Left(std::future::ready(Ok(too_early())));
+        }
         place.asked();
         let extensions = request.extensions_mut();
         extensions.insert(switch.clone());
         extensions.insert(peer);
         extensions.insert(Arc::clone(&place));
-        app.call(request)
+        Either::Right(app.call(request))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(Answering::new(stream)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = stop.cancelled() => None,
@@ -116,6 +133,14 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
     if stream.has_refused() {
         let _ = timeout(LAST_WORDS, part(stream)).await;
     }
+}
+
+/// What is told to who sends the next request before it has the answer: hundreds of requests fit into what is read at once, and to answer them would keep the thread from
+/// others. Nothing that is in use sends them so.
+fn too_early() -> axum::response::Response {
+    let refusal = HttpError::bad_request("send a request when the one before is answered")
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"));
+    RequestId::fresh().on(refusal.into_response())
 }
 
 /// For whom the proxy speaks; none within, if for itself. None at all: it does not say, and the connection ends.

@@ -1,7 +1,8 @@
 //! Places of connections that are no sockets yet, and who has to leave when there are none.
 //!
 //! A stranger is a connection whose request is not known yet, or that does not read its answer. There is always room for one more: the stranger that has waited the
-//! longest leaves for it; where one address has its share, that address's own. So whoever asks at once is always served, be it a probe among a thousand connections
+//! longest leaves for it; where one address has its share, that address's own. In
+//! a crowd the youngest are left alone for a moment, to ask. So whoever asks at once is always served, be it a probe among a thousand connections
 //! that say nothing. While a request waits for us ([`Place::hold`]) it is no stranger's; those are bounded where they wait (`Connecting`).
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant},
+};
 
 use crate::{domain::client_address::ClientShare, metrics::Metrics};
 
@@ -19,6 +23,10 @@ pub(super) struct Bounds {
     pub(super) all: usize,
     /// Of one address; 0: no share.
     pub(super) of_one: usize,
+    /// How long one is left alone, whatever the two say: in a storm of reconnects thousands come at once, and each needs a moment to send its request.
+    pub(super) grace: Duration,
+    /// How many there may be in any case.
+    pub(super) crowd: usize,
 }
 
 /// The strangers of one listener.
@@ -40,6 +48,7 @@ struct Table {
 #[derive(Debug)]
 struct Stranger {
     share: Option<ClientShare>,
+    since: Instant,
     leave: Arc<Notify>,
 }
 
@@ -103,7 +112,7 @@ impl Table {
     fn add(&mut self, share: Option<ClientShare>, leave: &Arc<Notify>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Stranger { share, leave: Arc::clone(leave) });
+        self.waiting.insert(number, Stranger { share, since: Instant::now(), leave: Arc::clone(leave) });
         if let Some(share) = share {
             self.shares.entry(share).or_default().insert(number);
         }
@@ -130,13 +139,28 @@ impl Table {
 
     /// Makes room for one more of this share.
     fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Stranger>, &'static str) {
+        let over = |have: usize, most: usize| (have + 1).saturating_sub(most);
+        let crowded = over(self.waiting.len(), bounds.crowd);
         let own = share.and_then(|share| self.shares.get(&share)).filter(|own| bounds.of_one > 0 && own.len() >= bounds.of_one);
         if let Some(own) = own {
-            let surplus: Vec<u64> = own.iter().copied().take(own.len() + 1 - bounds.of_one).collect();
-            return (surplus.into_iter().filter_map(|number| self.take(number)).collect(), "share");
+            let surplus: Vec<u64> = own.iter().copied().take(over(own.len(), bounds.of_one)).collect();
+            return (self.take_patient(surplus, bounds.grace, crowded), "share");
         }
-        let surplus = (self.waiting.len() + 1).saturating_sub(bounds.all);
-        ((0..surplus).map_while(|_| self.take_oldest()).collect(), "full")
+        let surplus: Vec<u64> = self.waiting.keys().copied().take(over(self.waiting.len(), bounds.all)).collect();
+        (self.take_patient(surplus, bounds.grace, crowded), "full")
+    }
+
+    /// Those of these, the oldest first, who have had their moment, and so many in any case.
+    fn take_patient(&mut self, numbers: Vec<u64>, grace: Duration, at_least: usize) -> Vec<Stranger> {
+        let had_it = |table: &Self, number| table.waiting.get(&number).is_some_and(|stranger| stranger.since.elapsed() >= grace);
+        let mut gone = Vec::new();
+        for number in numbers {
+            if gone.len() >= at_least && !had_it(self, number) {
+                break;
+            }
+            gone.extend(self.take(number));
+        }
+        gone
     }
 }
 
@@ -213,7 +237,7 @@ impl Drop for Held {
     /// It is a stranger again, until it has read its answer or is over. The bound counts when the next one comes.
     fn drop(&mut self) {
         let share = self.0.lock().share;
-        self.0.sit(share, Bounds { all: usize::MAX, of_one: 0 });
+        self.0.sit(share, Bounds { all: usize::MAX, of_one: 0, grace: Duration::ZERO, crowd: usize::MAX });
     }
 }
 
@@ -242,7 +266,7 @@ mod tests {
         table.waiting.len()
     }
 
-    const BOUNDS: Bounds = Bounds { all: 4, of_one: 2 };
+    const BOUNDS: Bounds = Bounds { all: 4, of_one: 2, grace: Duration::ZERO, crowd: 100 };
 
     #[test]
     fn the_stranger_that_has_waited_longest_leaves_for_the_next() {
@@ -313,5 +337,19 @@ mod tests {
         assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, true, true, false]);
         places.make_room(3);
         assert_eq!(strangers(&places), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_storm_everybody_has_a_moment_to_ask_up_to_what_a_pod_can_bear() {
+        let bounds = Bounds { grace: Duration::from_secs(3), crowd: 50, ..BOUNDS };
+        let places = places();
+        let mut all: Vec<_> = (0..50).map(|_| places.enter(share(1), bounds)).collect();
+        assert!(!all.iter().any(|place| has_to_leave(place)), "they have just come");
+        all.push(places.enter(share(1), bounds));
+        assert_eq!((all.iter().filter(|place| has_to_leave(place)).count(), strangers(&places)), (1, 50));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let next = places.enter(share(1), bounds);
+        assert!(!has_to_leave(&next) && all.iter().filter(|place| has_to_leave(place)).count() == 49);
+        assert_eq!(strangers(&places), 2, "the share");
     }
 }

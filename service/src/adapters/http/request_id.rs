@@ -44,6 +44,17 @@ impl RequestId {
         fits.then(|| Self(text.into()))
     }
 
+    /// The response with this id, and the headers that suit an API.
+    pub(super) fn on(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(self.as_str()) {
+            headers.insert(HEADER, value);
+        }
+        headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
     pub(super) fn fresh() -> Self {
         Self(format!("{:032x}", rand::random::<u128>()).into())
     }
@@ -80,7 +91,7 @@ pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut 
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(client);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match ambiguity(&request) {
+    let response = match ambiguity(&request) {
         None => next.run(request).await,
         Some(refusal) => refusal.into_response(),
     };
@@ -88,13 +99,7 @@ pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut 
         let status = response.status().as_u16();
         tracing::debug!(request.id = %id, client.address = %client, http.method = %method, http.path = path, http.status = status, "answered a request");
     }
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(HEADER, value);
-    }
-    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+    id.on(response)
 }
 
 #[cfg(test)]

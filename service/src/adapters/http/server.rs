@@ -28,7 +28,11 @@ use crate::{
 /// Beyond it new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
 /// Strangers of a listener for probes: a kubelet, a Prometheus and a load balancer have one or two connections each.
-const PROBES: Bounds = Bounds { all: 128, of_one: 32 };
+const PROBES: Bounds = Bounds { all: 128, of_one: 32, grace: Duration::from_secs(1), crowd: 256 };
+/// How long a browser, or who opens thousands of connections at once, has for its request, however many have come.
+const GRACE: Duration = Duration::from_secs(3);
+/// Strangers of the listener for browsers in any case: a storm of reconnects to a full pod.
+const CROWD: usize = 12 * 1024;
 /// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
 /// tries again after a second.
 const BACKLOG: u32 = 4096;
@@ -71,11 +75,16 @@ impl Intake {
         match self {
             Self::Browsers(config) => {
                 let limits = &config.borrow().limits;
-                Bounds { all: limits.pending_connections, of_one: limits.pending_connections_per_address }
+                Bounds {
+                    all: limits.pending_connections,
+                    of_one: limits.pending_connections_per_address,
+                    grace: GRACE,
+                    crowd: CROWD,
+                }
             }
             Self::Probes => PROBES,
             #[cfg(test)]
-            Self::AtMost(all) => Bounds { all: *all, of_one: 0 },
+            Self::AtMost(all) => Bounds { all: *all, of_one: 0, grace: Duration::ZERO, crowd: *all },
         }
     }
 
@@ -310,6 +319,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_sends_the_next_request_before_the_answer_is_ended_with_a_word() {
+        let (served, app) = (Arc::new(Semaphore::new(0)), Router::new());
+        let count = Arc::clone(&served);
+        let (address, ..) = narrow_pod(app.route("/", axum::routing::get(async move || count.add_permits(1)))).await;
+        let mut stream = connect(address).await;
+        stream.write_all("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(100).as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        let _ = stream.read_to_string(&mut answers).await;
+        assert!(answers.starts_with("HTTP/1.1 200") && answers.matches("HTTP/1.1").count() == 2, "{answers}");
+        assert!(answers.contains("HTTP/1.1 400") && answers.contains("connection: close"), "{answers}");
+        assert_eq!(served.available_permits(), 1);
+        // One after the other is what the connection is for.
+        let mut stream = connect(address).await;
+        for _ in 0..100 {
+            assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+
+    #[tokio::test]
     async fn who_does_not_read_its_answer_leaves_for_who_asks() {
         let long = axum::routing::get(async || "x".repeat(64 << 20));
         let (address, ..) = narrow_pod(Router::new().route("/long", long)).await;
@@ -351,17 +379,20 @@ mod tests {
         assert!(read(&mut patient).await.ends_with("at last"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_address_has_its_share_and_a_trusted_proxy_speaks_for_others() {
         let mut config = crate::config::testing::config();
         config.limits.pending_connections_per_address = 2;
         let (sender, config) = watch::channel(Arc::new(config));
         let (address, tasks, _stop) = pod(Router::new(), Intake::Browsers(config)).await;
-        let mut silent = [connect(address).await, connect(address).await, connect(address).await];
-        assert!(is_ended(&mut silent[0]).await);
-        assert!(ask(&mut silent[2]).await.starts_with("HTTP/1.1 404"));
+        let mut silent = vec![connect(address).await, connect(address).await, connect(address).await];
+        assert!(ask(&mut silent[0]).await.starts_with("HTTP/1.1 404"), "they have just come");
+        sleep(GRACE).await;
+        silent.push(connect(address).await);
+        assert!(is_ended(&mut silent[1]).await);
+        assert!(ask(&mut silent[3]).await.starts_with("HTTP/1.1 404"));
         let ended = |reason: &str| tasks.metrics().http_strangers_ended_total.with_label_values(&["http", reason]).get();
-        assert_eq!((ended("share"), ended("full")), (1, 0));
+        assert_eq!((ended("share"), ended("full")), (2, 0));
         sender.send_modify(|config| {
             Arc::make_mut(config).server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
         });
@@ -369,10 +400,12 @@ mod tests {
         for _ in 0..20 {
             more.push(connect(address).await);
         }
+        sleep(GRACE).await;
+        more.push(connect(address).await);
         for stream in &mut more {
             assert!(ask(stream).await.starts_with("HTTP/1.1 404"));
         }
-        assert_eq!(ended("share"), 1);
+        assert_eq!(ended("share"), 2);
     }
 
     #[tokio::test]

@@ -9,7 +9,10 @@ use std::{
     io,
     io::IoSlice,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -74,6 +77,8 @@ pub(super) struct Answering {
     refusal: Bytes,
     /// Since the last answer the end of a line was read.
     line_ended: bool,
+    /// Something was read since the last request.
+    news: Arc<AtomicBool>,
     /// A refusal was written, or is to be: nothing more is answered here.
     refused: bool,
     /// Since the client took less than there was: how long it still has.
@@ -82,12 +87,25 @@ pub(super) struct Answering {
 
 impl Answering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, answer: Vec::new(), refusal: Bytes::new(), line_ended: false, refused: false, patience: None }
+        Self {
+            stream,
+            answer: Vec::new(),
+            refusal: Bytes::new(),
+            line_ended: false,
+            news: Arc::default(),
+            refused: false,
+            patience: None,
+        }
     }
 
     /// Is the connection's last word a refusal of what was no request?
     pub(super) fn has_refused(&self) -> bool {
         self.refused
+    }
+
+    /// Says of each request, once, whether anything was read since the one before; if not, the client sent it before it had the answer.
+    pub(super) fn news(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.news)
     }
 
     /// Refuses what the parser has no answer to. Then [`AsyncWrite::poll_shutdown`] writes it.
@@ -137,6 +155,7 @@ impl AsyncRead for Answering {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         self.line_ended = self.line_ended || buffer.filled()[before..].contains(&b'\n');
+        self.news.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -81,9 +81,9 @@ async fn the_port_for_probes_answers_probes_alone() {
 
 #[tokio::test]
 async fn probes_are_answered_on_both_ports_whatever_strangers_hold() {
-    let pod = pod(|config| config.limits.pending_connections = 64).await;
+    let pod = Pod::start().await;
     let mut strangers = Vec::new();
-    for number in 0..300 {
+    for number in 0..1200 {
         let mut stranger = TcpStream::connect(pod.address).await.unwrap();
         if number % 2 == 0 {
             // Far more than it will ever read the answers to.
@@ -97,6 +97,4 @@ async fn probes_are_answered_on_both_ports_whatever_strangers_hold() {
             assert_eq!(answer.status, 200, "{target}");
         }
     }
-    let ended = pod.metrics.http_strangers_ended_total.with_label_values(&["http", "full"]).get();
-    assert!(ended >= 200, "{ended}");
 }
