@@ -13,7 +13,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use super::{audience, perform::wire, samples::Samples};
+use super::{
+    audience,
+    perform::{Pass, wire},
+    samples::Samples,
+};
 
 /// Longest wait for an answer: longer than that of any orchestrator.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,8 +33,8 @@ pub enum Question {
     Http(SocketAddr, &'static str),
     /// The greeting of the server of pods, on a new connection.
     Grpc(SocketAddr),
-    /// A session for this token, up to `ready`.
-    Session(SocketAddr, String, String),
+    /// A session for the next of these tokens, up to `ready`.
+    Session(SocketAddr, Vec<Pass>),
 }
 
 impl Question {
@@ -41,12 +45,15 @@ impl Question {
         }
     }
 
-    async fn ask(&self) -> bool {
+    async fn ask(&self, turn: usize) -> bool {
         let answered = async {
             match self {
                 Self::Http(to, path) => get(*to, path).await,
                 Self::Grpc(to) => wire::greeted(*to).await,
-                Self::Session(to, path, token) => audience::open(*to, path, token, None).await.is_ok(),
+                Self::Session(to, passes) => match passes.get(turn % passes.len().max(1)) {
+                    Some(Pass { path, token }) => audience::open(*to, path, token, None).await.is_ok(),
+                    None => false,
+                },
             }
         };
         timeout(PATIENCE, answered).await.unwrap_or(false)
@@ -98,11 +105,11 @@ impl Probe {
         task.spawn(async move {
             let mut ticks = interval(question.period());
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
+            for turn in 0.. {
                 ticks.tick().await;
                 let at = Instant::now();
                 noted.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { at, fate: None });
-                let answered = question.ask().await;
+                let answered = question.ask(turn).await;
                 if let Some(asked) = noted.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
                     asked.fate = Some((at.elapsed(), answered));
                 }

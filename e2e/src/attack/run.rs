@@ -28,6 +28,8 @@ use super::{
 
 /// Sockets of the audience.
 const AUDIENCE: usize = 50;
+/// Users who open a session in turn; each seldom enough for any limit.
+const VISITORS: usize = 40;
 const EVENTS_PER_SECOND: u32 = 200;
 /// After the start of everything, before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -118,13 +120,13 @@ struct Probes {
 impl Probes {
     async fn start(stage: &Stage) -> Result<Self> {
         let pod = &stage.pods[0];
-        let token = pod.token("visitors", "agent", "visitor").await?;
+        let visitors = passes(stage, "visitors", VISITORS).await?;
         Ok(Self {
             health: Probe::start(Question::Http(pod.probes, "/health")),
             metrics: Probe::start(Question::Http(pod.probes, "/metrics")),
             front: Probe::start(Question::Http(pod.http, "/health")),
             grpc: Probe::start(Question::Grpc(pod.grpc)),
-            sessions: Probe::start(Question::Session(pod.http, "/ws/visitors/agent".to_owned(), token)),
+            sessions: Probe::start(Question::Session(pod.http, visitors)),
         })
     }
 }
@@ -184,7 +186,8 @@ pub async fn run(plan: &Plan, attack: &'static Attack) -> Result<Row> {
     let stage = Stage::start(&plan.binary, plan.pods, &plan.set, wished).await?;
     let audience = Audience::start(&stage, AUDIENCE, EVENTS_PER_SECOND).await?;
     let probes = Probes::start(&stage).await?;
-    let passes = passes(&stage, attack.strangers.iter().map(|strangers| strangers.passes).max().unwrap_or_default()).await?;
+    let passes =
+        passes(&stage, CROWD, attack.strangers.iter().map(|strangers| strangers.passes).max().unwrap_or_default()).await?;
     sleep(WARM_UP).await;
 
     let start = Reading::take(&stage).await;
@@ -249,13 +252,13 @@ impl Reading {
     }
 }
 
-/// Tokens for so many users, each of an agent of its own.
-async fn passes(stage: &Stage, count: usize) -> Result<Vec<Pass>> {
+/// Tokens for so many users of a company, each of an agent of its own.
+async fn passes(stage: &Stage, company: &str, count: usize) -> Result<Vec<Pass>> {
     let mut passes = Vec::new();
     for index in 0..count {
         let agent = format!("agent-{index}");
-        let token = stage.pods[0].token(CROWD, &agent, "stranger").await?;
-        passes.push(Pass { path: format!("/ws/{CROWD}/{agent}"), token });
+        let token = stage.pods[0].token(company, &agent, "stranger").await?;
+        passes.push(Pass { path: format!("/ws/{company}/{agent}"), token });
     }
     Ok(passes)
 }
