@@ -412,6 +412,10 @@ pub trait EventSource: Send + Sync {
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);
 
+    /// Asks for no more events from now on, or for events again. What was fetched and not yet pulled is given back, and so is what still comes for earlier
+    /// requests, so that other pods have it at once. Settling goes on. Waits for nothing.
+    fn hold(&self, hold: bool);
+
     /// How far the consumer is, over all pods. Asks the stream; not for every event.
     async fn lag(&self) -> Result<SourceLag, SourceError>;
 
@@ -491,6 +495,12 @@ pub trait Peers: Send + Sync {
         Err(PeerError::Refused("it is not asked for room".to_owned()))
     }
 
+    /// Does it say that it takes events and can bring them where they belong? Bounded by a short time-out of its own. A pod that is too old to know the question is
+    /// well if it is there.
+    async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
+        self.probe(to).await.map(|()| true)
+    }
+
     /// Drops what is kept for a peer that is gone.
     fn forget(&self, pod: &PodId);
 }
@@ -503,6 +513,11 @@ pub trait PeerService: Send + Sync {
     /// May connects come here that another pod has no room for?
     fn has_room(&self) -> bool {
         false
+    }
+
+    /// Does it take events, and can it bring them where they belong?
+    fn is_well(&self) -> bool {
+        true
     }
 
     /// Which of these sockets are here, in order.

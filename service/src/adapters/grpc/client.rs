@@ -20,7 +20,7 @@ use super::{
     health_name,
     pool::Pool,
     proof::{FleetKey, PROOF_HEADER},
-    room_name,
+    room_name, wellness_name,
 };
 use crate::{
     application::ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
@@ -158,6 +158,17 @@ impl GrpcPeers {
         Ok(handed)
     }
 
+    /// What the peer's health service says under a name; nothing if it does not know the name.
+    async fn says(&self, to: &PodRecord, name: String) -> Result<Option<bool>, PeerError> {
+        let mut client = HealthClient::new(self.channel(to)?);
+        let asked = client.check(HealthCheckRequest { service: name });
+        match timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)? {
+            Ok(answer) => Ok(Some(answer.get_ref().status() == ServingStatus::Serving)),
+            Err(status) if status.code() == Code::NotFound && status.source().is_none() => Ok(None),
+            Err(status) => Err(peer_error(&status)),
+        }
+    }
+
     async fn ask_who_is_held(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         let connection_ids = sockets.iter().map(ToString::to_string).collect();
         let message = HoldsSocketsRequest { source_pod_id: self.me.to_string(), connection_ids };
@@ -239,10 +250,15 @@ impl Peers for GrpcPeers {
     }
 
     async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
-        let mut client = HealthClient::new(self.channel(to)?);
-        let asked = client.check(HealthCheckRequest { service: room_name(&to.id) });
-        let answer = timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)?;
-        Ok(answer.map_err(|status| peer_error(&status))?.get_ref().status() == ServingStatus::Serving)
+        self.says(to, room_name(&to.id)).await?.ok_or_else(|| PeerError::Refused("it does not know the question".to_owned()))
+    }
+
+    async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
+        match self.says(to, wellness_name(&to.id)).await? {
+            Some(is_well) => Ok(is_well),
+            // Too old to know the question, or another pod.
+            None => self.probe(to).await.map(|()| true),
+        }
     }
 
     fn forget(&self, pod: &PodId) {

@@ -67,6 +67,11 @@ fn room_name(pod: &PodId) -> String {
     format!("room/{pod}")
 }
 
+/// The name under which the health service says whether one pod takes events and can bring them where they belong.
+fn wellness_name(pod: &PodId) -> String {
+    format!("well/{pod}")
+}
+
 /// The name under which the health service answers for one pod: an address may have passed to another pod, which must not answer for the dead one.
 fn health_name(pod: &PodId) -> String {
     format!("pod/{pod}")

@@ -6,11 +6,11 @@ use daisi_ws_proto::{FILE_DESCRIPTOR_SET, dws_message_fwd::message_forwarding_se
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, guard::Guard, handler::Handler,
-    health_name, incoming, proof::FleetKey, room_name,
+    health_name, incoming, proof::FleetKey, room_name, wellness_name,
 };
 use crate::{application::ports::PeerService, domain::ids::PodId, listen::listen, metrics::Metrics};
 
@@ -71,8 +71,8 @@ pub struct GrpcServer {
     address: SocketAddr,
 }
 
-/// How often what peers are told about this pod's room is brought up to date.
-const ROOM_PERIOD: Duration = Duration::from_millis(500);
+/// How often what peers are told about this pod is brought up to date.
+const STATUS_PERIOD: Duration = Duration::from_millis(100);
 
 /// Peers that wait to be accepted; as many as the standard library has.
 const BACKLOG: u32 = 1024;
@@ -136,18 +136,27 @@ impl GrpcServer {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
-        let room = async {
-            loop {
-                let status = if pod.has_room() { ServingStatus::Serving } else { ServingStatus::NotServing };
-                reporter.set_service_status(room_name(&me), status).await;
-                tokio::time::sleep(ROOM_PERIOD).await;
-            }
-        };
         tokio::select! {
             ended = serving => Ok(ended?),
             () = overdue => Ok(()),
-            () = room => Ok(()),
+            () = tell(pod.as_ref(), &me, &reporter) => Ok(()),
         }
+    }
+}
+
+/// Keeps what peers are told about this pod's room and wellness up to date.
+async fn tell(pod: &dyn PeerService, me: &PodId, reporter: &HealthReporter) {
+    let (mut told_room, mut told_wellness) = (None, None);
+    loop {
+        for (told, name, holds) in
+            [(&mut told_room, room_name(me), pod.has_room()), (&mut told_wellness, wellness_name(me), pod.is_well())]
+        {
+            if told.replace(holds) != Some(holds) {
+                let status = if holds { ServingStatus::Serving } else { ServingStatus::NotServing };
+                reporter.set_service_status(name, status).await;
+            }
+        }
+        tokio::time::sleep(STATUS_PERIOD).await;
     }
 }
 

@@ -213,6 +213,10 @@ impl Peers for NetworkHandle {
         timeout(PROBE_TIMEOUT, self.call(to, |service| service.has_room())).await.map_err(|_| PeerError::TimedOut)?
     }
 
+    async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
+        timeout(PROBE_TIMEOUT, self.call(to, |service| service.is_well())).await.map_err(|_| PeerError::TimedOut)?
+    }
+
     fn forget(&self, _: &PodId) {
         // Nothing is kept for a peer.
     }

@@ -112,7 +112,13 @@ impl Stream {
             log.begin();
             log.passed_over.len()
         };
-        StreamHandle { stream: self.clone(), pod, closed: watch::Sender::new(false), known: AtomicUsize::new(passed_over) }
+        StreamHandle {
+            stream: self.clone(),
+            pod,
+            closed: watch::Sender::new(false),
+            held: watch::Sender::new(false),
+            known: AtomicUsize::new(passed_over),
+        }
     }
 
     /// Stores what comes, as a NATS server does, and returns its sequence: whoever publishes for people checks a `Publication` first.
@@ -205,6 +211,8 @@ pub struct StreamHandle {
     stream: Stream,
     pod: PodId,
     closed: watch::Sender<bool>,
+    /// Takes nothing meanwhile.
+    held: watch::Sender<bool>,
     /// How often the consumer was made anew, as far as this pod knows.
     known: AtomicUsize,
 }
@@ -217,16 +225,20 @@ fn unavailable(reason: &str) -> SourceError {
 impl EventSource for StreamHandle {
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError> {
         let mut version = self.stream.inner.version.subscribe();
-        let mut closed = self.closed.subscribe();
+        let (mut closed, mut held) = (self.closed.subscribe(), self.held.subscribe());
         let mut patience = None;
         loop {
             version.mark_unchanged();
             if *closed.borrow_and_update() {
                 return Err(unavailable("it is closed"));
             }
+            let is_held = *held.borrow_and_update();
             let (events, until) = {
                 let mut log = self.stream.lock();
-                if log.reaches(&self.pod) {
+                if is_held && log.reaches(&self.pod) {
+                    patience = None;
+                    (Vec::new(), None)
+                } else if log.reaches(&self.pod) {
                     patience = None;
                     let events = log.deliver(&self.stream.inner, max.max(1));
                     log.note_takes(&self.pod, &events);
@@ -251,6 +263,7 @@ impl EventSource for StreamHandle {
             tokio::select! {
                 _ = version.changed() => {}
                 _ = closed.changed() => {}
+                _ = held.changed() => {}
                 () = due => {}
             }
         }
@@ -280,6 +293,10 @@ impl EventSource for StreamHandle {
 
     async fn close(&self) {
         self.closed.send_replace(true);
+    }
+
+    fn hold(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     async fn lag(&self) -> Result<SourceLag, SourceError> {

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use async_nats::{Client, Subscriber, connection::State, jetstream::Context};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) trouble: Arc<Trouble>,
     /// Told of every connect and disconnect.
     pub(super) changed: Arc<Notify>,
+    /// No events are asked for while it is true.
+    pub(super) held: watch::Sender<bool>,
     /// Cancelled by `close`.
     pub(super) closing: CancellationToken,
     /// Cancelled when everything has been given back.
@@ -75,12 +77,23 @@ impl Shared {
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
+
+    /// Waits until events are wanted, or not.
+    async fn is_held(&self, held: bool) {
+        // The sender lives as long as this.
+        let _ = self.held.subscribe().wait_for(|now| *now == held).await;
+    }
 }
 
 /// Runs until the source is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = BACKOFF;
     while !shared.closing.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => break,
+            () = shared.is_held(false) => {}
+        }
         let inbox = shared.client.new_inbox();
         let subscription = timeout(COMMAND_TIMEOUT, shared.client.subscribe(format!("{inbox}.*")));
         let subscriber = tokio::select! {
@@ -158,7 +171,7 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Returns when the source is closed, nobody pulls, or the client has ended the subscription.
+    /// Returns when the source is closed or held, nobody pulls, or the client has ended the subscription.
     async fn serve(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,11 +180,14 @@ impl<'a> Puller<'a> {
             tokio::select! {
                 biased;
                 () = shared.closing.cancelled() => return self.drain().await,
+                () = shared.is_held(true) => return self.drain().await,
                 () = self.advance() => {}
             }
             tokio::select! {
                 biased;
                 () = shared.closing.cancelled() => return self.drain().await,
+                // Without an inbox the server drops the requests that are out.
+                () = shared.is_held(true) => return self.drain().await,
                 message = self.subscriber.next() => match message {
                     Some(message) => self.read(message),
                     None => return,

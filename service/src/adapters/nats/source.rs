@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_nats::{Client, Subject, jetstream::ContextBuilder};
 use async_trait::async_trait;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,7 @@ impl NatsSource {
             buffer: Buffer::new(limits),
             trouble,
             changed,
+            held: watch::Sender::new(false),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
         });
@@ -241,6 +242,10 @@ impl EventSource for NatsSource {
             // The task is gone, and nobody gives anything back any more.
             () = self.hard.cancelled() => {}
         }
+    }
+
+    fn hold(&self, hold: bool) {
+        self.shared.held.send_if_modified(|held| std::mem::replace(held, hold) != hold);
     }
 
     async fn lag(&self) -> Result<SourceLag, SourceError> {

@@ -315,6 +315,37 @@ async fn closing_gives_back_at_once_and_ends_a_pull(world: &dyn World) {
     assert!(pulled.is_err());
 }
 
+async fn a_pod_that_holds_gives_back_at_once_takes_nothing_and_settles_and_goes_on_when_told(world: &dyn World) {
+    let (a, b) = (world.pod("a").await, world.pod("b").await);
+    let before = world.publish(SUBJECT, "{}").await;
+    let held = one(&*a).await;
+    assert_eq!(held.seq, before);
+    // So that the pod has asked for more than it pulls.
+    assert!(tokio::time::timeout(Duration::from_millis(300), a.pull(10)).await.is_err());
+    let fetched = world.publish(SUBJECT, "{}").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let since = Instant::now();
+    a.hold(true);
+    settle(&*a, &[held], Settlement::Ack).await;
+    let event = one(&*b).await;
+    assert_eq!(event.seq, fetched);
+    settle(&*b, &[event], Settlement::Ack).await;
+    for _ in 0..20 {
+        let seq = world.publish(SUBJECT, "{}").await;
+        let (pulled, event) = tokio::join!(tokio::time::timeout(Duration::from_millis(20), a.pull(10)), one(&*b));
+        assert!(pulled.is_err() && event.seq == seq && event.delivery.count == 1, "{pulled:?} {event:?}");
+        settle(&*b, &[event], Settlement::Ack).await;
+    }
+    assert!(since.elapsed() < DEFAULTS.ack_wait * 3 / 2, "{:?}", since.elapsed());
+    all_is_settled(world).await;
+    b.close().await;
+    a.hold(false);
+    let seq = world.publish(SUBJECT, "{}").await;
+    let event = one(&*a).await;
+    assert_eq!(event.seq, seq);
+    settle(&*a, &[event], Settlement::Ack).await;
+}
+
 async fn an_outage_is_an_error_within_seconds_and_loses_nothing(world: &dyn World) {
     let pod = world.pod("a").await;
     let before = world.publish(SUBJECT, "{}").await;
@@ -458,6 +489,7 @@ on_both! {
     a_pull_returns_with_the_few_that_are_there,
     dropped_pulls_lose_nothing,
     closing_gives_back_at_once_and_ends_a_pull,
+    a_pod_that_holds_gives_back_at_once_takes_nothing_and_settles_and_goes_on_when_told,
     an_outage_is_an_error_within_seconds_and_loses_nothing,
     a_pod_that_joins_later_takes_what_nobody_took,
     an_event_arrives_as_it_was_published,

@@ -239,6 +239,25 @@ async fn a_peer_says_whether_it_has_room_and_nobody_says_it_for_another(fleet: &
     assert!(asked.expect("it is bounded").is_err());
 }
 
+async fn a_peer_says_whether_it_is_well_and_nobody_says_it_for_another(fleet: &mut dyn Fleet) {
+    let (b, recorder) = fleet.start("b", 1).await;
+    let peers = fleet.peers();
+    for unwell in [false, true, false] {
+        recorder.be_unwell(unwell);
+        let told = async {
+            while peers.is_well(&b).await != Ok(!unwell) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), told).await.expect("it is told within a second or two");
+    }
+    let dead = PodRecord { id: pod_id("dead"), ..b.clone() };
+    assert!(peers.is_well(&dead).await.is_err(), "b has its address");
+    fleet.freeze(&b.id, true);
+    let asked = timeout(Duration::from_secs(5), peers.is_well(&b)).await;
+    assert!(asked.expect("it is bounded").is_err());
+}
+
 async fn a_forgotten_peer_can_be_called_again(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let peers = fleet.peers();
@@ -289,6 +308,7 @@ on_both! {
     who_makes_itself_known_hears_whom_the_peer_knows,
     events_for_a_pod_whose_address_another_has_are_not_answered_for,
     a_peer_says_whether_it_has_room_and_nobody_says_it_for_another,
+    a_peer_says_whether_it_is_well_and_nobody_says_it_for_another,
     a_forgotten_peer_can_be_called_again,
     a_panic_at_the_peer_is_an_error_of_that_call,
 }

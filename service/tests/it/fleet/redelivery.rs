@@ -44,6 +44,9 @@ impl EventSource for HalfOpen {
     async fn close(&self) {
         self.inner.close().await;
     }
+    fn hold(&self, hold: bool) {
+        self.inner.hold(hold);
+    }
     async fn lag(&self) -> Result<SourceLag, SourceError> {
         self.inner.lag().await
     }

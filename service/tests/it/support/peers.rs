@@ -41,6 +41,7 @@ pub(crate) struct Recorder {
     newcomers: Mutex<Vec<PodRecord>>,
     panics: AtomicBool,
     room: AtomicBool,
+    unwell: AtomicBool,
 }
 
 impl Recorder {
@@ -66,6 +67,11 @@ impl Recorder {
         self.room.store(room, Ordering::SeqCst);
     }
 
+    /// From now on it is unwell, or well.
+    pub(crate) fn be_unwell(&self, unwell: bool) {
+        self.unwell.store(unwell, Ordering::SeqCst);
+    }
+
     fn maybe_panic(&self) {
         assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
     }
@@ -86,6 +92,10 @@ impl PeerService for Recorder {
 
     fn has_room(&self) -> bool {
         self.room.load(Ordering::SeqCst)
+    }
+
+    fn is_well(&self) -> bool {
+        !self.unwell.load(Ordering::SeqCst)
     }
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
