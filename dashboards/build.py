@@ -188,6 +188,8 @@ def messages():
             (f"sum by (pod) (dws_events_parked{{{POD}}})", "events for {{pod}}"),
             (f"sum by (pod) (dws_gaps_owed{{{POD}}})", "gaps owed to {{pod}}"),
         ]),
+        panel("Events left to other pods", "cps", [(rate("dws_events_passed_on_total", "instance"), "{{instance}}"),
+              (f"sum by (instance, reason) (dws_stepped_back{{{POD}}})", "stepped back {{instance}} {{reason}}")]),
         panel("Mailboxes", "short", [(f"sum by (type) (dws_websocket_buffer_used_count{{{POD},{TYPE}}})", "waiting {{type}}"),
               (f"sum by (type) (dws_websocket_buffer_capacity{{{POD},{TYPE}}})", "room {{type}}")]),
         panel("Messages of clients", "cps", [(rate("dws_client_messages_total", "outcome"), "{{outcome}}")]),

@@ -217,6 +217,12 @@ impl Directory {
         self.read().peers.values().filter(|peer| peer.lapsed).map(|peer| PodRecord::clone(&peer.record)).collect()
     }
 
+    /// The peers that have a liveness key, as of the last reading of the members.
+    #[must_use]
+    pub fn live(&self) -> Vec<PodId> {
+        self.read().peers.values().filter(|peer| !peer.lapsed).map(|peer| peer.record.id.clone()).collect()
+    }
+
     /// Every peer that is not known to be dead.
     #[must_use]
     pub fn peers(&self) -> Vec<PodRecord> {

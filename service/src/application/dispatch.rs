@@ -27,6 +27,7 @@ use super::{
     outcome::Settled,
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
+    wellness::Wellness,
 };
 use crate::{
     backoff::Backoff,
@@ -44,6 +45,8 @@ const MAX_SETTLEMENTS: usize = 512;
 const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
 /// So many bytes of events are followed by a millisecond in which sockets write: mailboxes are filled no faster than a fast client could read.
 const BYTES_A_MILLISECOND: usize = 1024 * 1024;
+/// From one pull to the next while events are given back: it is for others to take them.
+const FOR_OTHERS: Duration = Duration::from_millis(5);
 /// The pauses after pulls that failed at once.
 const PULL_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How often an outage of the stream is logged again.
@@ -87,6 +90,8 @@ pub struct Dispatcher {
     pub local: LocalDelivery,
     /// The way to other pods.
     pub forwarder: Arc<Forwarder>,
+    /// How this pod is.
+    pub wellness: Arc<Wellness>,
     /// Settings in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// Told whether the stream answers.
@@ -110,7 +115,7 @@ impl Dispatcher {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.joined() => {}
+            () = self.joined() => self.wellness.takes_events(true),
         }
         // Bounded by the permits of what it holds.
         let (taken, to_seek) = mpsc::unbounded_channel();
@@ -130,7 +135,11 @@ impl Dispatcher {
                 Ok((raw, permits)) => {
                     complained_at = None;
                     pauses.reset();
-                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(time_to_write(&raw));
+                    let mut pause = time_to_write(&raw);
+                    if self.wellness.stance().gives_back() {
+                        pause = pause.max(FOR_OTHERS);
+                    }
+                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(pause);
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -150,6 +159,7 @@ impl Dispatcher {
             }
         }
         drop(taken);
+        self.wellness.takes_events(false);
         self.source.close().await;
     }
 

@@ -18,6 +18,7 @@ use super::{
     lane::{Lane, Sums},
     outcome::{Target, TargetOutcome},
     ports::{Peers, Routes, SourceLimits},
+    wellness::Wellness,
 };
 use crate::{
     config::Config,
@@ -73,6 +74,7 @@ pub(super) struct Shared {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) limits: Mutex<ForwardLimits>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) wellness: Arc<Wellness>,
     pub(super) sums: Sums,
 }
 
@@ -98,9 +100,10 @@ impl Forwarder {
         config: watch::Receiver<Arc<Config>>,
         limits: ForwardLimits,
         tasks: Tasks,
-        metrics: Arc<Metrics>,
+        wellness: Arc<Wellness>,
     ) -> Self {
-        let shared = Shared { peers, routes, config, limits: Mutex::new(limits), metrics, sums: Sums::default() };
+        let metrics = Arc::clone(tasks.metrics());
+        let shared = Shared { peers, routes, config, limits: Mutex::new(limits), metrics, wellness, sums: Sums::default() };
         Self { shared: Arc::new(shared), lanes: Mutex::default(), tasks }
     }
 
@@ -144,6 +147,7 @@ impl Forwarder {
         if let Some(lane) = lane {
             lane.close(TargetOutcome::Nobody);
         }
+        self.shared.wellness.forget(pod);
         self.shared.metrics.forget_peer(pod.as_str());
     }
 

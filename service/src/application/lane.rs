@@ -201,7 +201,8 @@ impl Lane {
         }
         let (events, spans) = self.traced(&batch.targets);
         let oldest = batch.targets.iter().map(|target| target.in_flight().pulled_at).min().unwrap_or_else(Instant::now);
-        let answers = self.push_unless_stuck(&events, oldest + budget).await;
+        let may_pass = batch.targets.iter().any(|target| target.in_flight().may_pass());
+        let answers = self.push_unless_stuck(&events, oldest + budget, may_pass).await;
         drop(spans);
         // What the peer did not speak of is tried again later.
         let mut answers = answers.into_iter();
@@ -235,10 +236,16 @@ impl Lane {
     fn park<T: IntoIterator<Item = Target>>(&self, targets: T) {
         let (now, limits, config) = (Instant::now(), self.limits(), self.config());
         let chances = if self.is_cut_off(&limits) { CHANCES_CUT_OFF } else { CHANCES };
+        let gives_back = self.shared.wellness.stance().gives_back();
         let mut outcomes = Vec::new();
         let mut queue = self.queue();
         for target in targets {
             let in_flight = target.in_flight();
+            if gives_back && in_flight.may_pass() {
+                self.shared.metrics.events_passed_on_total.inc();
+                outcomes.push((target, TargetOutcome::Passed));
+                continue;
+            }
             let is_last_try = in_flight.deliveries >= config.app.forward_max_deliveries
                 || in_flight.age(limits.ack_wait()) >= config.app.forward_max_age;
             let others = self.others(&queue);

@@ -26,6 +26,9 @@ const LATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 /// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come back.
 const BETWEEN_PODS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(1));
 
+/// The first deliveries of an event, after which it may be left to another pod without a delay.
+const PASSES: u64 = 2;
+
 /// Deliveries from which an age is reckoned: past so many, an event is hours old.
 const MAX_COUNTED: u64 = 1000;
 
@@ -38,6 +41,8 @@ pub enum TargetOutcome {
     Nobody,
     /// A session there was told to go to another pod, and may not be there yet.
     Between,
+    /// It is better reached by another pod, and at once.
+    Passed,
     /// It could not be reached; later perhaps.
     Parked,
     /// It could not be reached, and that was the last try.
@@ -86,6 +91,7 @@ struct State {
     waiting: usize,
     taken: bool,
     between: bool,
+    passed: bool,
     parked: bool,
     given_up: Vec<PodId>,
     /// Taken out when the last target has spoken.
@@ -123,6 +129,7 @@ impl InFlight {
             waiting: targets,
             taken: false,
             between: false,
+            passed: false,
             parked: false,
             given_up: Vec::new(),
             rest: Some((ticket, permit)),
@@ -146,6 +153,12 @@ impl InFlight {
         self.delivery.age().max(before + self.pulled_at.elapsed())
     }
 
+    /// May it be left to another pod, without a delay? Not without end, or where all pods are as badly off it would go in circles.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        may_pass(&self.delivery)
+    }
+
     fn report(&self, pod: Option<&PodId>, outcome: TargetOutcome) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -153,6 +166,7 @@ impl InFlight {
             TargetOutcome::Nobody => {}
             // There is no later if the consumer has a limit.
             TargetOutcome::Between => state.between |= !self.delivery.is_last,
+            TargetOutcome::Passed => state.passed = true,
             // Whom nobody can name the stream tells: it says when it delivers an event no more.
             TargetOutcome::Parked if self.delivery.is_last && pod.is_some() => state.given_up.extend(pod.cloned()),
             TargetOutcome::Parked => state.parked = true,
@@ -164,7 +178,9 @@ impl InFlight {
         }
         let Some((ticket, permit)) = state.rest.take() else { return };
         // As long as one target may still get it, it is delivered again, and those that gave up get another chance too.
-        let settlement = if state.parked {
+        let settlement = if state.passed {
+            Settlement::Retry(Duration::ZERO)
+        } else if state.parked {
             Settlement::Retry(retry_delay(self.deliveries, self.event.seq))
         } else if state.between {
             Settlement::Retry(BETWEEN_PODS.nth_of(self.deliveries, self.event.seq))
@@ -185,6 +201,11 @@ impl InFlight {
         drop(state);
         let _ = self.settled.send(settled);
     }
+}
+
+/// See [`InFlight::may_pass`].
+pub(super) fn may_pass(delivery: &Delivery) -> bool {
+    delivery.count <= PASSES && !delivery.is_last
 }
 
 /// The delay before the next delivery: short at first, then doubling with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
@@ -265,6 +286,13 @@ mod tests {
         assert!(matches!(parked.settlement, Settlement::Retry(_)));
         let last = settled(TargetOutcome::Parked, Delivery { is_last: true, ..Delivery::now(2) }).await;
         assert_eq!((last.settlement, last.given_up), (Settlement::Terminate, vec![PodId::parse("b").unwrap()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_is_left_to_another_pod_at_once_and_not_without_end() {
+        assert_eq!(settled(TargetOutcome::Passed, Delivery::now(1)).await.settlement, Settlement::Retry(Duration::ZERO));
+        assert!(may_pass(&Delivery::now(1)) && may_pass(&Delivery::now(PASSES)) && !may_pass(&Delivery::now(PASSES + 1)));
+        assert!(!may_pass(&Delivery { is_last: true, ..Delivery::now(1) }), "it would not come again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,12 +24,14 @@ use super::{
     membership::{Membership, Place},
     owners::Owners,
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
+    pull_gate::PullGate,
     readiness::Readiness,
     reception::Reception,
     release::{Releaser, releaser},
     renew::Renewer,
     room::Room,
     route_writer::RouteWriter,
+    wellness::{Probes, Wellness},
 };
 use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, lifecycle::Tasks, metrics::Metrics};
 
@@ -118,6 +120,7 @@ impl Pod {
             directory: Arc::clone(&parts.directory),
             local: parts.delivery.clone(),
             forwarder: Arc::clone(&parts.forwarder),
+            wellness: Arc::clone(&parts.wellness),
             config: config.clone(),
             readiness: readiness.clone(),
             metrics: Arc::clone(metrics),
@@ -171,6 +174,13 @@ impl Pod {
                 unannounced.cancel();
             }
         });
+        let gate = Arc::new(PullGate::new(Arc::clone(&backends.source)));
+        let probes = Probes { routes: Arc::clone(&backends.routes), peers: Arc::clone(&backends.peers), gate };
+        let wellness = Arc::clone(&pod.dispatcher.wellness);
+        tasks.supervise("wellness", move || {
+            let (wellness, probes) = (Arc::clone(&wellness), probes.clone());
+            async move { wellness.watch(&probes).await }
+        });
         pod.spawn_dispatch(settled_queue, tasks);
         pod
     }
@@ -211,7 +221,13 @@ impl Pod {
     /// What peers may ask of this pod.
     #[must_use]
     pub fn peer_service(&self) -> Arc<dyn PeerService> {
-        Arc::new(Reception { local: self.delivery.clone(), hub: Arc::clone(&self.hub), directory: Arc::clone(&self.directory) })
+        Arc::new(Reception {
+            local: self.delivery.clone(),
+            hub: Arc::clone(&self.hub),
+            directory: Arc::clone(&self.directory),
+            wellness: Arc::clone(&self.dispatcher.wellness),
+            source: Arc::clone(&self.dispatcher.source),
+        })
     }
 
     /// Keeps the locks of the sessions.
@@ -283,6 +299,7 @@ struct Parts {
     owners: Arc<Owners>,
     deadlines: Arc<LockDeadlines>,
     forwarder: Arc<Forwarder>,
+    wellness: Arc<Wellness>,
     sweep: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -303,6 +320,7 @@ impl Parts {
         let (releaser, release_queue) = releaser();
         let limits = ForwardLimits::of(SourceLimits { ack_wait, max_ack_pending }, 1, 1);
         let directory = Arc::new(Directory::new(me.id.clone(), settle_for, Arc::clone(metrics)));
+        let wellness = Arc::new(Wellness::new(Arc::clone(&directory), Arc::clone(metrics)));
         let evictor = Evictor::new(me.id.clone(), Arc::clone(&hub), releaser.clone(), Arc::clone(metrics));
         Self {
             owners: Arc::new(Owners::new(Arc::clone(&hub), Arc::clone(&directory), Arc::clone(&backends.peers))),
@@ -318,8 +336,9 @@ impl Parts {
                 config.clone(),
                 limits,
                 tasks.clone(),
-                Arc::clone(metrics),
+                Arc::clone(&wellness),
             )),
+            wellness,
             sweep: Arc::new(Notify::new()),
             metrics: Arc::clone(metrics),
             hub,

@@ -6,7 +6,8 @@ use super::{
     deliver::{LocalDelivery, Path},
     directory::Directory,
     hub::Hub,
-    ports::{Handed, PeerService},
+    ports::{EventSource, Handed, PeerService},
+    wellness::Wellness,
 };
 use crate::domain::{
     event::Event,
@@ -17,7 +18,7 @@ use crate::domain::{
 };
 
 /// Answers peers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reception {
     /// The way to this pod's sockets.
     pub local: LocalDelivery,
@@ -25,6 +26,16 @@ pub struct Reception {
     pub hub: Arc<Hub>,
     /// Who is there.
     pub directory: Arc<Directory>,
+    /// How this pod is.
+    pub wellness: Arc<Wellness>,
+    /// Where events come from.
+    pub source: Arc<dyn EventSource>,
+}
+
+impl std::fmt::Debug for Reception {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reception").field("hub", &self.hub).finish_non_exhaustive()
+    }
 }
 
 impl PeerService for Reception {
@@ -34,6 +45,10 @@ impl PeerService for Reception {
 
     fn has_room(&self) -> bool {
         self.hub.has_room()
+    }
+
+    fn is_well(&self) -> bool {
+        self.wellness.is_well() && self.source.is_connected()
     }
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {

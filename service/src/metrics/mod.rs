@@ -184,6 +184,7 @@ metrics! {
     events_forgotten_total: IntCounter = "dws_events_forgotten_total", [], NONE, "Events that were taken and are not settled, and that the pod had no room to remember: a redelivery of one comes twice.";
     events_redelivered_total: IntCounter = "dws_events_redelivered_total", [], NONE, "Events taken from the stream that had been delivered before.";
     events_in_flight: IntGauge = "dws_events_in_flight", [], NONE, "Events taken from the stream and not settled.";
+    events_passed_on_total: IntCounter = "dws_events_passed_on_total", [], NONE, "Events given back to the stream at once because this pod could not bring them to others in time and another pod may.";
     events_parked: IntGaugeVec = "dws_events_parked", ["pod": PEERS], NONE, "Events that wait for a peer to be reachable again, by peer.";
     gaps_owed: IntGaugeVec = "dws_gaps_owed", ["pod": PEERS], NONE, "Gaps that a peer's sessions are still to be told of, by peer.";
     event_delivery_seconds: HistogramVec = "dws_event_delivery_seconds", ["path": PATHS], DELIVERY, "Time from the stream's timestamp to the write to a socket, once an event and socket, by path (local, forwarded).";
@@ -203,6 +204,7 @@ metrics! {
     routes_wanted: IntGauge = "dws_routes_wanted", [], NONE, "Routes that sockets of this pod are on.";
     route_writes_total: IntCounterVec = "dws_route_writes_total", ["outcome": OK_ERROR], NONE, "Batches of route changes written, or failed.";
     route_lookups_total: IntCounterVec = "dws_route_lookups_total", ["outcome": &["trusted", "settling", "error"]], NONE, "Batches of route look-ups: trusted, settling or error.";
+    stepped_back: IntGaugeVec = "dws_stepped_back", ["reason": &["store", "peers"]], NONE, "Whether the pod leaves events to other pods, because the store is slow for it or its peers do not answer.";
     peers: IntGaugeVec = "dws_peers", ["state": &["alive", "lapsed", "unknown"]], NONE, "Other pods: alive, lapsed (known, without a liveness key), or unknown (members without one of which nobody here has heard).";
     dependency_up: IntGaugeVec = "dws_dependency_up", ["dependency": &["nats", "redis", "grpc"]], NONE, "Whether NATS and Redis answer, and the server for peers serves.";
     ready: IntGauge = "dws_ready", [], NONE, "Whether the pod wants connections: every dependency is there, it does not drain, and it has room or no other pod has.";

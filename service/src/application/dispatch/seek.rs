@@ -11,8 +11,9 @@ use super::{Dispatcher, Taken, doubts::Doubts};
 use crate::{
     application::{
         directory::Targets,
-        outcome::InFlight,
+        outcome::{InFlight, TargetOutcome, may_pass},
         ports::{Handed, Settlement},
+        wellness::SLOW,
     },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
@@ -45,11 +46,39 @@ impl Dispatcher {
             {
                 events.extend(more);
             }
-            let destinations = self.find_targets(&mut events).await;
-            for (taken, to) in events.into_iter().zip(destinations) {
-                self.send(taken, &to, &mut doubts);
+            while let Some((mut rest, can_pass)) = self.pass_on(events) {
+                let destinations = tokio::select! {
+                    biased;
+                    destinations = self.find_targets(&mut rest) => destinations,
+                    // What can go to another pod does not wait for this one's answer.
+                    () = self.wellness.gives_back(), if can_pass => {
+                        events = rest;
+                        continue;
+                    }
+                };
+                for (taken, to) in rest.into_iter().zip(destinations) {
+                    self.send(taken, &to, &mut doubts);
+                }
+                break;
             }
         }
+    }
+
+    /// Gives back at once what another pod brings to the others sooner than this one, if that is so; this pod's sockets have had it. Returns the rest, and whether more of
+    /// it could be; nothing if there is none.
+    fn pass_on(&self, events: Vec<Taken>) -> Option<(Vec<Taken>, bool)> {
+        let (passed, rest): (Vec<_>, Vec<_>) = if self.wellness.stance().gives_back() {
+            events.into_iter().partition(|taken| may_pass(&taken.delivery))
+        } else {
+            (Vec::new(), events)
+        };
+        self.metrics.events_passed_on_total.inc_by(passed.len() as u64);
+        for Taken { event, delivery, ticket, permit, span, .. } in passed {
+            let in_flight = InFlight::new((event, span), delivery, 1, (ticket, permit), self.settled.clone());
+            in_flight.target(None).report(TargetOutcome::Passed);
+        }
+        let can_pass = rest.iter().any(|taken| may_pass(&taken.delivery));
+        (!rest.is_empty()).then_some((rest, can_pass))
     }
 
     /// For each event, in order, where it goes: one look-up for all of them.
@@ -77,10 +106,19 @@ impl Dispatcher {
     /// delivered to another pod, whose look-up is no faster.
     async fn look_up_in_time(&self, keys: &[RouteKey], events: &mut [Taken]) -> Targets {
         let patience = self.source.limits().ack_wait / 3;
+        let _asked = self.wellness.asks_store();
         let mut lookup = std::pin::pin!(self.directory.targets(self.routes.as_ref(), keys));
-        for _ in 0..EXTENSIONS {
+        for round in 0..EXTENSIONS {
             self.extend(events, patience).await;
-            if let Ok(found) = tokio::time::timeout(patience, &mut lookup).await {
+            let mut left = patience;
+            if round == 0 {
+                if let Ok(found) = tokio::time::timeout(SLOW, &mut lookup).await {
+                    return found;
+                }
+                self.wellness.store_is_slow();
+                left = left.saturating_sub(SLOW);
+            }
+            if let Ok(found) = tokio::time::timeout(left, &mut lookup).await {
                 return found;
             }
         }

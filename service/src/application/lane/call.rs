@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{Lane, queue};
 use crate::{
-    application::ports::{Handed, PeerError},
+    application::{
+        ports::{Handed, PeerError},
+        wellness::SLOW,
+    },
     backoff::Backoff,
     domain::event::Event,
 };
@@ -17,15 +20,27 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MAX_DIVISIONS: usize = 16;
 
 impl Lane {
-    /// Pushes; while the peer does not answer, nothing waits behind that for long.
-    pub(super) async fn push_unless_stuck(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
+    /// Pushes; while the peer does not answer, nothing waits behind that for long. Where it is this pod that can't reach its peers, and some of the events may be
+    /// left to others, the call is not waited for.
+    pub(super) async fn push_unless_stuck(
+        &self,
+        events: &[Arc<Event>],
+        deadline: Instant,
+        may_pass: bool,
+    ) -> Vec<Option<Handed>> {
         let pushing = self.push(events, deadline);
         tokio::pin!(pushing);
+        let (mut patience, mut is_told) = (SLOW, false);
         loop {
             tokio::select! {
                 biased;
                 answers = &mut pushing => return answers,
-                () = sleep(queue::TICK) => {
+                () = self.shared.wellness.gives_back(), if may_pass && !is_told => is_told = true,
+                () = sleep(patience) => {
+                    if patience == SLOW {
+                        patience = queue::TICK;
+                        self.shared.wellness.peer_is_silent(&self.peer.id);
+                    }
                     let waiting = {
                         let (now, mut queue) = (Instant::now(), self.queue());
                         queue.tick(now);
@@ -33,6 +48,15 @@ impl Lane {
                     };
                     self.park(waiting);
                 }
+            }
+            if may_pass && self.shared.wellness.gives_up_on(&self.peer.id) {
+                let waiting = {
+                    let mut queue = self.queue();
+                    queue.not_answered(Instant::now());
+                    queue.take_waiting()
+                };
+                self.park(waiting);
+                return Vec::new();
             }
         }
     }
@@ -42,7 +66,8 @@ impl Lane {
     async fn push(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let mut answer = self.call(events, deadline).await;
         let can_mend = matches!(answer, Err(PeerError::Unreachable(_) | PeerError::TimedOut));
-        if can_mend && self.queue().breaker.is_closed() && Instant::now() + RETRY_PAUSE < deadline {
+        let gives_up = self.shared.wellness.gives_up_on(&self.peer.id);
+        if can_mend && !gives_up && self.queue().breaker.is_closed() && Instant::now() + RETRY_PAUSE < deadline {
             answer = self.retry(events, deadline).await;
         }
         match answer {
@@ -96,6 +121,12 @@ impl Lane {
         self.queue().asked(started);
         let answer =
             tokio::time::timeout(allowed, self.shared.peers.push(&self.peer, events)).await.unwrap_or(Err(PeerError::TimedOut));
+        match &answer {
+            Err(PeerError::Unreachable(_) | PeerError::TimedOut) => self.shared.wellness.peer_is_silent(&self.peer.id),
+            Ok(_) | Err(PeerError::Refused(_) | PeerError::Failed(_)) => {
+                self.shared.wellness.peer_answered(&self.peer.id, started.elapsed());
+            }
+        }
         let (now, metrics, pod) = (Instant::now(), &self.shared.metrics, self.peer.id.as_str());
         let mut queue = self.queue();
         match &answer {

@@ -10,12 +10,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::*;
 use crate::{
     application::{
+        directory::Directory,
         forward::Forwarder,
         outcome::{InFlight, Settled},
         ports::{
             Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
             Routes, Settlement, SourceLimits, Standing, StoreError, Ticket,
         },
+        wellness::{SLOW, Wellness},
     },
     clock,
     config::testing,
@@ -138,6 +140,7 @@ const SOURCE: SourceLimits = SourceLimits { ack_wait: Duration::from_secs(10), m
 struct Setup {
     world: Arc<World>,
     forwarder: Forwarder,
+    directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     config: watch::Sender<Arc<Config>>,
@@ -172,10 +175,12 @@ impl Setup {
         let (world, metrics) = (Arc::<World>::default(), Arc::new(Metrics::new().unwrap()));
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), Span::none());
         let (config, live) = watch::channel(Arc::new(testing::config()));
-        let (peers, routes, counts) = (Arc::clone(&world) as _, Arc::clone(&world) as _, Arc::clone(&metrics));
-        let forwarder = Forwarder::new(peers, routes, live, limits, tasks.clone(), counts);
+        let (peers, routes) = (Arc::clone(&world) as _, Arc::clone(&world) as _);
+        let directory = Arc::new(Directory::new(record("me").id, Duration::from_secs(20), Arc::clone(&metrics)));
+        let wellness = Arc::new(Wellness::new(Arc::clone(&directory), Arc::clone(&metrics)));
+        let forwarder = Forwarder::new(peers, routes, live, limits, tasks.clone(), wellness);
         let (outcomes, settled) = mpsc::unbounded_channel();
-        Self { world, forwarder, metrics, tasks, config, deliveries: HashMap::new(), settled, outcomes, seq: 0 }
+        Self { world, forwarder, directory, metrics, tasks, config, deliveries: HashMap::new(), settled, outcomes, seq: 0 }
     }
 
     fn of_fleet(pods: usize) -> Self {
@@ -317,4 +322,41 @@ async fn an_event_that_is_nearly_late_does_not_cut_the_call_of_the_others_short(
     }
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(setup.tally(), (1, 1, 0));
+}
+
+// ---- left to other pods ----------------------------------------------------------------------------------------------------------
+
+impl Setup {
+    /// Peers that this pod knows to live.
+    fn know(&self, peers: &[&str]) {
+        peers.iter().for_each(|peer| self.directory.meet(&record(peer)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g2_who_reaches_none_of_its_peers_keeps_no_event_that_another_pod_may_bring_them() {
+    for does in [Does::IsCut, Does::Hangs] {
+        let mut setup = Setup::of_fleet(3);
+        setup.know(&["b", "c"]);
+        setup.world.set(does);
+        let started = Instant::now();
+        setup.forward("b");
+        setup.forward("c");
+        for _ in 0..2 {
+            assert_eq!(setup.settled.recv().await.unwrap().settlement, Settlement::Retry(Duration::ZERO), "{does:?}");
+        }
+        assert!(started.elapsed() <= 2 * SLOW, "{does:?}: {:?}", started.elapsed());
+        let outcome = setup.outcome(clock::now(), 3).await;
+        assert_eq!(outcome, Settlement::Retry(retry_delay(3, 3)), "not without end");
+        assert_eq!(setup.metrics.events_passed_on_total.get(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_for_the_one_peer_that_is_silent_is_parked_as_ever() {
+    let mut setup = Setup::of_fleet(3);
+    setup.know(&["b", "c"]);
+    setup.world.set(Does::IsCut);
+    assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Retry(retry_delay(1, 1)));
+    assert_eq!(setup.metrics.events_passed_on_total.get(), 0);
 }

@@ -15,3 +15,4 @@ mod sessions;
 mod settings;
 mod slow;
 mod sockets;
+mod wellness;
