@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Config, OutagePolicy},
+    config::{App, Config, OutagePolicy},
     domain::{
         close::CloseReason,
         frame::{ErrorBody, Frame},
@@ -40,7 +40,7 @@ use crate::{
         session::SessionKind,
     },
     metrics::Metrics,
-    websocket::{Agreement, ProtocolError, SocketError, Upgraded, WebSocket, encode},
+    websocket::{Agreement, ProtocolError, Rates, SocketError, Upgraded, WebSocket},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
@@ -48,6 +48,10 @@ const WRITE_BATCH_BYTES: usize = 256 * 1024;
 /// A socket that has taken no byte for this long counts as taking none. The system says that it takes more once a third of its buffer is free: for a client that reads
 /// a megabyte a second, after more than a second where that buffer is large.
 const STALL_AFTER: Duration = Duration::from_secs(2);
+
+/// Chats that a client may select in a row, and then in a second: as fast as somebody leafs through them. More have to wait, as each is a handful of commands to the store.
+const SELECTION_BURST: u32 = 20;
+const SELECTIONS_PER_SECOND: u32 = 5;
 
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
@@ -69,7 +73,8 @@ struct Connection<S> {
     expires_at: Option<Instant>,
     /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
     timer: Pin<Box<Sleep>>,
-    rate: TokenBucket,
+    /// Selections of chats, each of which is work for the store and other pods.
+    selections: TokenBucket,
     config: Arc<Config>,
 }
 
@@ -81,12 +86,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let ping_at = beat::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
         let mut connection = Self {
-            socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref())),
+            socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref()))
+                .limited(rates(app), app.max_message_bytes),
             session: Arc::clone(session),
             connector: Arc::clone(connector),
             compressor: Compressor::new(agreement, app.websocket_compression_threshold),
             writing: Writing::default(),
-            rate: TokenBucket::new(app.client_messages_per_second, app.client_message_burst, now.into_std()),
+            selections: TokenBucket::new(SELECTIONS_PER_SECOND, SELECTION_BURST, now.into_std()),
             selection: None,
             heard_at: now,
             ping_at,
@@ -294,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.ping_at = beat::at((self.ping_at + interval).max(now), interval);
             // To who takes no bytes, a ping says nothing.
             if self.socket.is_flushed() {
-                self.socket.queue(encode::ping());
+                self.socket.ping();
             }
         }
         Ok(())
@@ -312,12 +318,21 @@ fn count_dropped(metrics: &Metrics, why: &str, kind: SessionKind, events: usize)
     }
 }
 
+fn rates(app: &App) -> Rates {
+    Rates {
+        messages: app.client_messages_per_second,
+        message_burst: app.client_message_burst,
+        bytes: app.client_bytes_per_second,
+    }
+}
+
 /// What an error of the socket means.
 fn reason_of(error: &SocketError) -> CloseReason {
     match error {
         SocketError::Protocol(ProtocolError::TooBig) => CloseReason::MessageTooBig,
         SocketError::Protocol(ProtocolError::Violation(_)) => CloseReason::ProtocolError,
         SocketError::Protocol(ProtocolError::Invalid) => CloseReason::InvalidData,
+        SocketError::Protocol(ProtocolError::TooMuch) => CloseReason::RateLimited,
         SocketError::Lost(_) => CloseReason::ConnectionLost,
     }
 }
@@ -338,7 +353,7 @@ mod tests {
             offset_of!(Of, heard_at),
             offset_of!(Of, ping_at),
             offset_of!(Of, timer),
-            offset_of!(Of, rate),
+            offset_of!(Of, selections),
             offset_of!(Of, config),
         ];
         let first_rare = rare.into_iter().min().unwrap();

@@ -67,6 +67,7 @@ reloadable! {
     "app.max_message_bytes" => app.max_message_bytes,
     "app.client_messages_per_second" => app.client_messages_per_second,
     "app.client_message_burst" => app.client_message_burst,
+    "app.client_bytes_per_second" => app.client_bytes_per_second,
     "app.max_connections" => app.max_connections,
     "app.close_on_token_expiry" => app.close_on_token_expiry,
     "app.redis_outage_policy" => app.redis_outage_policy,

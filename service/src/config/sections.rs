@@ -260,6 +260,8 @@ pub struct App {
     pub client_messages_per_second: u32,
     /// Messages at once of a client.
     pub client_message_burst: u32,
+    /// Bytes a second of a client, compressed and inflated ones.
+    pub client_bytes_per_second: u32,
     /// Sockets of this pod.
     pub max_connections: usize,
     /// Close a socket when its token runs out.

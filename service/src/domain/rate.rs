@@ -1,6 +1,9 @@
 //! A token bucket: a steady rate, and a burst on top.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The longest that a claim is put off.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Allows `rate` messages a second in the long run and `burst` at once.
 #[derive(Debug, Clone)]
@@ -20,21 +23,37 @@ impl TokenBucket {
 
     /// Takes one; false when none is left.
     pub fn take(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.spend(1)
+    }
+
+    /// Puts in what has come since the last time.
+    pub fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.level = (self.level + passed * self.rate).min(self.burst);
         self.filled_at = now;
-        if self.level < 1.0 {
+    }
+
+    /// Takes so many of what was there at the last refill; false, and nothing is taken, when they are more than is left.
+    pub fn spend(&mut self, cost: u32) -> bool {
+        let cost = f64::from(cost);
+        if self.level < cost {
             return false;
         }
-        self.level -= 1.0;
+        self.level -= cost;
         true
+    }
+
+    /// Takes one in any case; how long it is until it has come, for whoever waits for that.
+    pub fn claim(&mut self, now: Instant) -> Duration {
+        self.refill(now);
+        self.level -= 1.0;
+        Duration::from_secs_f64((-self.level / self.rate).clamp(0.0, MAX_WAIT.as_secs_f64()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -44,5 +63,20 @@ mod tests {
         assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 40);
         let later = start + Duration::from_millis(500);
         assert_eq!((0..100).filter(|_| bucket.take(later)).count(), 10);
+    }
+
+    #[test]
+    fn what_costs_more_than_is_left_takes_nothing() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut bucket = TokenBucket::new(5, 10, start);
+        assert!(bucket.spend(8) && !bucket.spend(3) && bucket.spend(2) && !bucket.spend(1));
+    }
+
+    #[test]
+    fn claims_are_put_off_to_the_rate() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut bucket = TokenBucket::new(5, 2, start);
+        let waits = [0; 5].map(|_| bucket.claim(start).as_millis());
+        assert_eq!(waits, [0, 0, 200, 400, 600]);
     }
 }

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 use super::{
     deflate::{InflateError, Inflater},
     encode::MAX_CONTROL_BYTES,
+    intake::Intake,
 };
 
 /// A message of a client, whole.
@@ -57,6 +58,9 @@ pub enum ProtocolError {
     /// More than the limit, compressed or not: close code 1009.
     #[error("the client's message is longer than allowed")]
     TooBig,
+    /// More messages, frames or bytes than it may send in the time: close code 4429.
+    #[error("the client sends more than it may")]
+    TooMuch,
 }
 
 impl ProtocolError {
@@ -67,6 +71,7 @@ impl ProtocolError {
             Self::Violation(_) => 1002,
             Self::Invalid => 1007,
             Self::TooBig => 1009,
+            Self::TooMuch => 4429,
         }
     }
 }
@@ -78,6 +83,17 @@ impl From<InflateError> for ProtocolError {
             InflateError::TooBig => Self::TooBig,
         }
     }
+}
+
+/// What a look for the next message comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A message is whole.
+    Message(Message),
+    /// A frame was taken in, and its message is not whole.
+    Part,
+    /// There is no whole frame.
+    Nothing,
 }
 
 /// A message whose last frame is yet to come.
@@ -102,6 +118,8 @@ pub struct Decoder {
     pending: Vec<u8>,
     fragments: Option<Box<Fragments>>,
     limit: usize,
+    /// What the client may send; in a box, as it is looked at only when something comes.
+    intake: Option<Box<Intake>>,
     inflater: Inflater,
 }
 
@@ -109,7 +127,28 @@ impl Decoder {
     /// A decoder for messages of at most `limit` bytes, before and after inflation.
     #[must_use]
     pub fn new(limit: usize, inflater: Inflater) -> Self {
-        Self { limit, inflater, pending: Vec::new(), start: 0, fragments: None, closed: false }
+        Self { limit, inflater, pending: Vec::new(), start: 0, fragments: None, closed: false, intake: None }
+    }
+
+    /// The same, for a client that may send no more than its intake allows.
+    pub(super) fn limited(self, intake: Intake) -> Self {
+        Self { intake: Some(Box::new(intake)), ..self }
+    }
+
+    /// What the client may still send, if that is limited.
+    pub(super) fn intake(&mut self) -> Option<&mut Intake> {
+        self.intake.as_deref_mut()
+    }
+
+    /// Bytes of memory that it holds for a frame or a message that is not all there.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.pending.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.payload.capacity())
+    }
+
+    /// Lets go of all that, and takes no more.
+    pub(super) fn give_up(&mut self) {
+        (self.pending, self.start, self.fragments) = (Vec::new(), 0, None);
     }
 
     /// Was there a [`Message::Close`]?
@@ -131,13 +170,25 @@ impl Decoder {
     /// # Errors
     /// When the client breaks a rule; the decoder must not be used after that.
     pub fn next_message(&mut self) -> Result<Option<Message>, ProtocolError> {
-        while !self.closed {
-            let Some((header, payload)) = self.next_frame()? else { break };
-            if let Some(message) = self.on_frame(&header, payload)? {
-                return Ok(Some(message));
+        loop {
+            match self.next_step()? {
+                Step::Message(message) => return Ok(Some(message)),
+                Step::Part => {}
+                Step::Nothing => return Ok(None),
             }
         }
-        Ok(None)
+    }
+
+    /// Takes in one frame.
+    pub(super) fn next_step(&mut self) -> Result<Step, ProtocolError> {
+        if self.closed {
+            return Ok(Step::Nothing);
+        }
+        let Some((header, payload)) = self.next_frame()? else { return Ok(Step::Nothing) };
+        if let Some(intake) = &mut self.intake {
+            intake.frame(header.opcode, payload.len() as u64)?;
+        }
+        Ok(self.on_frame(&header, payload)?.map_or(Step::Part, Step::Message))
     }
 
     fn next_frame(&mut self) -> Result<Option<(FrameHeader, Vec<u8>)>, ProtocolError> {
@@ -209,7 +260,11 @@ impl Decoder {
         }
         let Fragments { kind, compressed, mut payload, .. } = *fragments;
         if compressed {
-            payload = self.inflater.inflate(&payload, self.limit)?;
+            let inflated = self.inflater.inflate(&payload, self.limit)?;
+            if let Some(intake) = &mut self.intake {
+                intake.inflated(payload.len(), inflated.len())?;
+            }
+            payload = inflated;
         }
         match kind {
             Data::Text => String::from_utf8(payload).map(|text| Some(Message::Text(text))).map_err(|_| ProtocolError::Invalid),
@@ -219,7 +274,7 @@ impl Decoder {
 
     fn on_close(&mut self, payload: &[u8]) -> Result<Message, ProtocolError> {
         self.closed = true;
-        (self.pending, self.start, self.fragments) = (Vec::new(), 0, None);
+        self.give_up();
         let Some((code, reason)) = payload.split_first_chunk() else {
             let empty = payload.is_empty();
             return if empty { Ok(Message::Close(None)) } else { Err(ProtocolError::Violation("half a close code")) };

@@ -18,6 +18,8 @@ pub const MIN_WINDOW_BITS: u8 = 9;
 const SHARED_LEVEL: u32 = 6;
 /// Made for each socket anew: the cheapest level.
 const OWN_LEVEL: u32 = 1;
+/// Blocks of one message that say they are the last: a compressor makes one, and each more costs a new beginning.
+const MAX_LAST_BLOCKS: usize = 16;
 /// Room that output grows by.
 const CHUNK: usize = 4096;
 
@@ -132,6 +134,7 @@ impl Inflater {
 
 fn inflate(decompressor: &mut Decompress, data: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
     let mut output = Vec::with_capacity((data.len() * 4).clamp(64, limit.max(64)));
+    let mut last_blocks = 0;
     for mut input in [data, &TAIL] {
         loop {
             let before = decompressor.total_in();
@@ -143,7 +146,13 @@ fn inflate(decompressor: &mut Decompress, data: &[u8], limit: usize) -> Result<V
             }
             match status {
                 // A block that says it is the last (section 7.2.3.4): another may follow all the same.
-                Ok(Status::StreamEnd) => decompressor.reset(false),
+                Ok(Status::StreamEnd) => {
+                    last_blocks += 1;
+                    if last_blocks > MAX_LAST_BLOCKS {
+                        return Err(InflateError::Invalid);
+                    }
+                    decompressor.reset(false);
+                }
                 Ok(_) => {}
                 Err(_) => return Err(InflateError::Invalid),
             }
@@ -221,5 +230,16 @@ mod tests {
         assert_eq!(Inflater::Shared.inflate(&[0xff; 20], LIMIT), Err(InflateError::Invalid));
         assert_eq!(Inflater::Off.inflate(&[0], LIMIT), Err(InflateError::Invalid));
         assert_eq!(Inflater::Shared.inflate(&shared(b"next", 15), LIMIT).unwrap(), b"next");
+    }
+
+    #[test]
+    fn a_message_of_thousands_of_last_blocks_is_refused_and_one_of_a_few_is_not() {
+        // The last block, with fixed codes, and nothing in it.
+        let empty_and_last = [0x03, 0x00];
+        assert_eq!(Inflater::Shared.inflate(&empty_and_last.repeat(10), LIMIT).unwrap(), b"");
+        let mut own = Inflater::Own(None);
+        for inflater in [&mut Inflater::Shared, &mut own] {
+            assert_eq!(inflater.inflate(&empty_and_last.repeat(LIMIT / 2), LIMIT), Err(InflateError::Invalid));
+        }
     }
 }

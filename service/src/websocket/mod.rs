@@ -8,14 +8,17 @@
 //! - [`encode`]: a frame's bytes.
 //! - [`decode`]: messages from bytes, however they are cut.
 //! - [`deflate`]: compression of one message; [`negotiate`]: what a client offers and what it gets.
+//! - [`intake`]: what a client may send in a time.
 //! - [`socket`]: both ends put together over a stream.
 
 pub mod decode;
 pub mod deflate;
 pub mod encode;
+pub mod intake;
 pub mod negotiate;
 pub mod socket;
 
 pub use decode::{Message, ProtocolError};
+pub use intake::Rates;
 pub use negotiate::Agreement;
 pub use socket::{SocketError, Upgraded, WebSocket};

@@ -3,21 +3,33 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    convert::Infallible,
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::{
-    decode::{Decoder, Message, ProtocolError},
+    decode::{Decoder, Message, ProtocolError, Step},
     deflate::Inflater,
+    encode,
+    intake::{Intake, Rates},
 };
 
 /// The read buffer that all sockets of a thread share.
 const READ_BUFFER: usize = 16 * 1024;
+/// What a socket takes in before others have their turn: some tens of microseconds.
+const FRAMES_A_TURN: usize = 64;
+const BYTES_A_TURN: usize = 64 * 1024;
+/// What is thrown away of a client that is done, before it is not read any more.
+const MAX_DISCARDED: usize = 1024 * 1024;
 /// Frames in one write.
 const WRITE_SLICES: usize = 64;
 
@@ -54,6 +66,19 @@ impl<S> From<S> for Upgraded<S> {
     }
 }
 
+/// What was taken in since others had their turn.
+#[derive(Debug, Default)]
+struct Turn {
+    frames: usize,
+    bytes: usize,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.frames >= FRAMES_A_TURN || self.bytes >= BYTES_A_TURN
+    }
+}
+
 /// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](super::encode::pong) from whoever reads.
 ///
 /// In memory as in the source, with what every write touches at the front.
@@ -65,6 +90,7 @@ pub struct WebSocket<S> {
     stream: S,
     decoder: Decoder,
     rest: VecDeque<Bytes>,
+    turn: Turn,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -74,45 +100,100 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let Upgraded { stream, answer, read } = upgraded;
         let mut decoder = Decoder::new(limit, inflater);
         decoder.push(&read);
-        Self { stream, decoder, head: answer, rest: VecDeque::new() }
+        Self { stream, decoder, head: answer, rest: VecDeque::new(), turn: Turn::default() }
     }
 
-    /// The next message.
+    /// The same, for a client that may send no more than this in a time: more is [`ProtocolError::TooMuch`].
+    #[must_use]
+    pub fn limited(mut self, rates: Rates, limit: usize) -> Self {
+        let now = Instant::now().into_std();
+        let mut intake = Intake::new(rates, limit, now);
+        // What came behind the request; the burst has room for it.
+        let _ = intake.read(self.decoder.held(), now);
+        self.decoder = self.decoder.limited(intake);
+        self
+    }
+
+    /// The next message. What a client sends without a pause is taken in by turns, between which others are polled.
     ///
     /// # Errors
-    /// When the client breaks the protocol or the connection is lost. It must not be polled after that, nor after [`Message::Close`].
+    /// When the client breaks the protocol, sends too much, or the connection is lost. It must not be polled after that, nor after [`Message::Close`].
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, SocketError>> {
         loop {
-            if let Some(message) = self.decoder.next_message()? {
-                return Poll::Ready(Ok(message));
+            if self.turn.is_over() {
+                self.turn = Turn::default();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            ready!(self.poll_read(cx))?;
+            match self.decoder.next_step()? {
+                Step::Message(message) => {
+                    self.turn.frames += 1;
+                    return Poll::Ready(Ok(message));
+                }
+                Step::Part => self.turn.frames += 1,
+                Step::Nothing => match self.poll_read(cx) {
+                    Poll::Ready(read) => self.turn.bytes += read?,
+                    Poll::Pending => {
+                        self.turn = Turn::default();
+                        return Poll::Pending;
+                    }
+                },
+            }
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SocketError>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
             }
-            self.decoder.push(buffer.filled());
-            Poll::Ready(Ok(()))
+            if let Some(intake) = self.decoder.intake() {
+                intake.read(read.len(), Instant::now().into_std())?;
+            }
+            self.decoder.push(read);
+            Poll::Ready(Ok(read.len()))
         })
     }
 
-    /// Reads on without a look at what comes, after a breach of the protocol: a connection that is dropped with bytes unread is reset, and the client
-    /// may never see why.
+    /// Reads on without a look at what comes, once it is said why the socket ends: a connection that is dropped with bytes unread is reset, and the client may
+    /// never see why. By turns as well; and whoever does not stop to send is not read for ever.
     ///
     /// # Errors
-    /// When the connection is lost; its proper end counts as one.
-    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// When the connection is lost, its proper end counting as one; or when enough was thrown away.
+    pub async fn discard(&mut self) -> io::Result<Infallible> {
+        self.decoder.give_up();
+        let mut discarded = 0;
+        while discarded < MAX_DISCARDED {
+            discarded += poll_fn(|cx| self.poll_discard(cx)).await?;
+            tokio::task::yield_now().await;
+        }
+        Err(io::ErrorKind::FileTooLarge.into())
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-            Poll::Ready(if buffer.filled().is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) })
+            let read = buffer.filled().len();
+            Poll::Ready(if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) })
         })
+    }
+
+    /// Bytes of memory that it holds for what the client has not sent all of.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.decoder.held()
+    }
+
+    /// Queues a ping, whose answer costs the client nothing.
+    pub fn ping(&mut self) {
+        if let Some(intake) = self.decoder.intake() {
+            intake.asked();
+        }
+        self.queue(encode::ping());
     }
 
     /// Puts a frame at the end of what is to be written. The caller bounds how much that is.
@@ -208,8 +289,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::{super::encode, *};
@@ -263,5 +342,62 @@ mod tests {
         }
         drop(client);
         assert!(matches!(poll_fn(|cx| socket.poll_receive(cx)).await, Err(SocketError::Lost(_))));
+    }
+
+    /// A client whose bytes are all there at once, as often as they are read.
+    struct Endless(Vec<u8>);
+
+    impl AsyncRead for Endless {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let room = buffer.remaining() / self.0.len() * self.0.len();
+            buffer.put_slice(&self.0.repeat(room / self.0.len()));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+    const EMPTY_PART: [u8; 6] = [0x00, 0x80, 0, 0, 0, 0];
+
+    #[tokio::test]
+    async fn a_client_that_never_stops_is_taken_in_by_turns() {
+        let mut large = vec![0x82, 0xfe, 0x3f, 0x00, 0, 0, 0, 0];
+        large.resize(large.len() + 0x3f00, 7);
+        for (frame, most) in [(PONG.to_vec(), FRAMES_A_TURN), (large, 5)] {
+            let mut socket = WebSocket::new(Endless(frame).into(), 1 << 16, Inflater::Off);
+            for _ in 0..3 {
+                let mut taken = 0;
+                while futures_util::poll!(poll_fn(|cx| socket.poll_receive(cx))).is_ready() {
+                    taken += 1;
+                    assert!(taken <= most, "{taken} at once");
+                }
+                assert!(taken > 0);
+            }
+        }
+        // Of frames that make no message as well.
+        let mut socket = WebSocket::new(Endless(EMPTY_PART.to_vec()).into(), 1 << 16, Inflater::Off);
+        socket.decoder.push(&[0x01, 0x80, 0, 0, 0, 0]);
+        assert!(futures_util::poll!(poll_fn(|cx| socket.poll_receive(cx))).is_pending());
+    }
+
+    #[tokio::test]
+    async fn what_is_thrown_away_of_a_client_that_never_stops_is_bounded_and_lets_others_run() {
+        let mut socket = WebSocket::new(Endless(PONG.to_vec()).into(), 1 << 16, Inflater::Off);
+        assert!(futures_util::poll!(std::pin::pin!(socket.discard())).is_pending());
+        assert!(socket.discard().await.is_err());
+        assert_eq!(socket.held(), 0);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         close::CloseReason,
         frame::{ErrorBody, Frame},
     },
-    websocket::{Message, encode},
+    websocket::{Message, SocketError, encode},
 };
 
 /// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the whole may take: who knows what the
@@ -84,10 +84,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let answer = async {
             match reason {
                 CloseReason::ClientClosed => {}
-                CloseReason::ProtocolError | CloseReason::InvalidData | CloseReason::MessageTooBig => {
-                    let _ = poll_fn(|cx| self.socket.poll_shutdown(cx)).await;
-                    while poll_fn(|cx| self.socket.poll_discard(cx)).await.is_ok() {}
-                }
+                CloseReason::ProtocolError
+                | CloseReason::InvalidData
+                | CloseReason::MessageTooBig
+                | CloseReason::RateLimited => self.hang_up().await,
                 _ => self.wait_for_close().await,
             }
         };
@@ -127,10 +127,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     async fn wait_for_close(&mut self) {
         loop {
             match poll_fn(|cx| self.socket.poll_receive(cx)).await {
-                Ok(Message::Close(_)) | Err(_) => return,
+                Ok(Message::Close(_)) | Err(SocketError::Lost(_)) => return,
+                Err(SocketError::Protocol(_)) => return self.hang_up().await,
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Says nothing more, and lets the client come to its end without a look at what it says.
+    async fn hang_up(&mut self) {
+        let _ = poll_fn(|cx| self.socket.poll_shutdown(cx)).await;
+        let _ = self.socket.discard().await;
     }
 
     /// Events that the system has not taken, or not all of the write that they are in.

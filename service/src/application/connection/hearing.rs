@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::Connection;
@@ -29,7 +29,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Ok(())
             }
             Message::Pong(_) => Ok(()),
-            Message::Text(text) => self.on_text(&text),
+            Message::Text(text) => {
+                self.on_text(&text);
+                Ok(())
+            }
             Message::Binary(_) => {
                 self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "binary messages are not understood; send JSON text"));
                 Ok(())
@@ -37,10 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    fn on_text(&mut self, text: &str) -> Result<(), CloseReason> {
-        if !self.rate.take(Instant::now().into_std()) {
-            return Err(CloseReason::RateLimited);
-        }
+    fn on_text(&mut self, text: &str) {
         self.session.touch();
         match ClientFrame::parse(text) {
             Ok(frame) => {
@@ -49,7 +49,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
         }
-        Ok(())
     }
 
     fn on_frame(&mut self, frame: ClientFrame) {
@@ -59,8 +58,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
             }
             ClientFrame::SelectChat(chat) => {
+                let wait = self.selections.claim(Instant::now().into_std());
                 let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
-                self.selection = Some(selection.boxed());
+                self.selection = Some(if wait.is_zero() {
+                    selection.boxed()
+                } else {
+                    async move {
+                        sleep(wait).await;
+                        selection.await
+                    }
+                    .boxed()
+                });
             }
         }
     }

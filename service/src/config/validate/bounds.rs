@@ -40,6 +40,7 @@ const LARGEST: &[(&str, u64)] = &[
     ("app.websocket_burst_total_bytes", 65_536 * MIB),
     ("app.websocket_compression_threshold", 1024 * MIB),
     ("app.max_message_bytes", 64 * MIB),
+    ("app.client_bytes_per_second", 1024 * MIB),
     ("app.ping_interval_seconds", HOUR),
     ("app.pong_wait_seconds", DAY),
     ("app.write_timeout_seconds", HOUR),

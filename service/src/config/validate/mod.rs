@@ -236,6 +236,7 @@ fn sockets(app: &App, breaches: &mut Breaches) {
         ("app.max_message_bytes", count(app.max_message_bytes)),
         ("app.client_messages_per_second", app.client_messages_per_second.into()),
         ("app.client_message_burst", app.client_message_burst.into()),
+        ("app.client_bytes_per_second", app.client_bytes_per_second.into()),
         ("app.max_connections", count(app.max_connections)),
     ]);
     breaches.not_zero(&[

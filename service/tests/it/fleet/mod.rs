@@ -3,6 +3,7 @@
 
 mod delivery;
 mod faults;
+mod floods;
 mod forwarding;
 mod limits;
 mod locks;

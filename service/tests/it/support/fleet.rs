@@ -179,6 +179,17 @@ impl Fleet {
         Ok(client.eager())
     }
 
+    /// Opens a session for a test that speaks for its client byte by byte.
+    pub(crate) async fn open_raw(&self, pod: usize, claims: Claims, pipe: usize) -> Result<DuplexStream, ConnectError> {
+        let at = &self.pods[pod];
+        let admission = at.pod.connector().connect(claims, "test").await?;
+        let (ours, theirs) = tokio::io::duplex(pipe);
+        at.tasks.spawn_many("socket", async move {
+            admission.serve(theirs.into(), None).await;
+        });
+        Ok(ours)
+    }
+
     async fn open_through(
         &self,
         pod: usize,
@@ -186,12 +197,7 @@ impl Fleet {
         pipe: usize,
         end: impl FnOnce(DuplexStream) -> Box<dyn Pipe>,
     ) -> Result<Client, ConnectError> {
-        let at = &self.pods[pod];
-        let admission = at.pod.connector().connect(claims, "test").await?;
-        let (ours, theirs) = tokio::io::duplex(pipe);
-        at.tasks.spawn_many("socket", async move {
-            admission.serve(theirs.into(), None).await;
-        });
+        let ours = self.open_raw(pod, claims, pipe).await?;
         Ok(Client::lazy(WebSocketStream::from_raw_socket(end(ours), Role::Client, None).await))
     }
 
