@@ -243,6 +243,8 @@ def trends():
         panel("CPU a pod", "percentunit", [(f"rate(process_cpu_seconds_total{{{POD}}}[$interval])", "{{instance}}"),
               (f"rate(dws_tokio_busy_seconds_total{{{POD}}}[$interval]) / dws_tokio_workers{{{POD}}}", "of its workers {{instance}}")], limits=[(0.85, "red")]),
         panel("CPU a delivered event", "s", [(f"sum(rate(process_cpu_seconds_total{{{POD}}}[$interval])) / sum(rate(dws_messages_sent_total{{{POD},type=\"event\"}}[$interval]) > 0)", "seconds")]),
+        panel("Memory budget", "bytes", [(f"sum by (kind) (dws_memory_used_bytes{{{POD}}})", "{{kind}}"), (f"sum(dws_memory_budget_bytes{{{POD}}})", "budget")]),
+        panel("Slow sockets that gave way", "cps", [(rate("dws_memory_relieved_sockets_total", "how"), "{{how}}")]),
         panel("File descriptors", "short", [(f"process_open_fds{{{POD}}}", "open {{instance}}"), (f"process_max_fds{{{POD}}}", "at most {{instance}}")]),
         panel("Tasks, threads, run queue", "short", [(f"dws_tokio_alive_tasks{{{POD}}}", "tasks {{instance}}"), (f"process_threads{{{POD}}}", "threads {{instance}}"),
               (f"dws_tokio_global_queue_depth{{{POD}}}", "queued {{instance}}")]),

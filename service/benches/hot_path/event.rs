@@ -1,10 +1,10 @@
 //! An event before it goes anywhere: its subject and payload are read, its frame is built.
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput};
 use daisi_ws_service::{
-    application::outgoing::{Held, Outgoing},
+    application::{memory::Memory, outgoing::Outgoing},
     domain::event::{Address, Path, Payload},
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let bytes = payload();
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("payload", |bencher| bencher.iter(|| Payload::parse(black_box(&bytes)).unwrap()));
-    let (event, held) = (event(MESSAGES, 1), Held::default());
+    let (event, held) = (event(MESSAGES, 1), Arc::<Memory>::default());
     group.bench_function("frame", |bencher| bencher.iter(|| Outgoing::new(black_box(&event), Path::Local, &held)));
     // Once an event and window, for all sockets that keep no context.
     let compressed = |outgoing: &Outgoing| outgoing.compressed(15).len();

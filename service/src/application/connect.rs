@@ -21,7 +21,7 @@ use super::{
     session::{Session, session_line},
 };
 use crate::{
-    config::Config,
+    config::{CompressionMode, Config},
     domain::{
         claims::Claims,
         close::{CloseReason, ErrorCode},
@@ -118,6 +118,7 @@ impl From<CloseReason> for ConnectError {
             | CloseReason::InvalidData
             | CloseReason::PongTimeout
             | CloseReason::SlowClient
+            | CloseReason::MemoryPressure
             | CloseReason::Internal => Self::Internal,
         }
     }
@@ -197,6 +198,15 @@ impl Connector {
         self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
         session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
+    }
+
+    /// How a new socket's messages are compressed: with contexts of its own only while there is memory for them.
+    #[must_use]
+    pub fn compression_mode(&self, config: &Config) -> CompressionMode {
+        match config.app.websocket_compression_mode {
+            CompressionMode::ContextTakeover if !self.hub.memory().may_keep_contexts() => CompressionMode::NoContextTakeover,
+            mode => mode,
+        }
     }
 
     async fn in_place(&self) -> Result<(), ConnectError> {

@@ -27,6 +27,7 @@ use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
     mailbox::Item,
+    memory::{Charge, Kind},
     session::Session,
 };
 use crate::{
@@ -64,6 +65,10 @@ struct Connection<S> {
     connector: Arc<Connector>,
     /// Until when the timer need not be looked at, which is a visit to memory of its own, and whom it wakes then.
     watched: Option<(Instant, Waker)>,
+    /// The system did not take all at once, and something has waited ever since.
+    is_behind: bool,
+    /// Something is held of a message that is not whole.
+    has_inbound: bool,
     selection: Option<Selection>,
     compressor: Compressor,
     writing: Writing,
@@ -73,6 +78,10 @@ struct Connection<S> {
     expires_at: Option<Instant>,
     /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
     timer: Pin<Box<Sleep>>,
+    /// What is held of a message that is not whole.
+    inbound: Charge,
+    /// What it has of its own for compression.
+    _contexts: Charge,
     /// Selections of chats, each of which is work for the store and other pods.
     selections: TokenBucket,
     config: Arc<Config>,
@@ -85,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (app, now) = (&config.app, Instant::now());
         let ping_at = beat::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
+        let memory = connector.hub.memory();
         let mut connection = Self {
             socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref()))
                 .limited(rates(app), app.max_message_bytes),
@@ -99,6 +109,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             expires_at: app.close_on_token_expiry.then(|| now.checked_add(left)).flatten(),
             timer: Box::pin(sleep_until(ping_at)),
             watched: None,
+            is_behind: false,
+            has_inbound: false,
+            inbound: memory.charge(Kind::Inbound, 0),
+            _contexts: memory.charge(Kind::Compression, agreement.map_or(0, Agreement::contexts)),
             config,
         };
         // A token may run out before the first ping is due.
@@ -125,9 +139,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         ));
         self.session.register(cx.waker());
         match self.poll_all(cx) {
-            Ok(()) => Poll::Pending,
+            Ok(()) => {
+                let held = self.socket.held();
+                if held > 0 || self.has_inbound {
+                    self.note_inbound(held);
+                }
+                Poll::Pending
+            }
             Err(reason) => Poll::Ready(reason),
         }
+    }
+
+    fn note_inbound(&mut self, held: usize) {
+        self.has_inbound = held > 0;
+        self.inbound.set(held);
+        self.session.set_inbound(held);
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
@@ -140,6 +166,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return Ok(());
             }
             let may_more_wait = self.write_waiting(cx)?;
+            if self.is_behind && !may_more_wait && self.socket.is_flushed() {
+                self.is_behind = false;
+                self.session.mailbox().set_behind(None);
+            }
             if !self.poll_flush(cx)? || !(may_more_wait || self.poll_selection(cx) || self.poll_message(cx)?) {
                 return Ok(());
             }
@@ -206,6 +236,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn on_slow_progress(&mut self, cx: &mut Context<'_>) {
         let now = Instant::now();
         self.heard_at = now;
+        if !self.writing.was_stuck() {
+            self.is_behind = true;
+            self.session.mailbox().set_behind(Some(self.writing.bytes()));
+        }
         if self.writing.is_stalled() {
             self.session.mailbox().set_stalled(false);
         }
@@ -292,6 +326,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 count_dropped(&self.connector.metrics, "buffer_full", self.session.kind(), dropped);
             }
             Some(_) => {}
+            // Nor is one heard that never comes to the end of what it says.
+            None if self.has_inbound
+                && self.session.inbound().is_some_and(|(_, since)| now >= since + self.config.app.pong_wait) =>
+            {
+                return Err(CloseReason::PongTimeout);
+            }
             None if now >= self.heard_at + self.config.app.pong_wait => return Err(CloseReason::PongTimeout),
             None => {}
         }
@@ -353,6 +393,7 @@ mod tests {
             offset_of!(Of, heard_at),
             offset_of!(Of, ping_at),
             offset_of!(Of, timer),
+            offset_of!(Of, inbound),
             offset_of!(Of, selections),
             offset_of!(Of, config),
         ];

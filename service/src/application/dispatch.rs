@@ -24,7 +24,9 @@ use super::{
     forward::{ForwardLimits, Forwarder},
     hub::Delivered,
     lane::gap_of,
-    outcome::Settled,
+    memory::{Kind, Memory},
+    outcome::{Permit, Settled},
+    outgoing::EVENT_OVERHEAD,
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
     wellness::Wellness,
@@ -68,7 +70,7 @@ struct Taken {
     delivery: Delivery,
     ticket: Ticket,
     /// It is in flight.
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
     /// Open until it is settled, if it is traced.
     span: Option<Span>,
     /// What became of it here.
@@ -100,6 +102,8 @@ pub struct Dispatcher {
     pub metrics: Arc<Metrics>,
     /// True once this pod has its place in the fleet.
     pub joined: watch::Receiver<bool>,
+    /// Counts what is in flight, and says when to take less.
+    pub memory: Arc<Memory>,
     /// One permit an event in flight.
     pub in_flight: Arc<Semaphore>,
     /// Takes what is to be settled; [`Dispatcher::settle`] reads the other end.
@@ -169,6 +173,7 @@ impl Dispatcher {
 
     /// Pulls no more events than may be in flight.
     async fn pull(&self, batch: usize) -> Result<(Vec<RawEvent>, OwnedSemaphorePermit), SourceError> {
+        let batch = self.memory.may_pull(batch).await;
         let first = Arc::clone(&self.in_flight).acquire_owned().await;
         let Ok(mut permits) = first else { std::future::pending().await };
         let more = batch.saturating_sub(1).min(self.in_flight.available_permits());
@@ -209,7 +214,9 @@ impl Dispatcher {
             if delivery.count > 1 {
                 self.metrics.events_redelivered_total.inc();
             }
-            if let Some(permit) = permits.split(1) {
+            if let Some(place) = permits.split(1) {
+                let charge = self.memory.charge(Kind::Dispatch, event.payload.bytes().len() + EVENT_OVERHEAD);
+                let permit = Permit::new(place, charge);
                 batch.push(Taken { event, delivery, ticket, permit, span, here });
             }
         }

@@ -26,12 +26,7 @@ use self::{
     members::Members,
     parting::Parting,
 };
-use super::{
-    mailbox::Item,
-    outgoing::{Held, Outgoing},
-    ports::SettledUpTo,
-    session::Session,
-};
+use super::{mailbox::Item, memory::Memory, outgoing::Outgoing, ports::SettledUpTo, session::Session};
 use crate::{
     domain::{
         close::CloseReason,
@@ -121,8 +116,7 @@ struct Inner {
     /// Routes of sessions that are between this pod and another.
     parting: Parting,
     fan_out: FanOut,
-    /// What waits for sockets.
-    held: Held,
+    memory: Arc<Memory>,
     seen: SeenEvents,
     admitting: bool,
 }
@@ -134,6 +128,7 @@ pub struct Hub {
     routes_changed: Notify,
     emptied: Notify,
     has_room: AtomicBool,
+    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
 }
 
@@ -141,6 +136,7 @@ impl Hub {
     /// An empty hub.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
+        let memory = Arc::<Memory>::default();
         Self {
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
@@ -149,19 +145,26 @@ impl Hub {
                 changed: IndexSet::new(),
                 parting: Parting::default(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
-                held: Held::default(),
+                memory: Arc::clone(&memory),
                 seen: SeenEvents::default(),
                 admitting: true,
             }),
             routes_changed: Notify::new(),
             emptied: Notify::new(),
             has_room: AtomicBool::new(false),
+            memory,
             metrics,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the pod holds in memory, its sockets and the events on their way to them.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Notes whether connects that another pod has no room for may come here.
@@ -499,7 +502,7 @@ impl Inner {
             {
                 entry.late = None;
             }
-            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.held)));
+            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.memory)));
             count += entry.members.bring(outgoing, &mut self.fan_out);
         }
         count
@@ -515,7 +518,7 @@ impl Inner {
             let missed = on_route.late.as_mut().map(|late| late.who_missed(key));
             for connection in missed.into_iter().flatten() {
                 let Some(entry) = self.entries.get(&connection).filter(|entry| entry.routes.contains(&route)) else { continue };
-                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.held)));
+                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.memory)));
                 count += self.fan_out.bring(&entry.session, outgoing);
             }
         }

@@ -15,7 +15,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use self::queue::Queue;
-use super::outgoing::{EVENT_OVERHEAD, Outgoing};
+use super::{
+    memory::{Charge, Kind, Memory},
+    outgoing::{EVENT_OVERHEAD, Outgoing},
+};
 use crate::{
     config::DropPolicy,
     domain::gap::{Gap, GapCause},
@@ -65,12 +68,25 @@ impl Item {
         }
     }
 
+    /// Where it is counted; a gap is not.
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        match self {
+            Self::Event(event) => Some(event.memory()),
+            Self::Gap(_) => None,
+        }
+    }
+
     /// How many bytes of events the pod holds.
     fn held(&self) -> usize {
         match self {
             Self::Event(event) => event.held(),
             Self::Gap(_) => 0,
         }
+    }
+
+    /// Is it an event?
+    pub(super) fn is_event(&self) -> bool {
+        matches!(self, Self::Event(_))
     }
 
     /// Its sequence in the stream; none for a gap, nor for an event that an old pod handed over.
@@ -162,6 +178,48 @@ struct Inner {
     overflowing_since: Option<Instant>,
     /// What was dropped: all of it older than what waits, so it is announced before the next item.
     lost: Option<Gap>,
+    /// Since when the socket has always had something that the system did not take, and how many bytes are being written.
+    behind: Option<(Instant, u32)>,
+    /// The memory of a long queue beside its items; a short one is part of what a socket takes.
+    long: Option<Charge>,
+}
+
+/// A queue is long with more places than this.
+const LONG: usize = 16;
+
+impl Inner {
+    /// Counts the memory of the queue, after it may have changed.
+    fn measure(&mut self) {
+        let places = self.queue.capacity();
+        match &mut self.long {
+            None if places <= LONG => {}
+            None => self.long = self.queue.memory().map(|memory| memory.charge(Kind::Mailboxes, places * Queue::PLACE)),
+            Some(_) if places <= LONG => self.long = None,
+            Some(charge) => charge.set(places * Queue::PLACE),
+        }
+    }
+
+    /// Drops one of what waits; it lives on in the gap.
+    fn lose(&mut self, item: &Item) -> usize {
+        let gap = item.as_gap();
+        self.lost = Some(self.lost.map_or(gap, |lost| lost.merge(gap)));
+        usize::from(item.is_event())
+    }
+}
+
+/// How a socket does, for whoever has to choose among many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// Since when it has always had something that the system did not take.
+    pub(super) behind_since: Option<Instant>,
+    /// It takes no bytes.
+    pub(super) stalled: bool,
+    /// Bytes that wait here.
+    pub(super) waiting: usize,
+    /// Bytes that are being written.
+    pub(super) writing: usize,
+    /// What waits may be dropped.
+    pub(super) may_shed: bool,
 }
 
 /// The queue of one socket. Pushed to by anyone, taken from by the socket's task alone.
@@ -196,7 +254,11 @@ impl Mailbox {
             return Push::Overflow;
         }
         inner.bytes = bytes;
+        let places = inner.queue.capacity();
         inner.queue.push_back(item);
+        if inner.queue.capacity() != places {
+            inner.measure();
+        }
         let dropped = match self.bounds.policy {
             DropPolicy::DropOldest => self.drop_excess(&mut inner, held),
             DropPolicy::Block => 0,
@@ -219,7 +281,47 @@ impl Mailbox {
                 *lost = Some(lost.map_or(gap, |lost| lost.merge(gap)));
             });
         }
+        if dropped > 0 {
+            inner.queue.shrink();
+            inner.measure();
+        }
         dropped
+    }
+
+    /// Drops all that waits, if the policy allows it; how many events. A gap stays in their place, for the socket's next turn.
+    pub(super) fn shed(&self) -> Option<usize> {
+        if self.bounds.policy == DropPolicy::Block {
+            return None;
+        }
+        let mut inner = self.lock();
+        let queue = std::mem::take(&mut inner.queue);
+        inner.bytes = 0;
+        inner.measure();
+        let items: Vec<Item> = queue.into_items().collect();
+        let events = items.iter().map(|item| inner.lose(item)).sum();
+        // What they share with others may be much to let go of.
+        drop(inner);
+        drop(items);
+        Some(events)
+    }
+
+    /// Says that the system has not taken all, and how many bytes are being written; or `None`: it has, and nothing waits.
+    pub(super) fn set_behind(&self, writing: Option<usize>) {
+        let mut inner = self.lock();
+        let since = inner.behind.map(|(since, _)| since);
+        inner.behind = writing.map(|bytes| (since.unwrap_or_else(Instant::now), narrow(bytes)));
+    }
+
+    /// How the socket does.
+    pub(super) fn standing(&self) -> Standing {
+        let inner = self.lock();
+        Standing {
+            behind_since: inner.behind.map(|(since, _)| since),
+            stalled: inner.stalled,
+            waiting: inner.bytes,
+            writing: inner.behind.map_or(0, |(_, bytes)| bytes as usize),
+            may_shed: self.bounds.policy == DropPolicy::DropOldest,
+        }
     }
 
     /// How many messages have to go, at the least.
@@ -266,6 +368,7 @@ impl Mailbox {
             // A burst must not pin its memory for the rest of a long connection.
             inner.queue = Queue::default();
             inner.overflowing_since = None;
+            inner.long = None;
         }
         items
     }
@@ -306,7 +409,6 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::application::outgoing::Held;
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages: 3,
@@ -400,7 +502,7 @@ mod tests {
 
     #[test]
     fn while_the_pod_holds_too_much_for_all_its_sockets_none_may_have_a_burst() {
-        let held = Held::default();
+        let held = Arc::<Memory>::default();
         let mailbox = Mailbox::new(MailboxLimits { held_bytes: 4096, ..LIMITS });
         let event = |seq| Item::Event(Arc::new(Outgoing::of_held_text(seq, "0123456789", &held)));
         let other = Outgoing::of_held_text(1, &"x".repeat(8192), &held);
@@ -486,5 +588,63 @@ mod tests {
         mailbox.close();
         assert_eq!(mailbox.push(event(2)), Push::Closed);
         assert_eq!(seqs(&mailbox.take(usize::MAX)), [1]);
+    }
+
+    #[test]
+    fn all_that_waits_can_be_shed_and_the_gap_tells_exactly_what() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        (41..=48).for_each(|seq| assert_eq!(mailbox.push(event(seq)), Push::Taken { dropped: 0 }));
+        assert_eq!(mailbox.shed(), Some(8));
+        assert_eq!(mailbox.shed(), Some(0));
+        mailbox.push(event(49));
+        let items = mailbox.take(usize::MAX);
+        let lost = Gap { dropped: Some(8), first_seq: Some(41), last_seq: Some(48), cause: GapCause::SlowClient };
+        assert!(matches!(&items[0], Item::Gap(gap) if **gap == lost));
+        assert_eq!(seqs(&items), [49]);
+    }
+
+    #[test]
+    fn block_sheds_nothing() {
+        let mailbox = mailbox(DropPolicy::Block);
+        mailbox.push(event(1));
+        assert_eq!((mailbox.shed(), mailbox.len()), (None, 1));
+    }
+
+    #[test]
+    fn the_places_of_a_long_queue_count_until_it_is_empty_and_those_of_a_short_one_do_not() {
+        let held = Arc::<Memory>::default();
+        let shared = Arc::new(Outgoing::of_held_text(1, "x", &held));
+        let mailboxes = [(); 10].map(|()| Mailbox::new(MailboxLimits { burst_bytes: 1 << 20, ..LIMITS }));
+        let put = |count| {
+            for mailbox in &mailboxes {
+                for _ in 0..count {
+                    assert!(matches!(mailbox.push(Item::Event(Arc::clone(&shared))), Push::Taken { dropped: 0 }));
+                }
+            }
+        };
+        put(10);
+        assert_eq!(held.of(Kind::Mailboxes), 0);
+        put(990);
+        let places = held.of(Kind::Mailboxes);
+        assert!((10 * 999 * Queue::PLACE..10 * 2048 * Queue::PLACE).contains(&places), "{places}");
+        // The event itself counts once.
+        assert_eq!(held.of(Kind::Events), shared.frame().len() + EVENT_OVERHEAD);
+        mailboxes[0].shed();
+        mailboxes[1].set_stalled(true);
+        mailboxes[2..].iter().for_each(|mailbox| drop(mailbox.take(usize::MAX)));
+        assert_eq!(held.of(Kind::Mailboxes), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_is_behind_from_the_first_write_that_did_not_fit_until_nothing_waits() {
+        let mailbox = mailbox(DropPolicy::DropOldest);
+        assert!(mailbox.standing().behind_since.is_none());
+        mailbox.set_behind(Some(10));
+        let since = mailbox.standing().behind_since;
+        tokio::time::advance(Duration::from_secs(5)).await;
+        mailbox.set_behind(Some(20));
+        assert_eq!((mailbox.standing().behind_since, mailbox.standing().writing), (since, 20));
+        mailbox.set_behind(None);
+        assert!(mailbox.standing().behind_since.is_none());
     }
 }

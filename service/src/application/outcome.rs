@@ -10,7 +10,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::ports::{Delivery, Handed, Settlement, Ticket};
+use super::{
+    memory::Charge,
+    ports::{Delivery, Handed, Settlement, Ticket},
+};
 use crate::{
     backoff::Backoff,
     domain::{event::Event, ids::PodId},
@@ -59,6 +62,27 @@ impl From<Handed> for TargetOutcome {
     }
 }
 
+/// What an event has while it is in flight: one of the places, and what it counts for in memory.
+#[derive(Debug)]
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+    _charge: Option<Charge>,
+}
+
+impl Permit {
+    /// For an event that is counted.
+    #[must_use]
+    pub fn new(place: OwnedSemaphorePermit, charge: Charge) -> Self {
+        Self { _place: place, _charge: Some(charge) }
+    }
+}
+
+impl From<OwnedSemaphorePermit> for Permit {
+    fn from(place: OwnedSemaphorePermit) -> Self {
+        Self { _place: place, _charge: None }
+    }
+}
+
 /// What became of an event, when all targets have spoken.
 #[derive(Debug)]
 pub struct Settled {
@@ -74,7 +98,7 @@ pub struct Settled {
     pub taken: bool,
     /// The peers whose sessions go without, if it is terminated.
     pub given_up: Vec<PodId>,
-    _in_flight: OwnedSemaphorePermit,
+    _in_flight: Permit,
 }
 
 impl Settled {
@@ -95,7 +119,7 @@ struct State {
     parked: bool,
     given_up: Vec<PodId>,
     /// Taken out when the last target has spoken.
-    rest: Option<(Ticket, OwnedSemaphorePermit)>,
+    rest: Option<(Ticket, Permit)>,
 }
 
 /// An event taken from the stream and not settled yet. It holds a permit until then, so that so many and no more are in flight.
@@ -122,7 +146,7 @@ impl InFlight {
         (event, span): (Arc<Event>, Option<tracing::Span>),
         delivery: Delivery,
         targets: usize,
-        (ticket, permit): (Ticket, OwnedSemaphorePermit),
+        (ticket, permit): (Ticket, impl Into<Permit>),
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Arc<Self> {
         let state = State {
@@ -132,7 +156,7 @@ impl InFlight {
             passed: false,
             parked: false,
             given_up: Vec::new(),
-            rest: Some((ticket, permit)),
+            rest: Some((ticket, permit.into())),
         };
         let (deliveries, pulled_at) = (delivery.count, delivery.received_at);
         Arc::new(Self { event, deliveries, pulled_at, delivery, span, state: Mutex::new(state), settled })

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::memory::{Charge, Kind, Memory};
 use crate::{
     domain::{
         event::{Event, Path},
@@ -30,36 +31,6 @@ const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 /// What an event counts for beside its bytes, in bytes: that of small ones is most of what they take.
 pub(super) const EVENT_OVERHEAD: usize = 256;
 
-/// How many bytes of events wait for the sockets of a pod, each event counted once however many of them share it.
-#[derive(Debug, Clone, Default)]
-pub struct Held(Arc<AtomicUsize>);
-
-impl Held {
-    /// So many.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn count(&self, bytes: usize) -> Counted {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Counted { held: self.clone(), bytes }
-    }
-}
-
-/// An event's part of what is held, until nothing of it is left.
-#[derive(Debug, Default)]
-struct Counted {
-    held: Held,
-    bytes: usize,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -78,22 +49,37 @@ pub struct Outgoing {
 }
 
 /// What few events need, and what all of an event's clones end together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Later {
-    counted: Counted,
+    /// What it counts for among what the pod holds.
+    charge: Charge,
     /// The frame with its text compressed by itself, by window; made when the first socket wants it.
-    compressed: OnceLock<Box<[OnceLock<Bytes>; WINDOWS]>>,
+    compressed: OnceLock<Box<[OnceLock<Copied>; WINDOWS]>>,
     /// If it is traced: under which span its writes are, and how many more get one.
     trace: Option<(String, AtomicUsize)>,
+}
+
+/// The frame for those who want it compressed.
+#[derive(Debug)]
+struct Copied {
+    frame: Bytes,
+    _charge: Charge,
+}
+
+impl Later {
+    fn of(frame: &Bytes, memory: &Arc<Memory>) -> Self {
+        Self { charge: memory.charge(Kind::Events, frame.len() + EVENT_OVERHEAD), compressed: OnceLock::new(), trace: None }
+    }
 }
 
 impl Outgoing {
     /// Encodes an event, which counts as held until the last socket has written it.
     #[must_use]
-    pub fn new(event: &Event, path: Path, held: &Held) -> Self {
+    pub fn new(event: &Event, path: Path, memory: &Arc<Memory>) -> Self {
         let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
         let frame = encode::text(Frame::event(event).bytes());
-        let counted = held.count(frame.len() + EVENT_OVERHEAD);
+        let trace = traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES)));
+        let later = Later { trace, ..Later::of(&frame, memory) };
         Self {
             seq: if event.is_sequenced() { event.seq } else { 0 },
             text: encode::payload(&frame),
@@ -102,18 +88,19 @@ impl Outgoing {
             stored_at: event.stored_at,
             event_time: event.payload.event_time(),
             is_traced: traceparent.is_some(),
-            later: Arc::new(Later {
-                counted,
-                compressed: OnceLock::new(),
-                trace: traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES))),
-            }),
+            later: Arc::new(later),
         }
     }
 
     /// How many bytes of events the pod holds for its sockets, this one among them.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.later.counted.held.bytes()
+        self.memory().of(Kind::Events)
+    }
+
+    /// Where it is counted.
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        self.later.charge.memory()
     }
 
     /// Bytes of its text.
@@ -145,10 +132,16 @@ impl Outgoing {
     pub fn compressed(&self, window_bits: u8) -> &Bytes {
         let windows = self.later.compressed.get_or_init(Box::default);
         let place = usize::from(window_bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS) - MIN_WINDOW_BITS);
-        windows[place].get_or_init(|| {
+        let copied = windows[place].get_or_init(|| {
             let shorter = deflate::shared(&self.text, window_bits);
-            if shorter.len() < self.text.len() { encode::compressed_text(&shorter) } else { self.frame.clone() }
-        })
+            let (frame, bytes) = if shorter.len() < self.text.len() {
+                (encode::compressed_text(&shorter), shorter.len())
+            } else {
+                (self.frame.clone(), 0)
+            };
+            Copied { frame, _charge: self.memory().charge(Kind::Events, bytes) }
+        });
+        &copied.frame
     }
 
     /// The span of its write to one socket, if that is traced.
@@ -171,15 +164,15 @@ impl Outgoing {
 impl Outgoing {
     /// An event of this text, for tests of what holds events.
     pub(super) fn of_text(seq: u64, text: &str) -> Self {
-        Self::of_held_text(seq, text, &Held::default())
+        Self::of_held_text(seq, text, &Arc::default())
     }
 
     /// The same, counted among what is held.
-    pub(super) fn of_held_text(seq: u64, text: &str, held: &Held) -> Self {
+    pub(super) fn of_held_text(seq: u64, text: &str, memory: &Arc<Memory>) -> Self {
         let frame = encode::text(text.as_bytes());
         let (stored_at, path) = (Duration::ZERO, Path::Local);
         let text = encode::payload(&frame);
-        let later = Later { counted: held.count(frame.len() + EVENT_OVERHEAD), ..Later::default() };
+        let later = Later::of(&frame, memory);
         Self { seq, path, stored_at, event_time: None, text, frame, later: Arc::new(later), is_traced: false }
     }
 }
@@ -208,14 +201,17 @@ mod tests {
 
     #[test]
     fn an_event_is_held_once_until_its_last_clone_is_gone() {
-        let held = Held::default();
-        let event = Outgoing::of_held_text(1, "12345678", &held);
-        let (once, clone) = (held.bytes(), event.clone());
+        let held = Arc::<Memory>::default();
+        let event = Outgoing::of_held_text(1, &"12345678".repeat(20), &held);
+        let (once, clone) = (held.used(), event.clone());
         assert_eq!((once, event.held()), (event.frame().len() + EVENT_OVERHEAD, once));
         drop(event);
-        assert_eq!(held.bytes(), once);
+        assert_eq!(held.used(), once);
+        // A copy for those who want it compressed is memory as well.
+        let copy = clone.compressed(15).len();
+        assert!(copy < 100 && held.used() > once + copy / 2, "{copy}");
         drop(clone);
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(held.used(), 0);
     }
 
     #[test]
@@ -235,7 +231,7 @@ mod tests {
             request_id: None,
             traceparent: None,
         };
-        assert_eq!(Outgoing::new(&event, Path::Forwarded, &Held::default()).seq, 0);
-        assert_eq!(Outgoing::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Held::default()).seq, 7);
+        assert_eq!(Outgoing::new(&event, Path::Forwarded, &Arc::default()).seq, 0);
+        assert_eq!(Outgoing::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Arc::default()).seq, 7);
     }
 }

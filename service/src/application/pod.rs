@@ -28,12 +28,19 @@ use super::{
     readiness::Readiness,
     reception::Reception,
     release::{Releaser, releaser},
+    relief::Relief,
     renew::Renewer,
     room::Room,
     route_writer::RouteWriter,
     wellness::{Probes, Wellness},
 };
-use crate::{config::Config, domain::peer::PodRecord, fine_timer::FineTimer, lifecycle::Tasks, metrics::Metrics};
+use crate::{
+    config::{Config, MemoryBudget},
+    domain::peer::PodRecord,
+    fine_timer::FineTimer,
+    lifecycle::Tasks,
+    metrics::Metrics,
+};
 
 /// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.
 const SETTLING_INTERVALS: u32 = 2;
@@ -125,6 +132,7 @@ impl Pod {
             readiness: readiness.clone(),
             metrics: Arc::clone(metrics),
             joined: place.joined.subscribe(),
+            memory: Arc::clone(parts.hub.memory()),
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             settled,
         };
@@ -162,6 +170,16 @@ impl Pod {
             readiness: pod.readiness.clone(),
             metrics: Arc::clone(metrics),
         };
+        let relief = Relief {
+            hub: Arc::clone(&parts.hub),
+            budget: MemoryBudget::of_the_container(),
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        tasks.supervise("memory", move || {
+            let relief = relief.clone();
+            async move { relief.run().await }
+        });
         tasks.supervise("room", move || {
             let room = room.clone();
             async move { room.watch().await }

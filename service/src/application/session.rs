@@ -82,6 +82,8 @@ struct Rare {
     confirmed_until: Option<Instant>,
     /// The owners that it took its session from; most have none.
     predecessors: Box<[LockOwner]>,
+    /// Bytes that are held for a message that is not whole, and since when there is one.
+    inbound: Option<(u32, Instant)>,
 }
 
 /// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says goodbye.
@@ -107,7 +109,12 @@ impl Session {
             core: Core::current(),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
-            rare: Mutex::new(Rare { active_at: Instant::now(), confirmed_until: None, predecessors: Box::default() }),
+            rare: Mutex::new(Rare {
+                active_at: Instant::now(),
+                confirmed_until: None,
+                predecessors: Box::default(),
+                inbound: None,
+            }),
         }
     }
 
@@ -331,6 +338,24 @@ impl Session {
     /// Notes that the client did something, for the adaptive TTL of the lock.
     pub fn touch(&self) {
         self.rare().active_at = Instant::now();
+    }
+
+    /// Notes how many bytes are held of a message that is not whole.
+    pub(super) fn set_inbound(&self, bytes: usize) {
+        let mut rare = self.rare();
+        let since = rare.inbound.map(|(_, since)| since);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        rare.inbound = (bytes > 0).then(|| (bytes, since.unwrap_or_else(Instant::now)));
+    }
+
+    /// How many, and since when without a break.
+    pub(super) fn inbound(&self) -> Option<(usize, Instant)> {
+        self.rare().inbound.map(|(bytes, since)| (bytes as usize, since))
+    }
+
+    /// Has the session's task look again at what waits.
+    pub(super) fn stir(&self) {
+        self.wake();
     }
 
     /// How long the client has done nothing.

@@ -58,6 +58,7 @@ reloadable! {
     "app.websocket_buffer_max_bytes" => app.websocket_buffer_max_bytes,
     "app.websocket_burst_max_bytes" => app.websocket_burst_max_bytes,
     "app.websocket_burst_total_bytes" => app.websocket_burst_total_bytes,
+    "app.memory_budget_bytes" => app.memory_budget_bytes,
     "app.websocket_backpressure_drop_policy" => app.websocket_backpressure_drop_policy,
     "app.ping_interval_seconds" => app.ping_interval,
     "app.pong_wait_seconds" => app.pong_wait,

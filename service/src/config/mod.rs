@@ -3,6 +3,7 @@
 //! [`Sources`] says where it comes from and [`Sources::load`] gives a [`Config`], whose every value is checked, or a [`ConfigError`] with all
 //! that is wrong. [`ConfigWatch`] holds the one in force and swaps it whole. Nothing here reads the process's environment: it is passed in.
 
+mod container;
 mod effective;
 mod environment;
 mod file_watch;
@@ -19,6 +20,7 @@ mod units;
 mod validate;
 mod warnings;
 
+pub use container::MemoryBudget;
 pub use effective::{advertise_address, grpc_bind_ip, host_address, host_name, pod_id, probe_bind_ip};
 pub use keys::{RELOADABLE, is_reloadable};
 pub use load::{Secrets, Sources};

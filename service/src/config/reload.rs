@@ -362,6 +362,7 @@ mod tests {
             ("auth.token_cache", _) => "memory".into(),
             ("app.websocket_backpressure_drop_policy", _) => "block".into(),
             ("app.websocket_compression_mode", _) => "context_takeover".into(),
+            ("app.memory_budget_bytes", _) => "67108864".into(),
             ("app.redis_outage_policy", _) => "strict".into(),
             ("telemetry.log_level", _) => "debug".into(),
             ("telemetry.log_format", _) => "json".into(),

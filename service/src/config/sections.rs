@@ -239,6 +239,8 @@ pub struct App {
     pub websocket_burst_max_bytes: usize,
     /// Bytes that the pod holds for all its sockets before bursts are not allowed any more.
     pub websocket_burst_total_bytes: usize,
+    /// Bytes that the pod holds for events on their way and for what clients are sending; 0: see [`MemoryBudget`](super::MemoryBudget).
+    pub memory_budget_bytes: usize,
     /// What happens when they are more.
     pub websocket_backpressure_drop_policy: DropPolicy,
     /// How often a ping goes out.

@@ -77,6 +77,8 @@ pub enum CloseReason {
     PongTimeout,
     /// The client did not take bytes for the write time-out, or its overflow is full.
     SlowClient,
+    /// The pod held more memory than it may, and this client was among the slowest.
+    MemoryPressure,
     /// The lock could not be renewed and the policy is `strict`.
     LockUnconfirmed,
     /// The pod drains.
@@ -97,7 +99,7 @@ impl CloseReason {
             Self::InvalidData => Some(1007),
             Self::MessageTooBig => Some(1009),
             Self::Internal => Some(1011),
-            Self::PongTimeout | Self::SlowClient | Self::LockUnconfirmed => Some(1013),
+            Self::PongTimeout | Self::SlowClient | Self::MemoryPressure | Self::LockUnconfirmed => Some(1013),
             Self::SessionReplaced => Some(4402),
             Self::TokenExpired => Some(4403),
             Self::RateLimited => Some(4429),
@@ -118,6 +120,7 @@ impl CloseReason {
             Self::InvalidData => "invalid-data",
             Self::PongTimeout => "pong-timeout",
             Self::SlowClient => "slow-client",
+            Self::MemoryPressure => "memory-pressure",
             Self::LockUnconfirmed => "lock-unconfirmed",
             Self::GoingAway => "going-away",
             Self::Internal => "internal-error",

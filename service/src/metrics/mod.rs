@@ -49,6 +49,7 @@ const CLOSED: &[&str] = &[
     "invalid-data",
     "pong-timeout",
     "slow-client",
+    "memory-pressure",
     "lock-unconfirmed",
     "going-away",
     "internal-error",
@@ -79,6 +80,7 @@ const LIMITS: &[&str] = &["session", "address", "company", "failed_connects", "f
 const LISTENERS: &[&str] = &["http", "probe"];
 const STRANGERS_ENDED: &[&str] = &["share", "full", "exhausted"];
 const GAPS: &[&str] = &["slow_client", "given_up", "pod_resumed"];
+const MEMORY: &[&str] = &["events", "mailboxes", "inbound", "compression", "dispatch"];
 const POOL_CLOSED: &[&str] = &["idle", "unhealthy", "replaced", "forgotten", "shutdown"];
 const REDIS_COMMANDS: &[&str] = &[
     "acquire_lock",
@@ -149,7 +151,7 @@ metrics! {
     messages_received_total: IntCounterVec = "dws_messages_received_total", ["kind": KINDS], NONE, "Events taken from the stream, by kind.";
     websocket_bytes_total: IntCounterVec = "dws_websocket_bytes_total", ["direction": &["in", "out"]], NONE, "Bytes of WebSocket messages read and written, without framing.";
     client_messages_total: IntCounterVec = "dws_client_messages_total", ["outcome": &["accepted", "refused"]], NONE, "Messages of clients, accepted or refused.";
-    websocket_messages_dropped_total: IntCounterVec = "dws_websocket_messages_dropped_total", ["reason": &["buffer_full", "overflow", "cut"], "type": SESSIONS], NONE, "Events that waited for a socket and were not written: its mailbox was full, or its goodbye was cut; by reason and session type.";
+    websocket_messages_dropped_total: IntCounterVec = "dws_websocket_messages_dropped_total", ["reason": &["buffer_full", "overflow", "memory", "cut"], "type": SESSIONS], NONE, "Events that waited for a socket and were not written: its mailbox was full, the pod was past its memory budget, or its goodbye was cut; by reason and session type.";
     gaps_announced_total: IntCounterVec = "dws_gaps_announced_total", ["cause": GAPS], NONE, "Gaps announced to sessions, by cause.";
 
     auth_success_total: IntCounterVec = "dws_auth_success_total", ["type": AUTH], NONE, "Successful authentications by type (company, admin).";
@@ -177,6 +179,10 @@ metrics! {
 
     websocket_buffer_capacity: IntGaugeVec = "dws_websocket_buffer_capacity", ["type": SESSIONS], NONE, "Messages that the mailboxes of all open sockets may hold while their clients take no bytes.";
     websocket_buffer_used_count: IntGaugeVec = "dws_websocket_buffer_used_count", ["type": SESSIONS], NONE, "Messages that wait in mailboxes now.";
+
+    memory_budget_bytes: IntGauge = "dws_memory_budget_bytes", [], NONE, "Bytes that the pod may hold for events on their way and for what clients are sending (app.memory_budget_bytes, else half of what the container may have).";
+    memory_used_bytes: IntGaugeVec = "dws_memory_used_bytes", ["kind": MEMORY], NONE, "Bytes that the pod holds of that, by kind: encoded events for sockets, each once; the places of long mailboxes; messages of clients that are not whole; compression of sockets' own; events taken from the stream and not settled.";
+    memory_relieved_sockets_total: IntCounterVec = "dws_memory_relieved_sockets_total", ["how": &["gap", "closed"]], NONE, "Times that a slow socket gave way because the pod held more than it may: what waited was dropped with a gap, or it was closed.";
 
     events_settled_total: IntCounterVec = "dws_events_settled_total", ["outcome": &["acked", "retried", "given_up", "poison"]], NONE, "Events settled with the stream: acked, retried, given up or poison.";
     events_unclaimed_total: IntCounterVec = "dws_events_unclaimed_total", ["kind": KINDS], NONE, "Events that no live pod had a route for.";

@@ -8,6 +8,10 @@ use crate::config::CompressionMode;
 /// The extension's name.
 const NAME: &str = "permessage-deflate";
 
+/// What a compressor with the largest window takes, and a decompressor; in bytes.
+const SERVER_CONTEXT: usize = 260 * 1024;
+const CLIENT_CONTEXT: usize = 45 * 1024;
+
 /// Compression as agreed on with one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
@@ -48,6 +52,13 @@ impl Agreement {
             let _ = write!(value, "; server_max_window_bits={}", self.server_window_bits);
         }
         value
+    }
+
+    /// Bytes that a socket needs for contexts of its own.
+    #[must_use]
+    pub fn contexts(self) -> usize {
+        let server = if self.server_alone { 0 } else { SERVER_CONTEXT };
+        server + if self.client_alone { 0 } else { CLIENT_CONTEXT }
     }
 
     /// What inflates the client's messages.

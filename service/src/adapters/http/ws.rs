@@ -124,7 +124,7 @@ impl Doors {
         }
         let admission = outcome?;
         let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
-        let mode = self.config.borrow().app.websocket_compression_mode;
+        let mode = self.connector.compression_mode(&self.config.borrow());
         Ok(handshake.switch(mode, &self.tasks, serve))
     }
 

@@ -60,7 +60,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn farewell(&mut self, code: u16, reason: CloseReason) -> Result<(), Broken> {
         // To a client that takes no bytes or has left, nothing more can be said.
-        let is_hopeless = matches!(reason, CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout);
+        let is_hopeless = matches!(
+            reason,
+            CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout | CloseReason::MemoryPressure
+        );
         let patience = if is_hopeless { ANSWER } else { PATIENCE };
         let mut is_slow = self.writing.was_stuck();
         let is_late = |until: Instant| reason == CloseReason::LockUnconfirmed && until + UNCONFIRMED <= Instant::now();
@@ -87,7 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 CloseReason::ProtocolError
                 | CloseReason::InvalidData
                 | CloseReason::MessageTooBig
-                | CloseReason::RateLimited => self.hang_up().await,
+                | CloseReason::RateLimited
+                | CloseReason::MemoryPressure => self.hang_up().await,
                 _ => self.wait_for_close().await,
             }
         };

@@ -22,6 +22,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
         self.heard_at = Instant::now();
         self.connector.metrics.tally().bytes_in(message.len());
+        if self.has_inbound && matches!(message, Message::Text(_) | Message::Binary(_)) {
+            // What is held from now on is of another.
+            self.note_inbound(0);
+        }
         match message {
             Message::Close(_) => Err(CloseReason::ClientClosed),
             Message::Ping(payload) => {

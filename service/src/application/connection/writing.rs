@@ -167,6 +167,11 @@ impl Writing {
         socket.queue(bytes);
     }
 
+    /// Bytes of it.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Is there nothing that would have to be counted?
     pub(super) fn is_idle(&self) -> bool {
         self.bytes == 0

@@ -1,8 +1,9 @@
 //! What waits, in the order in which it came, and which of it is the oldest.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::Item;
+use crate::application::memory::Memory;
 
 /// Of a queue up to this long, just what has to go is looked for. In a longer one that would take as long for each as the queue is, so that a part of it goes at once.
 const SEARCHED: usize = 256;
@@ -28,6 +29,30 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Bytes of one place.
+    pub(super) const PLACE: usize = size_of::<Waiting>();
+
+    /// Places that it has memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.rest.capacity()
+    }
+
+    /// Gives back memory that a burst has left behind; not for every item that goes.
+    pub(super) fn shrink(&mut self) {
+        if self.rest.capacity() > 4 * self.rest.len().max(4) {
+            self.rest.shrink_to(2 * self.rest.len());
+        }
+    }
+
+    /// Where what waits is counted, if any of it is.
+    pub(super) fn memory(&self) -> Option<&Arc<Memory>> {
+        self.first.iter().chain(&self.rest).find_map(|waiting| waiting.item.memory())
+    }
+
+    pub(super) fn into_items(self) -> impl Iterator<Item = Item> {
+        self.first.into_iter().chain(self.rest).map(|waiting| waiting.item)
+    }
+
     pub(super) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }

@@ -38,6 +38,7 @@ const LARGEST: &[(&str, u64)] = &[
     ("app.websocket_buffer_max_bytes", 1024 * MIB),
     ("app.websocket_burst_max_bytes", 1024 * MIB),
     ("app.websocket_burst_total_bytes", 65_536 * MIB),
+    ("app.memory_budget_bytes", 1024 * 1024 * MIB),
     ("app.websocket_compression_threshold", 1024 * MIB),
     ("app.max_message_bytes", 64 * MIB),
     ("app.client_bytes_per_second", 1024 * MIB),

@@ -15,6 +15,9 @@ pub(super) use addresses::is_host_and_port;
 /// The shortest life of a pod's liveness key: it is renewed three times in its life, and a second is the least that a pause may last.
 const MIN_POD_TTL: Duration = Duration::from_secs(3);
 
+/// With less, a burst of large events alone would have sockets closed.
+const MIN_MEMORY_BUDGET: usize = 16 << 20;
+
 /// A key and what is wrong with it.
 pub(super) type Breach = (Cow<'static, str>, String);
 
@@ -244,6 +247,11 @@ fn sockets(app: &App, breaches: &mut Breaches) {
         ("app.write_timeout_seconds", app.write_timeout),
         ("app.shutdown_timeout_seconds", app.shutdown_timeout),
     ]);
+    breaches.require(
+        app.memory_budget_bytes == 0 || app.memory_budget_bytes >= MIN_MEMORY_BUDGET,
+        "app.memory_budget_bytes",
+        "must be 0 or at least 16777216",
+    );
     breaches.require(app.pong_wait > app.ping_interval, "app.pong_wait_seconds", "must be more than app.ping_interval_seconds");
 }
 
@@ -335,6 +343,8 @@ mod tests {
             (|c| c.app.websocket_message_buffer_size = 0, &["app.websocket_message_buffer_size"]),
             (|c| c.app.websocket_burst_max_bytes = 0, &["app.websocket_burst_max_bytes"]),
             (|c| c.app.websocket_burst_total_bytes = 0, &["app.websocket_burst_total_bytes"]),
+            (|c| c.app.memory_budget_bytes = 0, &[]),
+            (|c| c.app.memory_budget_bytes = 1 << 20, &["app.memory_budget_bytes"]),
             (|c| c.app.write_timeout = s(0), &["app.write_timeout_seconds"]),
             (|c| c.limits.pending_connections = 15, &["limits.pending_connections"]),
             (|c| c.limits.pending_connections_per_address = 0, &[]),

@@ -9,6 +9,7 @@ mod limits;
 mod locks;
 mod lost_data;
 mod membership;
+mod memory;
 mod races;
 mod redelivery;
 mod restarts;
