@@ -121,7 +121,7 @@ class Checker:
         return found
 
     def network(self, by_kind: dict[str, list[dict]]) -> list[str]:
-        """All is closed, and gRPC is open to the gateway's own pods only."""
+        """All is closed, gRPC is open to the gateway's own pods only, and the port for probes to nobody who comes from outside."""
         policies = {item["metadata"]["name"]: item["spec"] for item in by_kind["NetworkPolicy"]}
         found = []
         if policies.get("default-deny") != {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}:
@@ -132,8 +132,11 @@ class Checker:
                 if not rule.get("from") or not rule.get("ports"):
                     found.append(f"{name} opens to everybody, or everything")
                 if policy["podSelector"].get("matchLabels") == {"app": GATEWAY} and not of_peers:
-                    if any(port["port"] != "http" for port in rule["ports"]):
-                        found.append(f"{name} opens more than http to others than peers")
+                    outside = "daisi-ws-service-from-prometheus" != name and any(port["port"] == "probe" for port in rule["ports"])
+                    if outside:
+                        found.append(f"{name} opens the port for probes to others than Prometheus")
+                    if any(port["port"] not in ("http", "probe") for port in rule["ports"]):
+                        found.append(f"{name} opens more than http and probe to others than peers")
         return found
 
     def gateway(self, deployment: dict, by_kind: dict[str, list[dict]]) -> list[str]:

@@ -70,9 +70,10 @@ pub(super) async fn serve(stream: TcpStream, arrival: Arrival) {
     let place = Arc::clone(&arrival.place);
     tokio::select! {
         biased;
+        // What has arrived is heard first: it may ask for something.
+        () = serve_in_place(stream, arrival) => {}
         // Another took its place: nothing that it has is worth a word.
         () = place.has_to_leave() => {}
-        () = serve_in_place(stream, arrival) => {}
     }
     place.give_up();
 }

@@ -62,9 +62,11 @@ pub(super) struct Place {
 
 #[derive(Debug, Default)]
 struct Seat {
-    /// None while the connection is no stranger.
+    /// None while the connection is no stranger, or has to leave.
     number: Option<u64>,
     share: Option<ClientShare>,
+    /// How many hold it.
+    held: usize,
     gone: bool,
 }
 
@@ -174,18 +176,23 @@ impl Place {
         }
     }
 
-    /// Starts to wait anew: it has asked for something.
+    /// Starts to wait anew: it has asked for something. If it was to leave, it stays: it had asked before, and this pod was too busy to hear it.
     pub(super) fn asked(&self) {
         let mut seat = self.lock();
-        if let Some(number) = seat.number {
-            let mut table = self.places.lock();
-            seat.number = table.take(number).map(|stranger| table.add(stranger.share, &self.leave));
+        if seat.held > 0 || seat.gone {
+            return;
         }
+        let mut table = self.places.lock();
+        seat.number.and_then(|number| table.take(number));
+        seat.number = Some(table.add(seat.share, &self.leave));
     }
 
     /// Is no stranger's while the result lives: the connection waits for us.
     pub(super) fn hold(self: &Arc<Self>) -> Held {
-        let number = self.lock().number.take();
+        let mut seat = self.lock();
+        seat.held += 1;
+        let number = seat.number.take();
+        drop(seat);
         if let Some(number) = number {
             let mut table = self.places.lock();
             table.take(number);
@@ -196,7 +203,17 @@ impl Place {
 
     /// Waits until the connection has to leave. For the one task that has the connection.
     pub(super) async fn has_to_leave(&self) {
-        self.leave.notified().await;
+        loop {
+            self.leave.notified().await;
+            let out = {
+                let seat = self.lock();
+                // The table forgot its number, and it has not asked since.
+                seat.held == 0 && seat.number.is_none_or(|number| !self.places.lock().waiting.contains_key(&number))
+            };
+            if out {
+                return;
+            }
+        }
     }
 
     /// The connection is over, or something else: whatever still holds the place lets it go.
@@ -212,7 +229,7 @@ impl Place {
 
     fn sit(&self, share: Option<ClientShare>, bounds: Bounds) {
         let mut seat = self.lock();
-        if seat.gone {
+        if seat.gone || seat.held > 0 {
             return;
         }
         let mut table = self.places.lock();
@@ -236,7 +253,11 @@ impl Drop for Place {
 impl Drop for Held {
     /// It is a stranger again, until it has read its answer or is over. The bound counts when the next one comes.
     fn drop(&mut self) {
-        let share = self.0.lock().share;
+        let share = {
+            let mut seat = self.0.lock();
+            seat.held -= 1;
+            seat.share
+        };
         self.0.sit(share, Bounds { all: usize::MAX, of_one: 0, grace: Duration::ZERO, crowd: usize::MAX });
     }
 }
@@ -351,5 +372,17 @@ mod tests {
         let next = places.enter(share(1), bounds);
         assert!(!has_to_leave(&next) && all.iter().filter(|place| has_to_leave(place)).count() == 49);
         assert_eq!(strangers(&places), 2, "the share");
+    }
+
+    #[test]
+    fn who_asked_before_it_was_heard_that_it_has_to_leave_stays() {
+        let places = places();
+        let all: Vec<_> = (0..5).map(|number| places.enter(share(number), BOUNDS)).collect();
+        all[0].asked();
+        assert!(!has_to_leave(&all[0]));
+        assert_eq!(strangers(&places), 5, "until the next one comes");
+        let next = places.enter(share(9), BOUNDS);
+        assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [false, true, true, false, false]);
+        assert!(!has_to_leave(&next));
     }
 }
