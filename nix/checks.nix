@@ -30,6 +30,7 @@ let
       ../Cargo.toml
       ../LICENSE
       ../README.md
+      ../SECURITY.md
       ../clippy.toml
       ../flake.nix
       ../nix

@@ -73,7 +73,7 @@ fn links_lead_somewhere() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let documents = documents.filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let top = ["README.md", "ARCHITECTURE.md"].map(|name| root.join(name));
+    let top = ["README.md", "ARCHITECTURE.md", "SECURITY.md"].map(|name| root.join(name));
     let mut seen = 0;
     for document in documents.chain(top) {
         let text = fs::read_to_string(&document).unwrap();
