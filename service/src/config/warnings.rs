@@ -1,6 +1,6 @@
 //! What is allowed, and seldom meant, in production.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, net::IpAddr, path::Path};
 
 use super::{Config, Secret, Sources, secret::is_open_to_all};
 
@@ -22,6 +22,16 @@ impl Config {
         if self.server.allowed_origins.is_empty() {
             let reason = "is empty: pages of any origin may open sockets with what they have of keys and tokens; list yours, or \"*\" where that is meant";
             warn("server.allowed_origins", reason.to_owned());
+        }
+        let in_clear = |what: &str| format!("is off: {what} cross the network in the clear, with what authenticates this pod");
+        if !self.redis.tls && !self.redis.password.is_empty() && !is_loopback(&self.redis.address) {
+            warn("redis.tls", in_clear("locks, routes and kills"));
+        }
+        let nats = &self.nats;
+        let logs_in = !nats.password.is_empty() || !nats.token.is_empty() || nats.credentials_file.is_some();
+        let plain = |url: &str| !url.starts_with("tls://") && !url.starts_with("wss://") && !is_loopback(url);
+        if !nats.tls && logs_in && nats.url.split(',').map(str::trim).any(plain) {
+            warn("nats.tls", in_clear("events"));
         }
         let exposed = |path: &Path| {
             format!(
@@ -45,6 +55,17 @@ impl Config {
         }
         warnings
     }
+}
+
+/// Does an address, with or without scheme, user and port, name this host?
+fn is_loopback(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((inside, _)) => inside,
+        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
+    };
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -78,12 +99,42 @@ mod tests {
     }
 
     #[test]
+    fn passwords_that_cross_a_network_in_the_clear_are_warned_of() {
+        let redis = |address, tls| {
+            let password = ("DAISI_WS_REDIS_PASSWORD", "hunter2");
+            warned_of(&sources(None, &[OURS, password, ("DAISI_WS_REDIS_ADDRESS", address), ("DAISI_WS_REDIS_TLS", tls)]))
+        };
+        assert_eq!(redis("redis:6379", "false"), ["redis.tls"]);
+        assert!(redis("redis:6379", "true").is_empty());
+        for here in ["localhost:6379", "127.0.0.1:6379", "[::1]:6379"] {
+            assert!(redis(here, "false").is_empty(), "{here}");
+        }
+        let nats = |url, tls| {
+            warned_of(&sources(
+                None,
+                &[OURS, ("DAISI_WS_NATS_TOKEN", "t"), ("DAISI_WS_NATS_URL", url), ("DAISI_WS_NATS_TLS", tls)],
+            ))
+        };
+        assert_eq!(nats("tls://one:4222, nats://two:4222", "false"), ["nats.tls"]);
+        for good in [
+            ("nats://one:4222", "true"),
+            ("tls://one:4222,tls://two:4222", "false"),
+            ("nats://127.0.0.1:4222,nats://[::1]:4222", "false"),
+        ] {
+            assert!(nats(good.0, good.1).is_empty(), "{good:?}");
+        }
+        // Nothing to give away: no password, as on a network of their own.
+        assert!(warned_of(&sources(None, &[OURS])).is_empty());
+    }
+
+    #[test]
     fn a_secret_that_every_user_of_the_host_may_read_is_warned_of_by_its_key_and_not_shown() {
         let folder = tempfile::tempdir().unwrap();
         let (password, config) = (folder.path().join("password"), folder.path().join("config.yaml"));
         std::fs::write(&password, "hunter2").unwrap();
         std::fs::write(&config, "nats: {user: joe, password: hunter2}").unwrap();
-        let variables = [OURS, ("DAISI_WS_REDIS_PASSWORD_FILE", password.to_str().unwrap())];
+        let tls = [("DAISI_WS_REDIS_TLS", "true"), ("DAISI_WS_NATS_TLS", "true")];
+        let variables = [&[OURS, ("DAISI_WS_REDIS_PASSWORD_FILE", password.to_str().unwrap())][..], &tls].concat();
         let sources = sources(Some(&config), &variables);
         for (mode, keys) in [(0o644, &["redis.password", "nats.password"][..]), (0o640, &[])] {
             set_mode(&password, mode);

@@ -87,8 +87,9 @@ async fn strangers_and_made_up_tokens_cost_redis_nothing() {
     // So that the test can fail: minting asks nobody, a genuine token does.
     assert_eq!(post(pod, "/generate-token", &format!("X-API-Key: {MINT_KEY}\r\n"), wish).await.status, 200);
     let _client = fleet.pods[0].connect("/ws/acme/a1", &genuine).await;
-    let before = monitor.until("token_cache:").await;
-    let theirs: Vec<_> =
-        before.iter().filter(|line| ["token_cache", "acme", "session:admin"].iter().any(|part| line.contains(part))).collect();
-    assert!(theirs.is_empty(), "{theirs:?}");
+    let before = monitor.until("session:acme:a1:sari").await;
+    let of_tokens = before.iter().filter(|line| line.contains("token_cache:")).count();
+    assert_eq!(of_tokens, 1, "only the genuine one is left for old pods: {before:?}");
+    let of_sessions: Vec<_> = before.iter().filter(|line| line.contains("acme:") || line.contains("session:admin")).collect();
+    assert!(of_sessions.is_empty(), "{of_sessions:?}");
 }
