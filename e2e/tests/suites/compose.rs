@@ -67,13 +67,11 @@ impl Environment {
     /// A session through the one URL gets what is published.
     async fn serves(&self) {
         let url = ([127, 0, 0, 1], self.port).into();
-        let headers = [("x-api-key", &*Self::secret("mint_key")), ("content-type", "application/json")];
-        let wish = r#"{"company_id":"acme","agent_id":"a1","user_id":"sari","expires_in_seconds":60}"#;
-        let answer = http::ask(url, "POST", "/generate-token", &headers, wish).await.unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let program = ["exec", "-T", "pod-b", "/bin/daisi-ws-service"];
+        let mint = ["token", "user", "--company", "acme", "--agent", "a1", "--user", "sari"];
+        let token = self.run(&[&program[..], &mint[..]].concat());
         let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: None };
-        let token = answer["token"].as_str().unwrap();
-        let mut socket = client::open_path(url, &client::path(&who), token, &Self::secret("api_key")).await.unwrap();
+        let mut socket = client::open_path(url, &client::path(&who), token.trim(), &Self::secret("api_key")).await.unwrap();
         let ready = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
         assert!(ready.to_text().unwrap().contains("\"ready\""), "{ready:?}");
         for n in 0..20 {
@@ -88,6 +86,11 @@ impl Environment {
             assert!(event.to_text().unwrap().contains(&format!("\"n\":{n}")), "{event:?}");
         }
         assert_eq!(http::get(url, "/metrics").await.unwrap().status, 404, "browsers see the figures");
+        let headers = [("x-api-key", &*Self::secret("mint_key")), ("content-type", "application/json")];
+        for path in ["/generate-token", "/admin/generate-token", "//generate-token"] {
+            let answer = http::ask(url, "POST", path, &headers, "{}").await.unwrap();
+            assert_eq!(answer.status, 404, "browsers reach {path}");
+        }
     }
 }
 

@@ -216,3 +216,37 @@ fn browsers_reach_sockets_and_nothing_else() {
     let inside = ["/health", "/ready", "/metrics", "/generate-token", "/admin/generate-token"];
     assert!(inside.iter().all(|route| routes.contains(*route)), "{routes:?}");
 }
+
+/// nginx names the whole URL at every level but the highest, and in an access log whose format asks for it.
+#[test]
+fn the_edge_of_the_cluster_logs_no_query() {
+    let ingress = manifest("components/ingress/ingress.yaml");
+    assert_eq!(ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/enable-access-log"], "false");
+    let controller = manifest("components/ingress/controller.yaml");
+    assert_eq!(controller["data"]["error-log-level"], "emerg");
+    let format = controller["data"]["log-format-upstream"].as_str().unwrap();
+    for variable in format.split('$').skip(1) {
+        let name: String = variable.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        assert!(!["request", "request_uri", "args", "query_string", "http_referer"].contains(&&*name), "${name} may hold a token");
+    }
+    assert!(format.contains("$uri") && format.contains("$status"));
+}
+
+/// The same of the load balancer in the compose files, which lets browsers have what is theirs and nothing else.
+#[test]
+fn the_edge_of_the_compose_files_logs_no_query_and_passes_on_what_browsers_need() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/haproxy.cfg");
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let of = |name: &str| lines.iter().filter(|line| line.starts_with(name)).copied().collect::<Vec<_>>();
+    let [format] = of("log-format")[..] else { panic!("one format, and one that is named: {text}") };
+    for field in ["%r", "%HU", "%HQ", "%{+Q}r", "%hr", "%hs", "%HP "] {
+        assert!(!format.split(' ').any(|there| there.trim_matches('"') == field.trim()), "{field} may hold a token");
+    }
+    assert!(of("option httplog").is_empty() && of("option tcplog").is_empty() && of("capture").is_empty());
+    let [patience] = of("timeout http-request")[..] else { panic!("a head may take for ever: {text}") };
+    assert_eq!(patience, "timeout http-request 10s");
+    assert_eq!(of("http-request deny"), ["http-request deny deny_status 404 unless for_browsers"]);
+    let allowed: Vec<&str> = of("acl for_browsers").iter().flat_map(|line| line.split(' ').skip(3)).collect();
+    assert_eq!(allowed, ["/ws/", "/sse/", "/client.js", "/health", "/ready"]);
+}
