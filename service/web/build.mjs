@@ -5,7 +5,7 @@
 // written in capitals like a constant. What it can't read is an error, never a guess.
 import { readFileSync, writeFileSync } from "node:fs";
 
-const LIMIT = 5000;
+const LIMIT = 5120;
 const here = (name) => new URL(name, import.meta.url);
 
 /** Tokens of the source: words (private names, identifiers, numbers), strings, and single signs. */

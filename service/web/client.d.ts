@@ -25,7 +25,7 @@ export interface GatewayOptions {
   answerTimeout?: number;
   /** So long an event waits for others with a lower `seq` (default 40); 0 still waits for the next turn of the event loop. */
   hold?: number;
-  /** Sub-protocols (default `json.v1`). */
+  /** Sub-protocols to ask for (default `json.v1`); key and token go as two more, of which no answer names one. */
   protocols?: string | string[];
   /** Replacements for tests and for runtimes other than browsers. */
   WebSocket?: new (url: string, protocols?: string | string[]) => WebSocket;

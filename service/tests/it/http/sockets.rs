@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::{Pod, assert_passed};
 use crate::support::{
     fixture::{self, API_KEY, MINT_KEY, admin_token, user_token},
@@ -53,6 +55,21 @@ async fn a_token_in_the_query_beats_the_bearer() {
     assert_passed(&pod.get("/ws/acme/a1", &bearer(&token)).await);
     assert_passed(&pod.get(&format!("/ws/acme/a1?token={token}"), &bearer("junk")).await);
     pod.get("/ws/acme/a1?token=junk", &bearer(&token)).await.assert_error(403, "InvalidToken");
+}
+
+#[tokio::test]
+async fn key_and_token_may_come_as_subprotocols() {
+    let pod = Pod::start().await;
+    let (key, token) = (BASE64_URL_SAFE_NO_PAD.encode(API_KEY), acme_token().trim_end_matches('=').to_owned());
+    let with = |items: &str| format!("{UPGRADE}Sec-WebSocket-Protocol: {items}\r\n");
+    assert_passed(&pod.get("/ws/acme/a1", &with(&format!("json.v1, dws.key.{key}, dws.token.{token}"))).await);
+    assert_passed(&pod.get("/ws/acme/a1", &with(&format!("dws.token.{token},dws.key.{key}"))).await);
+    pod.get("/ws/acme/a1", &with(&format!("json.v1, dws.token.{token}"))).await.assert_error(401, "InvalidAPIKey");
+    pod.get("/ws/acme/a1", &with(&format!("json.v1, dws.key.{key}"))).await.assert_error(403, "InvalidToken");
+    pod.get("/ws/acme/a1", &with(&format!("dws.key.{API_KEY}, dws.token.{token}"))).await.assert_error(401, "InvalidAPIKey");
+    // What is in the query or a header wins, as it did before.
+    let wrong = format!("X-API-Key: wrong\r\n{}", with(&format!("dws.key.{key}, dws.token.{token}")));
+    pod.get("/ws/acme/a1", &wrong).await.assert_error(401, "InvalidAPIKey");
 }
 
 #[tokio::test]
