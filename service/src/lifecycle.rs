@@ -13,7 +13,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::{backoff::Backoff, cores::Core, metrics::Metrics};
+use crate::{
+    backoff::Backoff,
+    cores::Core,
+    metrics::Metrics,
+    telemetry::audit::{Action, Actor, Audit},
+};
 
 /// How long a supervised task that panicked waits before it starts again: long enough not to spin, short against an ack wait.
 const RESTARTS: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
@@ -39,20 +44,21 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
-            tokio::select! {
+            let signal = tokio::select! {
                 () = self.hard.cancelled() => return Ok(()),
                 Some(()) = hangup.recv() => {
                     on_hangup();
                     continue;
                 }
-                Some(()) = terminate.recv() => {}
-                Some(()) = interrupt.recv() => {}
-            }
+                Some(()) = terminate.recv() => "SIGTERM",
+                Some(()) = interrupt.recv() => "SIGINT",
+            };
+            let audit = Audit { what: Some(signal), ..Audit::of(Action::Drain, Actor::default()) };
             if self.soft.is_cancelled() {
-                tracing::warn!("a second signal: the pod ends at once");
+                audit.log("a second signal: the pod ends at once");
                 self.hard.cancel();
             } else {
-                tracing::info!("a signal: the pod drains; a second one ends it at once");
+                audit.log("a signal: the pod drains; a second one ends it at once");
                 self.soft.cancel();
             }
         }

@@ -183,10 +183,12 @@ impl Connector {
         let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id));
         let kind = session.kind().as_str();
         self.hub.enter(&session, config.app.max_connections)?;
-        let mut admission = Admission { session: Arc::clone(&session), restored: None, connector: Arc::clone(self) };
+        let mut admission =
+            Admission { session: Arc::clone(&session), restored: None, took_over: false, connector: Arc::clone(self) };
 
         self.in_place().await?;
         let (saved_chat, took_over) = self.lock(&session, &config).await?;
+        admission.took_over = took_over;
         admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
         session.set_chat(admission.restored.clone());
         self.route(&session).await?;
@@ -251,6 +253,7 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
 pub struct Admission {
     session: Arc<Session>,
     restored: Option<ChatId>,
+    took_over: bool,
     connector: Arc<Connector>,
 }
 
@@ -265,6 +268,12 @@ impl Admission {
     #[must_use]
     pub fn restored_chat(&self) -> Option<&ChatId> {
         self.restored.as_ref()
+    }
+
+    /// Was the session another socket's before?
+    #[must_use]
+    pub fn took_over(&self) -> bool {
+        self.took_over
     }
 
     pub(super) fn connector(&self) -> &Arc<Connector> {

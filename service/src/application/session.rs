@@ -37,13 +37,13 @@ pub(super) struct Who<'a> {
     pub(super) admin: Option<&'a str>,
 }
 
-/// Logs a line about a session, as `tracing::info!` would, with the fields that every such line has. No span around the session's task has them: it would
+/// Logs a line about a session at `info`, with the fields that every such line has. No span around the session's task has them: it would
 /// hold memory for as long as the socket lives, and be entered at every wake-up.
 macro_rules! session_line {
     ($session:expr, $($rest:tt)+) => {{
         let who = $session.who();
-        tracing::info!(
-            pod.id = who.pod, request.id = who.request, session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
+        tracing::event!(
+            name: crate::telemetry::SESSION_LINE, tracing::Level::INFO, pod.id = who.pod, request.id = who.request, session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
             admin.id = who.admin, $($rest)+
         );
     }};

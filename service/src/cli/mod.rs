@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     config::{Config, ConfigError, Problem, Secrets, Sources, host_name, pod_id},
     domain::ids::PodId,
-    telemetry::{self, LevelHandle, TelemetryError},
+    telemetry::{self, FlushedAtExit, LevelHandle, TelemetryError},
 };
 
 /// A command failed.
@@ -118,7 +118,14 @@ impl CliError {
 /// Runs the command that the process's arguments name, with the process's environment.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::from(run(std::env::args_os(), std::env::vars_os(), &mut io::stdout(), &mut io::stderr()))
+    let _flushed = FlushedAtExit;
+    telemetry::log_panics();
+    let mut errors = Vec::new();
+    let code = run(std::env::args_os(), std::env::vars_os(), &mut io::stdout(), &mut errors);
+    if !errors.is_empty() {
+        telemetry::say(&String::from_utf8_lossy(&errors));
+    }
+    ExitCode::from(code)
 }
 
 /// Runs a command; the exit code comes back.

@@ -10,7 +10,11 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::{Config, ConfigError, Problem, Secrets, Sources, file_watch::FileWatch, keys, redact, validate};
-use crate::{lifecycle::Tasks, metrics::Metrics};
+use crate::{
+    lifecycle::Tasks,
+    metrics::Metrics,
+    telemetry::audit::{Action, Actor, Audit, Refused},
+};
 
 /// How long a change is left to settle: an editor's save and Kubernetes' swap are several events each, a few milliseconds apart.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -121,23 +125,27 @@ impl ConfigWatch {
     }
 
     fn report(&self, outcome: &Reload) {
+        let audit = Audit::of(Action::ReloadConfig, Actor::default());
         let count = |outcome| self.shared.metrics.config_reloads_total.with_label_values(&[outcome]).inc();
         match outcome {
             Reload::Unchanged => tracing::debug!("the configuration was read again and is the same"),
             Reload::Applied { changed, need_restart } if need_restart.is_empty() => {
                 count("applied");
-                tracing::info!(config.changed = changed.join(", "), "the configuration was reloaded");
+                Audit { what: Some(&changed.join(", ")), ..audit }.log("the configuration was reloaded");
             }
             Reload::Applied { changed, need_restart } => {
                 count("applied");
+                Audit { what: Some(&changed.join(", ")), ..audit }.log("the configuration was reloaded");
                 tracing::warn!(
-                    config.changed = changed.join(", "),
                     config.need_restart = need_restart.join(", "),
-                    "the configuration was reloaded, but some keys stay as they are until the next start"
+                    "some keys of the configuration stay as they are until the next start"
                 );
             }
             Reload::Refused(error) => {
                 count("refused");
+                // The reason may quote a value, and is in the line below, which shows no secret.
+                let refused = Refused { code: "InvalidConfiguration", message: "the configuration is not valid" };
+                Audit { refused: Some(refused), ..audit }.log("the configuration was not reloaded");
                 tracing::error!(%error, "the configuration was not reloaded: the old one stays in force");
             }
         }

@@ -29,6 +29,7 @@ use crate::{
     application::mint::Minter,
     domain::{close::ErrorCode, frame::ErrorBody},
     gateway::{StoreChoice, StreamChoice},
+    telemetry::audit::{Action, Actor, Audit},
 };
 
 /// The fleet, as its console sees it.
@@ -148,7 +149,11 @@ async fn make_token(State(fleet): State<Arc<Fleet>>, Path(kind): Path<String>, b
         _ => return refuse(StatusCode::NOT_FOUND, "tokens are for a user or an admin".into()),
     };
     match made {
-        Ok(token) => Json(json!({ "token": token })).into_response(),
+        Ok(token) => {
+            let what = Some("by the console of a dev fleet");
+            Audit { what, ..Audit::of(Action::MakeToken, Actor::default()) }.log("made a token");
+            Json(json!({ "token": token })).into_response()
+        }
         Err(why) => refuse(StatusCode::BAD_REQUEST, why),
     }
 }

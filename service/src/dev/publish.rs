@@ -21,10 +21,13 @@ use crate::{
     },
     config::Nats,
     domain::{close::ErrorCode, frame::ErrorBody, publication::Publication},
+    telemetry::audit::{Action, Actor, Audit, Refused},
 };
 
 /// The largest event; what a NATS server takes by default.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
+/// The most of a subject that is logged.
+const MAX_LOGGED: usize = 256;
 
 /// Where published events go, and with what their subjects begin.
 #[derive(Debug, Clone)]
@@ -56,8 +59,14 @@ pub(super) fn routes(sink: Sink) -> Router {
 async fn publish(State(sink): State<Sink>, Path(subject): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (request_id, traceparent) = (header("x-request-id"), header("traceparent"));
-    let refused =
-        |status, code, what: &str, why: String| (status, Json(ErrorBody::new(code, what).with_details(why))).into_response();
+    let asked = request_id.clone();
+    let actor = Actor { request: asked.as_deref(), ..Actor::default() };
+    // What is no subject may be of any length.
+    let audit = Audit { what: Some(&subject[..subject.floor_char_boundary(MAX_LOGGED)]), ..Audit::of(Action::Publish, actor) };
+    let refused = |status, code: ErrorCode, what: &str, why: String| {
+        Audit { refused: Some(Refused { code: code.as_str(), message: what }), ..audit }.log("published no event");
+        (status, Json(ErrorBody::new(code, what).with_details(why))).into_response()
+    };
     let event = match Publication::parse(&sink.subject_prefix, &subject, &body) {
         Ok(event) => event,
         Err(error) => {
@@ -71,7 +80,10 @@ async fn publish(State(sink): State<Sink>, Path(subject): Path<String>, headers:
         Backend::Nats(settings) => nats::publish(&settings, &event, request_id.as_deref()).await.map_err(|e| e.to_string()),
     };
     match stored {
-        Ok(seq) => Json(json!({ "seq": seq })).into_response(),
+        Ok(seq) => {
+            audit.log("published an event");
+            Json(json!({ "seq": seq })).into_response()
+        }
         Err(why) => refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ServiceUnavailable, "the event was not stored", why),
     }
 }

@@ -219,6 +219,9 @@ metrics! {
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": &["applied", "refused"]], NONE, "Configuration reloads, applied or refused.";
     config_keys_waiting: IntGauge = "dws_config_keys_waiting", [], NONE, "Keys with another value in the file or environment than the one in force, which stays until a restart.";
     task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
+    log_lines_dropped_total: IntCounter = "dws_log_lines_dropped_total", [], NONE, "Log lines that were dropped, as whoever reads them did not take them in time.";
+    log_audit_lines_dropped_total: IntCounter = "dws_log_audit_lines_dropped_total", [], NONE, "Audit lines among the log lines that were dropped.";
+    log_lines_suppressed_total: IntCounter = "dws_log_lines_suppressed_total", [], NONE, "Log lines that were left out for a line with their number, as too many of one kind came.";
     tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtimes, those of sockets included.";
     tokio_alive_tasks: IntGauge = "dws_tokio_alive_tasks", [], NONE, "Tasks that have not ended.";
     tokio_global_queue_depth: IntGauge = "dws_tokio_global_queue_depth", [], NONE, "Tasks that wait in the runtimes' global queues.";
@@ -300,6 +303,7 @@ impl Metrics {
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.add_up();
         self.read_runtime();
+        self.read_log();
         self.registry.gather()
     }
 

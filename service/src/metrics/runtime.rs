@@ -1,10 +1,11 @@
-//! What the runtimes of this process say of themselves.
+//! What the runtimes of this process and its log say of themselves.
 
 use std::{sync::PoisonError, time::Duration};
 
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::Metrics;
+use crate::telemetry;
 
 impl Metrics {
     /// Has what this runtime says of itself added to what is shown. Where none is named, it is the one that runs whoever asks.
@@ -30,5 +31,17 @@ impl Metrics {
         let busy: Duration = runtimes.iter().map(busy_of).sum();
         // Two scrapes at once may both add a little; the next one finds it and adds nothing.
         self.tokio_busy_seconds_total.inc_by((busy.as_secs_f64() - self.tokio_busy_seconds_total.get()).max(0.0));
+    }
+
+    /// Reads how many log lines were not written. Like the process's memory, they are the same for all pods of one process.
+    pub(super) fn read_log(&self) {
+        let lost = telemetry::lost_lines();
+        for (counter, now) in [
+            (&self.log_lines_dropped_total, lost.dropped),
+            (&self.log_audit_lines_dropped_total, lost.dropped_audit),
+            (&self.log_lines_suppressed_total, lost.suppressed),
+        ] {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{to_string, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::{
-    Event, Subscriber,
+    Event, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -105,8 +105,19 @@ fn write_line(
     Ok(line)
 }
 
+/// A line that no event is behind. The values of `fields` are JSON.
+pub(super) fn own_line(level: Level, target: &str, message: &str, fields: &[(&str, String)]) -> String {
+    let mut all = Fields::default();
+    all.put("message".into(), to_string(message).unwrap_or_default());
+    for (name, json) in fields {
+        all.put(Cow::Owned((*name).to_owned()), json.clone());
+    }
+    // Texts can't fail to be JSON.
+    write_line(level.as_str(), target, None, None, all).unwrap_or_default()
+}
+
 /// RFC 3339 in UTC, to the microsecond.
-fn timestamp(since_epoch: Duration) -> String {
+pub(super) fn timestamp(since_epoch: Duration) -> String {
     let micros = i128::try_from(since_epoch.as_micros()).unwrap_or_default();
     let at = OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     at.format(&Rfc3339).unwrap_or_default()

@@ -1,21 +1,33 @@
 //! Logs, traces and what carries a trace from pod to pod.
 //!
-//! Logs go to standard error, one line an event, so that a command's output stays clean. Traces go to an OTLP collector if one is configured; a
+//! Logs go to standard error, one line an event, so that a command's output stays clean; a thread of its own writes them, and nobody else waits for whoever reads
+//! them. Traces go to an OTLP collector if one is configured; a
 //! collector that is away costs traces and nothing else.
 
+pub mod audit;
 mod context;
 mod json;
+mod levels;
+mod line;
+mod panics;
+mod queue;
+mod sampling;
 pub mod spans;
 mod traces;
+mod writer;
 
-use std::{backtrace::Backtrace, io::IsTerminal as _, sync::Once};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::Targets,
+    Layer, Registry,
+    filter::{FilterExt as _, Targets},
     fmt::{MakeWriter, format::JsonFields},
     layer::SubscriberExt as _,
     reload,
@@ -23,14 +35,21 @@ use tracing_subscriber::{
 };
 
 pub use context::{current_traceparent, outgoing_traceparent, remote_context, set_parent};
+use levels::NoPayloads;
+pub use levels::{FilterError, LevelHandle, filter};
+use line::Format;
+pub(crate) use panics::log_panics;
+use queue::Class;
+pub use sampling::SESSION_LINE;
+use sampling::Sampled;
+use writer::LineWriter;
 
-use crate::{
-    config::{self, ConfigWatch, LogFormat},
-    lifecycle::Tasks,
-};
+use crate::config::{self, LogFormat};
 
 /// The service's name in traces.
 const SERVICE: &str = "daisi-ws-service";
+/// How long the end of the process waits for whoever reads the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
@@ -43,63 +62,9 @@ pub enum TelemetryError {
     /// `telemetry.otlp_endpoint` can't be used.
     #[error("telemetry.otlp_endpoint can't be used: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-}
-
-/// A text is no filter of logs.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// A bare word that names no level: as a target it would silence everything else.
-    #[error("{0:?} is none of trace, debug, info, warn, error and off")]
-    Level(String),
-    /// Not in the syntax of filters.
-    #[error(transparent)]
-    Syntax(#[from] tracing_subscriber::filter::ParseError),
-}
-
-/// Reads a filter of logs, as in `info,daisi_ws_service=debug`.
-///
-/// # Errors
-/// When a part is neither a level nor in the form `target=level`.
-pub fn filter(text: &str) -> Result<EnvFilter, FilterError> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if let Some(word) = parts.iter().find(|part| !part.contains(['=', '[']) && !is_level(part)) {
-        return Err(FilterError::Level((*word).to_owned()));
-    }
-    Ok(EnvFilter::try_new(parts.join(","))?)
-}
-
-/// Changes the level of logs while they are written. Clones change the same.
-#[derive(Debug, Clone)]
-pub struct LevelHandle {
-    filter: reload::Handle<EnvFilter, Registry>,
-}
-
-impl LevelHandle {
-    /// Puts another filter in force; events under way may still go by the old one.
-    ///
-    /// # Errors
-    /// When the text is no filter. The old one stays.
-    pub fn set(&self, level: &str) -> Result<(), FilterError> {
-        let new = filter(level)?;
-        // It fails only when the subscriber is gone, and then nobody logs.
-        let _ = self.filter.reload(new);
-        Ok(())
-    }
-
-    /// Follows the configuration's `telemetry.log_level` until the drain begins.
-    pub fn follow(&self, config: &ConfigWatch, tasks: &Tasks) {
-        let (this, mut snapshots, soft) = (self.clone(), config.subscribe(), tasks.shutdown().soft.clone());
-        let mut level = snapshots.borrow_and_update().telemetry.log_level.clone();
-        tasks.spawn("log-level", async move {
-            while let Some(Ok(())) = soft.run_until_cancelled(snapshots.changed()).await {
-                let new = snapshots.borrow_and_update().telemetry.log_level.clone();
-                if new != level && this.set(&new).is_ok() {
-                    level = new;
-                }
-            }
-        });
-    }
+    /// There is no thread to write the logs.
+    #[error("the logs can't be written: {0}")]
+    Writer(#[source] io::Error),
 }
 
 /// Logs and traces that are set up. Dropping it flushes the traces, in a few seconds at most.
@@ -137,8 +102,10 @@ impl Drop for Telemetry {
 /// # Errors
 /// When the filter or the endpoint can't be used. Nothing is set up then.
 pub fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, TelemetryError> {
-    let on_terminal = std::io::stderr().is_terminal();
-    let (lines, level) = log_lines(config, on_terminal, std::io::stderr)?;
+    let on_terminal = io::stderr().is_terminal();
+    let writer = of_process(format(config, on_terminal)).map_err(TelemetryError::Writer)?;
+    let sampled = Sampled(Arc::clone(writer.sampler()));
+    let (lines, level) = log_lines(config, on_terminal, writer.clone(), sampled)?;
     let mut layers: Vec<BoxedLayer> = vec![lines];
     let traces = match config.otlp_endpoint.as_str() {
         "" => None,
@@ -154,21 +121,89 @@ pub fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, Tel
     Ok(Telemetry { level, traces })
 }
 
-fn log_lines<W>(config: &config::Telemetry, on_terminal: bool, writer: W) -> Result<(BoxedLayer, LevelHandle), FilterError>
+/// What writes to standard error in this process, whoever asks first.
+static OF_PROCESS: OnceLock<LineWriter> = OnceLock::new();
+
+fn of_process(format: Format) -> io::Result<LineWriter> {
+    if let Some(there) = OF_PROCESS.get() {
+        return Ok(there.clone());
+    }
+    let new = LineWriter::start(writer::standard_error(), Arc::default(), format)?;
+    Ok(OF_PROCESS.get_or_init(|| new).clone())
+}
+
+/// Writes to standard error as log lines are written: it waits for nobody.
+pub(crate) fn say(text: &str) {
+    match of_process(Format::Text) {
+        Ok(writer) => writer.put(Class::Audit, text.as_bytes()),
+        // No thread is to be had, so none serves that this could hold up.
+        Err(_) => drop(io::stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Waits until all lines are written, for [`LAST_LINES`] at most.
+pub(crate) fn flush() {
+    if let Some(writer) = OF_PROCESS.get() {
+        writer.flush(LAST_LINES);
+    }
+}
+
+/// Has all lines written when it is dropped, also by a panic. To be held by `main`: nothing may be logged after it.
+#[derive(Debug)]
+pub(crate) struct FlushedAtExit;
+
+impl Drop for FlushedAtExit {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Log lines of this process that were not written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LostLines {
+    /// Dropped, as they could not be written in time.
+    pub dropped: u64,
+    /// Audit lines among these.
+    pub dropped_audit: u64,
+    /// Left out for a line with their number.
+    pub suppressed: u64,
+}
+
+/// Log lines of this process that were not written so far.
+#[must_use]
+pub fn lost_lines() -> LostLines {
+    OF_PROCESS.get().map_or_else(LostLines::default, |writer| {
+        let (ordinary, dropped_audit) = writer.dropped();
+        LostLines { dropped: ordinary + dropped_audit, dropped_audit, suppressed: writer.sampler().left_out() }
+    })
+}
+
+fn format(config: &config::Telemetry, on_terminal: bool) -> Format {
+    match config.log_format {
+        LogFormat::Auto if on_terminal => Format::Text,
+        LogFormat::Text => Format::Text,
+        LogFormat::Auto | LogFormat::Json => Format::Json,
+    }
+}
+
+fn log_lines<W>(
+    config: &config::Telemetry,
+    on_terminal: bool,
+    writer: W,
+    sampled: Sampled,
+) -> Result<(BoxedLayer, LevelHandle), FilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(filter(&config.log_level)?);
-    let as_text = match config.log_format {
-        LogFormat::Auto => on_terminal,
-        LogFormat::Json => false,
-        LogFormat::Text => true,
-    };
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let lines: BoxedLayer = if as_text {
-        lines.with_ansi(on_terminal).with_filter(filter).boxed()
-    } else {
-        lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(json::JsonLines).with_filter(filter).boxed()
+    let filter = filter.and(NoPayloads).and(sampled);
+    // It says its own errors to standard error, and waits for whoever reads that.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines: BoxedLayer = match format(config, on_terminal) {
+        Format::Text => lines.with_ansi(on_terminal).with_filter(filter).boxed(),
+        Format::Json => {
+            lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(json::JsonLines).with_filter(filter).boxed()
+        }
     };
     Ok((lines, LevelHandle { filter: handle }))
 }
@@ -185,35 +220,9 @@ fn traced_spans(traces: &SdkTracerProvider) -> BoxedLayer {
         .boxed()
 }
 
-/// Makes every panic one error line with its message, place and stack. The panic itself goes on as it would.
-fn log_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(log_panic)));
-}
-
-fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("no message");
-    let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    let stack = Backtrace::force_capture();
-    if !tracing::dispatcher::has_been_set() {
-        eprintln!("a thread panicked at {location}: {message}\n{stack}");
-        return;
-    }
-    tracing::error!(
-        panic.message = message,
-        panic.location = location,
-        panic.stack = %stack,
-        thread.name = std::thread::current().name().unwrap_or_default(),
-        "a thread panicked"
-    );
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{io, sync::Mutex};
 
     use super::*;
     use crate::config::testing;
@@ -248,10 +257,11 @@ mod tests {
     }
 
     /// What is logged by `work`.
-    fn logged(level: &str, format: LogFormat, work: impl FnOnce(&LevelHandle)) -> Lines {
+    pub(super) fn logged(level: &str, format: LogFormat, work: impl FnOnce(&LevelHandle)) -> Lines {
         let lines = Lines::default();
         let writer = lines.clone();
-        let (layer, handle) = log_lines(&config(level, format), false, move || writer.clone()).unwrap();
+        let sampled = Sampled(Arc::default());
+        let (layer, handle) = log_lines(&config(level, format), false, move || writer.clone(), sampled).unwrap();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(vec![layer]), || work(&handle));
         lines
     }
@@ -264,7 +274,7 @@ mod tests {
             outer.record("request.id", "r-1");
             let _outer = outer.enter();
             let _inner = tracing::info_span!("dispatch", event.id = "e-1", user.id = "budi").entered();
-            tracing::info!(attempt = 3, wait = ?std::time::Duration::from_secs(1), "an event was \"parked\"\n");
+            tracing::info!(attempt = 3, wait = ?Duration::from_secs(1), "an event was \"parked\"\n");
         });
         let [line] = &lines.json()[..] else { panic!("not one line: {}", lines.text()) };
         for (field, value) in [

@@ -12,6 +12,7 @@ mod framing;
 mod grpc;
 mod http;
 mod ipv6;
+mod logs;
 mod manifests;
 mod probes;
 mod properties;

@@ -227,7 +227,10 @@ fn the_edge_of_the_cluster_logs_no_query() {
     let format = controller["data"]["log-format-upstream"].as_str().unwrap();
     for variable in format.split('$').skip(1) {
         let name: String = variable.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        assert!(!["request", "request_uri", "args", "query_string", "http_referer"].contains(&&*name), "${name} may hold a token");
+        assert!(
+            !["request", "request_uri", "args", "query_string", "http_referer"].contains(&&*name),
+            "${name} may hold a token"
+        );
     }
     assert!(format.contains("$uri") && format.contains("$status"));
 }

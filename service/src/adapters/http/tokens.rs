@@ -24,7 +24,8 @@ use crate::{
         throttle::{FailedAt, Throttle},
     },
     config::Config,
-    domain::session::SessionKind,
+    domain::{close::ErrorCode, session::SessionKind},
+    telemetry::audit::{Action, Actor, Audit, Refused, Subject, TokenFacts},
 };
 
 /// Largest body: ids are at most 128 bytes each, so this leaves room for whatever else a caller sends along.
@@ -51,47 +52,95 @@ pub(super) fn routes(mint: Mint) -> Router {
 }
 
 async fn user(State(mint): State<Mint>, request: Request) -> Response {
-    mint.answer(SessionKind::User, request, |wanted: UserTokenRequest, limit| Ok(mint.minter.user(&wanted, limit)?)).await
+    mint.answer(SessionKind::User, request, |wanted: &UserTokenRequest, limit| Ok(mint.minter.user(wanted, limit)?)).await
 }
 
 async fn admin(State(mint): State<Mint>, request: Request) -> Response {
-    mint.answer(SessionKind::Admin, request, |wanted: AdminTokenRequest, limit| Ok(mint.minter.admin(&wanted, limit)?)).await
+    mint.answer(SessionKind::Admin, request, |wanted: &AdminTokenRequest, limit| Ok(mint.minter.admin(wanted, limit)?)).await
+}
+
+/// The longest id that is logged; a longer one is none.
+const MAX_ID_BYTES: usize = 128;
+
+/// What is asked for, as the audit line has it.
+trait Wanted {
+    fn subject(&self) -> Subject<'_>;
+    fn life_seconds(&self) -> i64;
+}
+
+fn id(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.len() <= MAX_ID_BYTES).then_some(text)
+}
+
+impl Wanted for UserTokenRequest {
+    fn subject(&self) -> Subject<'_> {
+        Subject { company: id(&self.company_id), agent: id(&self.agent_id), user: id(&self.user_id), admin: None }
+    }
+
+    fn life_seconds(&self) -> i64 {
+        self.expires_in_seconds
+    }
+}
+
+/// With the company and agent that it is to see.
+impl Wanted for AdminTokenRequest {
+    fn subject(&self) -> Subject<'_> {
+        let company = self.company_id_restriction.as_deref().or(self.subscribed_company_id.as_deref()).and_then(id);
+        Subject { company, agent: self.subscribed_agent_id.as_deref().and_then(id), user: None, admin: id(&self.admin_id) }
+    }
+
+    fn life_seconds(&self) -> i64 {
+        self.expires_in_seconds
+    }
 }
 
 impl Mint {
-    async fn answer<T: DeserializeOwned>(
+    async fn answer<T: DeserializeOwned + Wanted>(
         &self,
         kind: SessionKind,
         request: Request,
-        make: impl FnOnce(T, Duration) -> Result<String, HttpError>,
+        make: impl FnOnce(&T, Duration) -> Result<String, HttpError>,
     ) -> Response {
-        let id = RequestId::of(&request);
-        match self.token(kind, request, make).await {
+        let (id, client) = (RequestId::of(&request), client_address(&request));
+        let mut wanted = None;
+        let made = self.token(kind, request, &mut wanted, make).await;
+        let key = self.auth.mint_key_fingerprint();
+        let is_known =
+            !matches!(&made, Err(refusal) if matches!(refusal.code(), ErrorCode::InvalidAPIKey | ErrorCode::RateLimitExceeded));
+        let actor = Actor { address: Some(&client), request: Some(id.as_str()), key: key.as_deref().filter(|_| is_known) };
+        let audit = Audit {
+            subject: wanted.as_ref().map(Wanted::subject).unwrap_or_default(),
+            token: TokenFacts { id: None, life_seconds: wanted.as_ref().map(Wanted::life_seconds) },
+            ..Audit::of(Action::MakeToken, actor)
+        };
+        match made {
             Ok(token) => {
-                tracing::info!(request.id = %id, session.kind = kind.as_str(), "made a token");
+                audit.log("made a token");
                 Json(Token { token }).into_response()
             }
             Err(refusal) => {
-                let (code, message) = (refusal.code().as_str(), refusal.message());
-                tracing::info!(request.id = %id, session.kind = kind.as_str(), error.code = code, error.message = message, "made no token");
+                let refused = Refused { code: refusal.code().as_str(), message: refusal.message() };
+                Audit { refused: Some(refused), ..audit }.log("made no token");
                 refusal.into_response()
             }
         }
     }
 
+    /// `wanted` has what was asked for, as soon as it is known.
     async fn token<T: DeserializeOwned>(
         &self,
         kind: SessionKind,
         request: Request,
-        make: impl FnOnce(T, Duration) -> Result<String, HttpError>,
+        wanted: &mut Option<T>,
+        make: impl FnOnce(&T, Duration) -> Result<String, HttpError>,
     ) -> Result<String, HttpError> {
         self.check_key(kind, &request)?;
         let body = body(request).await?;
-        let wanted = serde_json::from_slice(&body).map_err(|error| {
+        let asked = serde_json::from_slice(&body).map_err(|error| {
             HttpError::bad_request("the body is not the JSON object that this path takes").with_details(error.to_string())
         })?;
         let limit = self.config.borrow().auth.max_token_ttl;
-        make(wanted, limit)
+        make(wanted.insert(asked), limit)
     }
 }
 

@@ -38,7 +38,10 @@ use crate::{
     },
     lifecycle::Tasks,
     metrics::Metrics,
-    telemetry::spans,
+    telemetry::{
+        audit::{Action, Actor, Audit, Refused, Subject},
+        spans,
+    },
 };
 
 /// Why a request was refused before it cost anything.
@@ -91,7 +94,7 @@ async fn user(State(doors): State<Doors>, path: Result<Path<(String, String)>, P
 impl Doors {
     async fn answer(&self, kind: SessionKind, door: Result<Door<'_>, HttpError>, mut request: Request) -> Response {
         let (id, client) = (RequestId::of(&request), client_address(&request));
-        match self.open(kind, door, &mut request, &id).await {
+        match self.open(kind, door, &mut request, &id, client).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.note(kind, &refusal, &id, client);
@@ -107,8 +110,8 @@ impl Doors {
         door: Result<Door<'_>, HttpError>,
         request: &mut Request,
         id: &RequestId,
+        client: ClientAddress,
     ) -> Result<Response, HttpError> {
-        let client = client_address(request);
         let checked = self.check(kind, door, request).await;
         let (handshake, claims) = checked.map_err(|denied| self.slow_down(denied, client))?;
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
@@ -123,6 +126,7 @@ impl Doors {
             self.throttle.give_back(&charge);
         }
         let admission = outcome?;
+        record(&admission, id, client);
         let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
         let mode = self.connector.compression_mode(&self.config.borrow());
         Ok(handshake.switch(mode, &self.tasks, serve))
@@ -177,9 +181,45 @@ impl Doors {
         self.metrics.connections_refused_total.with_label_values(&[kind.as_str(), code]).inc();
         if refusal.is_ours() {
             tracing::warn!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "could not serve a connect");
+        } else if matches!(refusal.code(), ErrorCode::InvalidAPIKey | ErrorCode::InvalidToken) {
+            let refused = Some(Refused { code, message });
+            Audit { refused, ..Audit::of(connect_action(kind), actor(id, &client)) }.log("refused a connect");
         } else {
             tracing::info!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "refused a connect");
         }
+    }
+}
+
+fn connect_action(kind: SessionKind) -> Action {
+    match kind {
+        SessionKind::User => Action::ConnectUser,
+        SessionKind::Admin => Action::ConnectAdmin,
+    }
+}
+
+fn actor<'a>(id: &'a RequestId, client: &'a ClientAddress) -> Actor<'a> {
+    Actor { address: Some(client), request: Some(id.as_str()), key: None }
+}
+
+/// Writes down that an administrator has come in, or that somebody has lost the session.
+fn record(admission: &Admission, id: &RequestId, client: ClientAddress) {
+    let session = admission.session();
+    let subject = match session.claims() {
+        Claims::User(user) => Subject {
+            company: Some(user.company.as_str()),
+            agent: Some(user.agent.as_str()),
+            user: Some(user.user.as_str()),
+            admin: None,
+        },
+        Claims::Admin(admin) => Subject { admin: Some(admin.admin.as_str()), ..Subject::default() },
+    };
+    let connection = session.connection();
+    let audit = |action| Audit { subject, connection: Some(&connection), ..Audit::of(action, actor(id, &client)) };
+    if session.kind() == SessionKind::Admin {
+        audit(Action::ConnectAdmin).log("an administrator has a session");
+    }
+    if admission.took_over() {
+        audit(Action::TakeOver).log("a session was taken over");
     }
 }
 

@@ -22,6 +22,7 @@ use daisi_ws_service::{
     metrics::Metrics,
 };
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -168,6 +169,8 @@ async fn no_key_token_or_query_reaches_a_log_line() {
         pod.get(&format!("/health?token={token}&mark=in-the-query"), "").await;
     }
     pod.get("/ws/admin", "X-API-Key: a-wrong-key\r\n").await;
+    pod.get("/ws/acme/a1", &format!("{UPGRADE}Sec-WebSocket-Protocol: json.v1, dws.key.YS13cm9uZy1rZXk, dws.token.{good}\r\n"))
+        .await;
     pod.mint("/generate-token", json!({ "company_id": "acme" })).await;
     let minted = pod.mint("/admin/generate-token", json!({ "admin_id": "root", "expires_in_seconds": 60 })).await;
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -175,7 +178,7 @@ async fn no_key_token_or_query_reaches_a_log_line() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let minted = minted.json()["token"].as_str().unwrap().to_owned();
-    for secret in [API_KEY, MINT_KEY, &good, &bad, &minted, "a-wrong-key", "in-the-query"] {
+    for secret in [API_KEY, MINT_KEY, &good, &bad, &minted, "a-wrong-key", "YS13cm9uZy1rZXk", "in-the-query"] {
         assert!(!text.contains(secret), "{secret}: {text}");
     }
 }
@@ -291,4 +294,45 @@ async fn a_body_that_waits_for_ever_does_not_survive_the_stop() {
     pod.stop.cancel();
     pod.tasks.shutdown().hard.cancel();
     timeout(Duration::from_secs(5), pod.tasks.ended()).await.expect("tasks left");
+}
+
+#[tokio::test]
+async fn the_record_of_a_token_names_who_had_it_made_for_whom_and_with_which_key() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let pod = Pod::start().await;
+    let wish = json!({ "company_id": "acme", "agent_id": "a1", "user_id": "sari@example.com", "expires_in_seconds": 60 });
+    assert_eq!(pod.mint("/generate-token", wish.clone()).await.status, 200);
+    let mut endless = wish.clone();
+    endless["expires_in_seconds"] = 0.into();
+    assert_eq!(pod.mint("/generate-token", endless).await.status, 400);
+    let wrong = post(pod.address, "/generate-token", "X-API-Key: wrong\r\nX-Request-ID: r-1\r\n", &wish.to_string()).await;
+    assert_eq!(wrong.status, 401);
+    let admin = json!({ "admin_id": "root", "expires_in_seconds": 60, "subscribed_company_id": "acme" });
+    assert_eq!(pod.mint("/admin/generate-token", admin).await.status, 200);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<_> = all.iter().filter(|line| line["action"] == "token.make").collect();
+    let [made, refused, stranger, of_admin] = &records[..] else { panic!("{text}") };
+    let fingerprint = &hex::encode(Sha256::digest(MINT_KEY))[..8];
+    for record in [made, refused] {
+        for (name, value) in [
+            ("client.address", "127.0.0.1"),
+            ("company.id", "acme"),
+            ("agent.id", "a1"),
+            ("user.id", "sari@example.com"),
+            ("key.fingerprint", fingerprint),
+        ] {
+            assert_eq!(record[name], value, "{name} of {record}");
+        }
+    }
+    assert_eq!((&made["outcome"], &made["token.life_seconds"]), (&"done".into(), &60.into()));
+    assert_eq!((&refused["outcome"], &refused["error.code"]), (&"refused".into(), &"BadRequest".into()));
+    assert_eq!((&stranger["outcome"], &stranger["request.id"]), (&"refused".into(), &"r-1".into()));
+    assert!(stranger["key.fingerprint"].is_null() && stranger["user.id"].is_null(), "{stranger}");
+    assert_eq!((&of_admin["admin.id"], &of_admin["company.id"]), (&"root".into(), &"acme".into()));
+    assert!(records.iter().all(|record| record["audit"] == true), "{text}");
 }
