@@ -13,7 +13,7 @@ use daisi_ws_e2e::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::measure::{measured, until_now};
+use crate::measure::{IN_HAND, measured, others_were_spared, until_now};
 
 /// Long enough for every time-out that matters (breaker, liveness key, readiness, ack wait).
 const LONG: Duration = Duration::from_secs(15);
@@ -215,6 +215,7 @@ async fn pod_stalled_to_redis_only() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,6 +250,7 @@ async fn pod_cut_off_from_peers_for_a_moment() {
     .await;
     // What was meant for the other side of the cut was parked, and there was room for it: it came late, and no gap was needed.
     assert_eq!((verdict.closes.len(), verdict.away, verdict.announced), (0, 0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,6 +297,7 @@ async fn peers_and_redis_slow() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
