@@ -226,7 +226,9 @@ def health():
         panel("Channels to peers", "short", [(f"sum by (instance) (dws_grpc_pool_size{{{POD}}})", "open {{instance}}"),
               (f"sum(increase(dws_grpc_pool_connections_created_total{{{POD}}}[$interval]))", "opened"),
               (f"sum by (reason) (increase(dws_grpc_pool_connections_closed_total{{{POD}}}[$interval]))", "closed {{reason}}")]),
-        panel("Calls of peers refused", "cps", [(rate("dws_grpc_calls_refused_total", "reason"), "{{reason}}")]),
+        panel("Calls of peers refused", "cps", [(rate("dws_grpc_calls_refused_total", "reason"), "{{reason}}"),
+              (rate("dws_grpc_connections_cut_total", "reason"), "connection cut {{reason}}")]),
+        panel("Connections of others to the port for pods", "short", [(f"sum by (standing) (dws_grpc_connections{{{POD}}})", "{{standing}}")]),
         panel("What runs", "short", [(f"count by (version, revision) (dws_build_info{{{POD}}})", "{{version}} {{revision}}")]),
     ]
 

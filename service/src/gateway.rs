@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapters::{
-        grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings},
+        grpc::{GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings, SelfCheck, Tls, TlsError, TlsFiles},
         http::{HttpParts, HttpServer, Intake, probe_router, router},
         memory::{store::Store, stream::Stream},
         nats::{ConsumerDefaults, NatsSource, NatsStartError},
@@ -19,6 +19,7 @@ use crate::{
     },
     application::{
         auth::{Authenticator, TokenKeys},
+        fleet_key::FleetKey,
         mint::Minter,
         pod::{Backends, Pod},
         ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The listener for peers could not be had.
     #[error(transparent)]
     Grpc(#[from] GrpcServerError),
+    /// The certificate for pods can't be used.
+    #[error("server.grpc_tls_*: {0}")]
+    Tls(#[from] TlsError),
     /// The stream can't be had as configured.
     #[error("nats: {0}")]
     Nats(#[from] NatsStartError),
@@ -151,9 +155,11 @@ impl Gateway {
         let address = advertise_address(&settings.server, &id, grpc_port, || host_address(&host));
         let me = PodRecord { id: id.clone(), address, started_at: clock::now() };
 
+        warn_of_lenience(&settings.server, metrics);
         let key = FleetKey::derive(&settings.auth.token_aes_key, &settings.auth.admin_token_aes_key);
+        let tls = tls(&settings.server, &tasks)?;
         let readiness = Readiness::default();
-        let (backends, cache) = backends(&settings, &id, &key, (&store, &stream), &readiness, &tasks).await?;
+        let (backends, cache) = backends(&settings, &id, (&key, tls.as_ref()), (&store, &stream), &readiness, &tasks).await?;
         let live = config.subscribe();
         let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
         let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
@@ -168,9 +174,11 @@ impl Gateway {
             tasks: tasks.clone(),
         };
         let grpc_settings = GrpcServerSettings {
-            me: id,
+            me: me.clone(),
             key,
             allow_unauthenticated: settings.server.grpc_allow_unauthenticated,
+            accept_previous: settings.server.grpc_accept_previous,
+            tls,
             enable_reflection: settings.server.enable_reflection,
         };
         Ok(Self {
@@ -248,7 +256,14 @@ impl Gateway {
             // Away from the sockets' threads, and until everything else has ended.
             server.serve(routes, Intake::Probes, &tasks, None, CancellationToken::new());
         }
-        readiness.observe(Dependency::Grpc, true);
+        let (look, watched) = (
+            SelfCheck::new(me.clone(), grpc.local_addr(), grpc_settings.key.clone(), grpc_settings.tls.clone()),
+            readiness.clone(),
+        );
+        tasks.supervise("look at the port for pods", move || {
+            let (look, watched) = (look.clone(), watched.clone());
+            async move { look.watch(&watched).await }
+        });
         let mut peers = std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, stop_grpc.clone()).fuse());
         let mut failure = Ok(());
         tokio::select! {
@@ -296,12 +311,47 @@ async fn probe_server(server: &Server) -> Result<Option<HttpServer>, StartError>
     HttpServer::bind(address).await.map(Some).map_err(|source| StartError::Probe { address, source })
 }
 
+/// Says which doors stand open that are meant for a migration or a rollout, and shows it for as long as they do.
+fn warn_of_lenience(server: &Server, metrics: &Metrics) {
+    let open = [
+        (
+            "grpc_allow_unauthenticated",
+            server.grpc_allow_unauthenticated,
+            "events are taken from whoever reaches the port for pods",
+        ),
+        ("grpc_accept_previous", server.grpc_accept_previous, "answers and records that prove nothing are believed"),
+    ];
+    for (setting, is_open, meaning) in open {
+        metrics.grpc_lenient.with_label_values(&[setting]).set(i64::from(is_open));
+        if is_open {
+            tracing::warn!(setting = format!("server.{setting}"), "{meaning}; switch it off when all pods are of this version");
+        }
+    }
+}
+
+/// TLS between pods, where it is configured, and the task that reads its files again.
+fn tls(server: &Server, tasks: &Tasks) -> Result<Option<Tls>, TlsError> {
+    let (Some(certificate), Some(key), Some(ca)) =
+        (&server.grpc_tls_certificate_file, &server.grpc_tls_key_file, &server.grpc_tls_ca_file)
+    else {
+        return Ok(None);
+    };
+    let server_name = Some(server.grpc_tls_server_name.clone()).filter(|name| !name.is_empty());
+    let tls = Tls::load(TlsFiles { certificate: certificate.clone(), key: key.clone(), ca: ca.clone(), server_name })?;
+    let watched = tls.clone();
+    tasks.supervise("certificate for pods", move || {
+        let tls = watched.clone();
+        async move { tls.watch().await }
+    });
+    Ok(Some(tls))
+}
+
 type Cache = Option<Arc<dyn TokenCache>>;
 
 async fn backends(
     config: &Config,
     me: &PodId,
-    key: &FleetKey,
+    (key, tls): (&FleetKey, Option<&Tls>),
     (store, stream): (&StoreChoice, &StreamChoice),
     readiness: &Readiness,
     tasks: &Tasks,
@@ -313,6 +363,8 @@ async fn backends(
     let settings = PeersSettings {
         me: me.clone(),
         key: key.clone(),
+        accept_previous: config.server.grpc_accept_previous,
+        tls: tls.cloned(),
         idle_timeout: config.app.grpc_pool_idle_timeout,
         health_check_interval: config.app.grpc_pool_health_check_interval,
     };
@@ -320,7 +372,8 @@ async fn backends(
     let kind = config.auth.token_cache;
     Ok(match store {
         StoreChoice::Redis => {
-            let store = Arc::new(RedisStore::new(&config.redis, tasks.clone())?);
+            let store = RedisStore::new(&config.redis, tasks.clone())?;
+            let store = Arc::new(store.with_fleet_key(key.clone(), config.server.grpc_accept_previous));
             store.watch(readiness.clone());
             (join(&store, source, peers), cache(kind, store))
         }

@@ -205,7 +205,6 @@ impl Directory {
             table.strangers.remove(&pod.id);
             table.unheard.forget(&pod.id);
             table.peers.insert(pod.id.clone(), Peer { record: Arc::new(pod.clone()), lapsed: true });
-            self.metrics.know_peer(pod.id.as_str());
             news.push(pod);
         }
         news

@@ -132,9 +132,13 @@ impl Forwarder {
         }
     }
 
-    /// Says that a peer is there, new or reachable again: its series exist from now on, so that their first increase shows, and its next event is tried at once.
+    /// A peer has proved itself: its series exist from now on, so that their first increase shows. One that has only been heard of makes none.
+    pub fn note_proof(&self, pod: &PodId) {
+        self.shared.metrics.know_peer(pod.as_str());
+    }
+
+    /// Says that a peer is there, new or reachable again: its next event is tried at once.
     pub fn hint(&self, to: &PodRecord) {
-        self.shared.metrics.know_peer(to.id.as_str());
         let known = self.lock().get(&to.id).cloned();
         if let Some(lane) = known {
             lane.hint();

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod dispute;
 pub mod drain;
 pub mod evict;
+pub mod fleet_key;
 pub mod forward;
 pub mod goodbyes;
 pub mod hub;

@@ -387,6 +387,11 @@ mod tests {
             "server.proxy_protocol" => vec![("server.trusted_proxies", "10.0.0.0/8")],
             "redis.username" => vec![("redis.password", "secret-of-redis")],
             "redis.ca_file" => vec![("redis.tls", "true")],
+            key if key.starts_with("server.grpc_tls_") => vec![
+                ("server.grpc_tls_certificate_file", "tls.crt"),
+                ("server.grpc_tls_key_file", "tls.key"),
+                ("server.grpc_tls_ca_file", "ca.crt"),
+            ],
             _ => Vec::new(),
         };
         let with = with.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));

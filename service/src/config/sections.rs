@@ -54,6 +54,19 @@ pub struct Server {
     pub grpc_advertise_address: String,
     /// Accept `PushEvent` from pods that can't prove that they belong (the predecessor's).
     pub grpc_allow_unauthenticated: bool,
+    /// Get on with pods of the version before, whose calls are proved less and whose answers and records not at all.
+    pub grpc_accept_previous: bool,
+    /// This pod's certificate for other pods, with its chain (PEM), with `grpc_tls_key_file` and `grpc_tls_ca_file`.
+    #[serde(deserialize_with = "path_or_nothing")]
+    pub grpc_tls_certificate_file: Option<PathBuf>,
+    /// Its key (PEM).
+    #[serde(deserialize_with = "path_or_nothing")]
+    pub grpc_tls_key_file: Option<PathBuf>,
+    /// The authorities that pods' certificates are checked with (PEM).
+    #[serde(deserialize_with = "path_or_nothing")]
+    pub grpc_tls_ca_file: Option<PathBuf>,
+    /// Name in every pod's certificate; empty: the host of the address that is dialled.
+    pub grpc_tls_server_name: String,
     /// Serve gRPC reflection.
     pub enable_reflection: bool,
     /// Let the kernel write core dumps of this process, and its user's debuggers attach.

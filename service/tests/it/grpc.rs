@@ -1,6 +1,9 @@
 //! What only the real wire can show: proofs, old pods, malformed messages, limits, health, reflection and the pool.
 
 mod gaps;
+mod proofs;
+mod strangers;
+mod tls;
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,9 +16,11 @@ use daisi_ws_proto::dws_message_fwd::{
     message_forwarding_service_client::MessageForwardingServiceClient as Client,
 };
 use daisi_ws_service::{
-    adapters::grpc::{FleetKey, MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER},
-    application::ports::{Handed, PeerError, Peers, RouteGap},
-    clock,
+    adapters::grpc::{MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER, ProvingChannel},
+    application::{
+        fleet_key::FleetKey,
+        ports::{Handed, PeerError, Peers, RouteGap},
+    },
     config::Secret,
     domain::{
         event::Event,
@@ -29,7 +34,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
@@ -47,15 +52,14 @@ async fn stranger(pod: &GrpcPod) -> Client<Channel> {
     Client::new(channel(pod).await)
 }
 
-/// The request with a proof of our fleet.
-fn proven<T>(message: T) -> Request<T> {
-    proven_at(message, clock::now())
+/// A channel as a pod of our fleet has it.
+async fn proving(pod: &GrpcPod) -> ProvingChannel {
+    ProvingChannel::new(channel(pod).await, fleet_key(), pod.record.clone())
 }
 
-fn proven_at<T>(message: T, now: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(PROOF_HEADER, fleet_key().prove(now).parse().unwrap());
-    request
+/// A client that is a pod of our fleet.
+async fn member(pod: &GrpcPod) -> Client<ProvingChannel> {
+    Client::new(proving(pod).await)
 }
 
 fn old_push(company: &str, chat: &str) -> PushEventRequest {
@@ -123,19 +127,6 @@ async fn a_pod_of_another_fleet_is_refused_even_where_old_pods_are_not() {
 }
 
 #[tokio::test]
-async fn a_proof_that_was_overheard_is_soon_worth_nothing() {
-    let pod = GrpcPod::start("b", 1).await;
-    let mut client = stranger(&pod).await;
-    for (age, code) in [(0, None), (3600, Some(Code::Unauthenticated))] {
-        let request = proven_at(batch(vec![]), clock::now() - Duration::from_secs(age));
-        let refused = client.push_batch(request).await.err();
-        assert_eq!(refused.as_ref().map(Status::code), code, "{age} s old");
-        // A pod of ours finds the time that it has to prove, if its clock is wrong.
-        assert_eq!(refused.is_some_and(|status| status.metadata().contains_key("x-dws-clock")), code.is_some());
-    }
-}
-
-#[tokio::test]
 async fn the_switch_for_old_pods_opens_push_event_and_nothing_else() {
     let pod = GrpcPod::start_with("b", 1, |settings| settings.allow_unauthenticated = true).await;
     let mut client = stranger(&pod).await;
@@ -194,7 +185,7 @@ async fn a_bad_event_is_not_taken_and_the_rest_of_its_batch_is() {
         forwarded("away", EventKind::Agent, "{}"),
         forwarded("here", EventKind::Agent, "{}"),
     ];
-    let answer = stranger(&pod).await.push_batch(proven(batch(events))).await.unwrap().into_inner();
+    let answer = member(&pod).await.push_batch(batch(events)).await.unwrap().into_inner();
     assert_eq!(answer.taken, [true, false, false, false, false, false, false, true]);
     // So that the caller does not take them for nobody's.
     assert_eq!(answer.unreadable, [1, 2, 3, 4, 5]);
@@ -205,12 +196,12 @@ async fn a_bad_event_is_not_taken_and_the_rest_of_its_batch_is() {
 #[tokio::test]
 async fn a_batch_or_gap_without_a_sane_source_or_route_is_refused_whole() {
     let pod = GrpcPod::start("b", 1).await;
-    let mut client = stranger(&pod).await;
+    let mut client = member(&pod).await;
     let nameless = PushBatchRequest { source_pod_id: String::new(), ..batch(vec![forwarded("here", EventKind::Chat, "{}")]) };
-    assert_eq!(client.push_batch(proven(nameless)).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.push_batch(nameless).await.unwrap_err().code(), Code::InvalidArgument);
     let route = Some(GapRoute { kind: EventKind::Chat.into(), company_id: "*".into(), ..Default::default() });
     let gap = AnnounceGapRequest { source_pod_id: "a".into(), route, ..Default::default() };
-    assert_eq!(client.announce_gap(proven(gap)).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.announce_gap(gap).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(pod.refused("bad_request"), 2);
     assert!(pod.recorder.events().is_empty() && pod.recorder.gaps().is_empty());
 }
@@ -218,16 +209,16 @@ async fn a_batch_or_gap_without_a_sane_source_or_route_is_refused_whole() {
 #[tokio::test]
 async fn a_batch_of_too_many_events_or_bytes_is_refused_and_the_pod_lives() {
     let pod = GrpcPod::start("b", 1).await;
-    let mut client = stranger(&pod).await;
+    let mut client = member(&pod).await;
     let many = batch(vec![forwarded("here", EventKind::Chat, "{}"); MAX_BATCH_EVENTS + 1]);
-    assert_eq!(client.push_batch(proven(many)).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.push_batch(many).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(pod.refused("too_many"), 1);
 
     let huge = ForwardedEvent { payload: vec![b' '; MAX_MESSAGE_BYTES + 1].into(), ..forwarded("here", EventKind::Chat, "") };
-    let refused = client.push_batch(proven(batch(vec![huge]))).await.unwrap_err();
+    let refused = client.push_batch(batch(vec![huge])).await.unwrap_err();
     assert!(matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted), "{refused:?}");
     let good = batch(vec![forwarded("here", EventKind::Chat, "{}")]);
-    assert_eq!(client.push_batch(proven(good)).await.unwrap().into_inner().taken, [true]);
+    assert_eq!(client.push_batch(good).await.unwrap().into_inner().taken, [true]);
 }
 
 #[tokio::test]
@@ -241,20 +232,20 @@ async fn who_proves_nothing_may_send_less() {
     };
     let refused = client.push_event(large()).await.unwrap_err();
     assert!(matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted), "{refused:?}");
-    assert!(client.push_event(proven(large())).await.unwrap().into_inner().success);
+    assert!(member(&pod).await.push_event(large()).await.unwrap().into_inner().success);
 }
 
 #[tokio::test]
 async fn a_panic_is_answered_internal_and_the_pod_lives() {
     let pod = GrpcPod::start("b", 1).await;
-    let mut client = stranger(&pod).await;
+    let mut client = member(&pod).await;
     let good = || batch(vec![forwarded("here", EventKind::Chat, "{}")]);
     pod.recorder.panic(true);
-    let refused = client.push_batch(proven(good())).await.unwrap_err();
+    let refused = client.push_batch(good()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal);
     assert!(!refused.message().contains("on purpose"), "inner details stay inside");
     pod.recorder.panic(false);
-    assert_eq!(client.push_batch(proven(good())).await.unwrap().into_inner().taken, [true]);
+    assert_eq!(client.push_batch(good()).await.unwrap().into_inner().taken, [true]);
     assert_eq!(pod.metrics.task_panics_total.get(), 1);
 }
 
@@ -312,7 +303,8 @@ async fn reflection_is_served_only_where_it_is_switched_on() {
 async fn a_stopped_server_ends_soon_even_while_its_health_is_watched() {
     let pod = GrpcPod::start("b", 1).await;
     let mut watching = HealthClient::new(channel(&pod).await);
-    let mut watch = watching.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let watch = proofs::proven(&pod, proofs::WATCH, HealthCheckRequest::default());
+    let mut watch = watching.watch(watch).await.unwrap().into_inner();
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let before = Instant::now();
     pod.stop.cancel();
@@ -372,15 +364,17 @@ async fn shared_address(leads_to: Arc<Mutex<String>>) -> (String, JoinSet<()>) {
 
 #[tokio::test]
 async fn a_channel_at_whose_end_another_pod_answers_is_dialled_anew_at_once() {
-    let (pod, other, caller) = (GrpcPod::start("b", 1).await, GrpcPod::start("c", 1).await, GrpcCaller::new("a"));
-    let leads_to = Arc::new(Mutex::new(other.record.address.clone()));
+    let (other, caller, leads_to) = (GrpcPod::start("c", 1).await, GrpcCaller::new("a"), Arc::new(Mutex::new(String::new())));
     let (address, _tasks) = shared_address(Arc::clone(&leads_to)).await;
-    let record = PodRecord { address, ..pod.record.clone() };
+    let mut own = String::new();
+    let pod = GrpcPod::start_with("b", 1, |settings| own = std::mem::replace(&mut settings.me.address, address)).await;
+    let record = pod.record.clone();
+    leads_to.lock().unwrap().clone_from(&other.record.address);
     let batch = [event("here", "chats", 1, "{}")];
     let astray = |answer: &PeerError| matches!(answer, PeerError::Unreachable(why) if why.contains("another pod"));
     assert!(astray(&caller.peers.push(&record, &batch).await.unwrap_err()));
     assert!(astray(&caller.peers.probe(&record).await.unwrap_err()));
-    leads_to.lock().unwrap().clone_from(&pod.record.address);
+    leads_to.lock().unwrap().clone_from(&own);
     caller.peers.probe(&record).await.unwrap();
     assert_eq!(caller.peers.push(&record, &batch).await, Ok(vec![Handed::Taken]));
     assert_eq!((caller.closed("unhealthy"), caller.metrics.grpc_pool_connections_created_total.get()), (2, 3));
@@ -395,11 +389,7 @@ async fn the_clients_task_ends_with_the_drain_and_calls_still_go() {
 
 #[test]
 fn no_secret_shows_in_debug() {
-    let settings = daisi_ws_service::adapters::grpc::GrpcServerSettings {
-        me: pod_id("b"),
-        key: fleet_key(),
-        allow_unauthenticated: false,
-        enable_reflection: false,
-    };
+    let me = PodRecord { id: pod_id("b"), address: "b:1".into(), started_at: Duration::ZERO };
+    let settings = daisi_ws_service::adapters::grpc::GrpcServerSettings::new(me, fleet_key());
     assert!(format!("{settings:?}").contains("FleetKey(<redacted>)"));
 }

@@ -4,12 +4,13 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use daisi_ws_service::{
     adapters::{
-        grpc::{FleetKey, GrpcPeers, PeersSettings},
+        grpc::{GrpcPeers, PeersSettings},
         memory::{
             store::Store,
             stream::{Stream, StreamOptions},
         },
     },
+    application::fleet_key::FleetKey,
     application::ports::Peers as _,
     config::ConfigWatch,
     domain::ids::PodId,
@@ -41,6 +42,8 @@ async fn a_pod_bound_to_ipv6_alone_is_reached_by_browsers_peers_and_its_own_heal
     let settings = PeersSettings {
         me: PodId::parse("another").unwrap(),
         key,
+        accept_previous: false,
+        tls: None,
         idle_timeout: Duration::from_secs(60),
         health_check_interval: Duration::from_secs(60),
     };

@@ -9,20 +9,23 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue, transport::Channel};
+use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
-    clocks::Clocks,
     convert::{event_to_wire, gap_to_wire, pod_from_wire, pod_to_wire, route_gap_to_wire},
     health_name,
+    link::Connection,
     pool::Pool,
-    proof::{FleetKey, PROOF_HEADER},
-    room_name, wellness_name,
+    proving::{Prover, ProvingChannel},
+    room_name,
+    tls::Tls,
+    wellness_name,
 };
 use crate::{
+    application::fleet_key::FleetKey,
     application::ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
     domain::{
         event::Event,
@@ -45,6 +48,9 @@ const MAX_SINGLE_GAPS: usize = 16;
 /// The longest answer to an introduction: so many pods with the longest ids and addresses.
 const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
 
+/// A first hello may only bring the peer's clock.
+const HELLO_TRIES: usize = 3;
+
 /// What is said of a peer at whose address another pod answers.
 const ANOTHER_POD: &str = "another pod answers at its address";
 
@@ -58,6 +64,10 @@ pub struct PeersSettings {
     pub me: PodId,
     /// The fleet's secret.
     pub key: FleetKey,
+    /// Get on with pods of the version before, whose answers prove nothing (`server.grpc_accept_previous`).
+    pub accept_previous: bool,
+    /// Show a certificate, and have peers show one; `None`: plain text.
+    pub tls: Option<Tls>,
     /// A channel unused for this long is closed (`app.grpc_pool_idle_timeout_seconds`).
     pub idle_timeout: Duration,
     /// How often the health of pooled channels is asked (`app.grpc_pool_health_check_interval_seconds`).
@@ -68,47 +78,68 @@ pub struct PeersSettings {
 #[derive(Debug, Clone)]
 pub struct GrpcPeers {
     me: PodId,
-    key: FleetKey,
+    prover: Prover,
     pool: Arc<Pool>,
-    pub(super) clocks: Arc<Clocks>,
 }
 
 impl GrpcPeers {
     /// Makes the client and starts its one task, which closes idle and unhealthy channels until the soft token is cancelled.
     #[must_use]
     pub fn new(settings: PeersSettings, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
-        let PeersSettings { me, key, idle_timeout, health_check_interval } = settings;
-        let pool = Arc::new(Pool::new(metrics));
-        let (kept, stop) = (Arc::clone(&pool), tasks.shutdown().soft.clone());
+        let PeersSettings { me, key, accept_previous, tls, idle_timeout, health_check_interval } = settings;
+        let prover = Prover { key, clocks: Arc::default(), accept_previous };
+        let pool = Arc::new(Pool::new(tls, metrics));
+        let (kept, stop) = ((Arc::clone(&pool), prover.clone()), tasks.shutdown().soft.clone());
         tasks.supervise("peer channels", move || {
-            let (pool, stop) = (Arc::clone(&kept), stop.clone());
+            let ((pool, prover), stop) = (kept.clone(), stop.clone());
             async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = close_idle(&pool, idle_timeout) => {}
-                    () = check_health(&pool, health_check_interval) => {}
+                    () = check_health(&pool, &prover, health_check_interval) => {}
                 }
             }
         });
-        Self { me, key, pool, clocks: Arc::default() }
+        Self { me, prover, pool }
     }
 
-    fn client(&self, to: &PodRecord) -> Result<MessageForwardingServiceClient<Channel>, PeerError> {
-        Ok(MessageForwardingServiceClient::new(self.channel(to)?)
+    #[cfg(test)]
+    pub(super) fn clocks(&self) -> &super::clocks::Clocks {
+        &self.prover.clocks
+    }
+
+    async fn client(&self, to: &PodRecord) -> Result<MessageForwardingServiceClient<ProvingChannel>, PeerError> {
+        Ok(MessageForwardingServiceClient::new(self.proved(to).await?)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
             .max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 
-    fn channel(&self, to: &PodRecord) -> Result<Channel, PeerError> {
-        self.pool.channel(to).map_err(|_| PeerError::Unreachable(format!("{:?} is no address", to.address)))
+    /// A channel to the peer, once whoever is at its end has proved that it is the peer: nobody else is sent anything.
+    async fn proved(&self, to: &PodRecord) -> Result<ProvingChannel, PeerError> {
+        let connection = self.connection(to)?;
+        if !connection.is_proved() {
+            let asked = timeout(CONNECT_TIMEOUT + PROBE_TIMEOUT, self.hello(&connection, to)).await;
+            asked.map_err(|_| PeerError::TimedOut)??;
+        }
+        Ok(ProvingChannel::over(connection.channel(), self.prover.clone(), to.clone(), connection.numbers()))
     }
 
-    /// A request with its proof, and with the request id and trace context where all its events share one.
-    fn request<T>(&self, to: &PodRecord, message: T, events: &[Arc<Event>]) -> Request<T> {
+    fn connection(&self, to: &PodRecord) -> Result<Connection, PeerError> {
+        let link = self.pool.link(to).map_err(|_| PeerError::Unreachable(format!("{:?} is no address", to.address)))?;
+        Ok(link.connection())
+    }
+
+    async fn hello(&self, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
+        match hello(&self.prover, connection, to).await {
+            Err(PeerError::Unreachable(why)) if why == ANOTHER_POD => Err(self.astray(to)),
+            answer => answer,
+        }
+    }
+
+    /// A request with the request id and trace context where all its events share one.
+    fn request<T>(message: T, events: &[Arc<Event>]) -> Request<T> {
         let mut request = Request::new(message);
-        let proof = self.key.prove(self.clocks.time_at(&to.id, crate::clock::now()));
         let contexts = [
-            (PROOF_HEADER, Some(proof.as_str())),
             (REQUEST_ID_HEADER, shared(events, |event| event.request_id.as_deref())),
             (TRACEPARENT_HEADER, shared(events, |event| event.traceparent.as_deref())),
         ];
@@ -123,7 +154,7 @@ impl GrpcPeers {
 
     /// What a status means; a peer of our fleet whose clock differs takes the next proof.
     fn error(&self, to: &PodRecord, status: &Status) -> PeerError {
-        if self.clocks.learn(&to.id, status, crate::clock::now()) {
+        if self.prover.clocks.learn(&to.id, status, crate::clock::now()) {
             return PeerError::Unreachable("its clock differs from ours; the next call is of its time".to_owned());
         }
         if status.code() == Code::NotFound && status.source().is_none() {
@@ -141,7 +172,7 @@ impl GrpcPeers {
     async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
         let messages = events.iter().map(|event| event_to_wire(event)).collect();
         let message = PushBatchRequest { source_pod_id: self.me.to_string(), events: messages, target_pod_id: to.id.to_string() };
-        let answer = self.client(to)?.push_batch(self.request(to, message, events)).await;
+        let answer = self.client(to).await?.push_batch(Self::request(message, events)).await;
         let PushBatchResponse { taken, unreadable, between } = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if !unreadable.is_empty() {
             return Err(PeerError::Failed(format!("it can't read {} of {} events", unreadable.len(), events.len())));
@@ -160,19 +191,21 @@ impl GrpcPeers {
 
     /// What the peer's health service says under a name; nothing if it does not know the name.
     async fn says(&self, to: &PodRecord, name: String) -> Result<Option<bool>, PeerError> {
-        let mut client = HealthClient::new(self.channel(to)?);
-        let asked = client.check(HealthCheckRequest { service: name });
-        match timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)? {
-            Ok(answer) => Ok(Some(answer.get_ref().status() == ServingStatus::Serving)),
-            Err(status) if status.code() == Code::NotFound && status.source().is_none() => Ok(None),
-            Err(status) => Err(peer_error(&status)),
-        }
+        let asked = async {
+            let mut client = HealthClient::new(self.proved(to).await?);
+            match client.check(HealthCheckRequest { service: name }).await {
+                Ok(answer) => Ok(Some(answer.get_ref().status() == ServingStatus::Serving)),
+                Err(status) if status.code() == Code::NotFound && status.source().is_none() => Ok(None),
+                Err(status) => Err(peer_error(&status)),
+            }
+        };
+        timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)?
     }
 
     async fn ask_who_is_held(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         let connection_ids = sockets.iter().map(ToString::to_string).collect();
         let message = HoldsSocketsRequest { source_pod_id: self.me.to_string(), connection_ids };
-        let answer = self.client(to)?.holds_sockets(self.request(to, message, &[])).await;
+        let answer = self.client(to).await?.holds_sockets(message).await;
         let answer = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if answer.pod_id != to.id.as_str() {
             return Err(self.astray(to));
@@ -192,8 +225,8 @@ impl GrpcPeers {
             all.map(|gap| RouteGap { route: None, gap }).into_iter().collect()
         };
         for owed in &merged {
-            let request = self.request(to, gap_to_wire(&self.me, owed), &[]);
-            self.client(to)?.announce_gap(request).await.map_err(|status| self.error(to, &status))?;
+            let request = gap_to_wire(&self.me, owed);
+            self.client(to).await?.announce_gap(request).await.map_err(|status| self.error(to, &status))?;
         }
         Ok(())
     }
@@ -216,7 +249,7 @@ impl Peers for GrpcPeers {
         for gaps in gaps.chunks(MAX_BATCH_GAPS) {
             let message =
                 AnnounceGapsRequest { source_pod_id: self.me.to_string(), gaps: gaps.iter().map(route_gap_to_wire).collect() };
-            match self.client(to)?.announce_gaps(self.request(to, message, &[])).await {
+            match self.client(to).await?.announce_gaps(message).await {
                 Ok(_) => {}
                 Err(status) if status.code() == Code::Unimplemented => self.announce_singly(to, gaps).await?,
                 Err(status) => return Err(self.error(to, &status)),
@@ -234,17 +267,17 @@ impl Peers for GrpcPeers {
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
-        match timeout(PROBE_TIMEOUT, health(self.channel(to)?, &to.id)).await.map_err(|_| PeerError::TimedOut)? {
-            Err(PeerError::Unreachable(why)) if why == ANOTHER_POD => Err(self.astray(to)),
-            answer => answer,
-        }
+        let connection = self.connection(to)?;
+        timeout(PROBE_TIMEOUT, self.hello(&connection, to)).await.map_err(|_| PeerError::TimedOut)?
     }
 
     async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
-        let request = self.request(to, IntroduceRequest { source: Some(pod_to_wire(me)) }, &[]);
-        let mut client = self.client(to)?.max_decoding_message_size(MAX_INTRODUCTION_BYTES);
-        let answer = timeout(PROBE_TIMEOUT, client.introduce(request)).await.map_err(|_| PeerError::TimedOut)?;
-        let pods = answer.map_err(|status| self.error(to, &status))?.into_inner().pods;
+        let asked = async {
+            let mut client = self.client(to).await?.max_decoding_message_size(MAX_INTRODUCTION_BYTES);
+            let answer = client.introduce(IntroduceRequest { source: Some(pod_to_wire(me)) }).await;
+            Ok(answer.map_err(|status| self.error(to, &status))?.into_inner().pods)
+        };
+        let pods = timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)??;
         // One that can't be read is none that could be dialled.
         Ok(pods.iter().take(MAX_PODS).filter_map(|pod| pod_from_wire(pod).ok()).collect())
     }
@@ -263,18 +296,34 @@ impl Peers for GrpcPeers {
 
     fn forget(&self, pod: &PodId) {
         self.pool.forget(pod);
-        self.clocks.forget(pod);
+        self.prover.clocks.forget(pod);
     }
 }
 
-/// Asks whether just this pod is there and serves: another one may have got its address.
-async fn health(channel: Channel, pod: &PodId) -> Result<(), PeerError> {
-    let answer = HealthClient::new(channel).check(HealthCheckRequest { service: health_name(pod) }).await;
-    match answer {
-        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
-        Ok(_) => Err(PeerError::Refused("it does not serve".to_owned())),
-        Err(status) if status.code() == Code::NotFound => Err(PeerError::Unreachable(ANOTHER_POD.to_owned())),
-        Err(status) => Err(peer_error(&status)),
+/// Has whoever is at the end of a connection prove that it is just this pod, and asks whether it serves. Nothing is said that a stranger could use.
+pub(super) async fn hello(prover: &Prover, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
+    let mut tries = 0..HELLO_TRIES;
+    loop {
+        let channel = ProvingChannel::over(connection.channel(), prover.clone(), to.clone(), connection.numbers());
+        let answer = HealthClient::new(channel).check(HealthCheckRequest { service: health_name(&to.id) }).await;
+        let status = match answer {
+            Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => {
+                connection.note_proof();
+                return Ok(());
+            }
+            Ok(_) => return Err(PeerError::Refused("it does not serve".to_owned())),
+            Err(status) => status,
+        };
+        // A pod of ours whose clock differs says so, and the next proof is of its time.
+        tries.next();
+        if prover.clocks.learn(&to.id, &status, crate::clock::now()) && !tries.is_empty() {
+            continue;
+        }
+        connection.end();
+        return Err(match status.code() {
+            Code::NotFound => PeerError::Unreachable(ANOTHER_POD.to_owned()),
+            _ => peer_error(&status),
+        });
     }
 }
 
@@ -330,17 +379,18 @@ async fn close_idle(pool: &Pool, idle_timeout: Duration) {
     }
 }
 
-async fn check_health(pool: &Pool, interval: Duration) {
+async fn check_health(pool: &Pool, prover: &Prover, interval: Duration) {
     let mut rounds = rounds(interval);
     loop {
         rounds.tick().await;
         let checks = futures_util::stream::iter(pool.settled());
         checks
-            .for_each_concurrent(CHECKS_AT_ONCE, |(pod, link)| async move {
+            .for_each_concurrent(CHECKS_AT_ONCE, |(peer, link)| async move {
                 // Time for a connect, too: when this is over, none is under way any more.
-                let check = timeout(CONNECT_TIMEOUT + PROBE_TIMEOUT, health(link.channel(), &pod));
+                let connection = link.connection();
+                let check = timeout(CONNECT_TIMEOUT + PROBE_TIMEOUT, hello(prover, &connection, &peer));
                 if !matches!(check.await, Ok(Ok(()))) {
-                    pool.close_unhealthy(&pod, &link);
+                    pool.close_unhealthy(&peer.id, &link);
                 }
             })
             .await;

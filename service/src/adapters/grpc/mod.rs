@@ -1,7 +1,8 @@
 //! Pods talking to each other over gRPC: [`GrpcPeers`] calls, [`GrpcServer`] answers.
 //!
-//! Payloads travel as the publisher's bytes. Every call carries a proof that the caller belongs to the fleet ([`FleetKey`]); only the health
-//! service, and reflection where it is on, answer without one. Limits that both sides must agree on are here.
+//! Payloads travel as the publisher's bytes. Every call, and every answer, carries a proof that its pod belongs to the fleet (`proof`), and nothing is sent on a
+//! connection before whoever is at its end has proved itself; only health checks, and reflection where it is on, are answered without. Limits that both sides
+//! must agree on are here.
 
 mod client;
 mod clocks;
@@ -11,17 +12,26 @@ mod handler;
 mod incoming;
 mod legacy;
 mod link;
+mod places;
 mod pool;
 mod proof;
+mod proving;
+mod replays;
+mod self_check;
 mod server;
+mod tls;
+mod whole;
 
 use std::time::Duration;
 
 use crate::domain::ids::PodId;
 
 pub use client::{GrpcPeers, PeersSettings};
-pub use proof::{FleetKey, PROOF_HEADER};
+pub use proof::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, previous_proof, prove_call};
+pub use proving::ProvingChannel;
+pub use self_check::SelfCheck;
 pub use server::{GrpcServer, GrpcServerError, GrpcServerSettings};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// The longest message that is sent or accepted. NATS lets a publisher send 1 MiB by default and advises against more than 8; this leaves room
 /// for the largest of those in a batch of its own.

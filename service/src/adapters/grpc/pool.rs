@@ -9,9 +9,9 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tonic::transport::{Channel, Error};
+use tonic::transport::Error;
 
-use super::link::Link;
+use super::{link::Link, tls::Tls};
 use crate::{
     domain::{ids::PodId, peer::PodRecord},
     metrics::Metrics,
@@ -44,15 +44,14 @@ impl Closed {
 
 #[derive(Debug)]
 struct Pooled {
-    address: String,
-    started_at: Duration,
+    peer: PodRecord,
     link: Link,
     last_used: Instant,
 }
 
 impl Pooled {
     fn is_of(&self, peer: &PodRecord) -> bool {
-        self.address == peer.address && self.started_at == peer.started_at
+        self.peer == *peer
     }
 }
 
@@ -60,16 +59,17 @@ impl Pooled {
 #[derive(Debug)]
 pub(super) struct Pool {
     channels: Mutex<HashMap<PodId, Pooled>>,
+    tls: Option<Tls>,
     metrics: Arc<Metrics>,
 }
 
 impl Pool {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { channels: Mutex::default(), metrics }
+    pub(super) fn new(tls: Option<Tls>, metrics: Arc<Metrics>) -> Self {
+        Self { channels: Mutex::default(), tls, metrics }
     }
 
     /// The channel to the peer. Another address or start time than before means another process: its old channel is replaced.
-    pub(super) fn channel(&self, peer: &PodRecord) -> Result<Channel, Error> {
+    pub(super) fn link(&self, peer: &PodRecord) -> Result<Link, Error> {
         let mut channels = self.lock();
         if channels.len() >= MAX_CHANNELS && !channels.contains_key(&peer.id) {
             let oldest = channels.iter().min_by_key(|(_, pooled)| pooled.last_used).map(|(id, _)| id.clone());
@@ -79,10 +79,10 @@ impl Pool {
             }
         }
         let open = || {
-            let link = Link::open(&peer.address)?;
+            let link = Link::open(&peer.address, self.tls.clone())?;
             self.metrics.grpc_pool_connections_created_total.inc();
             self.metrics.grpc_pool_size.inc();
-            Ok(Pooled { address: peer.address.clone(), started_at: peer.started_at, link, last_used: Instant::now() })
+            Ok(Pooled { peer: peer.clone(), link, last_used: Instant::now() })
         };
         let pooled = match channels.entry(peer.id.clone()) {
             Entry::Vacant(vacant) => vacant.insert(open()?),
@@ -96,7 +96,7 @@ impl Pool {
             }
         };
         pooled.last_used = Instant::now();
-        Ok(pooled.link.channel())
+        Ok(pooled.link.clone())
     }
 
     /// Closes the channel of a peer that is gone.
@@ -119,10 +119,10 @@ impl Pool {
     }
 
     /// The channels whose health can be asked: all but those that are being dialled.
-    pub(super) fn settled(&self) -> Vec<(PodId, Link)> {
+    pub(super) fn settled(&self) -> Vec<(PodRecord, Link)> {
         let channels = self.lock();
-        let settled = channels.iter().filter(|(_, pooled)| !pooled.link.is_dialling());
-        settled.map(|(id, pooled)| (id.clone(), pooled.link.clone())).collect()
+        let settled = channels.values().filter(|pooled| !pooled.link.is_dialling());
+        settled.map(|pooled| (pooled.peer.clone(), pooled.link.clone())).collect()
     }
 
     /// Closes a channel that was found unhealthy, unless it has been replaced meanwhile or is being dialled again.
@@ -174,7 +174,7 @@ mod tests {
 
     fn pool() -> (Arc<Metrics>, Pool) {
         let metrics = Arc::new(Metrics::new().unwrap());
-        (Arc::clone(&metrics), Pool::new(metrics))
+        (Arc::clone(&metrics), Pool::new(None, metrics))
     }
 
     fn closed(metrics: &Metrics, reason: Closed) -> u64 {
@@ -185,14 +185,14 @@ mod tests {
     async fn one_channel_a_peer_until_its_address_or_start_changes() {
         let (metrics, pool) = pool();
         for _ in 0..3 {
-            pool.channel(&peer("a", "10.0.0.1:1", 1)).unwrap();
+            pool.link(&peer("a", "10.0.0.1:1", 1)).unwrap();
         }
         assert_eq!(metrics.grpc_pool_connections_created_total.get(), 1);
-        pool.channel(&peer("a", "10.0.0.2:1", 1)).unwrap();
-        pool.channel(&peer("a", "10.0.0.2:1", 2)).unwrap();
+        pool.link(&peer("a", "10.0.0.2:1", 1)).unwrap();
+        pool.link(&peer("a", "10.0.0.2:1", 2)).unwrap();
         assert_eq!((metrics.grpc_pool_connections_created_total.get(), closed(&metrics, Closed::Replaced)), (3, 2));
         assert_eq!(metrics.grpc_pool_size.get(), 1);
-        assert!(pool.channel(&peer("b", "no address", 1)).is_err());
+        assert!(pool.link(&peer("b", "no address", 1)).is_err());
         drop(pool);
         assert_eq!((metrics.grpc_pool_size.get(), closed(&metrics, Closed::Shutdown)), (0, 1));
     }
@@ -201,9 +201,9 @@ mod tests {
     async fn only_idle_channels_are_closed() {
         let (metrics, pool) = pool();
         let timeout = Duration::from_secs(10);
-        pool.channel(&peer("a", "10.0.0.1:1", 1)).unwrap();
+        pool.link(&peer("a", "10.0.0.1:1", 1)).unwrap();
         tokio::time::advance(timeout / 2).await;
-        pool.channel(&peer("b", "10.0.0.2:1", 1)).unwrap();
+        pool.link(&peer("b", "10.0.0.2:1", 1)).unwrap();
         tokio::time::advance(timeout / 2).await;
         pool.close_idle(timeout);
         assert_eq!((closed(&metrics, Closed::Idle), metrics.grpc_pool_size.get()), (1, 1));
@@ -213,9 +213,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_channel_that_was_replaced_is_not_closed_for_its_predecessors_health() {
         let (metrics, pool) = pool();
-        pool.channel(&peer("a", "10.0.0.1:1", 1)).unwrap();
-        let (id, old) = pool.settled().remove(0);
-        pool.channel(&peer("a", "10.0.0.1:1", 2)).unwrap();
+        pool.link(&peer("a", "10.0.0.1:1", 1)).unwrap();
+        let (PodRecord { id, .. }, old) = pool.settled().remove(0);
+        pool.link(&peer("a", "10.0.0.1:1", 2)).unwrap();
         pool.close_unhealthy(&id, &old);
         assert_eq!(closed(&metrics, Closed::Unhealthy), 0);
         let (_, current) = pool.settled().remove(0);
@@ -234,8 +234,9 @@ mod tests {
         let fill = || tokio::time::timeout(Duration::from_millis(50), tokio::net::TcpStream::connect(address));
         let _filled = futures_util::future::join_all((0..8).map(|_| fill())).await;
 
-        let mut client =
-            tonic_health::pb::health_client::HealthClient::new(pool.channel(&peer("a", &address.to_string(), 1)).unwrap());
+        let mut client = tonic_health::pb::health_client::HealthClient::new(
+            pool.link(&peer("a", &address.to_string(), 1)).unwrap().connection().channel(),
+        );
         let link = pool.settled().remove(0).1;
         let call = client.check(tonic_health::pb::HealthCheckRequest::default());
         let watch = async {
@@ -256,7 +257,7 @@ mod tests {
     async fn the_pool_is_bounded_and_the_channel_unused_for_longest_goes_first() {
         let (metrics, pool) = pool();
         for number in 0..=MAX_CHANNELS {
-            pool.channel(&peer(&format!("p{number}"), "10.0.0.1:1", 1)).unwrap();
+            pool.link(&peer(&format!("p{number}"), "10.0.0.1:1", 1)).unwrap();
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!((metrics.grpc_pool_size.get(), closed(&metrics, Closed::Idle)), (MAX_CHANNELS.try_into().unwrap(), 1));

@@ -5,14 +5,26 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use daisi_ws_proto::{FILE_DESCRIPTOR_SET, dws_message_fwd::message_forwarding_service_server::MessageForwardingServiceServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, guard::Guard, handler::Handler,
-    health_name, incoming, proof::FleetKey, room_name, wellness_name,
+    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW,
+    guard::{Guard, Judge},
+    handler::Handler,
+    health_name, incoming,
+    places::Places,
+    replays::Replays,
+    room_name,
+    tls::Tls,
+    wellness_name,
 };
-use crate::{application::ports::PeerService, domain::ids::PodId, listen::listen, metrics::Metrics};
+use crate::{
+    application::{fleet_key::FleetKey, ports::PeerService},
+    domain::{ids::PodId, peer::PodRecord},
+    listen::listen,
+    metrics::Metrics,
+};
 
 /// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
 const CALLS_PER_CONNECTION: usize = 32;
@@ -26,6 +38,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest header list: a proof, a request id and a trace context take 300 bytes.
 const MAX_HEADER_BYTES: u32 = 8 * 1024;
 
+/// Streams that a caller has reset before they were looked at; one that resets faster is broken.
+const PENDING_RESETS: usize = 20;
+
+/// Streams that had to be reset for a caller's fault; one that has more of them is broken.
+const ERROR_RESETS: usize = 256;
+
 /// The longest message of a pod that proves nothing: what the predecessor's own server accepted (gRPC's default in Go).
 const MAX_UNPROVEN_BYTES: usize = 4 * 1024 * 1024;
 
@@ -35,14 +53,26 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// What the server is made of.
 #[derive(Debug, Clone)]
 pub struct GrpcServerSettings {
-    /// This pod, for whose id the health service answers too.
-    pub me: PodId,
+    /// This pod, as it announces itself: the health service answers for its id, and calls must be meant for it at this address.
+    pub me: PodRecord,
     /// The fleet's secret.
     pub key: FleetKey,
     /// Let pods without a proof call `PushEvent`, and only that (`server.grpc_allow_unauthenticated`).
     pub allow_unauthenticated: bool,
+    /// Take the proofs of the version before (`server.grpc_accept_previous`).
+    pub accept_previous: bool,
+    /// Have callers show a certificate, and show one; `None`: plain text.
+    pub tls: Option<Tls>,
     /// Serve reflection (`server.enable_reflection`).
     pub enable_reflection: bool,
+}
+
+impl GrpcServerSettings {
+    /// A server that takes calls of the fleet alone.
+    #[must_use]
+    pub fn new(me: PodRecord, key: FleetKey) -> Self {
+        Self { me, key, allow_unauthenticated: false, accept_previous: false, tls: None, enable_reflection: false }
+    }
 }
 
 /// The server could not be made or kept running.
@@ -106,11 +136,12 @@ impl GrpcServer {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Result<(), GrpcServerError> {
-        let GrpcServerSettings { me, key, allow_unauthenticated, enable_reflection } = settings;
+        let GrpcServerSettings { me: record, key, allow_unauthenticated, accept_previous, tls, enable_reflection } = settings;
+        let me = record.id.clone();
         let pod = Arc::clone(&service);
         let inner = MessageForwardingServiceServer::new(Handler { me: me.clone(), service, metrics: Arc::clone(&metrics) });
         let unproven = allow_unauthenticated.then(|| inner.clone().max_decoding_message_size(MAX_UNPROVEN_BYTES));
-        let guard = Guard { inner: inner.max_decoding_message_size(MAX_MESSAGE_BYTES), unproven, key, metrics };
+        let places = Places::new(Arc::clone(&metrics));
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<MessageForwardingServiceServer<Handler>>().await;
         reporter.set_service_status(health_name(&me), ServingStatus::Serving).await;
@@ -126,12 +157,14 @@ impl GrpcServer {
         // Connections are tasks of the library's; the guard breaks them when this future is dropped, too.
         let end = CancellationToken::new();
         let _end_on_drop = end.clone().drop_guard();
-        let incoming = incoming::connections(self.listener, end.clone());
-        let serving = builder()
-            .add_service(guard)
-            .add_service(health)
-            .add_optional_service(reflection)
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let incoming = incoming::connections(self.listener, tls, places, end.clone());
+        let mut routes = Routes::new(inner.max_decoding_message_size(MAX_MESSAGE_BYTES)).add_service(health);
+        if let Some(reflection) = reflection {
+            routes = routes.add_service(reflection);
+        }
+        let (since, replays) = (crate::clock::now(), Replays::default());
+        let guard = Guard::new(routes.prepare(), unproven, Judge { me: record, key, accept_previous, since, replays }, metrics);
+        let serving = builder().serve_with_incoming_shutdown(guard, incoming, stop.clone().cancelled_owned());
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -168,6 +201,8 @@ fn builder() -> Server {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         // Frees what a peer that vanished without a word had here.
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))

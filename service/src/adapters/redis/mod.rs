@@ -11,6 +11,7 @@ mod kills;
 mod lineage;
 mod locks;
 mod pods;
+mod records;
 mod refusals;
 mod routes;
 mod script;
@@ -26,6 +27,7 @@ use connector::Connector;
 use lineage::Lineage;
 use locks::{CLAIM, RELEASE};
 use pods::Presence;
+use records::Records;
 use refusals::Refusals;
 use routes::Writer;
 
@@ -34,6 +36,7 @@ use watch::ServerWatch;
 
 use crate::{
     application::{
+        fleet_key::FleetKey,
         ports::StoreError,
         readiness::{Dependency, Readiness},
     },
@@ -54,6 +57,7 @@ pub struct RedisStore {
     claims: Claims,
     writer: Writer,
     presence: Presence,
+    records: Records,
     refusals: Refusals,
     tasks: Tasks,
 }
@@ -77,9 +81,17 @@ impl RedisStore {
             claims: Claims::start(&CLAIM, &RELEASE, &commands, &tasks),
             commands,
             presence: Presence::default(),
+            records: Records::unproved(Arc::clone(tasks.metrics())),
             refusals: Refusals::new(Arc::clone(tasks.metrics())),
             tasks,
         })
+    }
+
+    /// Has pods prove their records with the fleet's key, and takes none that is not proved; but for those of the version before, if they are accepted.
+    #[must_use]
+    pub fn with_fleet_key(self, key: FleetKey, accept_previous: bool) -> Self {
+        let records = Records::proved(key, accept_previous, Arc::clone(self.tasks.metrics()));
+        Self { records, ..self }
     }
 
     /// Watches, as one of its tasks, whether Redis gives what a session needs (rights, and a subscription to kills) and whether it evicts keys, and tells

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{RedisStore, connection::malformed, keys, locks::milliseconds, routes::epoch_of, script::Lua};
@@ -128,13 +127,6 @@ static LEAVE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Value of a liveness key.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    address: String,
-    started_at_ms: u64,
-}
-
 /// What [`ANNOUNCE`] answers.
 type Announced = (i8, u64, u64, Vec<u8>, usize, Vec<Vec<u8>>, Vec<String>);
 
@@ -165,7 +157,7 @@ impl RedisStore {
             if answers.len() != batch.len() {
                 return Err(malformed("the standing of pods that were not asked about"));
             }
-            standings.extend(batch.iter().zip(answers).map(|((pod, _), (number, record))| standing(pod, number, &record)));
+            standings.extend(batch.iter().zip(answers).map(|((pod, _), (number, record))| self.standing(pod, number, &record)));
         }
         Ok((latest, standings))
     }
@@ -173,17 +165,19 @@ impl RedisStore {
     pub(super) async fn announce_pod(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
         let Announce { me, ttl, known, instead_of } = call;
         let asked = Instant::now();
-        let mine = record_of(me)?;
-        let mut overwrite = instead_of.map(record_of).transpose()?.unwrap_or_default().into_bytes();
-        let (mut answer, mut incarnation) = self.write_record(me, ttl, &mine, &overwrite).await?;
-        if answer.0 < 0 && parse_record(&me.id, &answer.3).is_none() {
-            // No pod wrote that; and what it was a moment ago is what may be overwritten.
-            overwrite = answer.3;
-            (answer, incarnation) = self.write_record(me, ttl, &mine, &overwrite).await?;
+        let mine = self.records.write(me)?;
+        let (mut answer, mut incarnation) = self.write_record(me, ttl, &mine, &[]).await?;
+        if answer.0 < 0 {
+            let held = self.records.read(&me.id, &answer.3);
+            // No pod of the fleet wrote that, or it may be overwritten; and what it was a moment ago is what may be.
+            if held.is_none() || held.as_ref() == instead_of {
+                let overwrite = answer.3;
+                (answer, incarnation) = self.write_record(me, ttl, &mine, &overwrite).await?;
+            }
         }
         let (present, created, retirements, epoch, members, read, mended) = answer;
         if present < 0 {
-            let record = parse_record(&me.id, &epoch).ok_or_else(|| malformed("a record that is none"))?;
+            let record = self.records.read(&me.id, &epoch).ok_or_else(|| malformed("a record that is none"))?;
             return Err(IdTaken { record, expires_in: Duration::from_millis(created) }.into());
         }
         for key in mended {
@@ -205,10 +199,12 @@ impl RedisStore {
         let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
         let (mut pods, mut lapsed, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for ((id, record), goodbye) in ids.into_iter().zip(records).zip(goodbyes) {
-            // A record that can't be read has no address, and yet the pod may live: as one whose key has lapsed.
-            let known = record.as_deref().and_then(|record| parse_record(&id, record));
+            let known = record.as_deref().and_then(|record| self.records.read(&id, record));
             match known {
                 Some(record) => pods.push(record),
+                // It names nobody. A pod whose record was overwritten is a lapsed one to whom it is known to, and writes its own again at once; to anybody else such
+                // an id is worth no more than one that was never heard of.
+                None if record.is_some() => {}
                 None if record.is_none() && goodbye.is_some() => left.push(id),
                 None if listed.contains(&id) => lapsed.push(id),
                 None => {}
@@ -247,7 +243,7 @@ impl RedisStore {
     pub(super) async fn say_goodbye(&self, me: &PodRecord) -> Result<(), StoreError> {
         let mut call = LEAVE.single().key(keys::pod(&me.id));
         call.key(keys::PODS).key(keys::goodbye(&me.id));
-        call.arg(me.id.as_str()).arg(record_of(me)?).arg(milliseconds(LEFT_TTL));
+        call.arg(me.id.as_str()).arg(self.records.write(me)?).arg(milliseconds(LEFT_TTL));
         let call = &call;
         self.commands.run("leave", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
     }
@@ -257,6 +253,16 @@ impl RedisStore {
         call.arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
         let call = &call;
         self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+    }
+
+    fn standing(&self, pod: &PodId, number: u8, record: &[u8]) -> Standing {
+        match number {
+            // One that is not proved was written by no pod. A pod whose record was overwritten is in doubt for as long as it takes to write it again.
+            1 => self.records.read(pod, record).map_or(Standing::Unheard, Standing::Alive),
+            2 => Standing::Member,
+            3 => Standing::Gone,
+            _ => Standing::Unheard,
+        }
     }
 
     async fn write_record(
@@ -275,21 +281,6 @@ impl RedisStore {
     }
 }
 
-fn record_of(pod: &PodRecord) -> Result<String, StoreError> {
-    let record = Record { address: pod.address.clone(), started_at_ms: milliseconds_since_epoch(pod.started_at) };
-    serde_json::to_string(&record).map_err(|error| StoreError::Refused(error.to_string()))
-}
-
-fn standing(pod: &PodId, number: u8, record: &[u8]) -> Standing {
-    match number {
-        // One that can't be read names no address: the pod may live.
-        1 => parse_record(pod, record).map_or(Standing::Member, Standing::Alive),
-        2 => Standing::Member,
-        3 => Standing::Gone,
-        _ => Standing::Unheard,
-    }
-}
-
 /// Members that are no pod id are skipped: none of the fleet wrote them.
 fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
     members.iter().filter_map(|member| pod_id(member)).collect()
@@ -297,15 +288,6 @@ fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
 
 pub(super) fn pod_id(member: &[u8]) -> Option<PodId> {
     PodId::parse(std::str::from_utf8(member).ok()?).ok()
-}
-
-fn parse_record(id: &PodId, record: &[u8]) -> Option<PodRecord> {
-    let record: Record = serde_json::from_slice(record).ok()?;
-    Some(PodRecord { id: id.clone(), address: record.address, started_at: Duration::from_millis(record.started_at_ms) })
-}
-
-fn milliseconds_since_epoch(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 // === presence ===
@@ -336,13 +318,5 @@ mod tests {
         assert!(!presence.confirm(&pod, start, ttl), "the first time");
         assert!(presence.confirm(&pod, start + ttl / 2, ttl));
         assert!(!presence.confirm(&pod, start + ttl * 2, ttl));
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_is_skipped() {
-        let id = PodId::parse("pod-a").unwrap();
-        assert_eq!(parse_record(&id, b"{}"), None);
-        let record = parse_record(&id, br#"{"address":"10.0.0.1:50051","started_at_ms":1500,"later":true}"#);
-        assert_eq!(record, Some(PodRecord { id, address: "10.0.0.1:50051".into(), started_at: Duration::from_millis(1500) }));
     }
 }

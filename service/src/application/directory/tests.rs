@@ -139,6 +139,8 @@ async fn hearsay_adds_a_pod_that_the_store_does_not_show_and_brings_none_back_th
     directory.take_over(&announced(&["a"], &[], &[]));
     assert_eq!(directory.hear_of(vec![record("a"), record("me"), record("cut-off")]), [record("cut-off")]);
     assert_eq!(directory.lapsed(), [record("cut-off")], "its routes can't be trusted to be there");
+    let has_series = || String::from_utf8(directory.metrics.encode().unwrap()).unwrap().contains("cut-off");
+    assert!(!has_series(), "it has not proved itself");
     directory.remove(&pod("cut-off"));
     assert_eq!(directory.hear_of(vec![record("cut-off")]), []);
     let restarted = PodRecord { started_at: Duration::from_secs(9), ..record("cut-off") };

@@ -55,7 +55,10 @@ impl Membership {
             let mut news = Vec::new();
             while let Some((peer, answer)) = meetings.next().await {
                 match answer {
-                    Ok(known) => news.extend(self.directory.hear_of(known)),
+                    Ok(known) => {
+                        self.forwarder.note_proof(&peer.id);
+                        news.extend(self.directory.hear_of(known));
+                    }
                     // A build that does not know the call will not learn it.
                     Err(PeerError::Refused(_)) => {}
                     Err(_) => {

@@ -97,6 +97,32 @@ fn server(server: &Server, breaches: &mut Breaches) {
         "server.grpc_advertise_address",
         "must be host or host:port without a scheme, as in 10.1.2.3:50051 or [fd00::1]:50051",
     );
+    grpc_tls(server, breaches);
+}
+
+/// Half of TLS is none.
+fn grpc_tls(server: &Server, breaches: &mut Breaches) {
+    let files = [
+        ("server.grpc_tls_certificate_file", &server.grpc_tls_certificate_file),
+        ("server.grpc_tls_key_file", &server.grpc_tls_key_file),
+        ("server.grpc_tls_ca_file", &server.grpc_tls_ca_file),
+    ];
+    let is_on = files.iter().any(|(_, file)| file.is_some());
+    let is_whole = files.iter().all(|(_, file)| file.is_some());
+    for (key, _) in files {
+        breaches.require(
+            is_whole || !is_on,
+            key,
+            "is set without another of the three, or not set: TLS between pods takes a certificate, its key and the authorities",
+        );
+    }
+    let name = &server.grpc_tls_server_name;
+    breaches.require(
+        name.is_empty() || is_on,
+        "server.grpc_tls_server_name",
+        "has no effect unless server.grpc_tls_certificate_file is set",
+    );
+    breaches.require(name.is_empty() || is_host(name), "server.grpc_tls_server_name", "must be a host's name");
 }
 
 fn limits(limits: &Limits, breaches: &mut Breaches) {
@@ -401,6 +427,11 @@ mod tests {
             (|c| c.nats.inbox_prefix = "wax".into(), &[]),
             (|c| c.redis.address = "redis://redis:6379".into(), &["redis.address"]),
             (|c| c.redis.ca_file = Some("/ca.pem".into()), &["redis.ca_file"]),
+            (
+                |c| c.server.grpc_tls_certificate_file = Some("/tls.crt".into()),
+                &["server.grpc_tls_certificate_file", "server.grpc_tls_key_file", "server.grpc_tls_ca_file"],
+            ),
+            (|c| c.server.grpc_tls_server_name = "pods".to_owned(), &["server.grpc_tls_server_name"]),
             (|c| c.telemetry.otlp_endpoint = "collector:4317".into(), &["telemetry.otlp_endpoint"]),
             (|c| c.telemetry.otlp_endpoint = "http://collector:4317".into(), &[]),
             (|c| c.telemetry.log_level = "verbose".into(), &["telemetry.log_level"]),

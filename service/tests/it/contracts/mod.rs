@@ -2,6 +2,7 @@
 
 mod event_source;
 mod fleet;
+mod forged_records;
 mod kill_bus;
 mod locks;
 mod nats_faults;

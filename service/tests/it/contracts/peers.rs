@@ -74,9 +74,8 @@ impl Fleet for GrpcFleet {
     }
 
     async fn start(&mut self, id: &str, started_at: u64) -> (PodRecord, Arc<Recorder>) {
-        let pod = GrpcPod::start(id, started_at).await;
-        let wire = FreezableWire::to(pod.record.address.clone()).await;
-        let record = PodRecord { address: wire.address.to_string(), ..pod.record.clone() };
+        let (pod, wire) = GrpcPod::start_behind_wire(id, started_at).await;
+        let record = pod.record.clone();
         let recorder = Arc::clone(&pod.recorder);
         self.pods.insert(record.id.clone(), (pod, wire));
         (record, recorder)

@@ -25,12 +25,12 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use super::{proven, stranger};
+use super::member;
 use crate::support::peers::{GrpcCaller, GrpcPod, event, pod_id};
 
 /// A pod from before gaps could be announced by the batch.
 #[derive(Clone, Default)]
-struct Before(Arc<Mutex<Vec<AnnounceGapRequest>>>);
+pub(super) struct Before(Arc<Mutex<Vec<AnnounceGapRequest>>>);
 
 #[tonic::async_trait]
 impl MessageForwardingService for Before {
@@ -63,10 +63,13 @@ async fn an_older_pod_is_told_of_each_gap_or_of_all_at_once_and_what_it_cannot_r
     let before = Before::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = PodRecord { id: pod_id("b"), address: listener.local_addr().unwrap().to_string(), started_at: Duration::ZERO };
+    let (health, served) = tonic_health::server::health_reporter();
+    health.set_service_status("pod/b", tonic_health::ServingStatus::Serving).await;
     let serving = Server::builder()
+        .add_service(served)
         .add_service(MessageForwardingServiceServer::new(before.clone()))
         .serve_with_incoming(TcpIncoming::from(listener));
-    let caller = GrpcCaller::new("a");
+    let caller = GrpcCaller::with("a", |settings| settings.accept_previous = true);
     let route = |agent: u64| event("here", &format!("messages.c{agent}"), 1, "{}").address.routes()[0].clone();
     let gaps = |count: u64| (1..=count).map(|n| RouteGap { route: Some(route(n)), gap: Gap::of(n, GapCause::GivenUp) });
     let telling = async {
@@ -89,8 +92,8 @@ async fn an_older_pod_is_told_of_each_gap_or_of_all_at_once_and_what_it_cannot_r
 #[tokio::test]
 async fn many_gaps_are_taken_all_or_none_and_no_more_than_the_bound() {
     let pod = GrpcPod::start("b", 1).await;
-    let mut client = stranger(&pod).await;
-    let gaps = |gaps| proven(AnnounceGapsRequest { source_pod_id: "a".into(), gaps });
+    let mut client = member(&pod).await;
+    let gaps = |gaps| AnnounceGapsRequest { source_pod_id: "a".into(), gaps };
     let bad = WireGap { route: Some(GapRoute::default()), ..WireGap::default() };
     for refused in [vec![WireGap::default(), bad], vec![WireGap::default(); MAX_BATCH_GAPS + 1]] {
         assert_eq!(client.announce_gaps(gaps(refused)).await.unwrap_err().code(), Code::InvalidArgument);

@@ -11,8 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use daisi_ws_service::{
-    adapters::grpc::{FleetKey, GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-    application::ports::{Handed, PeerService},
+    adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
+    application::{
+        fleet_key::FleetKey,
+        ports::{Handed, PeerService},
+    },
     config::Secret,
     domain::{
         event::{Address, Event, Payload, StreamId},
@@ -154,12 +157,24 @@ impl GrpcPod {
     }
 
     pub(crate) async fn start_with(id: &str, started_at: u64, change: impl FnOnce(&mut GrpcServerSettings)) -> Self {
-        let me = pod_id(id);
-        let mut settings =
-            GrpcServerSettings { me: me.clone(), key: fleet_key(), allow_unauthenticated: false, enable_reflection: false };
-        change(&mut settings);
         let server = GrpcServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let record = PodRecord { id: me, address: server.local_addr().to_string(), started_at: Duration::from_secs(started_at) };
+        let address = server.local_addr().to_string();
+        let record = PodRecord { id: pod_id(id), address, started_at: Duration::from_secs(started_at) };
+        let mut settings = GrpcServerSettings::new(record, fleet_key());
+        change(&mut settings);
+        Self::serve(server, settings)
+    }
+
+    /// A pod whose peers dial a wire.
+    pub(crate) async fn start_behind_wire(id: &str, started_at: u64) -> (Self, FreezableWire) {
+        let server = GrpcServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let wire = FreezableWire::to(server.local_addr().to_string()).await;
+        let record = PodRecord { id: pod_id(id), address: wire.address.to_string(), started_at: Duration::from_secs(started_at) };
+        (Self::serve(server, GrpcServerSettings::new(record, fleet_key())), wire)
+    }
+
+    fn serve(server: GrpcServer, settings: GrpcServerSettings) -> Self {
+        let record = settings.me.clone();
         let (recorder, metrics, stop) = (Arc::<Recorder>::default(), new_metrics(), CancellationToken::new());
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
         let serving = server.serve(recorder.clone(), settings, Arc::clone(&metrics), stop.clone());
@@ -204,6 +219,8 @@ impl GrpcCaller {
         let mut settings = PeersSettings {
             me: pod_id(me),
             key: fleet_key(),
+            accept_previous: false,
+            tls: None,
             idle_timeout: Duration::from_secs(300),
             health_check_interval: Duration::from_secs(60),
         };

@@ -8,6 +8,7 @@ use std::{
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
+    application::fleet_key::FleetKey,
     config::{self, Secret},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
@@ -82,7 +83,8 @@ impl RedisServer {
 
     /// A pod's store on it.
     pub(crate) fn store(&self) -> RedisStore {
-        RedisStore::new(&self.config(), tasks()).unwrap()
+        let key = FleetKey::derive(&Secret::new("ab".repeat(32)), &Secret::new("cd".repeat(32)));
+        RedisStore::new(&self.config(), tasks()).unwrap().with_fleet_key(key, false)
     }
 
     /// A plain connection for looking at it and for playing an old pod.

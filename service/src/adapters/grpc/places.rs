@@ -1,0 +1,247 @@
+//! Who holds a connection. Strangers have a small share of their own; whoever proves that it belongs to the fleet leaves it, and then no stranger is in its way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// Connections without a proved call. A pod proves itself with its first call, a probe asks and goes; past this a stranger goes for each that comes.
+pub(super) const MAX_STRANGERS: usize = 128;
+
+/// Connections with one. A fleet of hundreds of pods has one each way.
+const MAX_PROVED: usize = 1024;
+
+const STRANGER: u8 = 0;
+const TOLERATED: u8 = 1;
+const PROVED: u8 = 2;
+
+/// Why a connection was cut; the closed set behind the `reason` label.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cut {
+    /// No proved call came in time.
+    Unproved,
+    /// It sent more than a stranger may.
+    TooMuch,
+    /// Too many were there.
+    Crowded,
+}
+
+impl Cut {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproved => "unproved",
+            Self::TooMuch => "too_much",
+            Self::Crowded => "crowded",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Stranger {
+    address: IpAddr,
+    end: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By number, so the oldest is first.
+    strangers: BTreeMap<u64, Stranger>,
+    proved: usize,
+    next: u64,
+}
+
+/// The places of one listener. Nothing awaits while its lock is held.
+#[derive(Debug)]
+pub(super) struct Places {
+    table: Mutex<Table>,
+    metrics: Arc<Metrics>,
+}
+
+impl Places {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { table: Mutex::default(), metrics })
+    }
+
+    /// Gives a new connection a place among strangers; where all are taken, the oldest of the address that has most of them goes for it: so nobody's many connections cost
+    /// another address its one. `end` breaks the connection.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, end: CancellationToken) -> Caller {
+        let mut table = self.lock();
+        if table.strangers.len() >= MAX_STRANGERS
+            && let Some(last) = most_crowded(&table.strangers).and_then(|number| table.strangers.remove(&number))
+        {
+            last.end.cancel();
+            self.count(Cut::Crowded);
+        }
+        let number = table.next;
+        table.next += 1;
+        table.strangers.insert(number, Stranger { address: address.to_canonical(), end: end.clone() });
+        self.show(&table);
+        drop(table);
+        Caller(Arc::new(Place { places: Arc::clone(self), number, standing: AtomicU8::new(STRANGER), end }))
+    }
+
+    pub(super) fn count(&self, cut: Cut) {
+        self.metrics.grpc_connections_cut_total.with_label_values(&[cut.as_str()]).inc();
+    }
+
+    fn show(&self, table: &Table) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.grpc_connections.with_label_values(&["stranger"]).set(count(table.strangers.len()));
+        self.metrics.grpc_connections.with_label_values(&["proved"]).set(count(table.proved));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The oldest connection of the address that has most.
+fn most_crowded(strangers: &BTreeMap<u64, Stranger>) -> Option<u64> {
+    let mut of_address: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+    for (number, stranger) in strangers {
+        of_address.entry(stranger.address).or_insert((0, *number)).0 += 1;
+    }
+    of_address.into_values().max_by_key(|(count, oldest)| (*count, u64::MAX - *oldest)).map(|(_, oldest)| oldest)
+}
+
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    number: u64,
+    standing: AtomicU8,
+    end: CancellationToken,
+}
+
+/// One connection's place, as its calls see it.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(Arc<Place>);
+
+impl Caller {
+    /// A call of it was proved: it leaves the strangers. Where too many have, the connection is broken.
+    pub(super) fn prove(&self) {
+        if self.0.standing.load(Ordering::Acquire) == PROVED {
+            return;
+        }
+        let mut table = self.0.places.lock();
+        // Else it has been cut, or another call of it was faster.
+        if table.strangers.remove(&self.0.number).is_none() {
+            return;
+        }
+        if table.proved >= MAX_PROVED {
+            self.0.places.count(Cut::Crowded);
+            self.0.end.cancel();
+        } else {
+            table.proved += 1;
+            self.0.standing.store(PROVED, Ordering::Release);
+        }
+        self.0.places.show(&table);
+    }
+
+    /// It may stay without a proof, as the predecessor's pods may where that is switched on. It stays among the strangers.
+    pub(super) fn tolerate(&self) {
+        let _ = self.0.standing.compare_exchange(STRANGER, TOLERATED, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Has it neither proved itself nor been let in without?
+    pub(super) fn is_stranger(&self) -> bool {
+        self.0.standing.load(Ordering::Acquire) == STRANGER
+    }
+
+    pub(super) fn count(&self, cut: Cut) {
+        self.0.places.count(cut);
+    }
+
+    /// The connection is gone.
+    pub(super) fn leave(&self) {
+        let mut table = self.0.places.lock();
+        let was_proved = self.0.standing.load(Ordering::Acquire) == PROVED;
+        if table.strangers.remove(&self.0.number).is_none() && was_proved {
+            table.proved = table.proved.saturating_sub(1);
+        }
+        self.0.places.show(&table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> (Arc<Metrics>, Arc<Places>) {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Arc::clone(&metrics), Places::new(metrics))
+    }
+
+    fn comes(places: &Arc<Places>, address: &str) -> (Caller, CancellationToken) {
+        let end = CancellationToken::new();
+        (places.admit(address.parse().unwrap(), end.clone()), end)
+    }
+
+    fn open(metrics: &Metrics, standing: &str) -> i64 {
+        metrics.grpc_connections.with_label_values(&[standing]).get()
+    }
+
+    #[test]
+    fn strangers_are_bounded_and_the_oldest_goes() {
+        let (metrics, places) = places();
+        let crowd: Vec<_> = (0..MAX_STRANGERS + 5).map(|_| comes(&places, "10.0.0.1")).collect();
+        let cut: Vec<usize> = (0..crowd.len()).filter(|n| crowd[*n].1.is_cancelled()).collect();
+        assert_eq!(cut, [0, 1, 2, 3, 4]);
+        assert_eq!(open(&metrics, "stranger"), MAX_STRANGERS as i64);
+        assert_eq!(metrics.grpc_connections_cut_total.with_label_values(&["crowded"]).get(), 5);
+    }
+
+    #[test]
+    fn the_many_connections_of_one_address_cost_no_other_its_one() {
+        let (_, places) = places();
+        let (_peer, end) = comes(&places, "10.0.0.2");
+        let crowd: Vec<_> = (0..10 * MAX_STRANGERS).map(|_| comes(&places, "::ffff:10.0.0.1")).collect();
+        assert!(!end.is_cancelled());
+        assert_eq!(crowd.iter().filter(|(_, end)| !end.is_cancelled()).count(), MAX_STRANGERS - 1);
+    }
+
+    #[test]
+    fn who_has_proved_itself_is_in_no_strangers_way() {
+        let (metrics, places) = places();
+        let peers: Vec<_> = (0..MAX_PROVED).map(|_| comes(&places, "10.0.0.1")).collect();
+        peers.iter().skip(MAX_PROVED - MAX_STRANGERS).for_each(|(peer, _)| peer.prove());
+        let crowd: Vec<_> = (0..2 * MAX_STRANGERS).map(|_| comes(&places, "10.0.0.1")).collect();
+        assert!(peers.iter().skip(MAX_PROVED - MAX_STRANGERS).all(|(peer, end)| !peer.is_stranger() && !end.is_cancelled()));
+        assert_eq!((open(&metrics, "proved"), open(&metrics, "stranger")), (MAX_STRANGERS as i64, MAX_STRANGERS as i64));
+        peers.iter().chain(&crowd).for_each(|(caller, _)| caller.leave());
+        assert_eq!((open(&metrics, "proved"), open(&metrics, "stranger")), (0, 0));
+    }
+
+    #[test]
+    fn those_that_proved_themselves_are_bounded_too() {
+        let (metrics, places) = places();
+        let peers: Vec<_> = (0..=MAX_PROVED)
+            .map(|_| {
+                let (peer, end) = comes(&places, "10.0.0.1");
+                peer.prove();
+                peer.prove();
+                (peer, end)
+            })
+            .collect();
+        assert_eq!(open(&metrics, "proved"), MAX_PROVED as i64);
+        assert!(peers[MAX_PROVED].1.is_cancelled() && !peers[0].1.is_cancelled());
+    }
+
+    #[test]
+    fn who_was_cut_proves_nothing_any_more() {
+        let (metrics, places) = places();
+        let (first, end) = comes(&places, "10.0.0.1");
+        let _crowd: Vec<_> = (0..MAX_STRANGERS).map(|_| comes(&places, "10.0.0.1")).collect();
+        assert!(end.is_cancelled());
+        first.prove();
+        first.leave();
+        assert_eq!(open(&metrics, "proved"), 0);
+    }
+}
