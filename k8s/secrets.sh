@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# secrets.sh NAMESPACE: prints the five Secrets that the manifests refer to, with fresh random keys and a CA whose key is thrown away. Needs openssl. For a first try, and to show their shape:
+# secrets.sh NAMESPACE: prints the six Secrets that the manifests refer to, with fresh random keys and two CAs whose keys are thrown away. Needs openssl. For a first try, and to show their shape:
 #
 #   k8s/secrets.sh daisi-ws | kubectl apply -f -
 #
@@ -19,23 +19,32 @@ work=$(mktemp -d -p "$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tm
 trap 'rm -rf "$work"' EXIT
 umask 077
 ec=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
-openssl req -x509 "${ec[@]}" -days 365 -subj "/CN=daisi-ws CA" -addext "basicConstraints=critical,CA:TRUE" \
-  -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout "$work/ca.key" -out "$work/ca.crt" 2>/dev/null
+# authority NAME: a CA for a year.
+authority() {
+  openssl req -x509 "${ec[@]}" -days 365 -subj "/CN=daisi-ws $1" -addext "basicConstraints=critical,CA:TRUE" \
+    -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout "$work/$1.key" -out "$work/$1.crt" 2>/dev/null
+}
+authority ca
+# Pods are each other's clients, and none of NATS' servers.
+authority pods-ca
 
-# certificate NAME USES NAMES: a certificate for these names, good for these uses and a year.
+# certificate NAME USES NAMES [CA]: a certificate for these names, good for these uses and a year.
 certificate() {
+  local ca=${4:-ca}
   openssl req "${ec[@]}" -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr" 2>/dev/null
-  openssl x509 -req -in "$work/$1.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" -CAcreateserial -days 365 -out "$work/$1.crt" \
+  openssl x509 -req -in "$work/$1.csr" -CA "$work/$ca.crt" -CAkey "$work/$ca.key" -CAcreateserial -days 365 -out "$work/$1.crt" \
     -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=%s\nbasicConstraints=CA:FALSE\n' "$3" "$2") 2>/dev/null
 }
 # Servers of NATS are clients of each other; nobody else's certificate may be one.
 certificate nats serverAuth,clientAuth "DNS:nats,DNS:*.nats-headless,DNS:nats.$namespace.svc,DNS:*.nats-headless.$namespace.svc,DNS:localhost,IP:127.0.0.1"
 certificate redis serverAuth "DNS:redis,DNS:redis.$namespace.svc,DNS:localhost,IP:127.0.0.1"
 
-# tls NAME: the Secret of that server's certificate, with the keys that cert-manager gives one.
+certificate pods serverAuth,clientAuth "DNS:daisi-ws-pods" pods-ca
+
+# tls NAME [CA]: the Secret of that server's certificate, with the keys that cert-manager gives one.
 tls() {
   printf -- '---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata:\n  name: %s-tls\n  namespace: %s\nstringData:\n' "$1" "$namespace"
-  for pair in "tls.crt:$1.crt" "tls.key:$1.key" ca.crt:ca.crt; do
+  for pair in "tls.crt:$1.crt" "tls.key:$1.key" "ca.crt:${2:-ca}.crt"; do
     printf '  %s: |\n' "${pair%%:*}"
     sed 's/^/    /' "$work/${pair#*:}"
   done
@@ -82,3 +91,4 @@ stringData:
 YAML
 tls nats
 tls redis
+tls pods pods-ca

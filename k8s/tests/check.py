@@ -26,10 +26,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 K8S = ROOT / "k8s"
 # From the first with a native preStop sleep that is on by default to the newest with a schema.
 VERSIONS = ["1.30", "1.32", "1.34", "1.37"]
-COMPONENTS = ["nats-cluster", "redis-persistent", "monitoring", "ingress", "tracing"]
+COMPONENTS = ["nats-cluster", "redis-persistent", "monitoring", "ingress", "tracing", "pod-tls"]
 AUTOSCALERS = [None, "autoscale-hpa", "autoscale-keda"]
 # Kinds that come with their operators: no version of Kubernetes has a schema for them.
-CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
+CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "Certificate", "Issuer"}
 
 
 def combinations(kubectl_work: pathlib.Path) -> dict[str, pathlib.Path]:
