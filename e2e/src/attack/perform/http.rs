@@ -14,8 +14,6 @@ use super::{Order, Tally, crowd};
 const PIPELINED_BYTES: usize = 2000;
 /// Made-up keys and tokens that are tried a second, over all connections; the rest of the machine is for the gateway.
 const GUESSES_PER_SECOND: u32 = 20_000;
-/// Requests that are sent before their answers are read.
-const BATCH: usize = 32;
 
 /// Connections that say nothing.
 pub(super) async fn idle(order: Arc<Order>, tally: Tally) {
@@ -184,9 +182,9 @@ pub(super) async fn made_up_tokens(order: Arc<Order>, tally: Tally) {
     .await;
 }
 
-/// Sends requests in batches, and counts the answers by status.
+/// Sends a request after the other on each connection, and counts the answers by status. A server that closes is dialled again at once.
 async fn guess(order: Arc<Order>, tally: Tally, request: fn(usize, &str) -> String) {
-    let per_batch = Duration::from_secs(1) * u32::try_from(BATCH * order.count).unwrap_or(u32::MAX) / GUESSES_PER_SECOND;
+    let pause = Duration::from_secs(1) * u32::try_from(order.count).unwrap_or(u32::MAX) / GUESSES_PER_SECOND;
     let counts = tally.clone();
     crowd(order.count, tally, move |index| {
         let (order, tally) = (Arc::clone(&order), counts.clone());
@@ -195,17 +193,13 @@ async fn guess(order: Arc<Order>, tally: Tally, request: fn(usize, &str) -> Stri
             let mut due = Instant::now();
             for turn in 0.. {
                 sleep_until(due).await;
-                due += per_batch;
-                // A server that closes after each answer is asked on a new connection each time.
-                let batch: String = (0..BATCH).map(|n| request((turn * BATCH + n) * 1000 + index, &order.api_key)).collect();
-                socket.write_all(batch.as_bytes()).await?;
-                for _ in 0..BATCH {
-                    let (status, closes) = status(&mut socket).await?;
-                    tally.one(&status.to_string());
-                    tally.one("attempts");
-                    if closes {
-                        return Ok(());
-                    }
+                due += pause;
+                socket.write_all(request(turn * 1000 + index, &order.api_key).as_bytes()).await?;
+                let (status, closes) = status(&mut socket).await?;
+                tally.one(&status.to_string());
+                tally.one("attempts");
+                if closes {
+                    socket = BufReader::new(order.dial(index, order.http).await?);
                 }
             }
             Ok(())
