@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use figment::{
-    providers::{Format as _, Yaml},
+    providers::Format as _,
     value::{Dict, Value},
 };
 
 use super::{
-    Config,
+    Config, Yaml,
     problem::{ConfigError, Problem},
 };
 

@@ -10,12 +10,12 @@ use std::{
 use figment::{
     Figment, Metadata, Profile, Provider,
     error::Kind as Cause,
-    providers::{Format as _, Serialized, Yaml},
+    providers::{Format as _, Serialized},
     value::{Dict, Map, Value},
 };
 
 use super::{
-    Config, environment,
+    Config, Yaml, environment,
     keys::{self, Kind, PREFIX},
     problem::{ConfigError, Problem},
     validate,

@@ -19,6 +19,7 @@ pub(crate) mod testing;
 mod units;
 mod validate;
 mod warnings;
+mod yaml;
 
 pub use container::MemoryBudget;
 pub use effective::{advertise_address, grpc_bind_ip, host_address, host_name, pod_id, probe_bind_ip};
@@ -30,3 +31,4 @@ pub use reload::{ConfigWatch, Reload};
 pub use secret::{Secret, SecretFileError};
 pub use sections::*;
 pub use warnings::Warning;
+pub use yaml::Yaml;

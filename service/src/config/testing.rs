@@ -2,13 +2,10 @@
 
 use std::ffi::OsString;
 
-use figment::{
-    Figment,
-    providers::{Format as _, Yaml},
-};
+use figment::{Figment, providers::Format as _};
 use serde::de::DeserializeOwned;
 
-use super::{Config, Secrets, Sources};
+use super::{Config, Secrets, Sources, Yaml};
 
 /// Good secrets, as environment variables.
 pub(crate) const SECRETS: &[(&str, &str)] = &[

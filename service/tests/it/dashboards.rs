@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use daisi_ws_service::metrics::{PROCESS, SPECS};
-use figment::{
-    Figment,
-    providers::{Format as _, Yaml},
+use daisi_ws_service::{
+    config::Yaml,
+    metrics::{PROCESS, SPECS},
 };
+use figment::{Figment, providers::Format as _};
 use serde_json::Value;
 
 /// Labels that Prometheus adds, or that rules make.

@@ -10,14 +10,11 @@ use std::{
 };
 
 use daisi_ws_service::{
-    config::{Config, Secrets, Server, Sources, advertise_address},
+    config::{Config, Secrets, Server, Sources, Yaml, advertise_address},
     domain::ids::PodId,
     metrics::SPECS,
 };
-use figment::{
-    Figment,
-    providers::{Format as _, Yaml},
-};
+use figment::{Figment, providers::Format as _};
 use serde_json::Value;
 
 /// What has to be left of the grace period after preStop and drain, to close servers and flush telemetry.

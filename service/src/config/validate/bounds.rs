@@ -90,11 +90,11 @@ fn check_below(tree: &Value, key: &str, breaches: &mut Breaches) {
 mod tests {
     use figment::{
         Figment,
-        providers::{Format as _, Serialized, Yaml},
+        providers::{Format as _, Serialized},
     };
 
     use super::*;
-    use crate::config::keys;
+    use crate::config::{Yaml, keys};
 
     #[test]
     fn every_bound_is_of_a_key_and_above_its_default() {

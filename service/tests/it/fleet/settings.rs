@@ -6,11 +6,8 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_service::config::{Config, Secrets, Sources};
-use figment::{
-    Figment,
-    providers::{Format as _, Yaml},
-};
+use daisi_ws_service::config::{Config, Secrets, Sources, Yaml};
+use figment::{Figment, providers::Format as _};
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 

@@ -1,10 +1,7 @@
 //! Settings for tests: the shipped defaults with keys of our own.
 
-use daisi_ws_service::config::{Config, Secret};
-use figment::{
-    Figment,
-    providers::{Format as _, Yaml},
-};
+use daisi_ws_service::config::{Config, Secret, Yaml};
+use figment::{Figment, providers::Format as _};
 
 /// The shipped defaults, with test keys.
 pub(crate) fn test_config() -> Config {
