@@ -4,6 +4,8 @@
 //! open set is `pod`, and a peer's series are removed when the peer is. Every other series is there from the start, at 0.
 
 mod kinds;
+#[cfg(target_os = "linux")]
+mod process;
 mod runtime;
 mod tally;
 
@@ -240,7 +242,7 @@ const REVISIONS: &[&str] = &[match option_env!("DAISI_WS_REVISION") {
     _ => "unknown",
 }];
 
-/// What the Prometheus client says of the process, on Linux.
+/// What is said of the process, on Linux.
 pub const PROCESS: &[&str] = &[
     "process_cpu_seconds_total",
     "process_open_fds",
@@ -267,7 +269,7 @@ impl Metrics {
     pub fn with(recording: bool) -> prometheus::Result<Self> {
         let metrics = Self::register(recording)?;
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.registry.register(Box::new(process::Process::of_self()?))?;
         metrics.build_info.with_label_values(&[VERSIONS[0], REVISIONS[0]]).set(1);
         Ok(metrics)
     }
