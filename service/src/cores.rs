@@ -123,13 +123,21 @@ impl Cores {
     /// # Errors
     /// When the system has no more threads or descriptors.
     pub fn start(count: usize) -> io::Result<Self> {
+        Self::named("sockets", count)
+    }
+
+    /// The same, for other work than sockets: its threads are told apart by that name.
+    ///
+    /// # Errors
+    /// As for [`Cores::start`].
+    pub fn named(name: &str, count: usize) -> io::Result<Self> {
         let mut cores = Self { cores: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
         for number in 0..count.max(1) {
             let runtime = runtime::Builder::new_current_thread().enable_all().global_queue_interval(TURNS).build()?;
             let core = Arc::new(Core { runtime: runtime.handle().clone(), inbox: Mutex::default(), filled: Notify::new() });
             cores.cores.push(Arc::clone(&core));
             let stop = cores.stop.clone();
-            let thread = std::thread::Builder::new().name(format!("sockets-{number}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 CURRENT.set(Some(Arc::clone(&core)));
                 runtime.block_on(async {
                     tokio::select! {

@@ -126,6 +126,7 @@ pub struct Gateway {
     config: ConfigWatch,
     tasks: Tasks,
     cores: Option<Arc<Cores>>,
+    probe_cores: Option<Arc<Cores>>,
     metrics: Arc<Metrics>,
 }
 
@@ -193,6 +194,7 @@ impl Gateway {
             config: config.clone(),
             tasks,
             cores: None,
+            probe_cores: None,
             metrics: Arc::clone(metrics),
         })
     }
@@ -201,6 +203,13 @@ impl Gateway {
     #[must_use]
     pub fn on_cores(mut self, cores: Arc<Cores>) -> Self {
         self.cores = Some(cores);
+        self
+    }
+
+    /// Has probes answered on these cores, if they have a port of their own: whatever befalls the pod's runtime and its sockets, a probe does not wait for it.
+    #[must_use]
+    pub fn probes_on(mut self, cores: Arc<Cores>) -> Self {
+        self.probe_cores = Some(cores);
         self
     }
 
@@ -246,7 +255,8 @@ impl Gateway {
     /// # Errors
     /// When the server for peers fails by itself, or another pod lives under this one's id: the pod is drained all the same.
     pub async fn run(self) -> Result<(), RunError> {
-        let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, cores, metrics } = self;
+        let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, cores, probe_cores, metrics } =
+            self;
         let shutdown = tasks.shutdown().clone();
         let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
         tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
@@ -254,7 +264,7 @@ impl Gateway {
         if let Some((server, routes)) = probes {
             tracing::info!(probe.address = %server.local_addr(), "probes are answered on a port of their own");
             // Away from the sockets' threads, and until everything else has ended.
-            server.serve(routes, Intake::Probes, &tasks, None, CancellationToken::new());
+            server.serve(routes, Intake::Probes, &tasks, probe_cores, CancellationToken::new());
         }
         let (look, watched) = (
             SelfCheck::new(me.clone(), grpc.local_addr(), grpc_settings.key.clone(), grpc_settings.tls.clone()),

@@ -44,9 +44,10 @@ pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &Lev
     level.follow(config, gateway.tasks());
     // They end last, after all that may run on them.
     let cores = Arc::new(Cores::start(std::thread::available_parallelism().map_or(1, usize::from))?);
+    let probe_cores = Arc::new(Cores::named("probes", 1)?);
     let runtimes = cores.all().iter().map(|core| core.runtime().clone()).chain(Handle::try_current());
     runtimes.for_each(|runtime| metrics.watch_runtime(runtime));
-    let mut running = Box::pin(gateway.on_cores(Arc::clone(&cores)).run());
+    let mut running = Box::pin(gateway.on_cores(Arc::clone(&cores)).probes_on(Arc::clone(&probe_cores)).run());
     tokio::select! {
         ended = &mut running => ended.map_err(CliError::failed),
         // They end with the hard token, which ends the pod too.

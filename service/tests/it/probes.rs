@@ -1,8 +1,10 @@
 //! A whole pod in this process: its port for probes, and what a session in a loop is told.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use daisi_ws_service::{
@@ -11,6 +13,7 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     config::{Config, ConfigWatch},
+    cores::Cores,
     gateway::{Gateway, StoreChoice, StreamChoice},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
@@ -27,6 +30,8 @@ struct Pod {
     probe: SocketAddr,
     shutdown: Shutdown,
     running: Tasks,
+    /// Ends last, as in `serve`.
+    _probe_cores: Arc<Cores>,
 }
 
 async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
@@ -41,11 +46,13 @@ async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
     let gateway = Box::pin(Gateway::bind(&watch, backends, shutdown.clone(), &metrics, None)).await.unwrap();
     let (http, probe) = (gateway.http_addr(), gateway.probe_addr().unwrap());
     let running = Tasks::new(Shutdown::default(), metrics, tracing::Span::none());
+    let probe_cores = Arc::new(Cores::named("probes", 1).unwrap());
+    let gateway = gateway.probes_on(Arc::clone(&probe_cores));
     running.spawn("gateway", async move { gateway.run().await.unwrap() });
     while get(probe, "/ready", "").await.status != 200 {
         tokio::task::yield_now().await;
     }
-    Pod { http, probe, shutdown, running }
+    Pod { http, probe, shutdown, running, _probe_cores: probe_cores }
 }
 
 /// The head of the answer to a connect; the socket stays open with the stream.
@@ -89,5 +96,21 @@ async fn probes_are_answered_until_a_drain_is_over() {
     let mut rest = Vec::new();
     let _ = socket.read_to_end(&mut rest).await;
     drop(socket);
+    pod.running.ended().await;
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_while_nothing_else_of_the_pod_runs() {
+    let pod = pod(|_| {}).await;
+    // This blocks the thread that all of the pod runs on, its sockets included.
+    for path in ["/health", "/ready", "/metrics"] {
+        let mut stream = std::net::TcpStream::connect(pod.probe).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200", "{path}");
+    }
+    pod.shutdown.soft.cancel();
     pod.running.ended().await;
 }
