@@ -174,7 +174,7 @@ metrics! {
     grpc_lenient: IntGaugeVec = "dws_grpc_lenient", ["setting": &["grpc_allow_unauthenticated", "grpc_accept_previous"]], NONE, "Whether a setting is on that takes less of other pods than a proof of each call and answer.";
     pod_records_unproved_total: IntCounter = "dws_pod_records_unproved_total", [], NONE, "Times that a record of a pod in the session store was passed over, as it is not of this fleet.";
     grpc_connections: IntGaugeVec = "dws_grpc_connections", ["standing": &["stranger", "proved"]], NONE, "Connections that others opened to the port for pods, by whether a call of them was proved.";
-    grpc_connections_cut_total: IntCounterVec = "dws_grpc_connections_cut_total", ["reason": &["unproved", "too_much", "crowded"]], NONE, "Connections of others that were cut: no proved call came in time, too much before one, or too many were there.";
+    grpc_connections_cut_total: IntCounterVec = "dws_grpc_connections_cut_total", ["reason": &["unproved", "too_much", "too_often", "crowded"]], NONE, "Connections of others that were cut: no proved call came in time, too many bytes or calls before one, or too many were there.";
     grpc_calls_refused_total: IntCounterVec = "dws_grpc_calls_refused_total", ["reason": &["unauthenticated", "replayed", "bad_request", "too_many", "bad_event", "other_pod"]], NONE, "Calls of peers that were refused, by reason.";
 
     session_lock_attempts_total: IntCounterVec = "dws_session_lock_attempts_total", ["type": SESSIONS], NONE, "Attempts to take a session's lock.";

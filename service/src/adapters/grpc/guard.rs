@@ -239,6 +239,9 @@ impl Service<http::Request<Body>> for Guard {
         let verdict = self.judge.judge(&request);
         let caller = request.extensions().get::<Caller>();
         let path = request.uri().path();
+        if let Some(caller) = caller.filter(|_| !matches!(verdict, Verdict::Proved(_))) {
+            caller.call_unproved();
+        }
         match (verdict, &mut self.unproven) {
             (Verdict::Refused(refusal, proof), _) => self.refuse(refusal, proof),
             (Verdict::Unproved, Some(unproven)) if path == PUSH_EVENT => {

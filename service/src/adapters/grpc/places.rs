@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
 
@@ -19,6 +19,9 @@ pub(super) const MAX_STRANGERS: usize = 128;
 /// Connections with one. A fleet of hundreds of pods has one each way.
 const MAX_PROVED: usize = 1024;
 
+/// Calls of a connection before a proved one. A pod whose clock is off needs two, and a probe one; each costs as much as a proved call, and bytes alone let thousands through.
+const MAX_UNPROVED_CALLS: u32 = 16;
+
 const STRANGER: u8 = 0;
 const TOLERATED: u8 = 1;
 const PROVED: u8 = 2;
@@ -30,6 +33,8 @@ pub(super) enum Cut {
     Unproved,
     /// It sent more than a stranger may.
     TooMuch,
+    /// It called more often than a stranger may.
+    TooOften,
     /// Too many were there.
     Crowded,
 }
@@ -39,6 +44,7 @@ impl Cut {
         match self {
             Self::Unproved => "unproved",
             Self::TooMuch => "too_much",
+            Self::TooOften => "too_often",
             Self::Crowded => "crowded",
         }
     }
@@ -85,7 +91,13 @@ impl Places {
         table.strangers.insert(number, Stranger { address: address.to_canonical(), end: end.clone() });
         self.show(&table);
         drop(table);
-        Caller(Arc::new(Place { places: Arc::clone(self), number, standing: AtomicU8::new(STRANGER), end }))
+        Caller(Arc::new(Place {
+            places: Arc::clone(self),
+            number,
+            standing: AtomicU8::new(STRANGER),
+            calls: AtomicU32::new(0),
+            end,
+        }))
     }
 
     pub(super) fn count(&self, cut: Cut) {
@@ -117,6 +129,8 @@ struct Place {
     places: Arc<Places>,
     number: u64,
     standing: AtomicU8,
+    /// That were not proved, while it is a stranger.
+    calls: AtomicU32,
     end: CancellationToken,
 }
 
@@ -153,6 +167,14 @@ impl Caller {
     /// Has it neither proved itself nor been let in without?
     pub(super) fn is_stranger(&self) -> bool {
         self.0.standing.load(Ordering::Acquire) == STRANGER
+    }
+
+    /// A call of it was not proved: a stranger has few, and its connection is broken after them. The call itself is answered if the answer is faster.
+    pub(super) fn call_unproved(&self) {
+        if self.is_stranger() && self.0.calls.fetch_add(1, Ordering::Relaxed) == MAX_UNPROVED_CALLS {
+            self.0.places.count(Cut::TooOften);
+            self.0.end.cancel();
+        }
     }
 
     pub(super) fn count(&self, cut: Cut) {
@@ -232,6 +254,31 @@ mod tests {
             .collect();
         assert_eq!(open(&metrics, "proved"), MAX_PROVED as i64);
         assert!(peers[MAX_PROVED].1.is_cancelled() && !peers[0].1.is_cancelled());
+    }
+
+    #[test]
+    fn a_stranger_has_few_calls_and_who_proved_itself_or_is_let_in_as_many_as_it_likes() {
+        let (metrics, places) = places();
+        let (stranger, cut) = comes(&places, "10.0.0.1");
+        for _ in 0..MAX_UNPROVED_CALLS {
+            stranger.call_unproved();
+        }
+        assert!(!cut.is_cancelled());
+        // Those that were under way count no second time.
+        for _ in 0..500 {
+            stranger.call_unproved();
+        }
+        assert!(cut.is_cancelled());
+        assert_eq!(metrics.grpc_connections_cut_total.with_label_values(&["too_often"]).get(), 1);
+        let (peer, peers) = comes(&places, "10.0.0.2");
+        let (old, olds) = comes(&places, "10.0.0.3");
+        peer.prove();
+        old.tolerate();
+        for _ in 0..500 {
+            peer.call_unproved();
+            old.call_unproved();
+        }
+        assert!(!peers.is_cancelled() && !olds.is_cancelled());
     }
 
     #[test]
