@@ -27,7 +27,7 @@ secret grafana_password 24
 # In Redis the gateway has the keys and commands of docs/operations.md, and nobody else comes in; what each user may do in NATS is in nats.secure.conf.
 cat >"$folder/redis.conf" <<CONF
 user default off
-user daisi-ws on >$(cat "$folder/redis_password") resetkeys ~session:* ~route:* ~routes:epoch ~pods ~pod:* ~pod_left:* ~pod_retirements:* ~token_cache:* resetchannels &session_kill:* -@all +evalsha +script|load +get +mget +set +del +exists +incr +pexpire +pttl +sadd +srem +scard +sismember +smembers +srandmember +sinter +publish +psubscribe +ping +select +info +client|info +client|kill
+user daisi-ws on >$(cat "$folder/redis_password") resetkeys ~session:* ~route:* ~routes:epoch ~pods ~pod:* ~pod_left:* ~pod_retirements:* ~token_cache:* resetchannels &session_kill:* -@all +evalsha +script|load +getrange +set +del +exists +incr +pexpire +pttl +sadd +srem +scard +sismember +smembers +srandmember +sinter +publish +psubscribe +ping +select +info +client|info +client|kill
 CONF
 printf 'GATEWAY_PASSWORD: "%s"\nPUBLISHER_PASSWORD: "%s"\n' "$(cat "$folder/nats_password")" "$(cat "$folder/publisher_password")" >"$folder/nats-auth.conf"
 

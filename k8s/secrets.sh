@@ -86,7 +86,7 @@ stringData:
   # The gateway's keys and commands, as docs/operations.md has them; a sign of life for probes; and nobody else.
   auth.conf: |
     user default off
-    user daisi-ws on >$redis resetkeys ~session:* ~route:* ~routes:epoch ~pods ~pod:* ~pod_left:* ~pod_retirements:* ~token_cache:* resetchannels &session_kill:* -@all +evalsha +script|load +get +mget +set +del +exists +incr +pexpire +pttl +sadd +srem +scard +sismember +smembers +srandmember +sinter +publish +psubscribe +ping +select +info +client|info +client|kill
+    user daisi-ws on >$redis resetkeys ~session:* ~route:* ~routes:epoch ~pods ~pod:* ~pod_left:* ~pod_retirements:* ~token_cache:* resetchannels &session_kill:* -@all +evalsha +script|load +getrange +set +del +exists +incr +pexpire +pttl +sadd +srem +scard +sismember +smembers +srandmember +sinter +publish +psubscribe +ping +select +info +client|info +client|kill
     user probe on >$probe resetkeys resetchannels -@all +ping
 YAML
 tls nats

@@ -21,16 +21,19 @@ use crate::{
 /// A claim that meets a value which is no owner is made once more, on that value.
 const CLAIMS: usize = 2;
 
+// No script here reads more of a value than what one of ours can have, and one byte: somebody may have put a hundred megabytes there. A key that is not there
+// reads as an empty value, and an empty value is worth no more.
+
 /// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and the holder, or 2 and why the
 /// lock's key is refused. What is no chat counts as none.
 pub(super) static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local held = redis.pcall('GET', KEYS[1])\n\
+        "local held = redis.pcall('GETRANGE', KEYS[1], 0, 257)\n\
          if type(held) == 'table' then return {2, held.err} end\n\
-         if held and held ~= '' and #held <= 257 and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
+         if held ~= '' and #held <= 257 and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
          redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
-         local chat = redis.pcall('GET', KEYS[2])\n\
-         if type(chat) == 'table' or (chat and #chat > 256) then chat = false end\n\
+         local chat = redis.pcall('GETRANGE', KEYS[2], 0, 256)\n\
+         if type(chat) == 'table' or chat == '' or #chat > 256 then chat = false end\n\
          return {1, chat}",
     )
 });
@@ -45,10 +48,10 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
         "local locks, odd, lost = tonumber(ARGV[1]), {}, {}\n\
          for i = 1, locks do\n\
            local owner, ttl = ARGV[2 * i], ARGV[2 * i + 1]\n\
-           local held = redis.pcall('GET', KEYS[i])\n\
+           local held = redis.pcall('GETRANGE', KEYS[i], 0, 257)\n\
            if held == owner then\n\
              redis.call('PEXPIRE', KEYS[i], ttl)\n\
-           elseif not held or held == '' or #held > 257 then\n\
+           elseif held == '' or #held > 257 then\n\
              redis.call('SET', KEYS[i], owner, 'PX', ttl)\n\
              odd[#odd + 1] = {i, 1, ''}\n\
            else\n\
@@ -67,8 +70,9 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
 });
 
 /// Keys: lock. Arguments: owner.
-pub(super) static RELEASE: LazyLock<Lua> =
-    LazyLock::new(|| Lua::new("if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0"));
+pub(super) static RELEASE: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new("if redis.pcall('GETRANGE', KEYS[1], 0, 257) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0")
+});
 
 #[async_trait]
 impl SessionLocks for RedisStore {

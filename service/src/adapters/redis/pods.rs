@@ -20,6 +20,9 @@ const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// How long it is remembered that a pod has left: longer than any other pod is without the store for a blip.
 const LEFT_TTL: Duration = Duration::from_secs(60);
 
+// No script here reads more of a value than a record can have, and one byte: somebody may have put a hundred megabytes there, which every pod would be sent
+// again and again. What is longer is no record (`Records`). A key that is not there reads as an empty value, and an empty value is worth no more.
+
 /// Pods in one script that asks about them: some two milliseconds.
 const MAX_RESOLVED: usize = 256;
 
@@ -30,10 +33,10 @@ static RESOLVE: LazyLock<Lua> = LazyLock::new(|| {
         "local standings, at = {}, 2\n\
          for i = 2, #ARGV - 1, 2 do\n\
            local pod, routes = ARGV[i], tonumber(ARGV[i + 1])\n\
-           local record = redis.pcall('GET', KEYS[at])\n\
-           if type(record) == 'string' then\n\
+           local record = redis.pcall('GETRANGE', KEYS[at], 0, 1024)\n\
+           if type(record) == 'string' and record ~= '' then\n\
              standings[#standings + 1] = {1, record}\n\
-           elseif record or redis.pcall('SISMEMBER', KEYS[1], pod) ~= 0 then\n\
+           elseif type(record) == 'table' or redis.pcall('SISMEMBER', KEYS[1], pod) ~= 0 then\n\
              standings[#standings + 1] = {2, ''}\n\
            elseif ARGV[1] == '1' and redis.call('EXISTS', KEYS[at + 1], KEYS[at + 2]) > 0 then\n\
              for route = at + 3, at + 2 + routes do redis.pcall('SREM', KEYS[route], pod) end\n\
@@ -56,8 +59,8 @@ static RESOLVE: LazyLock<Lua> = LazyLock::new(|| {
 /// everybody doubt the routes meanwhile. A count that is none is 0.
 static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
-        "local held = redis.pcall('GET', KEYS[1])\n\
-         if type(held) == 'string' and held ~= ARGV[1] and held ~= ARGV[5] then\n\
+        "local held = redis.pcall('GETRANGE', KEYS[1], 0, 1024)\n\
+         if type(held) == 'string' and held ~= '' and held ~= ARGV[1] and held ~= ARGV[5] then\n\
            local left = redis.call('PTTL', KEYS[1])\n\
            if left >= 0 then return {-1, left, 0, held, 0, {}, {}} end\n\
          end\n\
@@ -71,19 +74,31 @@ static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
            joined = redis.call('SADD', KEYS[2], ARGV[3])\n\
            mended[1] = KEYS[2]\n\
          end\n\
-         local epoch = redis.pcall('GET', KEYS[3])\n\
-         if type(epoch) ~= 'string' or #epoch > 64 then\n\
-           if epoch then mended[#mended + 1] = KEYS[3] end\n\
+         local epoch = redis.pcall('GETRANGE', KEYS[3], 0, 64)\n\
+         if type(epoch) ~= 'string' or epoch == '' or #epoch > 64 then\n\
+           if epoch ~= '' then mended[#mended + 1] = KEYS[3] end\n\
            redis.call('SET', KEYS[3], ARGV[4])\n\
            epoch, created = ARGV[4], 1\n\
          end\n\
-         local retired = redis.pcall('GET', KEYS[4])\n\
+         local retired = redis.pcall('GETRANGE', KEYS[4], 0, 32)\n\
          retired = type(retired) == 'string' and tonumber(retired) or 0\n\
          if not (retired >= 0 and retired < 2 ^ 53) then retired = 0 end\n\
          local members, most = redis.call('SCARD', KEYS[2]), tonumber(ARGV[6])\n\
          local read = members <= most and redis.call('SMEMBERS', KEYS[2]) or redis.call('SRANDMEMBER', KEYS[2], most)\n\
          local present = held == ARGV[1] and joined == 0 and 1 or 0\n\
          return {present, created, retired, epoch, members, read, mended}",
+    )
+});
+
+/// Keys: what is read. Answers with each value, or with nothing for one that is not there, is empty or no string.
+static READ: LazyLock<Lua> = LazyLock::new(|| {
+    Lua::new(
+        "local values = {}\n\
+         for i = 1, #KEYS do\n\
+           local value = redis.pcall('GETRANGE', KEYS[i], 0, 1024)\n\
+           values[i] = type(value) == 'string' and value ~= '' and value\n\
+         end\n\
+         return values",
     )
 });
 
@@ -118,8 +133,8 @@ static PASS_OVER: LazyLock<Lua> = LazyLock::new(|| {
 /// Keys: the pod's liveness, members, its goodbye. Arguments: the pod, its record, how long its goodbye is remembered, in ms.
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local held = redis.pcall('GET', KEYS[1])\n\
-         if held and held ~= ARGV[2] then return 0 end\n\
+        "local held = redis.pcall('GETRANGE', KEYS[1], 0, 1024)\n\
+         if held ~= '' and held ~= ARGV[2] then return 0 end\n\
          redis.call('DEL', KEYS[1])\n\
          redis.pcall('SREM', KEYS[2], ARGV[1])\n\
          redis.call('SET', KEYS[3], '1', 'PX', ARGV[3])\n\
@@ -187,13 +202,14 @@ impl RedisStore {
         let mut ids = pod_ids(&read);
         let listed: HashSet<PodId> = ids.iter().cloned().collect();
         ids.extend(known.iter().filter(|id| !listed.contains(*id)).cloned());
-        let mut records = redis::cmd("MGET");
-        records.arg(ids.iter().map(keys::pod).collect::<Vec<_>>());
+        let mut call = READ.single().prepare_invoke();
         // Whether those who are asked about and not listed have said goodbye; where only a part is listed, they may be members all the same.
-        records.arg(ids.iter().map(keys::goodbye).collect::<Vec<_>>());
-        let records = &records;
+        ids.iter().map(keys::pod).chain(ids.iter().map(keys::goodbye)).for_each(|key| {
+            call.key(key);
+        });
+        let call = &call;
         let mut records: Vec<Option<Vec<u8>>> =
-            self.commands.run("read_pods", |mut connection| async move { records.query_async(&mut connection).await }).await?;
+            self.commands.run("read_pods", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
         let goodbyes = records.split_off(records.len().min(ids.len()));
 
         let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;

@@ -88,8 +88,8 @@ static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
            others[#others + 1] = pod\n\
            others[#others + 1] = table.concat(of_pod, ' ')\n\
          end\n\
-         local epoch = redis.pcall('GET', KEYS[1])\n\
-         if type(epoch) ~= 'string' or #epoch > 64 then epoch = false end\n\
+         local epoch = redis.pcall('GETRANGE', KEYS[1], 0, 64)\n\
+         if type(epoch) ~= 'string' or epoch == '' or #epoch > 64 then epoch = false end\n\
          return {epoch, others, refused, unread}",
     )
 });

@@ -48,18 +48,18 @@ static LOOK: LazyLock<Lua> = LazyLock::new(|| {
            end\n\
          end\n\
          if ARGV[1] == '1' then\n\
-           on('session:', {{'GET'}, {'SET', '', 'XX', 'PX', 1}, {'PEXPIRE', 1}, {'DEL'}})\n\
+           on('session:', {{'GETRANGE', 0, 1}, {'SET', '', 'XX', 'PX', 1}, {'PEXPIRE', 1}, {'DEL'}})\n\
            on('route:', {{'SADD', 'x'}, {'PEXPIRE', 1}, {'SMEMBERS'}, {'SRANDMEMBER', 1}, {'SREM', 'x'}})\n\
-           on('pod:', {{'EXISTS'}, {'SET', '', 'XX', 'PX', 1}, {'MGET'}, {'GET'}, {'PTTL'}, {'DEL'}})\n\
-           on('pod_left:', {{'EXISTS'}, {'SET', '', 'XX', 'PX', 1}, {'DEL'}})\n\
-           on('pod_retirements:', {{'INCR'}, {'GET'}, {'PEXPIRE', 1}})\n\
+           on('pod:', {{'EXISTS'}, {'SET', '', 'XX', 'PX', 1}, {'GETRANGE', 0, 1}, {'PTTL'}, {'DEL'}})\n\
+           on('pod_left:', {{'EXISTS'}, {'GETRANGE', 0, 1}, {'SET', '', 'XX', 'PX', 1}, {'DEL'}})\n\
+           on('pod_retirements:', {{'INCR'}, {'GETRANGE', 0, 1}, {'PEXPIRE', 1}})\n\
            on('session_kill:', {{'PUBLISH', ''}})\n\
            try('srem pods', 'SREM', 'pods', 'a probe')\n\
            try('sismember pods', 'SISMEMBER', 'pods', 'a probe')\n\
            try('scard pods', 'SCARD', 'pods')\n\
            try('srandmember pods', 'SRANDMEMBER', 'pods', 1)\n\
            try('sinter pods route:*', 'SINTER', 'pods', 'route:a probe')\n\
-           try('get routes:epoch', 'GET', 'routes:epoch')\n\
+           try('getrange routes:epoch', 'GETRANGE', 'routes:epoch', 0, 1)\n\
          end\n\
          local memory = redis.pcall('INFO', 'memory')\n\
          if type(memory) ~= 'string' then return {'', '', lacks} end\n\

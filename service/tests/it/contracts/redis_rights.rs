@@ -67,7 +67,7 @@ async fn what_the_user_lacks_is_named_until_it_is_granted() {
         ("-sismember", "sismember pods"),
         ("-sinter", "sinter pods route:*"),
         ("-pttl", "pttl pod:*"),
-        ("-mget", "mget pod:*"),
+        ("-getrange", "getrange pod:*"),
     ] {
         let mut rules = documented_rules();
         rules.push(less.to_owned());
