@@ -183,12 +183,13 @@ class Rehearsal:
                 path = f"{mount['mountPath']}/{key}"
                 files[path] = str(put(root / path.lstrip("/"), text))
         values = {item["name"]: files.get(item.get("value"), item.get("value", "")) for item in container["env"]}
-        http, grpc = free_ports(2)
+        http, grpc, probe = free_ports(3)
         values |= {
             "DAISI_WS_SERVER_POD_ID": name,
             "DAISI_WS_SERVER_BIND_ADDRESS": "127.0.0.1",
             "DAISI_WS_SERVER_HTTP_PORT": str(http),
             "DAISI_WS_SERVER_GRPC_PORT": str(grpc),
+            "DAISI_WS_SERVER_PROBE_PORT": str(probe),
             "DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS": f"127.0.0.1:{grpc}",
             "DAISI_WS_NATS_URL": nats,
             "DAISI_WS_REDIS_ADDRESS": redis,
