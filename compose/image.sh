@@ -14,7 +14,7 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp "${CARGO_TARGET_DIR:-target}/$target/$profile/daisi-ws-service" "$context/"
 libc=$(getconf GNU_LIBC_VERSION)
-python3 -B supply/sbom.py make --target "$target" --libc "${libc/ /@}" --output "$context/daisi-ws-service.cdx.json"
+python3 -B nix/supply/sbom.py make --target "$target" --libc "${libc/ /@}" --output "$context/daisi-ws-service.cdx.json"
 for bundle in "${CA_BUNDLE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
   if [[ -f $bundle ]]; then
     cp -L "$bundle" "$context/ca-certificates.crt"

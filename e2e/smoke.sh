@@ -44,7 +44,7 @@ done
 "$docker" rm "$created" >/dev/null
 ((bundle > 50)) || fail "its CA bundle has $bundle certificates"
 ok "has a CA bundle ($bundle certificates)"
-held=$(python3 -B "$here/../supply/sbom.py" check --binary "$files/daisi-ws-service" --sbom "$files/daisi-ws-service.cdx.json") ||
+held=$(python3 -B "$here/../nix/supply/sbom.py" check --binary "$files/daisi-ws-service" --sbom "$files/daisi-ws-service.cdx.json") ||
   fail "its bill of materials is not true"
 [[ $held =~ lists\ all\ ([0-9]+)\ crates ]]
 ok "its bill of materials lists all ${BASH_REMATCH[1]} crates that its binary names"

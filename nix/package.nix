@@ -47,7 +47,7 @@ let
       nativeBuildInputs = [ python3 ];
       env.DAISI_WS_REVISION = revision;
       buildPhaseCargoCommand = lib.concatStringsSep " " [
-        "python3 -B ${../supply/sbom.py} make --manifest-path Cargo.toml --target ${stdenv.hostPlatform.rust.rustcTarget} --output sbom.json"
+        "python3 -B ${./supply/sbom.py} make --manifest-path Cargo.toml --target ${stdenv.hostPlatform.rust.rustcTarget} --output sbom.json"
         # Otherwise the C library is a file of its own, in the image too.
         (lib.optionalString stdenv.hostPlatform.isStatic "--libc musl@${pkgs.musl.version}")
       ];

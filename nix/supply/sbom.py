@@ -24,7 +24,7 @@ import tomllib
 import uuid
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "daisi-ws-service"
 # Fewer crates than this in a binary's panic paths: it was stripped of them, and a comparison would prove nothing.
 FEWEST_NAMED = 20
