@@ -42,7 +42,6 @@ let
       ../docs
       ../e2e
       ../k8s
-      ../supply
     ];
   };
 
