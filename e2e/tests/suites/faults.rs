@@ -112,7 +112,7 @@ async fn nats_killed_and_restarted() {
         Ok(until_now(began, false))
     })
     .await;
-    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    assert_eq!((verdict.closes.len(), verdict.away, verdict.gaps), (0, 0, 0), "{}", verdict.describe());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +126,7 @@ async fn nats_frozen() {
         Ok(until_now(began, false))
     })
     .await;
-    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    assert_eq!((verdict.closes.len(), verdict.away, verdict.gaps), (0, 0, 0), "{}", verdict.describe());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn nats_restarted() {
         Ok(until_now(began, false))
     })
     .await;
-    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    assert_eq!((verdict.closes.len(), verdict.away, verdict.gaps), (0, 0, 0), "{}", verdict.describe());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,6 +234,7 @@ async fn pod_cut_off_from_redis_only() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,6 +267,7 @@ async fn pod_cut_off_from_peers_only() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,6 +283,7 @@ async fn pod_stalled_to_peers_only() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 #[tokio::test(flavor = "multi_thread")]

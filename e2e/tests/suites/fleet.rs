@@ -68,6 +68,7 @@ async fn pods_join_while_anothers_redis_is_slow() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away, verdict.announced), (0, 0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
 
 async fn given_up(cluster: &Cluster) -> f64 {

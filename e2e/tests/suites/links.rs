@@ -5,7 +5,7 @@ use std::time::Duration;
 use daisi_ws_e2e::cluster::Options;
 use tokio::time::Instant;
 
-use crate::measure::{measured, newcomers, until_now};
+use crate::measure::{IN_HAND, measured, newcomers, others_were_spared, until_now};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
@@ -19,4 +19,5 @@ async fn pods_links_flap() {
     })
     .await;
     assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
+    others_were_spared(&verdict, IN_HAND);
 }
