@@ -276,7 +276,7 @@ impl Admission {
         self.took_over
     }
 
-    pub(super) fn connector(&self) -> &Arc<Connector> {
+    pub(crate) fn connector(&self) -> &Arc<Connector> {
         &self.connector
     }
 }

@@ -84,16 +84,16 @@ impl std::fmt::Debug for Disputes {
 
 /// How long locks live, as configured now.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LockLife {
+pub(crate) struct LockLife {
     /// Of one that is taken.
-    pub(super) first: Duration,
+    pub(crate) first: Duration,
     /// The longest that any lock has.
-    pub(super) longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Disputes {
     /// Without any dispute yet. Locks are taken back from `locks`; losers here are closed by `evictor`, elsewhere by `killer`.
-    pub(super) fn new(
+    pub(crate) fn new(
         (hub, locks, owners): (Arc<Hub>, Arc<dyn SessionLocks>, Arc<Owners>),
         (evictor, killer, releaser): (Evictor, Killer, Releaser),
         metrics: Arc<Metrics>,
@@ -106,14 +106,14 @@ impl Disputes {
     }
 
     /// The sessions whose disputes are open.
-    pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let mut open = self.lock();
         open.retain(|connection, _| self.hub.contains(connection));
         open.values().map(|open| Arc::clone(&open.session)).collect()
     }
 
     /// Forgets the dispute about a session: its lock is its own.
-    pub(super) fn close(&self, session: &Session) {
+    pub(crate) fn close(&self, session: &Session) {
         let mut open = self.lock();
         if !open.is_empty() {
             open.remove(session.connection());
@@ -121,7 +121,7 @@ impl Disputes {
     }
 
     /// Settles what can be settled of these: sessions of this pod, and who stands in their locks.
-    pub(super) async fn settle(&self, lost: Vec<(Arc<Session>, LockOwner)>, life: LockLife) {
+    pub(crate) async fn settle(&self, lost: Vec<(Arc<Session>, LockOwner)>, life: LockLife) {
         if lost.is_empty() {
             return;
         }

@@ -68,14 +68,14 @@ impl ForwardLimits {
 }
 
 /// What lanes share.
-pub(super) struct Shared {
-    pub(super) peers: Arc<dyn Peers>,
-    pub(super) routes: Arc<dyn Routes>,
-    pub(super) config: watch::Receiver<Arc<Config>>,
-    pub(super) limits: Mutex<ForwardLimits>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) wellness: Arc<Wellness>,
-    pub(super) sums: Sums,
+pub(crate) struct Shared {
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) routes: Arc<dyn Routes>,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) limits: Mutex<ForwardLimits>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wellness: Arc<Wellness>,
+    pub(crate) sums: Sums,
 }
 
 /// The lanes to all peers.

@@ -49,7 +49,7 @@ const CHANCES_CUT_OFF: u64 = 4;
 
 /// What the lanes of a pod hold together: by it each knows what others leave it.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     /// Peers that this pod has had events for.
     lanes: AtomicUsize,
     /// Those of them that can't be reached.
@@ -61,8 +61,8 @@ pub(super) struct Sums {
 }
 
 /// The way to one peer.
-pub(super) struct Lane {
-    pub(super) peer: PodRecord,
+pub(crate) struct Lane {
+    pub(crate) peer: PodRecord,
     shared: Arc<Shared>,
     queue: Mutex<PeerQueue>,
     owed: Mutex<Owed>,
@@ -74,7 +74,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(peer: PodRecord, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(peer: PodRecord, shared: Arc<Shared>) -> Self {
         let (threshold, open_for) = {
             let config = shared.config.borrow();
             (config.app.grpc_circuitbreaker_fail_threshold, config.app.grpc_circuitbreaker_open_duration)
@@ -93,7 +93,7 @@ impl Lane {
     // ---- what others ask; none of it waits ----
 
     /// Queues an event, or has it parked or given up at once.
-    pub(super) fn offer(&self, target: Target) {
+    pub(crate) fn offer(&self, target: Target) {
         let (now, limits) = (Instant::now(), self.limits());
         let mut queue = self.queue();
         let others = self.others(&queue);
@@ -109,7 +109,7 @@ impl Lane {
     }
 
     /// Remembers that the sessions of the peer on these routes go without some events.
-    pub(super) fn owe(&self, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
+    pub(crate) fn owe(&self, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
         let mut owed = self.owed();
         routes.into_iter().for_each(|route| owed.add(Some(route), gap));
         drop(owed);
@@ -118,20 +118,20 @@ impl Lane {
     }
 
     /// Takes over what the sessions of the same process were owed by the lane before.
-    pub(super) fn inherit(&self, before: &Self) {
+    pub(crate) fn inherit(&self, before: &Self) {
         let debts = before.owed().begin();
         let mut owed = self.owed();
         debts.into_iter().for_each(|debt| owed.add(debt.route, debt.gap));
     }
 
     /// The peer may be reachable again: its next event is tried at once.
-    pub(super) fn hint(&self) {
+    pub(crate) fn hint(&self) {
         self.queue().breaker.hint(Instant::now().into_std());
         self.stirred.notify_one();
     }
 
     /// Ends the lane. What queues, or is in a call, comes to this.
-    pub(super) fn close(&self, outcome: TargetOutcome) {
+    pub(crate) fn close(&self, outcome: TargetOutcome) {
         let waiting = {
             let mut queue = self.queue();
             let waiting = queue.close(outcome);
@@ -143,7 +143,7 @@ impl Lane {
     }
 
     /// Says to the sessions of the peer what they are owed, if need be by way of the store.
-    pub(super) async fn settle_debts(&self) {
+    pub(crate) async fn settle_debts(&self) {
         if self.owed().is_empty() || self.gone.is_cancelled() {
             return;
         }
@@ -155,7 +155,7 @@ impl Lane {
     // ---- the task ----
 
     /// Works until the lane is closed.
-    pub(super) async fn run(&self) {
+    pub(crate) async fn run(&self) {
         self.shared.metrics.know_peer(self.peer.id.as_str());
         // What was in a call when a panic ended the task before has been parked by its drop.
         self.queue().call_ended();
@@ -365,7 +365,7 @@ impl Drop for Batch<'_> {
 
 /// The gap that the sessions of a peer get for an event given up.
 #[must_use]
-pub(super) fn gap_of(event: &Event) -> Gap {
+pub(crate) fn gap_of(event: &Event) -> Gap {
     Gap::of(if event.is_sequenced() { event.seq } else { 0 }, GapCause::GivenUp)
 }
 

@@ -61,7 +61,7 @@ pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
     /// What it counts for in the bounds.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Event(event) => event.len(),
             Self::Gap(_) => GAP_BYTES,
@@ -85,7 +85,7 @@ impl Item {
     }
 
     /// Is it an event?
-    pub(super) fn is_event(&self) -> bool {
+    pub(crate) fn is_event(&self) -> bool {
         matches!(self, Self::Event(_))
     }
 
@@ -209,17 +209,17 @@ impl Inner {
 
 /// How a socket does, for whoever has to choose among many.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Since when it has always had something that the system did not take.
-    pub(super) behind_since: Option<Instant>,
+    pub(crate) behind_since: Option<Instant>,
     /// It takes no bytes.
-    pub(super) stalled: bool,
+    pub(crate) stalled: bool,
     /// Bytes that wait here.
-    pub(super) waiting: usize,
+    pub(crate) waiting: usize,
     /// Bytes that are being written.
-    pub(super) writing: usize,
+    pub(crate) writing: usize,
     /// What waits may be dropped.
-    pub(super) may_shed: bool,
+    pub(crate) may_shed: bool,
 }
 
 /// The queue of one socket. Pushed to by anyone, taken from by the socket's task alone.
@@ -289,7 +289,7 @@ impl Mailbox {
     }
 
     /// Drops all that waits, if the policy allows it; how many events. A gap stays in their place, for the socket's next turn.
-    pub(super) fn shed(&self) -> Option<usize> {
+    pub(crate) fn shed(&self) -> Option<usize> {
         if self.bounds.policy == DropPolicy::Block {
             return None;
         }
@@ -306,14 +306,14 @@ impl Mailbox {
     }
 
     /// Says that the system has not taken all, and how many bytes are being written; or `None`: it has, and nothing waits.
-    pub(super) fn set_behind(&self, writing: Option<usize>) {
+    pub(crate) fn set_behind(&self, writing: Option<usize>) {
         let mut inner = self.lock();
         let since = inner.behind.map(|(since, _)| since);
         inner.behind = writing.map(|bytes| (since.unwrap_or_else(Instant::now), narrow(bytes)));
     }
 
     /// How the socket does.
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let inner = self.lock();
         Standing {
             behind_since: inner.behind.map(|(since, _)| since),
@@ -389,7 +389,7 @@ impl Mailbox {
     }
 
     /// Has nobody panicked in the middle of a change? Takes no lock.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         !self.inner.is_poisoned()
     }
 

@@ -135,7 +135,7 @@ impl Memory {
     }
 
     /// Notes the budget and looks whether it is kept. True if not, or not yet again.
-    pub(super) fn look(&self, budget: usize) -> bool {
+    pub(crate) fn look(&self, budget: usize) -> bool {
         self.budget.store(budget, Ordering::Relaxed);
         let used = self.used();
         self.alarm_at.store(budget.saturating_sub(used - self.of(Kind::Events).min(used)), Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Memory {
     }
 
     /// Waits until more is held than may be. Cancel-safe; for one task.
-    pub(super) async fn alarmed(&self) {
+    pub(crate) async fn alarmed(&self) {
         self.alarmed.notified().await;
     }
 

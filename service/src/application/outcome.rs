@@ -23,7 +23,7 @@ use crate::{
 /// before anybody notices.
 const SOON: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 /// So many of them.
-pub(super) const SOON_TIMES: u64 = 3;
+pub(crate) const SOON_TIMES: u64 = 3;
 /// Those that follow.
 const LATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come back.
@@ -228,13 +228,13 @@ impl InFlight {
 }
 
 /// See [`InFlight::may_pass`].
-pub(super) fn may_pass(delivery: &Delivery) -> bool {
+pub(crate) fn may_pass(delivery: &Delivery) -> bool {
     delivery.count <= PASSES && !delivery.is_last
 }
 
 /// The delay before the next delivery: short at first, then doubling with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
 /// instant do not come back in one.
-pub(super) fn retry_delay(deliveries: u64, seq: u64) -> Duration {
+pub(crate) fn retry_delay(deliveries: u64, seq: u64) -> Duration {
     match deliveries.checked_sub(SOON_TIMES) {
         None | Some(0) => SOON.nth_of(deliveries, seq),
         Some(later) => LATER.nth_of(later, seq),

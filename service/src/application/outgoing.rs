@@ -29,7 +29,7 @@ const TRACED_WRITES: usize = 16;
 const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 
 /// What an event counts for beside its bytes, in bytes: that of small ones is most of what they take.
-pub(super) const EVENT_OVERHEAD: usize = 256;
+pub(crate) const EVENT_OVERHEAD: usize = 256;
 
 /// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Outgoing {
     }
 
     /// Where it is counted.
-    pub(super) fn memory(&self) -> &Arc<Memory> {
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
         self.later.charge.memory()
     }
 
@@ -163,12 +163,12 @@ impl Outgoing {
 #[cfg(test)]
 impl Outgoing {
     /// An event of this text, for tests of what holds events.
-    pub(super) fn of_text(seq: u64, text: &str) -> Self {
+    pub(crate) fn of_text(seq: u64, text: &str) -> Self {
         Self::of_held_text(seq, text, &Arc::default())
     }
 
     /// The same, counted among what is held.
-    pub(super) fn of_held_text(seq: u64, text: &str, memory: &Arc<Memory>) -> Self {
+    pub(crate) fn of_held_text(seq: u64, text: &str, memory: &Arc<Memory>) -> Self {
         let frame = encode::text(text.as_bytes());
         let (stored_at, path) = (Duration::ZERO, Path::Local);
         let text = encode::payload(&frame);

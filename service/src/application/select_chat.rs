@@ -6,7 +6,7 @@ use super::{connect::Connector, session::Session};
 use crate::domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
-pub(super) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
+pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
     let connection = session.connection();
     let old = session.chat();
     let (Some(route), old_route) = (session.chat_route(&chat), old.as_ref().and_then(|chat| session.chat_route(chat))) else {

@@ -27,14 +27,14 @@ use crate::{
 
 /// Whose session it is, in words.
 #[derive(Debug)]
-pub(super) struct Who<'a> {
-    pub(super) pod: &'a str,
-    pub(super) request: &'a str,
-    pub(super) kind: &'static str,
-    pub(super) company: &'a str,
-    pub(super) agent: &'a str,
-    pub(super) user: Option<&'a str>,
-    pub(super) admin: Option<&'a str>,
+pub(crate) struct Who<'a> {
+    pub(crate) pod: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) kind: &'static str,
+    pub(crate) company: &'a str,
+    pub(crate) agent: &'a str,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) admin: Option<&'a str>,
 }
 
 /// Logs a line about a session at `info`, with the fields that every such line has. No span around the session's task has them: it would
@@ -48,7 +48,7 @@ macro_rules! session_line {
         );
     }};
 }
-pub(super) use session_line;
+pub(crate) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
 ///
@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// What every line about the session carries; see [`session_line`].
-    pub(super) fn who(&self) -> Who<'_> {
+    pub(crate) fn who(&self) -> Who<'_> {
         let (pod, request, kind) = (self.owner.pod.as_str(), &*self.request_id, self.kind().as_str());
         match &self.claims {
             Claims::User(user) => Who {
@@ -184,7 +184,7 @@ impl Session {
 
     /// Has the processor fetch what [`Session::put`] and the task that it wakes will look at. Called for many sessions one after another, the fetches go on side by
     /// side; without it, each put waits for its own.
-    pub(super) fn fetch(&self) {
+    pub(crate) fn fetch(&self) {
         std::hint::black_box((self.is_aborted(), self.mailbox.is_sound()));
     }
 
@@ -202,7 +202,7 @@ impl Session {
     }
 
     /// Where the session lives, if it is pinned.
-    pub(super) fn core(&self) -> Option<&Arc<Core>> {
+    pub(crate) fn core(&self) -> Option<&Arc<Core>> {
         self.core.as_ref()
     }
 
@@ -341,7 +341,7 @@ impl Session {
     }
 
     /// Notes how many bytes are held of a message that is not whole.
-    pub(super) fn set_inbound(&self, bytes: usize) {
+    pub(crate) fn set_inbound(&self, bytes: usize) {
         let mut rare = self.rare();
         let since = rare.inbound.map(|(_, since)| since);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -349,12 +349,12 @@ impl Session {
     }
 
     /// How many, and since when without a break.
-    pub(super) fn inbound(&self) -> Option<(usize, Instant)> {
+    pub(crate) fn inbound(&self) -> Option<(usize, Instant)> {
         self.rare().inbound.map(|(bytes, since)| (bytes as usize, since))
     }
 
     /// Has the session's task look again at what waits.
-    pub(super) fn stir(&self) {
+    pub(crate) fn stir(&self) {
         self.wake();
     }
 

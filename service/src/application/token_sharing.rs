@@ -19,19 +19,19 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_secs(1);
 
 /// Shares opened tokens, and never reads one: who can write to the store is still nobody.
-pub(super) struct TokenSharing {
+pub(crate) struct TokenSharing {
     cache: Arc<dyn TokenCache>,
     metrics: Arc<Metrics>,
     resting_until: Mutex<Option<Instant>>,
 }
 
 impl TokenSharing {
-    pub(super) fn new(cache: Arc<dyn TokenCache>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(cache: Arc<dyn TokenCache>, metrics: Arc<Metrics>) -> Self {
         Self { cache, metrics, resting_until: Mutex::new(None) }
     }
 
     /// Puts what a genuine token says under its digest for `ttl`, if the store takes it in time.
-    pub(super) async fn share(&self, kind: SessionKind, token: &str, plaintext: Vec<u8>, ttl: Duration) {
+    pub(crate) async fn share(&self, kind: SessionKind, token: &str, plaintext: Vec<u8>, ttl: Duration) {
         if ttl.is_zero() || self.rests() {
             return;
         }

@@ -32,7 +32,7 @@ use super::directory::Directory;
 use crate::{domain::ids::PodId, metrics::Metrics};
 
 /// A look-up or a call that takes longer is slow. A network hop and a busy store take a tenth of it.
-pub(super) const SLOW: Duration = Duration::from_millis(100);
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
 
 /// What a pod does with events that somebody elsewhere wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,17 +105,17 @@ impl Wellness {
     }
 
     /// The store is asked from now on until what this returns is dropped.
-    pub(super) fn asks_store(&self) -> AskingStore<'_> {
+    pub(crate) fn asks_store(&self) -> AskingStore<'_> {
         AskingStore { wellness: self, since: Instant::now() }
     }
 
     /// The store has not answered for a long time.
-    pub(super) fn store_is_slow(&self) {
+    pub(crate) fn store_is_slow(&self) {
         self.note(|evidence, now| evidence.store_is_slow(now));
     }
 
     /// A peer answered a call after so long.
-    pub(super) fn peer_answered(&self, pod: &PodId, took: Duration) {
+    pub(crate) fn peer_answered(&self, pod: &PodId, took: Duration) {
         // Nearly always there is nothing to note.
         if took > SLOW || self.lock().is_silent(pod, Instant::now()) {
             self.note(|evidence, now| evidence.peer_answered(pod, took, now));
@@ -123,12 +123,12 @@ impl Wellness {
     }
 
     /// A peer did not answer a call, or has not for a long time.
-    pub(super) fn peer_is_silent(&self, pod: &PodId) {
+    pub(crate) fn peer_is_silent(&self, pod: &PodId) {
         self.note(|evidence, now| evidence.peer_is_silent(pod, now));
     }
 
     /// Are events for this peer better given back than kept until it answers?
-    pub(super) fn gives_up_on(&self, pod: &PodId) -> bool {
+    pub(crate) fn gives_up_on(&self, pod: &PodId) -> bool {
         self.stance().gives_back() && self.lock().is_silent(pod, Instant::now())
     }
 
@@ -171,7 +171,7 @@ impl Wellness {
 
 /// The store is asked. Dropped late, however that ended, it was slow.
 #[derive(Debug)]
-pub(super) struct AskingStore<'a> {
+pub(crate) struct AskingStore<'a> {
     wellness: &'a Wellness,
     since: Instant,
 }
