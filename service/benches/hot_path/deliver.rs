@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use daisi_ws_service::{
-    application::{
-        hub::{Delivered, Hub},
+    application::hub::{
         mailbox::MailboxLimits,
+        registry::{Delivered, Hub},
         session::Session,
     },
     config::DropPolicy,

@@ -4,7 +4,7 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput};
 use daisi_ws_service::{
-    application::{memory::Memory, outgoing::Outgoing},
+    application::hub::{memory::Memory, outgoing::Outgoing},
     domain::event::{Address, Path, Payload},
 };
 

@@ -10,15 +10,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     evict::Evictor,
     goodbyes::Goodbyes,
-    hub::{Hub, Refusal},
+    hub::{
+        mailbox::MailboxLimits,
+        registry::{Hub, Refusal},
+        session::{Session, session_line},
+    },
     killer::Killer,
     lock_deadlines::LockDeadlines,
-    mailbox::MailboxLimits,
     owners::Owners,
     ports::{SessionLocks, StoreError},
     release::Releaser,
     route_writer::RouteWriter,
-    session::{Session, session_line},
 };
 use crate::{
     config::{CompressionMode, Config},

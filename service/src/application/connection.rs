@@ -26,9 +26,11 @@ use tokio::{
 use self::writing::{Compressor, Writing};
 use super::{
     connect::{Admission, Connector},
-    mailbox::Item,
-    memory::{Charge, Kind},
-    session::Session,
+    hub::{
+        mailbox::Item,
+        memory::{Charge, Kind},
+        session::Session,
+    },
 };
 use crate::{
     clock,

@@ -19,14 +19,16 @@ use tracing::Span;
 
 use self::losses::Losses;
 use super::{
-    deliver::{LocalDelivery, Path},
     directory::Directory,
     forward::{ForwardLimits, Forwarder},
-    hub::Delivered,
+    hub::{
+        deliver::{LocalDelivery, Path},
+        memory::{Kind, Memory},
+        outgoing::EVENT_OVERHEAD,
+        registry::Delivered,
+    },
     lane::gap_of,
-    memory::{Kind, Memory},
     outcome::{Permit, Settled},
-    outgoing::EVENT_OVERHEAD,
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
     wellness::Wellness,

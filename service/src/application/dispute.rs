@@ -15,12 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     evict::Evictor,
-    hub::Hub,
+    hub::{registry::Hub, session::Session},
     killer::Killer,
     owners::{OwnerState, Owners},
     ports::{Acquire, SessionLocks},
     release::Releaser,
-    session::Session,
 };
 use crate::{
     domain::{close::CloseReason, ids::ConnectionId, session::LockOwner},

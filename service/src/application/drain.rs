@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    goodbyes::Goodbyes, hub::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser,
+    goodbyes::Goodbyes, hub::registry::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser,
     route_writer::RouteWriter,
 };
 use crate::domain::{close::CloseReason, peer::PodRecord};

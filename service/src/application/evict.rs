@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::{
-    hub::Hub,
+    hub::registry::Hub,
     ports::{KillBus, KillSignal},
     release::Releaser,
 };

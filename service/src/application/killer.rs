@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     evict::Evictor,
+    hub::session::Session,
     ports::{KillBus, StoreError},
-    session::Session,
 };
 use crate::domain::{
     ids::PodId,

@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{evict::Evictor, hub::Hub, session::Session};
+use super::{
+    evict::Evictor,
+    hub::{registry::Hub, session::Session},
+};
 use crate::{
     config::{Config, OutagePolicy},
     domain::{close::CloseReason, ids::ConnectionId},

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     directory::Directory,
     forward::Forwarder,
-    hub::Hub,
+    hub::registry::Hub,
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
     route_writer::RouteWriter,

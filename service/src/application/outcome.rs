@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    memory::Charge,
+    hub::memory::Charge,
     ports::{Delivery, Handed, Settlement, Ticket},
 };
 use crate::{

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     directory::{Directory, Known},
-    hub::Hub,
+    hub::registry::Hub,
     ports::{PeerError, Peers},
 };
 use crate::domain::{

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connect::Connector,
-    deliver::LocalDelivery,
     directory::Directory,
     dispatch::{Dispatcher, MAX_IN_FLIGHT},
     dispute::Disputes,
@@ -18,7 +17,7 @@ use super::{
     evict::Evictor,
     forward::{ForwardLimits, Forwarder},
     goodbyes::Goodbyes,
-    hub::Hub,
+    hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
     killer::Killer,
     lock_deadlines::LockDeadlines,
     membership::{Membership, Place},
@@ -28,7 +27,6 @@ use super::{
     readiness::Readiness,
     reception::Reception,
     release::{Releaser, releaser},
-    relief::Relief,
     renew::Renewer,
     room::Room,
     route_writer::RouteWriter,

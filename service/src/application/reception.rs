@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    deliver::{LocalDelivery, Path},
     directory::Directory,
-    hub::Hub,
+    hub::{
+        deliver::{LocalDelivery, Path},
+        registry::Hub,
+    },
     ports::{EventSource, Handed, PeerService},
     wellness::Wellness,
 };

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{ports::SessionLocks, session::Session};
+use super::{hub::session::Session, ports::SessionLocks};
 use crate::{
     backoff::Backoff,
     config::Config,

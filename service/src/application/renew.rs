@@ -13,10 +13,9 @@ use tokio::{
 
 use super::{
     dispute::{Disputes, LockLife},
-    hub::Hub,
+    hub::{registry::Hub, session::Session},
     ports::{LockRenewal, Renewal, SessionLocks, StoreError},
     release::Releaser,
-    session::Session,
 };
 use crate::{
     backoff::Backoff,

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
-use super::{directory::Directory, hub::Hub, ports::Peers, readiness::Readiness};
+use super::{directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness};
 use crate::{config::Config, metrics::Metrics};
 
 /// How often the sockets are counted, and while the pod is full, its peers asked.

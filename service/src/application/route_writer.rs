@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    hub::Hub,
+    hub::registry::Hub,
     ports::{RouteChange, Routes, StoreError},
 };
 use crate::{

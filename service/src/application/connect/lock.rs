@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
-    application::{owners::OwnerState, ports::Acquire, session::Session},
+    application::{hub::session::Session, owners::OwnerState, ports::Acquire},
     backoff::Backoff,
     config::Config,
     domain::{ids::ChatId, session::LockOwner},

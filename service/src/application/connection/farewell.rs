@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
 use crate::{
-    application::mailbox::Item,
+    application::hub::mailbox::Item,
     domain::{
         close::CloseReason,
         frame::{ErrorBody, Frame},

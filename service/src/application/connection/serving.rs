@@ -16,7 +16,7 @@ use super::Connection;
 use crate::{
     application::{
         connect::Admission,
-        session::{Session, session_line},
+        hub::session::{Session, session_line},
     },
     domain::close::CloseReason,
     metrics::Metrics,

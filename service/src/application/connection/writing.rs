@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    application::{
+    application::hub::{
         mailbox::{Item, Items},
         outgoing::Outgoing,
     },

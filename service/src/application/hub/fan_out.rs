@@ -11,16 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{
-    application::{
-        mailbox::{Item, Push},
-        outgoing::Outgoing,
-        session::Session,
-    },
-    cores::Core,
-    domain::close::CloseReason,
-    metrics::Metrics,
+use super::{
+    mailbox::{Item, Push},
+    outgoing::Outgoing,
+    session::Session,
 };
+use crate::{cores::Core, domain::close::CloseReason, metrics::Metrics};
 
 /// So many sessions are no detour worth.
 const FEW: usize = 16;

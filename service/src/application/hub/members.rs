@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::fan_out::{CoreQueue, FanOut, List, put};
-use crate::{
-    application::{outgoing::Outgoing, session::Session},
-    domain::ids::ConnectionId,
+use super::{
+    fan_out::{CoreQueue, FanOut, List, put},
+    outgoing::Outgoing,
+    session::Session,
 };
+use crate::domain::ids::ConnectionId;
 
 /// The sessions on a route. Most routes have one, which then costs no map.
 #[derive(Debug)]

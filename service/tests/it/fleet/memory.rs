@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{application::memory::Memory, config::DropPolicy};
+use daisi_ws_service::{application::hub::memory::Memory, config::DropPolicy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{

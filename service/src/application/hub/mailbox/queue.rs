@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::Item;
-use crate::application::memory::Memory;
+use crate::application::hub::memory::Memory;
 
 /// Of a queue up to this long, just what has to go is looked for. In a longer one that would take as long for each as the queue is, so that a part of it goes at once.
 const SEARCHED: usize = 256;
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        application::outgoing::Outgoing,
+        application::hub::outgoing::Outgoing,
         domain::gap::{Gap, GapCause},
     };
 

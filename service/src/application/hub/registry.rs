@@ -3,11 +3,6 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds them from then on.
 //! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
-mod fan_out;
-mod latecomers;
-mod members;
-mod parting;
-
 use std::{
     collections::HashMap,
     sync::{
@@ -20,14 +15,18 @@ use std::{
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
-use self::{
+use super::{
     fan_out::{FanOut, put_item},
     latecomers::{EventKey, Latecomers},
+    mailbox::Item,
     members::Members,
+    memory::Memory,
+    outgoing::Outgoing,
     parting::Parting,
+    session::Session,
 };
-use super::{mailbox::Item, memory::Memory, outgoing::Outgoing, ports::SettledUpTo, session::Session};
 use crate::{
+    application::ports::SettledUpTo,
     domain::{
         close::CloseReason,
         event::{Event, Path},

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    application::mailbox::MailboxLimits,
+    application::hub::mailbox::MailboxLimits,
     config::DropPolicy,
     domain::{
         claims::{AdminClaims, Claims, UserClaims},

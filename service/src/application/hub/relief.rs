@@ -9,9 +9,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    hub::Hub,
     mailbox::Standing,
     memory::{Kind, Memory},
+    registry::Hub,
     session::Session,
 };
 use crate::{

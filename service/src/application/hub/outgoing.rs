@@ -180,8 +180,10 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Address, Payload, StreamId};
-    use crate::websocket::{Message, decode::Decoder, deflate::Inflater};
+    use crate::{
+        domain::event::{Address, Payload, StreamId},
+        websocket::{Message, decode::Decoder, deflate::Inflater},
+    };
 
     #[test]
     fn an_event_is_compressed_once_and_the_same_bytes_go_to_every_socket() {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{
-    hub::{Delivered, Hub},
-    ports::{Handed, SettledUpTo},
-};
+use super::registry::{Delivered, Hub};
 pub use crate::domain::event::Path;
-use crate::domain::{event::Event, gap::Gap};
+use crate::{
+    application::ports::{Handed, SettledUpTo},
+    domain::{event::Event, gap::Gap},
+};
 
 /// Delivers to this pod's sockets.
 #[derive(Debug, Clone)]

@@ -1,0 +1,13 @@
+//! The sockets of this pod: who is here, what waits for each, and what the memory of the pod allows.
+
+pub mod deliver;
+mod fan_out;
+mod latecomers;
+pub mod mailbox;
+mod members;
+pub mod memory;
+pub mod outgoing;
+mod parting;
+pub mod registry;
+pub mod relief;
+pub mod session;
