@@ -18,9 +18,11 @@ use crate::{
         redis::{ConfigError as RedisConfigError, RedisStore},
     },
     application::{
-        auth::{Authenticator, TokenKeys},
+        auth::{
+            authenticator::{Authenticator, TokenKeys},
+            mint::Minter,
+        },
         fleet_key::FleetKey,
-        mint::Minter,
         pod::{Backends, Pod},
         ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
         readiness::{Dependency, Readiness},
@@ -98,7 +100,7 @@ pub enum StartError {
     Redis(#[from] RedisConfigError),
     /// A token key is none.
     #[error("auth: {0}")]
-    Keys(#[from] crate::application::token::KeyError),
+    Keys(#[from] crate::application::auth::token::KeyError),
 }
 
 /// Why a pod ended otherwise than it was told to.

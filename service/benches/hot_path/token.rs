@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::Criterion;
 use daisi_ws_service::{
-    application::token::TokenKey,
+    application::auth::token::TokenKey,
     config::Secret,
     domain::{
         claims::{AdminClaims, UserClaims},

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::CliError;
 use crate::{
-    application::token::TokenKey,
+    application::auth::token::TokenKey,
     config::{Secret, Secrets, Sources},
     domain::{
         claims::{AdminClaims, UserClaims},

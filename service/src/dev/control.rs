@@ -26,7 +26,7 @@ use super::{
     status,
 };
 use crate::{
-    application::mint::Minter,
+    application::auth::mint::Minter,
     domain::{close::ErrorCode, frame::ErrorBody},
     gateway::{StoreChoice, StreamChoice},
     telemetry::audit::{Action, Actor, Audit},

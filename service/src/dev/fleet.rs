@@ -17,8 +17,8 @@ use crate::{
         store::Store,
         stream::{Stream, StreamOptions},
     },
-    application::{
-        auth::TokenKeys,
+    application::auth::{
+        authenticator::TokenKeys,
         mint::{AdminTokenRequest, MintError, Minter, UserTokenRequest},
         token::KeyError,
     },

@@ -10,10 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use daisi_ws_service::{
     application::{
-        auth::{AuthError, Authenticator, Clock, Door},
-        mint::{MintError, UserTokenRequest},
+        auth::{
+            authenticator::{AuthError, Authenticator, Clock, Door},
+            mint::{MintError, UserTokenRequest},
+            token::{OpenError, TokenKey},
+        },
         ports::{StoreError, TokenCache},
-        token::{OpenError, TokenKey},
     },
     config::{Config, Secret},
     domain::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use daisi_ws_service::{
-    application::token::TokenKey,
+    application::auth::token::TokenKey,
     clock,
     config::Secret,
     domain::{

@@ -9,7 +9,11 @@ use axum::{
 };
 
 use crate::{
-    application::{auth::AuthError, connect::ConnectError, mint::MintError, throttle::TooOften},
+    application::{
+        auth::{authenticator::AuthError, mint::MintError},
+        connect::ConnectError,
+        throttle::TooOften,
+    },
     domain::{close::ErrorCode, frame::ErrorBody},
 };
 

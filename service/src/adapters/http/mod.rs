@@ -28,7 +28,12 @@ use tokio::sync::watch;
 use self::error::HttpError;
 pub use self::server::{HttpServer, Intake};
 use crate::{
-    application::{auth::Authenticator, connect::Connector, mint::Minter, readiness::Readiness, throttle::Throttle},
+    application::{
+        auth::{authenticator::Authenticator, mint::Minter},
+        connect::Connector,
+        readiness::Readiness,
+        throttle::Throttle,
+    },
     config::Config,
     lifecycle::Tasks,
     metrics::Metrics,

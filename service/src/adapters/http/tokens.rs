@@ -19,8 +19,10 @@ use super::{
 };
 use crate::{
     application::{
-        auth::Authenticator,
-        mint::{AdminTokenRequest, Minter, UserTokenRequest},
+        auth::{
+            authenticator::Authenticator,
+            mint::{AdminTokenRequest, Minter, UserTokenRequest},
+        },
         throttle::{FailedAt, Throttle},
     },
     config::Config,

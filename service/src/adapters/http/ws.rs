@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     application::{
-        auth::{AuthError, Authenticator, Door},
+        auth::authenticator::{AuthError, Authenticator, Door},
         connect::{Admission, ConnectError, Connector},
         throttle::{FailedAt, Throttle},
     },

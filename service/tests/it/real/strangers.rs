@@ -1,6 +1,6 @@
 //! Who has nothing, or only the key that every page has, costs nobody but the pod anything.
 
-use daisi_ws_service::{application::token::TokenKey, config::Secret};
+use daisi_ws_service::{application::auth::token::TokenKey, config::Secret};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{TcpStream, tcp::OwnedReadHalf},

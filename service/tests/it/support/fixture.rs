@@ -9,9 +9,11 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     application::{
-        auth::{Authenticator, TokenKeys},
+        auth::{
+            authenticator::{Authenticator, TokenKeys},
+            mint::{AdminTokenRequest, Minter, UserTokenRequest},
+        },
         connect::Connector,
-        mint::{AdminTokenRequest, Minter, UserTokenRequest},
         pod::{Backends, Pod},
         readiness::Readiness,
     },

@@ -1,4 +1,4 @@
-//! What [`auth`](super::auth) leaves of opened tokens for pods of the predecessor, which ask Redis before they open one. No trouble of the store becomes trouble of a
+//! What [`auth`](super::authenticator) leaves of opened tokens for pods of the predecessor, which ask Redis before they open one. No trouble of the store becomes trouble of a
 //! connect.
 
 use std::{
@@ -10,8 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 
-use super::ports::TokenCache;
-use crate::{domain::session::SessionKind, metrics::Metrics};
+use crate::{application::ports::TokenCache, domain::session::SessionKind, metrics::Metrics};
 
 /// Longest wait for the store: nobody here needs what is put there.
 const PATIENCE: Duration = Duration::from_millis(20);

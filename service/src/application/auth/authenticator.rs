@@ -7,11 +7,11 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 use super::{
-    ports::TokenCache,
     token::{KeyError, OpenError, TokenKey},
     token_sharing::TokenSharing,
 };
 use crate::{
+    application::ports::TokenCache,
     config::{Auth, Config, Secret},
     domain::{
         claims::{AdminClaims, Claims, ClaimsError, UserClaims},

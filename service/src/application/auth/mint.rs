@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    auth::{Clock, TokenKeys},
+    authenticator::{Clock, TokenKeys},
     token::SealError,
 };
 use crate::domain::{
