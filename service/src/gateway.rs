@@ -18,6 +18,7 @@ use crate::{
         redis::{ConfigError as RedisConfigError, RedisStore},
     },
     application::{
+        admission::throttle::Throttle,
         auth::{
             authenticator::{Authenticator, TokenKeys},
             mint::Minter,
@@ -26,7 +27,6 @@ use crate::{
         pod::{Backends, Pod},
         ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
         readiness::{Dependency, Readiness},
-        throttle::Throttle,
     },
     clock,
     config::{

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::writing::{Compressor, Writing};
 use super::{
-    connect::{Admission, Connector},
+    admission::connect::{Admission, Connector},
     hub::{
         mailbox::Item,
         memory::{Charge, Kind},
@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(())
     }
 
-    /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::lock_deadlines) closes it then; but a process that stood still may
+    /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::admission::lock_deadlines) closes it then; but a process that stood still may
     /// get to its sockets first.
     fn confirmed_until(&self) -> Result<Option<Instant>, CloseReason> {
         if self.connector.config.borrow().app.redis_outage_policy != OutagePolicy::Strict {

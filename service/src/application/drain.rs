@@ -7,7 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    goodbyes::Goodbyes, hub::registry::Hub, membership::Place, ports::Routes, readiness::Readiness, release::Releaser,
+    admission::{goodbyes::Goodbyes, release::Releaser},
+    hub::registry::Hub,
+    membership::Place,
+    ports::Routes,
+    readiness::Readiness,
     route_writer::RouteWriter,
 };
 use crate::domain::{close::CloseReason, peer::PodRecord};

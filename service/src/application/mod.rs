@@ -1,33 +1,22 @@
 //! The use cases. Sees the domain, the ports and tokio; no adapter, and no library that only an adapter needs.
 
+pub mod admission;
 pub mod auth;
-pub mod connect;
 pub mod connection;
 pub mod directory;
 pub mod dispatch;
-pub mod dispute;
 pub mod drain;
-pub mod evict;
 pub mod fleet_key;
 pub mod forward;
-pub mod goodbyes;
 pub mod hub;
-pub mod kill_inbox;
-pub mod killer;
 mod lane;
-pub mod lock_deadlines;
 pub mod membership;
 pub mod outcome;
-pub mod owners;
 pub mod pod;
 pub mod ports;
 pub mod pull_gate;
 pub mod readiness;
 pub mod reception;
-pub mod release;
-pub mod renew;
-pub mod room;
 pub mod route_writer;
 mod select_chat;
-pub mod throttle;
 pub mod wellness;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{connect::Connector, hub::session::Session};
+use super::{admission::connect::Connector, hub::session::Session};
 use crate::domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.

@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use daisi_ws_service::{
     adapters::http::{HttpParts, router},
-    application::{readiness::Readiness, throttle::Throttle},
+    application::{admission::throttle::Throttle, readiness::Readiness},
     domain::{
         claims::{AdminClaims, UserClaims},
         event::{Address, Event, Payload, StreamId},

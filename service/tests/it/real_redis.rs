@@ -8,7 +8,7 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     application::{
-        connect::Admission,
+        admission::connect::Admission,
         pod::{Backends, Pod},
         readiness::Readiness,
     },

@@ -13,11 +13,10 @@ use daisi_ws_service::{
         redis::RedisStore,
     },
     application::{
-        connect::Admission,
+        admission::{connect::Admission, renew::Renewer},
         pod::{Backends, Pod},
         ports::{Routes as _, SessionLocks as _},
         readiness::Readiness,
-        renew::Renewer,
     },
     clock, config,
     domain::{

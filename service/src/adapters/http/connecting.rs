@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::application::connect::ConnectError;
+use crate::application::admission::connect::ConnectError;
 
 /// Sessions that are opened at a time: what the store's connections can have under way. More at a time would only make each slower.
 const AT_ONCE: usize = 1024;

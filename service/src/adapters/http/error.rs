@@ -10,9 +10,8 @@ use axum::{
 
 use crate::{
     application::{
+        admission::{connect::ConnectError, throttle::TooOften},
         auth::{authenticator::AuthError, mint::MintError},
-        connect::ConnectError,
-        throttle::TooOften,
     },
     domain::{close::ErrorCode, frame::ErrorBody},
 };

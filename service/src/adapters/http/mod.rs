@@ -29,10 +29,9 @@ use self::error::HttpError;
 pub use self::server::{HttpServer, Intake};
 use crate::{
     application::{
+        admission::{connect::Connector, throttle::Throttle},
         auth::{authenticator::Authenticator, mint::Minter},
-        connect::Connector,
         readiness::Readiness,
-        throttle::Throttle,
     },
     config::Config,
     lifecycle::Tasks,

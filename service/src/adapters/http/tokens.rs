@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{
     application::{
+        admission::throttle::{FailedAt, Throttle},
         auth::{
             authenticator::Authenticator,
             mint::{AdminTokenRequest, Minter, UserTokenRequest},
         },
-        throttle::{FailedAt, Throttle},
     },
     config::Config,
     domain::{close::ErrorCode, session::SessionKind},

@@ -23,9 +23,11 @@ use super::{
 };
 use crate::{
     application::{
+        admission::{
+            connect::{Admission, ConnectError, Connector},
+            throttle::{FailedAt, Throttle},
+        },
         auth::authenticator::{AuthError, Authenticator, Door},
-        connect::{Admission, ConnectError, Connector},
-        throttle::{FailedAt, Throttle},
     },
     config::Config,
     domain::{

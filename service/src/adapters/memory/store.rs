@@ -21,7 +21,7 @@ use tables::Tables;
 
 use crate::{
     application::{
-        kill_inbox::KillInbox,
+        admission::kill_inbox::KillInbox,
         ports::{Incarnation, StoreError},
     },
     domain::{ids::PodId, route::RouteKey},

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     application::{
-        kill_inbox::{CAPACITY, KillInbox},
+        admission::kill_inbox::{CAPACITY, KillInbox},
         ports::{KillBus, KillListener, KillSignal, StoreError},
     },
     backoff::Backoff,

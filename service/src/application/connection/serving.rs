@@ -15,7 +15,7 @@ use tokio::{
 use super::Connection;
 use crate::{
     application::{
-        connect::Admission,
+        admission::connect::Admission,
         hub::session::{Session, session_line},
     },
     domain::close::CloseReason,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daisi_ws_service::{
-    application::{connect::ConnectError, ports::Routes as _},
+    application::{admission::connect::ConnectError, ports::Routes as _},
     domain::ids::PodId,
 };
 use tokio::time::Instant;

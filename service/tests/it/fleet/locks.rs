@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_service::{
     application::{
-        connect::ConnectError,
+        admission::connect::ConnectError,
         ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
     },
     config::OutagePolicy,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_service::{
     application::{
-        connect::ConnectError,
+        admission::connect::ConnectError,
         ports::{
             Acquire, Announce, AnnounceError, Announcement, Incarnation, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange,
             Routes, SessionLocks, Standing, StoreError,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_service::{
     application::{
-        connect::ConnectError,
+        admission::connect::ConnectError,
         ports::{Acquire, SessionLocks as _},
     },
     config::OutagePolicy,

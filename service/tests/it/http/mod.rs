@@ -14,8 +14,8 @@ use axum::{Router, routing::get as route};
 use daisi_ws_service::{
     adapters::http::{HttpParts, HttpServer, Intake, probe_router, router},
     application::{
+        admission::throttle::Throttle,
         readiness::{Dependency, Readiness},
-        throttle::Throttle,
     },
     config::Config,
     lifecycle::{Shutdown, Tasks},

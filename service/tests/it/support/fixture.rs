@@ -9,11 +9,11 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     application::{
+        admission::connect::Connector,
         auth::{
             authenticator::{Authenticator, TokenKeys},
             mint::{AdminTokenRequest, Minter, UserTokenRequest},
         },
-        connect::Connector,
         pod::{Backends, Pod},
         readiness::Readiness,
     },

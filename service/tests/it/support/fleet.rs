@@ -16,7 +16,7 @@ use daisi_ws_service::{
         stream::{Headers, Stream, StreamOptions},
     },
     application::{
-        connect::ConnectError,
+        admission::connect::ConnectError,
         pod::{Backends, Pod},
         ports::{EventSource, Routes, SessionLocks},
         readiness::Readiness,

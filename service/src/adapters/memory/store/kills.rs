@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{Listening, State, StoreHandle};
 use crate::{
     application::{
-        kill_inbox::{CAPACITY, KillInbox},
+        admission::kill_inbox::{CAPACITY, KillInbox},
         ports::{KillBus, KillListener, KillSignal, StoreError},
     },
     domain::session::Kill,

@@ -17,11 +17,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    evict::Evictor,
-    hub::{registry::Hub, session::Session},
-};
+use super::evict::Evictor;
 use crate::{
+    application::hub::{registry::Hub, session::Session},
     config::{Config, OutagePolicy},
     domain::{close::CloseReason, ids::ConnectionId},
 };

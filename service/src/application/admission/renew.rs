@@ -13,11 +13,13 @@ use tokio::{
 
 use super::{
     dispute::{Disputes, LockLife},
-    hub::{registry::Hub, session::Session},
-    ports::{LockRenewal, Renewal, SessionLocks, StoreError},
     release::Releaser,
 };
 use crate::{
+    application::{
+        hub::{registry::Hub, session::Session},
+        ports::{LockRenewal, Renewal, SessionLocks, StoreError},
+    },
     backoff::Backoff,
     config::Config,
     domain::{

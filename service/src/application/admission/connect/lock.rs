@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
-    application::{hub::session::Session, owners::OwnerState, ports::Acquire},
+    application::{admission::owners::OwnerState, hub::session::Session, ports::Acquire},
     backoff::Backoff,
     config::Config,
     domain::{ids::ChatId, session::LockOwner},

@@ -8,8 +8,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
-use super::{directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness};
-use crate::{config::Config, metrics::Metrics};
+use crate::{
+    application::{directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness},
+    config::Config,
+    metrics::Metrics,
+};
 
 /// How often the sockets are counted, and while the pod is full, its peers asked.
 const PERIOD: Duration = Duration::from_secs(1);

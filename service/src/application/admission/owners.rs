@@ -8,14 +8,16 @@ use std::{collections::HashMap, sync::Arc};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::{
-    directory::{Directory, Known},
-    hub::registry::Hub,
-    ports::{PeerError, Peers},
-};
-use crate::domain::{
-    ids::{ConnectionId, PodId},
-    session::LockOwner,
+use crate::{
+    application::{
+        directory::{Directory, Known},
+        hub::registry::Hub,
+        ports::{PeerError, Peers},
+    },
+    domain::{
+        ids::{ConnectionId, PodId},
+        session::LockOwner,
+    },
 };
 
 /// Calls to peers under way for single owners; in a storm of take-overs the rest is not asked about, and goes the long way.

@@ -10,8 +10,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{hub::session::Session, ports::SessionLocks};
 use crate::{
+    application::{hub::session::Session, ports::SessionLocks},
     backoff::Backoff,
     config::Config,
     domain::session::{LockOwner, SessionKey},

@@ -15,13 +15,15 @@ use tokio::time::Instant;
 
 use super::{
     evict::Evictor,
-    hub::{registry::Hub, session::Session},
     killer::Killer,
     owners::{OwnerState, Owners},
-    ports::{Acquire, SessionLocks},
     release::Releaser,
 };
 use crate::{
+    application::{
+        hub::{registry::Hub, session::Session},
+        ports::{Acquire, SessionLocks},
+    },
     domain::{close::CloseReason, ids::ConnectionId, session::LockOwner},
     metrics::Metrics,
 };

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{
-    evict::Evictor,
-    hub::session::Session,
-    ports::{KillBus, StoreError},
-};
-use crate::domain::{
-    ids::PodId,
-    session::{Kill, LockOwner},
+use super::evict::Evictor;
+use crate::{
+    application::{
+        hub::session::Session,
+        ports::{KillBus, StoreError},
+    },
+    domain::{
+        ids::PodId,
+        session::{Kill, LockOwner},
+    },
 };
 
 /// The way to the owners of sessions.

@@ -8,21 +8,18 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    evict::Evictor,
-    goodbyes::Goodbyes,
-    hub::{
-        mailbox::MailboxLimits,
-        registry::{Hub, Refusal},
-        session::{Session, session_line},
-    },
-    killer::Killer,
-    lock_deadlines::LockDeadlines,
-    owners::Owners,
-    ports::{SessionLocks, StoreError},
-    release::Releaser,
-    route_writer::RouteWriter,
+    evict::Evictor, goodbyes::Goodbyes, killer::Killer, lock_deadlines::LockDeadlines, owners::Owners, release::Releaser,
 };
 use crate::{
+    application::{
+        hub::{
+            mailbox::MailboxLimits,
+            registry::{Hub, Refusal},
+            session::{Session, session_line},
+        },
+        ports::{SessionLocks, StoreError},
+        route_writer::RouteWriter,
+    },
     config::{CompressionMode, Config},
     domain::{
         claims::Claims,

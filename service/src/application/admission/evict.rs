@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::{
-    hub::registry::Hub,
-    ports::{KillBus, KillSignal},
-    release::Releaser,
-};
+use super::release::Releaser;
 use crate::{
+    application::{
+        hub::registry::Hub,
+        ports::{KillBus, KillSignal},
+    },
     domain::{
         close::CloseReason,
         ids::{ConnectionId, PodId},
