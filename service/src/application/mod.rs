@@ -18,5 +18,4 @@ pub mod pull_gate;
 pub mod readiness;
 pub mod reception;
 pub mod route_writer;
-mod select_chat;
 pub mod wellness;

@@ -8,9 +8,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Connection;
+use super::{Connection, select_chat::select};
 use crate::{
-    application::select_chat::select,
     domain::{
         close::{CloseReason, ErrorCode},
         frame::{ClientFrame, ErrorBody, Frame},

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{admission::connect::Connector, hub::session::Session};
-use crate::domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
+use crate::{
+    application::{admission::connect::Connector, hub::session::Session},
+    domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId},
+};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
 pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {

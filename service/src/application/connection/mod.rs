@@ -6,6 +6,7 @@
 mod beat;
 mod farewell;
 mod hearing;
+mod select_chat;
 mod serving;
 mod writing;
 
