@@ -23,7 +23,7 @@ use crate::{
             authenticator::{Authenticator, TokenKeys},
             mint::Minter,
         },
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         pod::{Backends, Pod},
         ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
         readiness::{Dependency, Readiness},

@@ -19,7 +19,7 @@ use tracing::Span;
 
 use self::losses::Losses;
 use super::{
-    directory::Directory,
+    fleet::directory::Directory,
     forward::{ForwardLimits, Forwarder},
     hub::{
         deliver::{LocalDelivery, Path},

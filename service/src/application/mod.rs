@@ -3,10 +3,9 @@
 pub mod admission;
 pub mod auth;
 pub mod connection;
-pub mod directory;
 pub mod dispatch;
 pub mod drain;
-pub mod fleet_key;
+pub mod fleet;
 pub mod forward;
 pub mod hub;
 mod lane;

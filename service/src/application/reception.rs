@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    directory::Directory,
+    fleet::directory::Directory,
     hub::{
         deliver::{LocalDelivery, Path},
         registry::Hub,

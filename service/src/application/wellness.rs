@@ -28,7 +28,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::directory::Directory;
+use super::fleet::directory::Directory;
 use crate::{domain::ids::PodId, metrics::Metrics};
 
 /// A look-up or a call that takes longer is slow. A network hop and a busy store take a tenth of it.

@@ -18,7 +18,7 @@ use daisi_ws_proto::dws_message_fwd::{
 use daisi_ws_service::{
     adapters::grpc::{MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER, ProvingChannel},
     application::{
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         ports::{Handed, PeerError, Peers, RouteGap},
     },
     config::Secret,

@@ -25,8 +25,10 @@ use super::{
     wellness_name,
 };
 use crate::{
-    application::fleet_key::FleetKey,
-    application::ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
+    application::{
+        fleet::key::FleetKey,
+        ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
+    },
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},

@@ -67,8 +67,10 @@ mod tests {
     use super::*;
     use crate::{
         adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-        application::fleet_key::FleetKey,
-        application::ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
+        application::{
+            fleet::key::FleetKey,
+            ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
+        },
         config::Secret,
         domain::{
             event::Event,

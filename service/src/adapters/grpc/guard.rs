@@ -30,7 +30,7 @@ use super::{
     replays::Replays,
     whole::Whole,
 };
-use crate::{application::fleet_key::FleetKey, domain::peer::PodRecord, metrics::Metrics};
+use crate::{application::fleet::key::FleetKey, domain::peer::PodRecord, metrics::Metrics};
 
 /// The one call that pods without a proof may make, if at all.
 const PUSH_EVENT: &str = "/dws_message_fwd.MessageForwardingService/PushEvent";

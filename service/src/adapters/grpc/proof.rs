@@ -19,7 +19,7 @@ use tonic::codegen::http::HeaderMap;
 
 use super::clocks::CLOCK_HEADER;
 use crate::{
-    application::fleet_key::{FleetKey, Purpose, Signature},
+    application::fleet::key::{FleetKey, Purpose, Signature},
     domain::peer::PodRecord,
 };
 

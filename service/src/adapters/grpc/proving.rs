@@ -22,7 +22,7 @@ use super::{
     proof::{ANSWER_HEADER, AnswerDigest, CallProof, PREVIOUS_PROOF_HEADER, PROOF_HEADER, SharedNumbers, previous_proof},
     whole::Whole,
 };
-use crate::{application::fleet_key::FleetKey, domain::peer::PodRecord};
+use crate::{application::fleet::key::FleetKey, domain::peer::PodRecord};
 
 /// What is said of an answer that is none.
 pub(super) const UNPROVED: &str = "the answer is not proved: whoever is at its address does not belong to the fleet";

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{CONNECT_TIMEOUT, PROBE_TIMEOUT, client::hello, link::Link, proving::Prover, tls::Tls};
 use crate::{
     application::{
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         readiness::{Dependency, Readiness},
     },
     domain::peer::PodRecord,

@@ -20,7 +20,7 @@ use super::{
     wellness_name,
 };
 use crate::{
-    application::{fleet_key::FleetKey, ports::PeerService},
+    application::{fleet::key::FleetKey, ports::PeerService},
     domain::{ids::PodId, peer::PodRecord},
     listen::listen,
     metrics::Metrics,

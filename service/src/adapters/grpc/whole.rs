@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use tonic::{Status, body::Body, codegen::http::HeaderMap};
 
 use super::{MAX_MESSAGE_BYTES, proof::sha256};
-use crate::application::fleet_key::Signature;
+use crate::application::fleet::key::Signature;
 
 /// A message, its head, and nothing else.
 const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES + 1024;

@@ -36,7 +36,7 @@ use watch::ServerWatch;
 
 use crate::{
     application::{
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         ports::StoreError,
         readiness::{Dependency, Readiness},
     },

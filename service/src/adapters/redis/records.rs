@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::keys;
 use crate::{
     application::{
-        fleet_key::{FleetKey, Purpose, Signature},
+        fleet::key::{FleetKey, Purpose, Signature},
         ports::StoreError,
     },
     domain::{ids::PodId, peer::PodRecord},

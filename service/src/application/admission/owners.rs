@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     application::{
-        directory::{Directory, Known},
+        fleet::directory::{Directory, Known},
         hub::registry::Hub,
         ports::{PeerError, Peers},
     },

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
 use crate::{
-    application::{directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness},
+    application::{fleet::directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness},
     config::Config,
     metrics::Metrics,
 };

@@ -10,7 +10,7 @@ use tracing::Span;
 use super::{Dispatcher, Taken, doubts::Doubts};
 use crate::{
     application::{
-        directory::Targets,
+        fleet::directory::Targets,
         outcome::{InFlight, TargetOutcome, may_pass},
         ports::{Handed, Settlement},
         wellness::SLOW,

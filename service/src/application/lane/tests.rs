@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::*;
 use crate::{
     application::{
-        directory::Directory,
+        fleet::directory::Directory,
         forward::Forwarder,
         outcome::{InFlight, Settled},
         ports::{

@@ -12,7 +12,7 @@ use daisi_ws_proto::dws_message_fwd::{
 use daisi_ws_service::{
     adapters::grpc::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, ProvingChannel, previous_proof, prove_call},
     application::{
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         ports::{Handed, PeerError, Peers as _},
     },
     clock,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use daisi_ws_service::{
     adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
     application::{
-        fleet_key::FleetKey,
+        fleet::key::FleetKey,
         ports::{Handed, PeerService},
     },
     config::Secret,

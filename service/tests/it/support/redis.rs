@@ -8,7 +8,7 @@ use std::{
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    application::fleet_key::FleetKey,
+    application::fleet::key::FleetKey,
     config::{self, Secret},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,

@@ -18,8 +18,8 @@ use tokio::{
 };
 use unheard::Unheard;
 
-use super::ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError};
 use crate::{
+    application::ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
 };
