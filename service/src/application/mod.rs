@@ -13,7 +13,6 @@ pub mod membership;
 pub mod outcome;
 pub mod pod;
 pub mod ports;
-pub mod pull_gate;
 pub mod readiness;
 pub mod reception;
 pub mod route_writer;

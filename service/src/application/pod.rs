@@ -28,11 +28,10 @@ use super::{
     hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
     membership::{Membership, Place},
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
-    pull_gate::PullGate,
     readiness::Readiness,
     reception::Reception,
     route_writer::RouteWriter,
-    wellness::{Probes, Wellness},
+    wellness::{Probes, Wellness, pull_gate::PullGate},
 };
 use crate::{
     config::{Config, MemoryBudget},

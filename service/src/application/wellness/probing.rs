@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Stance, Wellness};
+use super::{
+    Stance, Wellness,
+    pull_gate::{PullGate, Reason},
+};
 use crate::{
-    application::{
-        ports::{PeerError, Peers, Routes},
-        pull_gate::{PullGate, Reason},
-    },
+    application::ports::{PeerError, Peers, Routes},
     domain::{ids::PodId, peer::PodRecord},
 };
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ports::EventSource;
+use crate::application::ports::EventSource;
 
 /// Why a pod asks for no events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

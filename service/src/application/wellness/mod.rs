@@ -12,6 +12,7 @@
 
 mod evidence;
 mod probing;
+pub mod pull_gate;
 
 use std::{
     sync::{
