@@ -20,15 +20,17 @@ use tracing::Span;
 use self::losses::Losses;
 use super::{
     fleet::directory::Directory,
-    forward::{ForwardLimits, Forwarder},
+    forward::{
+        forwarder::{ForwardLimits, Forwarder},
+        lane::gap_of,
+        outcome::{Permit, Settled},
+    },
     hub::{
         deliver::{LocalDelivery, Path},
         memory::{Kind, Memory},
         outgoing::EVENT_OVERHEAD,
         registry::Delivered,
     },
-    lane::gap_of,
-    outcome::{Permit, Settled},
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
     wellness::Wellness,

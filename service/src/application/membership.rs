@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     fleet::directory::Directory,
-    forward::Forwarder,
+    forward::forwarder::Forwarder,
     hub::registry::Hub,
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},

@@ -24,12 +24,14 @@ use super::{
     dispatch::{Dispatcher, MAX_IN_FLIGHT},
     drain::Drain,
     fleet::directory::Directory,
-    forward::{ForwardLimits, Forwarder},
+    forward::{
+        forwarder::{ForwardLimits, Forwarder},
+        reception::Reception,
+    },
     hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
     membership::{Membership, Place},
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
-    reception::Reception,
     route_writer::RouteWriter,
     wellness::{Probes, Wellness, pull_gate::PullGate},
 };
@@ -202,7 +204,7 @@ impl Pod {
         pod
     }
 
-    fn spawn_dispatch(&self, settled_queue: mpsc::UnboundedReceiver<super::outcome::Settled>, tasks: &Tasks) {
+    fn spawn_dispatch(&self, settled_queue: mpsc::UnboundedReceiver<super::forward::outcome::Settled>, tasks: &Tasks) {
         let (dispatcher, stop, stopped) = (self.dispatcher.clone(), self.stop_pulling.clone(), self.pulling_stopped.clone());
         tasks.supervise("dispatch", move || {
             let (dispatcher, stop, stopped) = (dispatcher.clone(), stop.clone(), stopped.clone());

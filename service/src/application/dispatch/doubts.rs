@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use tokio::time::Instant;
 
-use crate::application::outcome::{SOON_TIMES, TargetOutcome, retry_delay};
+use crate::application::forward::outcome::{SOON_TIMES, TargetOutcome, retry_delay};
 
 /// So often an event may come again whatever is in doubt beside it: by then a pod that is new, or about to announce itself, is known.
 const FREE_DELIVERIES: u64 = SOON_TIMES + 2;

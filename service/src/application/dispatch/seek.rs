@@ -11,7 +11,7 @@ use super::{Dispatcher, Taken, doubts::Doubts};
 use crate::{
     application::{
         fleet::directory::Targets,
-        outcome::{InFlight, TargetOutcome, may_pass},
+        forward::outcome::{InFlight, TargetOutcome, may_pass},
         ports::{Handed, Settlement},
         wellness::SLOW,
     },

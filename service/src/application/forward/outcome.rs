@@ -10,11 +10,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    hub::memory::Charge,
-    ports::{Delivery, Handed, Settlement, Ticket},
-};
 use crate::{
+    application::{
+        hub::memory::Charge,
+        ports::{Delivery, Handed, Settlement, Ticket},
+    },
     backoff::Backoff,
     domain::{event::Event, ids::PodId},
 };

@@ -11,8 +11,10 @@ use super::*;
 use crate::{
     application::{
         fleet::directory::Directory,
-        forward::Forwarder,
-        outcome::{InFlight, Settled},
+        forward::{
+            forwarder::Forwarder,
+            outcome::{InFlight, Settled},
+        },
         ports::{
             Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
             Routes, Settlement, SourceLimits, Standing, StoreError, Ticket,

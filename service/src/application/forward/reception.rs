@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use super::{
-    fleet::directory::Directory,
-    hub::{
-        deliver::{LocalDelivery, Path},
-        registry::Hub,
+use crate::{
+    application::{
+        fleet::directory::Directory,
+        hub::{
+            deliver::{LocalDelivery, Path},
+            registry::Hub,
+        },
+        ports::{EventSource, Handed, PeerService},
+        wellness::Wellness,
     },
-    ports::{EventSource, Handed, PeerService},
-    wellness::Wellness,
-};
-use crate::domain::{
-    event::Event,
-    gap::Gap,
-    ids::{ConnectionId, PodId},
-    peer::PodRecord,
-    route::RouteKey,
+    domain::{
+        event::Event,
+        gap::Gap,
+        ids::{ConnectionId, PodId},
+        peer::PodRecord,
+        route::RouteKey,
+    },
 };
 
 /// Answers peers.

@@ -17,10 +17,12 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     lane::{Lane, Sums},
     outcome::{Target, TargetOutcome},
-    ports::{Peers, Routes, SourceLimits},
-    wellness::Wellness,
 };
 use crate::{
+    application::{
+        ports::{Peers, Routes, SourceLimits},
+        wellness::Wellness,
+    },
     config::Config,
     domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
     lifecycle::Tasks,

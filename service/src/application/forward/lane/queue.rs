@@ -14,8 +14,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    application::{
-        forward::ForwardLimits,
+    application::forward::{
+        forwarder::ForwardLimits,
         outcome::{Target, TargetOutcome},
     },
     domain::breaker::Breaker,

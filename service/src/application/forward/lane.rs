@@ -23,11 +23,11 @@ use self::{
     queue::{Counted, Health, Others, PeerQueue},
 };
 use super::{
-    forward::{ForwardLimits, Shared},
+    forwarder::{ForwardLimits, Shared},
     outcome::{Target, TargetOutcome, retry_delay},
-    ports::Handed,
 };
 use crate::{
+    application::ports::Handed,
     config::Config,
     domain::{
         breaker::{Breaker, Verdict},
