@@ -12,7 +12,7 @@ use super::{
     membership::Place,
     ports::Routes,
     readiness::Readiness,
-    route_writer::RouteWriter,
+    routes::writer::RouteWriter,
 };
 use crate::domain::{close::CloseReason, peer::PodRecord};
 

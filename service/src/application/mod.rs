@@ -12,5 +12,5 @@ pub mod membership;
 pub mod pod;
 pub mod ports;
 pub mod readiness;
-pub mod route_writer;
+pub mod routes;
 pub mod wellness;

@@ -32,7 +32,7 @@ use super::{
     membership::{Membership, Place},
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
-    route_writer::RouteWriter,
+    routes::writer::RouteWriter,
     wellness::{Probes, Wellness, pull_gate::PullGate},
 };
 use crate::{

@@ -18,7 +18,7 @@ use crate::{
             session::{Session, session_line},
         },
         ports::{SessionLocks, StoreError},
-        route_writer::RouteWriter,
+        routes::writer::RouteWriter,
     },
     config::{CompressionMode, Config},
     domain::{

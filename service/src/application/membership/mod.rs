@@ -22,7 +22,7 @@ use super::{
     hub::registry::Hub,
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
-    route_writer::RouteWriter,
+    routes::writer::RouteWriter,
 };
 use crate::domain::{
     gap::{Gap, GapCause},

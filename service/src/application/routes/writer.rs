@@ -15,11 +15,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 
-use super::{
-    hub::registry::Hub,
-    ports::{RouteChange, Routes, StoreError},
-};
 use crate::{
+    application::{
+        hub::registry::Hub,
+        ports::{RouteChange, Routes, StoreError},
+    },
     backoff::Backoff,
     breath::Breath,
     config::Config,

@@ -1,0 +1,3 @@
+//! Which routes lead to this pod, as the store has them.
+
+pub mod writer;
