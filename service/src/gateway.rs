@@ -24,9 +24,6 @@ use crate::{
             mint::Minter,
         },
         fleet::key::FleetKey,
-        pod::{Backends, Pod},
-        ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
-        readiness::{Dependency, Readiness},
     },
     clock,
     config::{
@@ -41,6 +38,9 @@ use crate::{
     fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    pod::{Backends, Pod},
+    ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
+    readiness::{Dependency, Readiness},
 };
 
 /// What is left of the shutdown time for closing servers, after the drain.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use daisi_ws_service::{
-    application::ports::{Acquire, LockRenewal, Renewal, SessionLocks as _},
     domain::{
         ids::{AgentId, CompanyId, UserId},
         session::{LockOwner, SessionKey},
     },
+    ports::{Acquire, LockRenewal, Renewal, SessionLocks as _},
 };
 
 use crate::Bench;

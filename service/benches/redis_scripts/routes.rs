@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use daisi_ws_service::{
-    application::ports::{RouteChange, Routes as _},
     domain::{
         ids::{AgentId, CompanyId, PodId},
         route::RouteKey,
     },
+    ports::{RouteChange, Routes as _},
 };
 
 use crate::Bench;

@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use super::{fleet::FleetError, gate::Gate};
 use crate::{
-    application::readiness::Readiness,
     config::{Config, ConfigWatch},
     domain::ids::PodId,
     gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    readiness::Readiness,
 };
 
 /// What the pod in a slot does now.

@@ -9,13 +9,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use daisi_ws_service::{
-    application::{
-        auth::{
-            authenticator::{AuthError, Authenticator, Clock, Door},
-            mint::{MintError, UserTokenRequest},
-            token::{OpenError, TokenKey},
-        },
-        ports::{StoreError, TokenCache},
+    application::auth::{
+        authenticator::{AuthError, Authenticator, Clock, Door},
+        mint::{MintError, UserTokenRequest},
+        token::{OpenError, TokenKey},
     },
     config::{Config, Secret},
     domain::{
@@ -24,6 +21,7 @@ use daisi_ws_service::{
         session::SessionKind,
     },
     metrics::Metrics,
+    ports::{StoreError, TokenCache},
 };
 use tokio::{sync::watch, time::Instant};
 

@@ -17,16 +17,14 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::{MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER, ProvingChannel},
-    application::{
-        fleet::key::FleetKey,
-        ports::{Handed, PeerError, Peers, RouteGap},
-    },
+    application::fleet::key::FleetKey,
     config::Secret,
     domain::{
         event::Event,
         gap::{Gap, GapCause},
         peer::PodRecord,
     },
+    ports::{Handed, PeerError, Peers, RouteGap},
 };
 use tokio::{
     net::{TcpListener, TcpStream},

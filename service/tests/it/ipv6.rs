@@ -10,12 +10,13 @@ use daisi_ws_service::{
             stream::{Stream, StreamOptions},
         },
     },
-    application::{fleet::key::FleetKey, ports::Peers as _},
+    application::fleet::key::FleetKey,
     config::ConfigWatch,
     domain::ids::PodId,
     gateway::{Gateway, StoreChoice, StreamChoice},
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    ports::Peers as _,
 };
 use tokio::process::Command;
 

@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use daisi_ws_service::{
     adapters::http::{HttpParts, router},
-    application::{admission::throttle::Throttle, readiness::Readiness},
+    application::admission::throttle::Throttle,
     domain::{
         claims::{AdminClaims, UserClaims},
         event::{Address, Event, Payload, StreamId},
@@ -21,6 +21,7 @@ use daisi_ws_service::{
     },
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    readiness::Readiness,
 };
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;

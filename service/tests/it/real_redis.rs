@@ -7,15 +7,13 @@ use daisi_ws_service::{
         network::Network,
         stream::{Stream, StreamOptions},
     },
-    application::{
-        admission::connect::Admission,
-        pod::{Backends, Pod},
-        readiness::Readiness,
-    },
+    application::admission::connect::Admission,
     clock,
     domain::{close::CloseReason, ids::PodId, peer::PodRecord},
     fine_timer::FineTimer,
     lifecycle::Tasks,
+    pod::{Backends, Pod},
+    readiness::Readiness,
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;

@@ -12,12 +12,7 @@ use daisi_ws_service::{
         },
         redis::RedisStore,
     },
-    application::{
-        admission::{connect::Admission, renew::Renewer},
-        pod::{Backends, Pod},
-        ports::{Routes as _, SessionLocks as _},
-        readiness::Readiness,
-    },
+    application::admission::{connect::Admission, renew::Renewer},
     clock, config,
     domain::{
         claims::Claims,
@@ -27,6 +22,9 @@ use daisi_ws_service::{
     fine_timer::FineTimer,
     lifecycle::Tasks,
     metrics::Metrics,
+    pod::{Backends, Pod},
+    ports::{Routes as _, SessionLocks as _},
+    readiness::Readiness,
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;

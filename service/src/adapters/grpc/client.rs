@@ -25,10 +25,7 @@ use super::{
     wellness_name,
 };
 use crate::{
-    application::{
-        fleet::key::FleetKey,
-        ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
-    },
+    application::fleet::key::FleetKey,
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -36,6 +33,7 @@ use crate::{
     },
     lifecycle::Tasks,
     metrics::Metrics,
+    ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
 };
 
 /// Peers whose health is asked at a time.

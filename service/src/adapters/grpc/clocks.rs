@@ -67,10 +67,7 @@ mod tests {
     use super::*;
     use crate::{
         adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-        application::{
-            fleet::key::FleetKey,
-            ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
-        },
+        application::fleet::key::FleetKey,
         config::Secret,
         domain::{
             event::Event,
@@ -81,6 +78,7 @@ mod tests {
         },
         lifecycle::{Shutdown, Tasks},
         metrics::Metrics,
+        ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
     };
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);

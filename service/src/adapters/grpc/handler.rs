@@ -19,12 +19,12 @@ use super::{
     legacy::event_from_push,
 };
 use crate::{
-    application::ports::{Handed, MAX_PODS, PeerService},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
     },
     metrics::Metrics,
+    ports::{Handed, MAX_PODS, PeerService},
 };
 
 /// Answers peers. Whether they may ask is settled before ([`super::guard`]).

@@ -10,11 +10,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{CONNECT_TIMEOUT, PROBE_TIMEOUT, client::hello, link::Link, proving::Prover, tls::Tls};
 use crate::{
-    application::{
-        fleet::key::FleetKey,
-        readiness::{Dependency, Readiness},
-    },
+    application::fleet::key::FleetKey,
     domain::peer::PodRecord,
+    readiness::{Dependency, Readiness},
 };
 
 /// How often the pod looks. Each look is a connection and a call.

@@ -20,10 +20,11 @@ use super::{
     wellness_name,
 };
 use crate::{
-    application::{fleet::key::FleetKey, ports::PeerService},
+    application::fleet::key::FleetKey,
     domain::{ids::PodId, peer::PodRecord},
     listen::listen,
     metrics::Metrics,
+    ports::PeerService,
 };
 
 /// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.

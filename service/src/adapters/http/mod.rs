@@ -31,11 +31,11 @@ use crate::{
     application::{
         admission::{connect::Connector, throttle::Throttle},
         auth::{authenticator::Authenticator, mint::Minter},
-        readiness::Readiness,
     },
     config::Config,
     lifecycle::Tasks,
     metrics::Metrics,
+    readiness::Readiness,
 };
 
 /// What the routes are made of.

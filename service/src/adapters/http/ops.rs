@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::HttpError;
 use crate::{
-    application::readiness::{Readiness, ReadinessReport},
     config::Config,
     domain::{close::ErrorCode, frame::ErrorBody, rate::TokenBucket},
     metrics::Metrics,
+    readiness::{Readiness, ReadinessReport},
 };
 
 /// The Prometheus text format.

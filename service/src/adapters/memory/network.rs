@@ -17,12 +17,12 @@ use tokio::{
 };
 
 use crate::{
-    application::ports::{Handed, PeerError, PeerService, Peers, RouteGap},
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
         peer::PodRecord,
     },
+    ports::{Handed, PeerError, PeerService, Peers, RouteGap},
 };
 
 /// How long it takes until a cut link is noticed: the connect time-out of a real one.

@@ -20,11 +20,9 @@ use std::{
 use tables::Tables;
 
 use crate::{
-    application::{
-        admission::kill_inbox::KillInbox,
-        ports::{Incarnation, StoreError},
-    },
+    application::admission::kill_inbox::KillInbox,
     domain::{ids::PodId, route::RouteKey},
+    ports::{Incarnation, StoreError},
 };
 
 /// How long a call waits for a frozen store: the default of `redis.command_timeout_ms`.
@@ -226,11 +224,11 @@ impl StoreHandle {
 mod tests {
     use super::*;
     use crate::{
-        application::ports::{Acquire, KillBus as _, KillSignal, SessionLocks as _},
         domain::{
             ids::AdminId,
             session::{Kill, LockOwner, SessionKey},
         },
+        ports::{Acquire, KillBus as _, KillSignal, SessionLocks as _},
     };
 
     fn pod(id: &str) -> PodId {

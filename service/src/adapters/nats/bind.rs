@@ -22,9 +22,9 @@ use super::{
 };
 
 use crate::{
-    application::ports::SourceLimits,
     config::{App, Nats},
     domain::event::StreamId,
+    ports::SourceLimits,
 };
 
 /// Another pod or an operator may make or delete things between two of our requests; so often the sequence is tried before that counts as an outage.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::application::ports::{RawEvent, SourceLimits, Ticket};
+use crate::ports::{RawEvent, SourceLimits, Ticket};
 
 /// How the link to the consumer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +151,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{application::ports::Delivery, domain::event::StreamId};
+    use crate::{domain::event::StreamId, ports::Delivery};
 
     fn buffer() -> Buffer {
         Buffer::new(SourceLimits { ack_wait: Duration::from_secs(10), max_ack_pending: 100 })

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    application::ports::SettledUpTo,
     domain::{
         event::StreamId,
         gap::{Gap, GapCause},
     },
+    ports::SettledUpTo,
 };
 
 /// The description of a consumer that goes on where another one stood. It is how pods that see it for the first time know that nothing was passed over.

@@ -20,10 +20,10 @@ use super::{
     wire,
 };
 use crate::{
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     config::Nats,
     domain::gap::Gap,
     lifecycle::Tasks,
+    ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
 };
 
 /// Longest wait for an answer of the JetStream API.

@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    application::ports::{Delivery, RawEvent, Settlement, Ticket},
     config::Nats,
     domain::event::StreamId,
+    ports::{Delivery, RawEvent, Settlement, Ticket},
 };
 
 /// Where settlements go; a ticket elsewhere is none.

@@ -20,7 +20,7 @@ use super::{
     connection::Commands,
     script::{Argument, Lua},
 };
-use crate::{application::ports::StoreError, backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks};
+use crate::{backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks, ports::StoreError};
 
 /// Claims in one round trip.
 const MAX_BATCH: usize = 256;

@@ -15,7 +15,7 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::Multiplexe
 use tokio::time::{Instant, timeout_at};
 
 use super::{connector::Connector, lineage::Lineage};
-use crate::{application::ports::StoreError, metrics::Metrics};
+use crate::{metrics::Metrics, ports::StoreError};
 
 // === errors ===
 

@@ -20,8 +20,8 @@ use super::{
     lineage::Lineage,
 };
 use crate::{
-    application::ports::StoreError,
     config::{self, Secret, SecretFileError},
+    ports::StoreError,
 };
 
 /// The longest CA bundle that is read, in bytes: many times what a platform trusts.

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{application::ports::Incarnation, metrics::Metrics};
+use crate::{metrics::Metrics, ports::Incarnation};
 
 /// A server that says `READONLY` again and again is no reason to make all connections anew more often.
 const DEMOTED_PAUSE: Duration = Duration::from_secs(1);

@@ -11,11 +11,11 @@ use redis::ScriptInvocation;
 
 use super::{RedisStore, claims::TAKEN, connection::malformed, keys, script::Lua};
 use crate::{
-    application::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
     domain::{
         ids::ChatId,
         session::{LockOwner, SessionKey},
     },
+    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
 };
 
 /// A claim that meets a value which is no owner is made once more, on that value.

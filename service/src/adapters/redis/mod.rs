@@ -35,13 +35,11 @@ use tokio::sync::watch::Sender;
 use watch::ServerWatch;
 
 use crate::{
-    application::{
-        fleet::key::FleetKey,
-        ports::StoreError,
-        readiness::{Dependency, Readiness},
-    },
+    application::fleet::key::FleetKey,
     config,
     lifecycle::Tasks,
+    ports::StoreError,
+    readiness::{Dependency, Readiness},
 };
 
 /// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::{RedisStore, connection::malformed, keys, locks::milliseconds, routes::epoch_of, script::Lua};
 use crate::{
-    application::ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError},
 };
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.

@@ -13,12 +13,10 @@ use tokio::time::Instant;
 
 use super::keys;
 use crate::{
-    application::{
-        fleet::key::{FleetKey, Purpose, Signature},
-        ports::StoreError,
-    },
+    application::fleet::key::{FleetKey, Purpose, Signature},
     domain::{ids::PodId, peer::PodRecord},
     metrics::Metrics,
+    ports::StoreError,
 };
 
 /// Records that are not proved are logged no more often than this: whoever writes them decides how many there are.

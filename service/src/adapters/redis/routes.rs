@@ -17,11 +17,11 @@ use super::{
     script::Lua,
 };
 use crate::{
-    application::ports::{
-        Announce, AnnounceError, Announcement, Epoch, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
-    },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
+    ports::{
+        Announce, AnnounceError, Announcement, Epoch, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
+    },
 };
 
 /// Names of pods that are read in one look-up, over all its routes: some milliseconds.

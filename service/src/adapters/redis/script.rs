@@ -3,7 +3,7 @@
 use redis::{Cmd, Pipeline, RedisResult, Script, ScriptInvocation, ToRedisArgs, aio::MultiplexedConnection};
 
 use super::lineage::{Lineage, Server};
-use crate::application::ports::Incarnation;
+use crate::ports::Incarnation;
 
 /// Who runs a script, by the section of `INFO` that costs least, and, if asked for, how many keys were evicted.
 const SIGN: &str = "local done = work()\n\

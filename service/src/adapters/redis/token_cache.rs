@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{RedisStore, keys, locks::milliseconds};
 use crate::{
-    application::ports::{StoreError, TokenCache},
     domain::session::SessionKind,
+    ports::{StoreError, TokenCache},
 };
 
 #[async_trait]

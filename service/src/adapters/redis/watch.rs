@@ -12,11 +12,9 @@ use tokio::{
 
 use super::{connection::Commands, lineage::Lineage, script::Lua};
 use crate::{
-    application::{
-        ports::StoreError,
-        readiness::{Dependency, Readiness},
-    },
     metrics::Metrics,
+    ports::StoreError,
+    readiness::{Dependency, Readiness},
 };
 
 /// How often the server is asked whether it may evict keys.

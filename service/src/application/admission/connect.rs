@@ -17,7 +17,6 @@ use crate::{
             registry::{Hub, Refusal},
             session::{Session, session_line},
         },
-        ports::{SessionLocks, StoreError},
         routes::writer::RouteWriter,
     },
     config::{CompressionMode, Config},
@@ -28,6 +27,7 @@ use crate::{
         ids::{ChatId, ConnectionId, PodId},
     },
     metrics::Metrics,
+    ports::{SessionLocks, StoreError},
 };
 
 /// A new session is refused when the store does not answer within this time.

@@ -20,12 +20,10 @@ use super::{
     release::Releaser,
 };
 use crate::{
-    application::{
-        hub::{registry::Hub, session::Session},
-        ports::{Acquire, SessionLocks},
-    },
+    application::hub::{registry::Hub, session::Session},
     domain::{close::CloseReason, ids::ConnectionId, session::LockOwner},
     metrics::Metrics,
+    ports::{Acquire, SessionLocks},
 };
 
 /// Locks taken back at a time.

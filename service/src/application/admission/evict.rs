@@ -6,16 +6,14 @@ use tokio::sync::Notify;
 
 use super::release::Releaser;
 use crate::{
-    application::{
-        hub::registry::Hub,
-        ports::{KillBus, KillSignal},
-    },
+    application::hub::registry::Hub,
     domain::{
         close::CloseReason,
         ids::{ConnectionId, PodId},
         session::Kill,
     },
     metrics::Metrics,
+    ports::{KillBus, KillSignal},
 };
 
 /// Closes sessions of this pod on order.

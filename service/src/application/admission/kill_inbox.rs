@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{application::ports::KillSignal, domain::session::Kill};
+use crate::{domain::session::Kill, ports::KillSignal};
 
 /// Kills that wait for a pod that is busy. A drain of a whole peer fits; what does not is caught by the sweep that follows a resubscription.
 pub const CAPACITY: usize = 4096;

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use super::evict::Evictor;
 use crate::{
-    application::{
-        hub::session::Session,
-        ports::{KillBus, StoreError},
-    },
+    application::hub::session::Session,
     domain::{
         ids::PodId,
         session::{Kill, LockOwner},
     },
+    ports::{KillBus, StoreError},
 };
 
 /// The way to the owners of sessions.

@@ -12,12 +12,12 @@ use crate::{
     application::{
         fleet::directory::{Directory, Known},
         hub::registry::Hub,
-        ports::{PeerError, Peers},
     },
     domain::{
         ids::{ConnectionId, PodId},
         session::LockOwner,
     },
+    ports::{PeerError, Peers},
 };
 
 /// Calls to peers under way for single owners; in a storm of take-overs the rest is not asked about, and goes the long way.

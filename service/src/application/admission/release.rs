@@ -11,10 +11,11 @@ use tokio::{
 };
 
 use crate::{
-    application::{hub::session::Session, ports::SessionLocks},
+    application::hub::session::Session,
     backoff::Backoff,
     config::Config,
     domain::session::{LockOwner, SessionKey},
+    ports::SessionLocks,
 };
 
 /// Locks in one round trip.

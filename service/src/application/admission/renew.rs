@@ -16,10 +16,7 @@ use super::{
     release::Releaser,
 };
 use crate::{
-    application::{
-        hub::{registry::Hub, session::Session},
-        ports::{LockRenewal, Renewal, SessionLocks, StoreError},
-    },
+    application::hub::{registry::Hub, session::Session},
     backoff::Backoff,
     config::Config,
     domain::{
@@ -28,6 +25,7 @@ use crate::{
         ttl::TtlRange,
     },
     metrics::Metrics,
+    ports::{LockRenewal, Renewal, SessionLocks, StoreError},
 };
 
 /// Locks in one round trip.

@@ -9,9 +9,11 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
 use crate::{
-    application::{fleet::directory::Directory, hub::registry::Hub, ports::Peers, readiness::Readiness},
+    application::{fleet::directory::Directory, hub::registry::Hub},
     config::Config,
     metrics::Metrics,
+    ports::Peers,
+    readiness::Readiness,
 };
 
 /// How often the sockets are counted, and while the pod is full, its peers asked.

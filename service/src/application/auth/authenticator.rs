@@ -11,7 +11,6 @@ use super::{
     token_sharing::TokenSharing,
 };
 use crate::{
-    application::ports::TokenCache,
     config::{Auth, Config, Secret},
     domain::{
         claims::{AdminClaims, Claims, ClaimsError, UserClaims},
@@ -20,6 +19,7 @@ use crate::{
         session::SessionKind,
     },
     metrics::Metrics,
+    ports::TokenCache,
 };
 
 /// How much longer than `auth.max_token_ttl_seconds` a token may live on: the clocks of who makes tokens and who opens them differ.

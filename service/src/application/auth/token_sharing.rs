@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 
-use crate::{application::ports::TokenCache, domain::session::SessionKind, metrics::Metrics};
+use crate::{domain::session::SessionKind, metrics::Metrics, ports::TokenCache};
 
 /// Longest wait for the store: nobody here needs what is put there.
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Dispatcher, gauge};
-use crate::application::readiness::Dependency;
+use crate::readiness::Dependency;
 
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);

@@ -31,8 +31,6 @@ use super::{
         outgoing::EVENT_OVERHEAD,
         registry::Delivered,
     },
-    ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
-    readiness::Readiness,
     wellness::Wellness,
 };
 use crate::{
@@ -42,6 +40,8 @@ use crate::{
     domain::event::{Address, Event, Payload, PayloadError, SubjectError},
     fine_timer::FineTimer,
     metrics::{Metrics, SettledAs},
+    ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
+    readiness::Readiness,
     telemetry::spans,
 };
 

@@ -12,10 +12,10 @@ use crate::{
     application::{
         fleet::directory::Targets,
         forward::outcome::{InFlight, TargetOutcome, may_pass},
-        ports::{Handed, Settlement},
         wellness::SLOW,
     },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{Handed, Settlement},
 };
 
 /// A look-up begins with no more events than this; a batch that was taken is not divided.

@@ -19,9 +19,9 @@ use tokio::{
 use unheard::Unheard;
 
 use crate::{
-    application::ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
+    ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError},
 };
 
 /// After a failed look-up the store is not asked again for this long: a frozen store must not slow every batch by its time-out.

@@ -19,14 +19,12 @@ use super::{
     outcome::{Target, TargetOutcome},
 };
 use crate::{
-    application::{
-        ports::{Peers, Routes, SourceLimits},
-        wellness::Wellness,
-    },
+    application::wellness::Wellness,
     config::Config,
     domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
     lifecycle::Tasks,
     metrics::Metrics,
+    ports::{Peers, Routes, SourceLimits},
 };
 
 /// What the consumer's limits mean for forwarding.

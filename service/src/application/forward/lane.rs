@@ -27,7 +27,6 @@ use super::{
     outcome::{Target, TargetOutcome, retry_delay},
 };
 use crate::{
-    application::ports::Handed,
     config::Config,
     domain::{
         breaker::{Breaker, Verdict},
@@ -36,6 +35,7 @@ use crate::{
         peer::PodRecord,
         route::RouteKey,
     },
+    ports::Handed,
     telemetry::spans,
 };
 

@@ -11,12 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    application::{
-        hub::memory::Charge,
-        ports::{Delivery, Handed, Settlement, Ticket},
-    },
+    application::hub::memory::Charge,
     backoff::Backoff,
     domain::{event::Event, ids::PodId},
+    ports::{Delivery, Handed, Settlement, Ticket},
 };
 
 /// The first delays before an event that a live target could not take is delivered again: so short that another pod, which may well reach the target, has it

@@ -9,7 +9,6 @@ use crate::{
             deliver::{LocalDelivery, Path},
             registry::Hub,
         },
-        ports::{EventSource, Handed, PeerService},
         wellness::Wellness,
     },
     domain::{
@@ -19,6 +18,7 @@ use crate::{
         peer::PodRecord,
         route::RouteKey,
     },
+    ports::{EventSource, Handed, PeerService},
 };
 
 /// Answers peers.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::registry::{Delivered, Hub};
 pub use crate::domain::event::Path;
 use crate::{
-    application::ports::{Handed, SettledUpTo},
     domain::{event::Event, gap::Gap},
+    ports::{Handed, SettledUpTo},
 };
 
 /// Delivers to this pod's sockets.

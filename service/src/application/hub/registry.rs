@@ -26,7 +26,6 @@ use super::{
     session::Session,
 };
 use crate::{
-    application::ports::SettledUpTo,
     domain::{
         close::CloseReason,
         event::{Event, Path},
@@ -37,6 +36,7 @@ use crate::{
         session::{Kill, SessionKey},
     },
     metrics::Metrics,
+    ports::SettledUpTo,
 };
 
 /// Why a session was not let in.

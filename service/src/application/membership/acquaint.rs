@@ -10,8 +10,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{Beside, Membership, judge::PROBED_AT_ONCE};
 use crate::{
-    application::{ports::PeerError, readiness::Dependency},
     domain::{ids::PodId, peer::PodRecord},
+    ports::PeerError,
+    readiness::Dependency,
 };
 
 /// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{application::ports::IdTaken, domain::peer::PodRecord};
+use crate::{domain::peer::PodRecord, ports::IdTaken};
 
 /// By so much later than expected a key must run out to count as renewed: answers take their time.
 const MARGIN: Duration = Duration::from_millis(500);

@@ -10,8 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Membership;
 use crate::{
-    application::ports::MAX_PODS,
     domain::{ids::PodId, peer::PodRecord},
+    ports::MAX_PODS,
 };
 
 /// Probes in a row that must fail before a lapsed peer counts as dead.

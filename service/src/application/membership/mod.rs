@@ -16,17 +16,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    fleet::directory::Directory,
-    forward::forwarder::Forwarder,
-    hub::registry::Hub,
+use super::{fleet::directory::Directory, forward::forwarder::Forwarder, hub::registry::Hub, routes::writer::RouteWriter};
+use crate::{
+    domain::{
+        gap::{Gap, GapCause},
+        peer::PodRecord,
+    },
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
-    routes::writer::RouteWriter,
-};
-use crate::domain::{
-    gap::{Gap, GapCause},
-    peer::PodRecord,
 };
 
 /// Announcements within the life of a liveness key: so many may fail before the key lapses.

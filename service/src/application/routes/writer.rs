@@ -16,10 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    application::{
-        hub::registry::Hub,
-        ports::{RouteChange, Routes, StoreError},
-    },
+    application::hub::registry::Hub,
     backoff::Backoff,
     breath::Breath,
     config::Config,
@@ -30,6 +27,7 @@ use crate::{
         ttl::TtlRange,
     },
     metrics::Metrics,
+    ports::{RouteChange, Routes, StoreError},
 };
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
@@ -288,12 +286,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        application::ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, Standing},
         config::testing,
         domain::{
             ids::{AgentId, ChatId, CompanyId},
             peer::PodRecord,
         },
+        ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, Standing},
     };
 
     /// A store that takes its time to write.

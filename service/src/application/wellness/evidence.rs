@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{SLOW, Stance};
-use crate::{application::ports::MAX_PODS, domain::ids::PodId};
+use crate::{domain::ids::PodId, ports::MAX_PODS};
 
 /// What is bad counts for so long after it was last seen so: a link that flaps is bad all the time.
 pub(super) const RECOVERY: Duration = Duration::from_secs(2);

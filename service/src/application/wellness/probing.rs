@@ -10,8 +10,8 @@ use super::{
     pull_gate::{PullGate, Reason},
 };
 use crate::{
-    application::ports::{PeerError, Peers, Routes},
     domain::{ids::PodId, peer::PodRecord},
+    ports::{PeerError, Peers, Routes},
 };
 
 /// From one round of probes to the next.

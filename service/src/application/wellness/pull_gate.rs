@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::application::ports::EventSource;
+use crate::ports::EventSource;
 
 /// Why a pod asks for no events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::application::ports::{RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket};
+    use crate::ports::{RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket};
 
     /// Counts how often it was told to hold, and to go on.
     #[derive(Default)]

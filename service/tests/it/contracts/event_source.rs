@@ -8,11 +8,11 @@ use daisi_ws_service::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsSource, Publisher},
     },
-    application::ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
     domain::{
         event::{Address, EventKind},
         ids::PodId,
     },
+    ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
 };
 use tokio::{sync::Mutex, time::Instant};
 

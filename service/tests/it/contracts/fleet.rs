@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use daisi_ws_service::{
     adapters::{memory::store::Store, redis::RedisStore},
-    application::ports::{KillBus, KillListener, KillSignal, Routes, SessionLocks, TokenCache},
     domain::{
         ids::{AdminId, AgentId, ChatId, CompanyId, PodId, UserId},
         peer::PodRecord,
         session::{LockOwner, SessionKey},
     },
+    ports::{KillBus, KillListener, KillSignal, Routes, SessionLocks, TokenCache},
 };
 
 use crate::support::{

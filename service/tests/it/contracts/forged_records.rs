@@ -1,6 +1,6 @@
 //! Records of pods that no pod wrote: they name nobody, and cost nobody its place.
 
-use daisi_ws_service::application::ports::{Acquire, Announce, Routes as _, SessionLocks as _, Standing};
+use daisi_ws_service::ports::{Acquire, Announce, Routes as _, SessionLocks as _, Standing};
 use redis::AsyncCommands as _;
 
 use super::fleet::{LONG, nobody, owner, pod, record, user};

@@ -1,11 +1,11 @@
 //! The kill bus: everybody hears, the victim is named, and deafness is owned up to.
 
 use daisi_ws_service::{
-    application::ports::KillSignal,
     domain::{
         ids::ConnectionId,
         session::{Kill, SessionKey},
     },
+    ports::KillSignal,
 };
 
 use super::{

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use daisi_ws_service::{
-    application::ports::{Acquire, LockRenewal, Renewal},
     domain::{
         ids::ChatId,
         session::{LockOwner, SessionKey},
     },
+    ports::{Acquire, LockRenewal, Renewal},
 };
 
 use super::{

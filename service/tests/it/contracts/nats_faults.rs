@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::consumer;
 use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
-    application::ports::{EventSource as _, RawEvent},
     config::Nats,
     domain::gap::{Gap, GapCause},
+    ports::{EventSource as _, RawEvent},
 };
 use tokio::time::Instant;
 

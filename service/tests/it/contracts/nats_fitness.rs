@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_nats::jetstream::{Context, consumer};
 use daisi_ws_service::{
     adapters::nats::{NatsSource, NatsStartError, Publisher},
-    application::ports::EventSource as _,
     config::{Nats, Secret},
+    ports::EventSource as _,
 };
 
 use super::nats_source::{SUBJECT, ack, pull, put, refused, seqs, source, stream_config, until, world};

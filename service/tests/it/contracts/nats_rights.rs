@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use daisi_ws_service::{
     adapters::nats::{PublishError, Publisher, publish},
-    application::ports::EventSource as _,
     config::Nats,
+    ports::EventSource as _,
 };
 use futures_util::StreamExt as _;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context, consumer, stream};
 use daisi_ws_service::{
     adapters::nats::{NatsSource, NatsStartError, PublishError, Publisher, publish},
-    application::ports::{EventSource as _, RawEvent, Settlement},
     config::{Nats, Secret},
+    ports::{EventSource as _, RawEvent, Settlement},
 };
 use tokio::time::Instant;
 

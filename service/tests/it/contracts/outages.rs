@@ -3,11 +3,11 @@
 use std::{future::Future, time::Duration};
 
 use daisi_ws_service::{
-    application::ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError},
     domain::{
         route::RouteKey,
         session::{Kill, SessionKind},
     },
+    ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError},
 };
 use tokio::time::Instant;
 

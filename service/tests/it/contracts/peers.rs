@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_service::{
     adapters::memory::network::Network,
-    application::ports::{Handed, PeerError, Peers, RouteGap},
     domain::{
         gap::{Gap, GapCause},
         ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
         peer::PodRecord,
         route::{RouteKey, Scope},
     },
+    ports::{Handed, PeerError, Peers, RouteGap},
 };
 use tokio::time::{Instant, timeout};
 

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use daisi_ws_service::{
-    application::ports::{
-        Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError,
-        TokenCache as _,
-    },
     domain::{
         ids::ChatId,
         route::RouteKey,
         session::{LockOwner, SessionKey, SessionKind},
+    },
+    ports::{
+        Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError,
+        TokenCache as _,
     },
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};

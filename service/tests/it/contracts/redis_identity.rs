@@ -2,9 +2,9 @@
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    application::ports::{Announce, Incarnation, KillBus as _, KillSignal, RouteChange, Routes as _, StoreError},
     config::{self, Secret},
     domain::route::RouteKey,
+    ports::{Announce, Incarnation, KillBus as _, KillSignal, RouteChange, Routes as _, StoreError},
 };
 use futures_util::future::join_all;
 

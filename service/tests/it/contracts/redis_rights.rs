@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    application::{
-        ports::{KillBus as _, KillSignal},
-        readiness::{Dependency, Readiness},
-    },
     lifecycle::Tasks,
+    ports::{KillBus as _, KillSignal},
+    readiness::{Dependency, Readiness},
 };
 
 use super::fleet::signal;

@@ -4,15 +4,15 @@ use std::{collections::HashMap, time::Duration};
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    application::ports::{
-        Acquire, Announce, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
-        StoreError, TokenCache as _,
-    },
     config::{self, Secret},
     domain::{
         ids::ConnectionId,
         route::RouteKey,
         session::{Kill, SessionKind},
+    },
+    ports::{
+        Acquire, Announce, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
+        StoreError, TokenCache as _,
     },
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use daisi_ws_service::{
-    application::ports::{Announce, AnnounceError, MAX_PODS, RouteChange, Standing},
     domain::{
         ids::PodId,
         peer::PodRecord,
         route::{RouteKey, Scope},
     },
+    ports::{Announce, AnnounceError, MAX_PODS, RouteChange, Standing},
 };
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::application::{admission::connect::ConnectError, readiness::Dependency};
+use daisi_ws_service::{application::admission::connect::ConnectError, readiness::Dependency};
 
 use crate::support::fleet::{Fleet, TestPod, user};
 

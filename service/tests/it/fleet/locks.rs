@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_service::{
-    application::{
-        admission::connect::ConnectError,
-        ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
-    },
+    application::admission::connect::ConnectError,
     config::OutagePolicy,
     domain::{
         close::CloseReason,
@@ -15,6 +12,7 @@ use daisi_ws_service::{
         ids::{ChatId, ConnectionId, PodId},
         session::{LockOwner, SessionKey},
     },
+    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
 };
 use tokio::{sync::Semaphore, time::Instant};
 

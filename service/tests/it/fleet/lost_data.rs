@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{application::ports::Routes as _, domain::ids::PodId};
+use daisi_ws_service::{domain::ids::PodId, ports::Routes as _};
 
 use crate::support::fleet::{Fleet, user};
 

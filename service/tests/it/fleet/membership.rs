@@ -4,10 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_service::{
-    application::ports::{
-        Announce, AnnounceError, Announcement, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
-    },
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError},
 };
 use tokio::time::{Instant, sleep, timeout};
 

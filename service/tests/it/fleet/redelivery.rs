@@ -11,12 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use daisi_ws_service::{
-    application::ports::{
+    config::Config,
+    domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{
         Announce, AnnounceError, Announcement, EventSource, Incarnation, Lookup, RawEvent, RouteChange, Routes, Settlement,
         SourceError, SourceLag, SourceLimits, Standing, StoreError, Ticket,
     },
-    config::Config,
-    domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
 };
 
 use crate::support::{

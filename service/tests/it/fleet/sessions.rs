@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use daisi_ws_service::{
-    application::{
-        admission::connect::ConnectError,
-        ports::{Acquire, SessionLocks as _},
-    },
+    application::admission::connect::ConnectError,
     config::OutagePolicy,
     domain::{
         ids::{ConnectionId, PodId},
         session::LockOwner,
     },
+    ports::{Acquire, SessionLocks as _},
 };
 
 use crate::support::fleet::{Fleet, admin, key, user};

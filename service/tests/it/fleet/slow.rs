@@ -149,7 +149,6 @@ async fn g8_a_drain_ends_in_time_and_leaves_nothing_behind_though_a_client_would
     // Of the write that was cut, some may have come.
     assert!((f64::from(400 - events)..f64::from(408 - events)).contains(&cut), "{cut} of 400, {events} seen");
     let x = daisi_ws_service::domain::ids::PodId::parse("x").unwrap();
-    let routes =
-        daisi_ws_service::application::ports::Routes::lookup(&fleet.store.handle(x.clone()), &x, &[claims.base_route()]).await;
+    let routes = daisi_ws_service::ports::Routes::lookup(&fleet.store.handle(x.clone()), &x, &[claims.base_route()]).await;
     assert!(routes.unwrap().pods[0].is_empty());
 }

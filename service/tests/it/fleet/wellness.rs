@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use daisi_ws_service::{
-    application::ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, RouteChange, Routes, Standing, StoreError},
     domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, RouteChange, Routes, Standing, StoreError},
 };
 use tokio::time::{Instant, sleep};
 

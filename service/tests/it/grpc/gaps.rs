@@ -13,11 +13,11 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::MAX_BATCH_GAPS,
-    application::ports::{PeerError, Peers as _, RouteGap},
     domain::{
         gap::{Gap, GapCause},
         peer::PodRecord,
     },
+    ports::{PeerError, Peers as _, RouteGap},
 };
 use tokio::net::TcpListener;
 use tonic::{

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use daisi_ws_service::{
     adapters::grpc::{SelfCheck, Tls},
-    application::{
-        ports::{Handed, Peers as _},
-        readiness::{Dependency, Readiness},
-    },
+    ports::{Handed, Peers as _},
+    readiness::{Dependency, Readiness},
 };
 use tokio::{
     io::AsyncWriteExt as _,

@@ -8,7 +8,7 @@ use std::{
 
 use daisi_ws_service::{
     adapters::grpc::{Tls, TlsError, TlsFiles},
-    application::ports::{Handed, PeerError, Peers as _},
+    ports::{Handed, PeerError, Peers as _},
 };
 use tempfile::TempDir;
 

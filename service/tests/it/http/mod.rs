@@ -13,13 +13,11 @@ use std::{
 use axum::{Router, routing::get as route};
 use daisi_ws_service::{
     adapters::http::{HttpParts, HttpServer, Intake, probe_router, router},
-    application::{
-        admission::throttle::Throttle,
-        readiness::{Dependency, Readiness},
-    },
+    application::admission::throttle::Throttle,
     config::Config,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    readiness::{Dependency, Readiness},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

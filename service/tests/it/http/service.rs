@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daisi_ws_service::application::readiness::Dependency;
+use daisi_ws_service::readiness::Dependency;
 use serde_json::json;
 
 use super::{Pod, assert_passed};

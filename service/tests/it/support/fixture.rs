@@ -14,14 +14,14 @@ use daisi_ws_service::{
             authenticator::{Authenticator, TokenKeys},
             mint::{AdminTokenRequest, Minter, UserTokenRequest},
         },
-        pod::{Backends, Pod},
-        readiness::Readiness,
     },
     config::{Config, Secret, TokenCacheKind},
     domain::{ids::PodId, peer::PodRecord},
     fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    pod::{Backends, Pod},
+    readiness::Readiness,
 };
 use tokio::sync::watch;
 

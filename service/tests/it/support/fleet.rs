@@ -15,12 +15,7 @@ use daisi_ws_service::{
         store::Store,
         stream::{Headers, Stream, StreamOptions},
     },
-    application::{
-        admission::connect::ConnectError,
-        pod::{Backends, Pod},
-        ports::{EventSource, Routes, SessionLocks},
-        readiness::Readiness,
-    },
+    application::admission::connect::ConnectError,
     clock,
     config::Config,
     domain::{
@@ -32,6 +27,9 @@ use daisi_ws_service::{
     fine_timer::FineTimer,
     lifecycle::{Shutdown, Tasks},
     metrics::{Metrics, SPECS},
+    pod::{Backends, Pod},
+    ports::{EventSource, Routes, SessionLocks},
+    readiness::Readiness,
 };
 use tokio::{io::DuplexStream, sync::watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};

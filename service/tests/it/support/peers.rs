@@ -12,10 +12,7 @@ use std::{
 use bytes::Bytes;
 use daisi_ws_service::{
     adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
-    application::{
-        fleet::key::FleetKey,
-        ports::{Handed, PeerService},
-    },
+    application::fleet::key::FleetKey,
     config::Secret,
     domain::{
         event::{Address, Event, Payload, StreamId},
@@ -26,6 +23,7 @@ use daisi_ws_service::{
     },
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    ports::{Handed, PeerService},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

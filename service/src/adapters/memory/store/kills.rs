@@ -6,11 +6,9 @@ use async_trait::async_trait;
 
 use super::{Listening, State, StoreHandle};
 use crate::{
-    application::{
-        admission::kill_inbox::{CAPACITY, KillInbox},
-        ports::{KillBus, KillListener, KillSignal, StoreError},
-    },
+    application::admission::kill_inbox::{CAPACITY, KillInbox},
     domain::session::Kill,
+    ports::{KillBus, KillListener, KillSignal, StoreError},
 };
 
 #[async_trait]

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 
 use super::{StoreHandle, tables::Tables};
 use crate::{
-    application::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
     domain::{
         ids::ChatId,
         session::{LockOwner, SessionKey},
     },
+    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
 };
 
 #[async_trait]

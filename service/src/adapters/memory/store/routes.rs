@@ -6,11 +6,11 @@ use async_trait::async_trait;
 
 use super::{State, StoreHandle, tables::Tables};
 use crate::{
-    application::ports::{
+    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
+    ports::{
         Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
         StoreError,
     },
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
 };
 
 /// How long it is remembered that a pod has left.

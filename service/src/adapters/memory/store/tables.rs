@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    application::ports::Epoch,
     domain::{
         ids::{ChatId, PodId},
         peer::PodRecord,
         route::RouteKey,
         session::{LockOwner, SessionKey},
     },
+    ports::Epoch,
 };
 
 /// A table is swept each time it has doubled since, but not below so many entries: that keeps it within twice what is alive.

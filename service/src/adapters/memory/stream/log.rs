@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::{Headers, Inner, Take};
 use crate::{
-    application::ports::{Delivery, RawEvent, Settlement, Ticket},
     clock,
     domain::{
         gap::{Gap, GapCause},
         ids::PodId,
     },
+    ports::{Delivery, RawEvent, Settlement, Ticket},
 };
 
 /// So many takes are remembered: what a person can look at.

@@ -2,8 +2,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    application::ports::{Announce, AnnounceError, RouteChange},
     domain::ids::{AgentId, CompanyId},
+    ports::{Announce, AnnounceError, RouteChange},
 };
 
 /// A store that answers as it was told.

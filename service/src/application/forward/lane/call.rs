@@ -6,12 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{Lane, queue};
 use crate::{
-    application::{
-        ports::{Handed, PeerError},
-        wellness::SLOW,
-    },
+    application::wellness::SLOW,
     backoff::Backoff,
     domain::event::Event,
+    ports::{Handed, PeerError},
 };
 
 /// Longest pause before the one retry of a failed call (seed section 3.2).

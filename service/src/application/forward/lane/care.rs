@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Lane, queue::Health};
-use crate::application::ports::PeerError;
+use crate::ports::PeerError;
 
 /// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often. Gaps are announced no more often either.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);

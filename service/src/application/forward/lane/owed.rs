@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    application::ports::RouteGap,
     domain::{gap::Gap, route::RouteKey},
+    ports::RouteGap,
 };
 
 /// Routes for which a gap is kept apart; past that one gap for all sessions of the peer is kept.

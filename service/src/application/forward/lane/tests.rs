@@ -15,10 +15,6 @@ use crate::{
             forwarder::Forwarder,
             outcome::{InFlight, Settled},
         },
-        ports::{
-            Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
-            Routes, Settlement, SourceLimits, Standing, StoreError, Ticket,
-        },
         wellness::{SLOW, Wellness},
     },
     clock,
@@ -29,6 +25,10 @@ use crate::{
     },
     lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    ports::{
+        Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes,
+        Settlement, SourceLimits, Standing, StoreError, Ticket,
+    },
 };
 
 /// What a peer does with a call.

@@ -8,39 +8,39 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    admission::{
-        connect::Connector,
-        dispute::Disputes,
-        evict::Evictor,
-        goodbyes::Goodbyes,
-        killer::Killer,
-        lock_deadlines::LockDeadlines,
-        owners::Owners,
-        release::{Releaser, releaser},
-        renew::Renewer,
-        room::Room,
-    },
-    dispatch::{Dispatcher, MAX_IN_FLIGHT},
-    drain::Drain,
-    fleet::directory::Directory,
-    forward::{
-        forwarder::{ForwardLimits, Forwarder},
-        reception::Reception,
-    },
-    hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
-    membership::{Membership, Place},
-    ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
-    readiness::Readiness,
-    routes::writer::RouteWriter,
-    wellness::{Probes, Wellness, pull_gate::PullGate},
-};
 use crate::{
+    application::{
+        admission::{
+            connect::Connector,
+            dispute::Disputes,
+            evict::Evictor,
+            goodbyes::Goodbyes,
+            killer::Killer,
+            lock_deadlines::LockDeadlines,
+            owners::Owners,
+            release::{Releaser, releaser},
+            renew::Renewer,
+            room::Room,
+        },
+        dispatch::{Dispatcher, MAX_IN_FLIGHT},
+        fleet::directory::Directory,
+        forward::{
+            forwarder::{ForwardLimits, Forwarder},
+            reception::Reception,
+        },
+        hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
+        membership::{Membership, Place},
+        routes::writer::RouteWriter,
+        wellness::{Probes, Wellness, pull_gate::PullGate},
+    },
     config::{Config, MemoryBudget},
     domain::peer::PodRecord,
+    drain::Drain,
     fine_timer::FineTimer,
     lifecycle::Tasks,
     metrics::Metrics,
+    ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
+    readiness::Readiness,
 };
 
 /// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.
@@ -204,7 +204,11 @@ impl Pod {
         pod
     }
 
-    fn spawn_dispatch(&self, settled_queue: mpsc::UnboundedReceiver<super::forward::outcome::Settled>, tasks: &Tasks) {
+    fn spawn_dispatch(
+        &self,
+        settled_queue: mpsc::UnboundedReceiver<crate::application::forward::outcome::Settled>,
+        tasks: &Tasks,
+    ) {
         let (dispatcher, stop, stopped) = (self.dispatcher.clone(), self.stop_pulling.clone(), self.pulling_stopped.clone());
         tasks.supervise("dispatch", move || {
             let (dispatcher, stop, stopped) = (dispatcher.clone(), stop.clone(), stopped.clone());
@@ -312,7 +316,7 @@ struct Parts {
     writer: Arc<RouteWriter>,
     releaser: Releaser,
     goodbyes: Arc<Goodbyes>,
-    release_queue: super::admission::release::ReleaseQueue,
+    release_queue: crate::application::admission::release::ReleaseQueue,
     evictor: Evictor,
     killer: Killer,
     owners: Arc<Owners>,

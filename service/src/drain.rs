@@ -6,15 +6,17 @@ use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    admission::{goodbyes::Goodbyes, release::Releaser},
-    hub::registry::Hub,
-    membership::Place,
+use crate::{
+    application::{
+        admission::{goodbyes::Goodbyes, release::Releaser},
+        hub::registry::Hub,
+        membership::Place,
+        routes::writer::RouteWriter,
+    },
+    domain::{close::CloseReason, peer::PodRecord},
     ports::Routes,
     readiness::Readiness,
-    routes::writer::RouteWriter,
 };
-use crate::domain::{close::CloseReason, peer::PodRecord};
 
 /// Sockets closed in one go.
 const MAX_BATCH: usize = 100;
