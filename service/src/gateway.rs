@@ -25,22 +25,24 @@ use crate::{
         },
         fleet::key::FleetKey,
     },
-    clock,
     config::{
         Config, ConfigWatch, Server, TokenCacheKind, advertise_address, grpc_bind_ip, host_address, host_name, pod_id,
         probe_bind_ip,
     },
-    cores::Cores,
     domain::{
         ids::{IdError, PodId},
         peer::PodRecord,
     },
-    fine_timer::FineTimer,
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     pod::{Backends, Pod},
     ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
     readiness::{Dependency, Readiness},
+    runtime::{
+        clock,
+        cores::Cores,
+        fine_timer::FineTimer,
+        lifecycle::{Shutdown, Tasks},
+    },
 };
 
 /// What is left of the shutdown time for closing servers, after the drain.

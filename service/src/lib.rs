@@ -25,22 +25,16 @@
 
 pub mod adapters;
 pub mod application;
-pub mod backoff;
-pub mod breath;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod cores;
 pub mod dev;
 pub mod domain;
 pub mod drain;
-pub mod fine_timer;
 pub mod gateway;
-pub mod lifecycle;
-pub mod listen;
 pub mod metrics;
 pub mod pod;
 pub mod ports;
 pub mod readiness;
+pub mod runtime;
 pub mod telemetry;
 pub mod websocket;

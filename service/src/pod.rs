@@ -36,11 +36,10 @@ use crate::{
     config::{Config, MemoryBudget},
     domain::peer::PodRecord,
     drain::Drain,
-    fine_timer::FineTimer,
-    lifecycle::Tasks,
     metrics::Metrics,
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},
     readiness::Readiness,
+    runtime::{fine_timer::FineTimer, lifecycle::Tasks},
 };
 
 /// Look-ups are not trusted for so many refresh intervals after the store lost data: by then every pod has registered again.

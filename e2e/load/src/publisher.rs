@@ -4,7 +4,7 @@ use std::{collections::VecDeque, future::IntoFuture};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, context::PublishAckFuture};
-use daisi_ws_service::clock as wall_clock;
+use daisi_ws_service::runtime::clock as wall_clock;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
 

@@ -7,10 +7,9 @@ use tokio::runtime::Handle;
 use super::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
-    cores::Cores,
     gateway::{Gateway, StoreChoice, StreamChoice},
-    lifecycle::Shutdown,
     metrics::Metrics,
+    runtime::{cores::Cores, lifecycle::Shutdown},
     telemetry::LevelHandle,
 };
 

@@ -64,11 +64,11 @@ pub(super) fn run(args: &Args, sources: &Sources, out: &mut dyn io::Write) -> Re
     let token = match args {
         Args::User(args) => {
             let config = sources.load(Secrets::Only(&["auth.token_aes_key"]))?;
-            seal(&config.auth.token_aes_key, &user_plaintext(args, crate::clock::now())?)?
+            seal(&config.auth.token_aes_key, &user_plaintext(args, crate::runtime::clock::now())?)?
         }
         Args::Admin(args) => {
             let config = sources.load(Secrets::Only(&["auth.admin_token_aes_key"]))?;
-            seal(&config.auth.admin_token_aes_key, &admin_plaintext(args, crate::clock::now())?)?
+            seal(&config.auth.admin_token_aes_key, &admin_plaintext(args, crate::runtime::clock::now())?)?
         }
     };
     Ok(writeln!(out, "{token}")?)

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{Config, ConfigError, Problem, Secrets, Sources, file_watch::FileWatch, keys, redact, validate};
 use crate::{
-    lifecycle::Tasks,
     metrics::Metrics,
+    runtime::lifecycle::Tasks,
     telemetry::audit::{Action, Actor, Audit, Refused},
 };
 
@@ -238,7 +238,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::testing, lifecycle::Shutdown};
+    use crate::{config::testing, runtime::lifecycle::Shutdown};
 
     struct Fixture {
         watch: ConfigWatch,

@@ -22,12 +22,14 @@ use crate::{
         mint::{AdminTokenRequest, MintError, Minter, UserTokenRequest},
         token::KeyError,
     },
-    clock,
     config::Config,
     domain::ids::PodId,
     gateway::{StartError, StoreChoice, StreamChoice},
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    runtime::{
+        clock,
+        lifecycle::{Shutdown, Tasks},
+    },
 };
 
 /// Life of the ready-made tokens: a working day and more.

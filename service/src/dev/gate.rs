@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::lifecycle::Tasks;
+use crate::runtime::lifecycle::Tasks;
 
 /// Connections through one door; more wait to be accepted. A dev fleet has a handful.
 const MAX_CONNECTIONS: usize = 4096;
@@ -130,7 +130,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lifecycle::Shutdown, metrics::Metrics};
+    use crate::{metrics::Metrics, runtime::lifecycle::Shutdown};
 
     /// A door to a server that echoes, and a connection through it.
     async fn echo() -> (Gate, TcpStream, Tasks) {

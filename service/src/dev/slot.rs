@@ -13,9 +13,9 @@ use crate::{
     config::{Config, ConfigWatch},
     domain::ids::PodId,
     gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     readiness::Readiness,
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 
 /// What the pod in a slot does now.

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn it_started_before_now_and_its_time_only_grows() {
         let before = read();
-        let age = crate::clock::now().as_secs_f64() - before["process_start_time_seconds"];
+        let age = crate::runtime::clock::now().as_secs_f64() - before["process_start_time_seconds"];
         assert!((-2.0..86_400.0).contains(&age), "{age}");
         let mut spent = 0_u64;
         // A fifth of a second of this thread's, at most some seconds of the clock's.

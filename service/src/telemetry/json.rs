@@ -85,7 +85,7 @@ fn write_line(
         line.push_str("\":");
         line.push_str(json);
     };
-    entry("timestamp", &to_string(&timestamp(crate::clock::now()))?);
+    entry("timestamp", &to_string(&timestamp(crate::runtime::clock::now()))?);
     entry("level", &to_string(level)?);
     entry("message", &message);
     entry("target", &to_string(target)?);

@@ -8,7 +8,7 @@ use tracing_subscriber::{
 };
 
 use super::audit;
-use crate::{config::ConfigWatch, lifecycle::Tasks};
+use crate::{config::ConfigWatch, runtime::lifecycle::Tasks};
 
 /// Targets of this workspace begin so.
 const OURS: &str = "daisi_ws";

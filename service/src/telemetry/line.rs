@@ -19,7 +19,8 @@ impl Format {
         match self {
             Self::Json => json::own_line(level, target, message, fields),
             Self::Text => {
-                let said = format!("{} {level:>5} {target}: {}", json::timestamp(crate::clock::now()), one_line(message));
+                let said =
+                    format!("{} {level:>5} {target}: {}", json::timestamp(crate::runtime::clock::now()), one_line(message));
                 let fields = fields.iter().map(|(name, value)| format!(" {name}={value}"));
                 fields.fold(said, |line, field| line + &field) + "\n"
             }

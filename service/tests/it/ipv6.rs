@@ -14,9 +14,9 @@ use daisi_ws_service::{
     config::ConfigWatch,
     domain::ids::PodId,
     gateway::{Gateway, StoreChoice, StreamChoice},
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     ports::Peers as _,
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use tokio::process::Command;
 

@@ -13,10 +13,12 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     config::{Config, ConfigWatch},
-    cores::Cores,
     gateway::{Gateway, StoreChoice, StreamChoice},
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    runtime::{
+        cores::Cores,
+        lifecycle::{Shutdown, Tasks},
+    },
 };
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
 

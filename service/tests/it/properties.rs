@@ -19,9 +19,9 @@ use daisi_ws_service::{
         route::{RouteKey, Scope},
         session::LockOwner,
     },
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     readiness::Readiness,
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -41,7 +41,7 @@ fn app(runtime: &tokio::runtime::Runtime) -> Router {
     let parts = HttpParts {
         config: config.clone(),
         auth: fixture::authenticator(fixture::config(), &metrics),
-        minter: fixture::minter(daisi_ws_service::clock::now),
+        minter: fixture::minter(daisi_ws_service::runtime::clock::now),
         connector: fixture::full_connector(&metrics),
         throttle: Arc::new(Throttle::new(config, Arc::clone(&metrics))),
         readiness: Readiness::default(),

@@ -8,12 +8,10 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     application::admission::connect::Admission,
-    clock,
     domain::{close::CloseReason, ids::PodId, peer::PodRecord},
-    fine_timer::FineTimer,
-    lifecycle::Tasks,
     pod::{Backends, Pod},
     readiness::Readiness,
+    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks},
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;

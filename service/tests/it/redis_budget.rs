@@ -13,18 +13,17 @@ use daisi_ws_service::{
         redis::RedisStore,
     },
     application::admission::{connect::Admission, renew::Renewer},
-    clock, config,
+    config,
     domain::{
         claims::Claims,
         ids::{ChatId, PodId},
         peer::PodRecord,
     },
-    fine_timer::FineTimer,
-    lifecycle::Tasks,
     metrics::Metrics,
     pod::{Backends, Pod},
     ports::{Routes as _, SessionLocks as _},
     readiness::Readiness,
+    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks},
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use daisi_ws_service::{
     application::auth::token::TokenKey,
-    clock,
     config::Secret,
     domain::{
         claims::UserClaims,
         ids::{AgentId, CompanyId, UserId},
     },
+    runtime::clock,
 };
 
 use super::protocol::{Desks, Opening};

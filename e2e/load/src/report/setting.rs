@@ -45,7 +45,7 @@ impl Setting {
             redis: version(&program("REDIS_SERVER", "redis-server")),
             nats: version(&program("NATS_SERVER", "nats-server")),
             tool: env!("CARGO_PKG_VERSION"),
-            at: daisi_ws_service::clock::now().as_secs(),
+            at: daisi_ws_service::runtime::clock::now().as_secs(),
             sizes,
         }
     }

@@ -31,9 +31,9 @@ use crate::{
         ids::{ConnectionId, PodId},
         peer::PodRecord,
     },
-    lifecycle::Tasks,
     metrics::Metrics,
     ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
+    runtime::lifecycle::Tasks,
 };
 
 /// Peers whose health is asked at a time.
@@ -154,7 +154,7 @@ impl GrpcPeers {
 
     /// What a status means; a peer of our fleet whose clock differs takes the next proof.
     fn error(&self, to: &PodRecord, status: &Status) -> PeerError {
-        if self.prover.clocks.learn(&to.id, status, crate::clock::now()) {
+        if self.prover.clocks.learn(&to.id, status, crate::runtime::clock::now()) {
             return PeerError::Unreachable("its clock differs from ours; the next call is of its time".to_owned());
         }
         if status.code() == Code::NotFound && status.source().is_none() {
@@ -316,7 +316,7 @@ pub(super) async fn hello(prover: &Prover, connection: &Connection, to: &PodReco
         };
         // A pod of ours whose clock differs says so, and the next proof is of its time.
         tries.next();
-        if prover.clocks.learn(&to.id, &status, crate::clock::now()) && !tries.is_empty() {
+        if prover.clocks.learn(&to.id, &status, crate::runtime::clock::now()) && !tries.is_empty() {
             continue;
         }
         connection.end();

@@ -76,9 +76,9 @@ mod tests {
             peer::PodRecord,
             route::RouteKey,
         },
-        lifecycle::{Shutdown, Tasks},
         metrics::Metrics,
         ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
+        runtime::lifecycle::{Shutdown, Tasks},
     };
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);

@@ -94,7 +94,7 @@ enum Verdict {
 
 impl Judge {
     fn judge<B>(&self, request: &http::Request<B>) -> Verdict {
-        let (path, now) = (request.uri().path(), crate::clock::now());
+        let (path, now) = (request.uri().path(), crate::runtime::clock::now());
         let proof = |header| request.headers().get(header).map(http::HeaderValue::as_bytes);
         // A proof that is there and wrong is never overlooked: it means two fleets, or clocks apart.
         if let Some(text) = proof(PROOF_HEADER) {
@@ -197,7 +197,7 @@ impl Guard {
             _ => Status::unauthenticated(refusal.to_string()),
         };
         if refusal == ProofError::Expired {
-            status.metadata_mut().insert(CLOCK_HEADER, crate::clock::now().as_secs().into());
+            status.metadata_mut().insert(CLOCK_HEADER, crate::runtime::clock::now().as_secs().into());
         }
         let judge = Arc::clone(&self.judge);
         match proof {
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_proof_opens_its_call_once_within_half_a_minute() {
-        let (now, second) = (crate::clock::now(), Duration::from_secs(1));
+        let (now, second) = (crate::runtime::clock::now(), Duration::from_secs(1));
         let door = judge(false, Duration::ZERO);
         let good = proof_at(now);
         assert!(matches!(door.judge(&call(PUSH_EVENT, good.clone())), Verdict::Proved(Some(_))));
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_was_proved_to_the_process_before_opens_nothing() {
-        let now = crate::clock::now();
+        let now = crate::runtime::clock::now();
         let door = judge(false, now);
         assert_eq!(
             refusal(door.judge(&call(PUSH_EVENT, proof_at(now - Duration::from_secs(2))))),
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_proof_of_the_version_before_counts_only_for_a_rollout() {
-        let previous = Some((PREVIOUS_PROOF_HEADER, previous_proof(&key(), crate::clock::now())));
+        let previous = Some((PREVIOUS_PROOF_HEADER, previous_proof(&key(), crate::runtime::clock::now())));
         let open = judge(true, Duration::ZERO);
         assert!(matches!(open.judge(&call(PUSH_EVENT, previous.clone())), Verdict::Proved(None)));
         let shut = judge(false, Duration::ZERO);

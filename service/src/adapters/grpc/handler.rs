@@ -40,7 +40,8 @@ impl MessageForwardingService for Handler {
         let (request_id, traceparent) = contexts(request.metadata());
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
-        let event = event_from_push(request, crate::clock::now()).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let event =
+            event_from_push(request, crate::runtime::clock::now()).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
         let handed = self.deliver(&from, vec![Event { request_id, traceparent, ..event }])?;
         // An older pod knows of nothing between somebody and nobody.
         let success = handed.first() == Some(&Handed::Taken);

@@ -60,7 +60,7 @@ impl ProvingChannel {
     /// Puts the proof into the head of a call.
     fn prove(&self, request: &mut Request<Body>, whole: &Whole) -> CallProof {
         let Prover { key, clocks, accept_previous } = &self.prover;
-        let now = clocks.time_at(&self.to.id, crate::clock::now());
+        let now = clocks.time_at(&self.to.id, crate::runtime::clock::now());
         let proof = CallProof::make(key, request.uri().path(), &self.to, &self.numbers, now, whole.hash());
         let previous = accept_previous.then(|| previous_proof(key, now));
         for (name, text) in [(PROOF_HEADER, Some(proof.header())), (PREVIOUS_PROOF_HEADER, previous)] {

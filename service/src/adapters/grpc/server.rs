@@ -22,9 +22,9 @@ use super::{
 use crate::{
     application::fleet::key::FleetKey,
     domain::{ids::PodId, peer::PodRecord},
-    listen::listen,
     metrics::Metrics,
     ports::PeerService,
+    runtime::listen::listen,
 };
 
 /// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
@@ -163,7 +163,7 @@ impl GrpcServer {
         if let Some(reflection) = reflection {
             routes = routes.add_service(reflection);
         }
-        let (since, replays) = (crate::clock::now(), Replays::default());
+        let (since, replays) = (crate::runtime::clock::now(), Replays::default());
         let guard = Guard::new(routes.prepare(), unproven, Judge { me: record, key, accept_previous, since, replays }, metrics);
         let serving = builder().serve_with_incoming_shutdown(guard, incoming, stop.clone().cancelled_owned());
         let overdue = async {

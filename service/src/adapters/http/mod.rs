@@ -33,9 +33,9 @@ use crate::{
         auth::{authenticator::Authenticator, mint::Minter},
     },
     config::Config,
-    lifecycle::Tasks,
     metrics::Metrics,
     readiness::Readiness,
+    runtime::lifecycle::Tasks,
 };
 
 /// What the routes are made of.

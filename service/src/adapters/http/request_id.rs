@@ -135,7 +135,8 @@ mod tests {
         let tell = axum::routing::get(async |request: Request| client_address(&request).to_string());
         let app = axum::Router::new().route("/", tell).layer(axum::middleware::from_fn_with_state(config, tag));
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
-        let tasks = crate::lifecycle::Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let tasks =
+            crate::runtime::lifecycle::Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let server = super::super::server::HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
         server.serve(app, super::super::server::Intake::Probes, &tasks, None, tokio_util::sync::CancellationToken::new());

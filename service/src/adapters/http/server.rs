@@ -18,10 +18,12 @@ use super::{
 };
 use crate::{
     config::{Config, ProxyProtocol},
-    cores::{Core, Cores},
     domain::client_address::ClientShare,
-    lifecycle::Tasks,
-    listen::listen,
+    runtime::{
+        cores::{Core, Cores},
+        lifecycle::Tasks,
+        listen::listen,
+    },
 };
 
 /// Connections that are no sockets yet, those included whose requests wait for us; far above what the places of strangers and the turns of connects let come together.
@@ -274,7 +276,7 @@ mod tests {
     /// A pod that has room for so many strangers, and what tells it to stop.
     async fn pod(app: Router, intake: Intake) -> (SocketAddr, Tasks, CancellationToken) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
-        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
         let address = server.local_addr();
         server.serve(app, intake, &tasks, None, stop.clone());

@@ -16,7 +16,7 @@ use super::{credentials::lists, error::HttpError, switch::Switch};
 use crate::{
     config::CompressionMode,
     domain::frame::SUBPROTOCOL,
-    lifecycle::Tasks,
+    runtime::lifecycle::Tasks,
     websocket::{Agreement, Upgraded},
 };
 
@@ -254,7 +254,7 @@ mod tests {
     /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is dropped.
     async fn server(limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
-        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
         let (guard, owner) = (Arc::new(std::sync::Mutex::new(Some(Dropped(Some(sender))))), tasks.clone());
         let open = async move |request: Request| {
@@ -319,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_session_owns_is_dropped_when_the_client_is_gone_before_the_answer() {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
-        let tasks = Tasks::new(crate::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
         let (guard, owner) = (Arc::new(std::sync::Mutex::new(Some(Dropped(Some(sender))))), tasks.clone());
         let (asked, is_asked) = tokio::sync::oneshot::channel();

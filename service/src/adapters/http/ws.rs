@@ -38,8 +38,8 @@ use crate::{
         origin::{self, OriginPattern},
         session::SessionKind,
     },
-    lifecycle::Tasks,
     metrics::Metrics,
+    runtime::lifecycle::Tasks,
     telemetry::{
         audit::{Action, Actor, Audit, Refused, Subject},
         spans,

@@ -28,9 +28,9 @@ use tokio::{
 
 use self::log::Log;
 use crate::{
-    clock,
     domain::{event::StreamId, gap::Gap, ids::PodId},
     ports::{EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    runtime::clock,
 };
 
 /// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.

@@ -6,8 +6,8 @@ use async_nats::{AuthError, Client, ClientError, ConnectOptions, Event, ServerAd
 
 use super::identity::{Identity, IdentityError, Userinfo};
 use crate::{
-    backoff::Backoff,
     config::{Nats, SecretFileError},
+    runtime::backoff::Backoff,
 };
 
 /// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the next attempt comes.

@@ -25,10 +25,10 @@ use super::{
     wire::{self, Incoming, NextRequest, PROBE},
 };
 use crate::{
-    backoff::Backoff,
     config::Nats,
     domain::event::StreamId,
     ports::{RawEvent, Settlement, Ticket},
+    runtime::backoff::Backoff,
 };
 
 /// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     config::Nats,
     domain::gap::Gap,
-    lifecycle::Tasks,
     ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    runtime::lifecycle::Tasks,
 };
 
 /// Longest wait for an answer of the JetStream API.

@@ -20,7 +20,10 @@ use super::{
     connection::Commands,
     script::{Argument, Lua},
 };
-use crate::{backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks, ports::StoreError};
+use crate::{
+    ports::StoreError,
+    runtime::{backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks},
+};
 
 /// Claims in one round trip.
 const MAX_BATCH: usize = 256;

@@ -24,12 +24,12 @@ use super::{
 };
 use crate::{
     application::admission::kill_inbox::{CAPACITY, KillInbox},
-    backoff::Backoff,
     domain::{
         ids::{ConnectionId, PodId},
         session::{Kill, LockOwner},
     },
     ports::{KillBus, KillListener, KillSignal, StoreError},
+    runtime::backoff::Backoff,
 };
 
 /// The waits before subscribing again. While Redis is away it is tried once a second at least: a pod that can't hear kills must not stay so after it is back.

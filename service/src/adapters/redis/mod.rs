@@ -37,9 +37,9 @@ use watch::ServerWatch;
 use crate::{
     application::fleet::key::FleetKey,
     config,
-    lifecycle::Tasks,
     ports::StoreError,
     readiness::{Dependency, Readiness},
+    runtime::lifecycle::Tasks,
 };
 
 /// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.

@@ -12,10 +12,10 @@ use tokio::{
 
 use crate::{
     application::hub::session::Session,
-    backoff::Backoff,
     config::Config,
     domain::session::{LockOwner, SessionKey},
     ports::SessionLocks,
+    runtime::backoff::Backoff,
 };
 
 /// Locks in one round trip.

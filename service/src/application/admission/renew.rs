@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     application::hub::{registry::Hub, session::Session},
-    backoff::Backoff,
     config::Config,
     domain::{
         ids::ConnectionId,
@@ -26,6 +25,7 @@ use crate::{
     },
     metrics::Metrics,
     ports::{LockRenewal, Renewal, SessionLocks, StoreError},
+    runtime::backoff::Backoff,
 };
 
 /// Locks in one round trip.

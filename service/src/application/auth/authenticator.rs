@@ -25,7 +25,7 @@ use crate::{
 /// How much longer than `auth.max_token_ttl_seconds` a token may live on: the clocks of who makes tokens and who opens them differ.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
-/// Tells the time since the Unix epoch; `crate::clock::now` but in tests.
+/// Tells the time since the Unix epoch; `crate::runtime::clock::now` but in tests.
 pub type Clock = fn() -> Duration;
 
 /// Why somebody may not come in. Never shows a key or token.

@@ -34,7 +34,6 @@ use super::{
     },
 };
 use crate::{
-    clock,
     config::{App, Config, OutagePolicy},
     domain::{
         close::CloseReason,
@@ -44,6 +43,7 @@ use crate::{
         session::SessionKind,
     },
     metrics::Metrics,
+    runtime::clock,
     websocket::{Agreement, ProtocolError, Rates, SocketError, Upgraded, WebSocket},
 };
 

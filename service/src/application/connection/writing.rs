@@ -13,9 +13,9 @@ use crate::{
         mailbox::{Item, Items},
         outgoing::Outgoing,
     },
-    clock,
     domain::frame::{Frame, FrameKind},
     metrics::Metrics,
+    runtime::clock,
     websocket::{Agreement, WebSocket, deflate::Deflater, encode},
 };
 

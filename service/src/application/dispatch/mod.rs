@@ -34,14 +34,12 @@ use super::{
     wellness::Wellness,
 };
 use crate::{
-    backoff::Backoff,
-    breath::Breath,
     config::Config,
     domain::event::{Address, Event, Payload, PayloadError, SubjectError},
-    fine_timer::FineTimer,
     metrics::{Metrics, SettledAs},
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,
+    runtime::{backoff::Backoff, breath::Breath, fine_timer::FineTimer},
     telemetry::spans,
 };
 

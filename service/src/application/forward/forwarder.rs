@@ -22,9 +22,9 @@ use crate::{
     application::wellness::Wellness,
     config::Config,
     domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
-    lifecycle::Tasks,
     metrics::Metrics,
     ports::{Peers, Routes, SourceLimits},
+    runtime::lifecycle::Tasks,
 };
 
 /// What the consumer's limits mean for forwarding.

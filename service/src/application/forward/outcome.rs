@@ -12,9 +12,9 @@ use tokio::{
 
 use crate::{
     application::hub::memory::Charge,
-    backoff::Backoff,
     domain::{event::Event, ids::PodId},
     ports::{Delivery, Handed, Settlement, Ticket},
+    runtime::backoff::Backoff,
 };
 
 /// The first delays before an event that a live target could not take is delivered again: so short that another pod, which may well reach the target, has it

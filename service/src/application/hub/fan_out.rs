@@ -16,7 +16,7 @@ use super::{
     outgoing::Outgoing,
     session::Session,
 };
-use crate::{cores::Core, domain::close::CloseReason, metrics::Metrics};
+use crate::{domain::close::CloseReason, metrics::Metrics, runtime::cores::Core};
 
 /// So many sessions are no detour worth.
 const FEW: usize = 16;

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 
 use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
 use crate::{
-    cores::Core,
     domain::{
         claims::Claims,
         close::CloseReason,
@@ -23,6 +22,7 @@ use crate::{
         route::RouteKey,
         session::{LockOwner, SessionKey, SessionKind},
     },
+    runtime::cores::Core,
 };
 
 /// Whose session it is, in words.

@@ -17,10 +17,7 @@ use tokio::{
 
 use crate::{
     application::hub::registry::Hub,
-    backoff::Backoff,
-    breath::Breath,
     config::Config,
-    cores::relayed,
     domain::{
         ids::{ConnectionId, PodId},
         route::RouteKey,
@@ -28,6 +25,7 @@ use crate::{
     },
     metrics::Metrics,
     ports::{RouteChange, Routes, StoreError},
+    runtime::{backoff::Backoff, breath::Breath, cores::relayed},
 };
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.

@@ -399,7 +399,7 @@ async fn an_event_arrives_as_it_was_published(world: &dyn World) {
     assert_eq!(arrived, published);
     let kinds: Vec<EventKind> = events.iter().map(|event| Address::parse("wa", &event.subject).unwrap().kind()).collect();
     assert_eq!(kinds, [EventKind::Message, EventKind::Chat, EventKind::Agent]);
-    let now = daisi_ws_service::clock::now();
+    let now = daisi_ws_service::runtime::clock::now();
     for event in &events {
         assert_eq!((event.request_id.as_deref(), event.traceparent.as_deref()), (Some("req-1"), Some("00-abc-def-01")));
         assert!(event.stored_at <= now && now - event.stored_at < Duration::from_secs(60), "{:?}", event.stored_at);

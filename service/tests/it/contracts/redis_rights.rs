@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use daisi_ws_service::{
     adapters::redis::RedisStore,
-    lifecycle::Tasks,
     ports::{KillBus as _, KillSignal},
     readiness::{Dependency, Readiness},
+    runtime::lifecycle::Tasks,
 };
 
 use super::fleet::signal;

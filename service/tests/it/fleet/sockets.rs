@@ -183,7 +183,7 @@ async fn a_socket_is_closed_with_4403_when_its_token_runs_out() {
     let fleet = Fleet::start(1).await;
     let mut claims = user("acme", "a1", "sari");
     if let daisi_ws_service::domain::claims::Claims::User(claims) = &mut claims {
-        claims.expires_at = daisi_ws_service::clock::now() + Duration::from_secs(30);
+        claims.expires_at = daisi_ws_service::runtime::clock::now() + Duration::from_secs(30);
     }
     let mut client = fleet.connect(0, claims).await.unwrap();
     client.expect_silence(Duration::from_secs(28)).await;
@@ -196,7 +196,7 @@ async fn a_token_that_runs_out_before_the_first_ping_closes_its_socket_on_time()
     let fleet = Fleet::start(1).await;
     let mut claims = user("acme", "a1", "sari");
     if let daisi_ws_service::domain::claims::Claims::User(claims) = &mut claims {
-        claims.expires_at = daisi_ws_service::clock::now() + Duration::from_secs(3);
+        claims.expires_at = daisi_ws_service::runtime::clock::now() + Duration::from_secs(3);
     }
     let mut client = fleet.connect(0, claims).await.unwrap();
     let opened = tokio::time::Instant::now();

@@ -12,10 +12,10 @@ use daisi_ws_proto::dws_message_fwd::{
 use daisi_ws_service::{
     adapters::grpc::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, ProvingChannel, previous_proof, prove_call},
     application::fleet::key::FleetKey,
-    clock,
     config::Secret,
     domain::peer::PodRecord,
     ports::{Handed, PeerError, Peers as _},
+    runtime::clock,
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{

@@ -15,9 +15,9 @@ use daisi_ws_service::{
     adapters::http::{HttpParts, HttpServer, Intake, probe_router, router},
     application::admission::throttle::Throttle,
     config::Config,
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     readiness::{Dependency, Readiness},
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -54,7 +54,7 @@ impl Pod {
         let parts = HttpParts {
             config: receiver.clone(),
             auth: fixture::authenticator(fixture::config(), &metrics),
-            minter: fixture::minter(daisi_ws_service::clock::now),
+            minter: fixture::minter(daisi_ws_service::runtime::clock::now),
             connector: fixture::full_connector(&metrics),
             throttle: Arc::new(Throttle::new(receiver.clone(), Arc::clone(&metrics))),
             readiness: readiness.clone(),

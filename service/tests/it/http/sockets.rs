@@ -115,7 +115,7 @@ async fn tokens_that_open_nothing_are_refused_alike() {
 #[tokio::test]
 async fn an_expired_token_is_refused_and_an_unpadded_one_is_not() {
     let pod = Pod::start().await;
-    let yesterday = || daisi_ws_service::clock::now().checked_sub(Duration::from_secs(86_400)).unwrap();
+    let yesterday = || daisi_ws_service::runtime::clock::now().checked_sub(Duration::from_secs(86_400)).unwrap();
     let expired = fixture::minter(yesterday).user(&fixture::user_request("acme", "a1", "sari"), Duration::from_secs(60)).unwrap();
     let answer = pod.knock(&format!("/ws/acme/a1?token={expired}")).await;
     answer.assert_error(403, "InvalidToken");

@@ -17,11 +17,13 @@ use daisi_ws_service::{
     },
     config::{Config, Secret, TokenCacheKind},
     domain::{ids::PodId, peer::PodRecord},
-    fine_timer::FineTimer,
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     pod::{Backends, Pod},
     readiness::Readiness,
+    runtime::{
+        fine_timer::FineTimer,
+        lifecycle::{Shutdown, Tasks},
+    },
 };
 use tokio::sync::watch;
 
@@ -99,13 +101,13 @@ pub(crate) fn admin_request(admin: &str) -> AdminTokenRequest {
 /// A token of `user`, as the fixture's keys and the real clock make it.
 pub(crate) fn user_token(company: &str, agent: &str, user: &str) -> String {
     let request = UserTokenRequest { expires_in_seconds: TEN_MINUTES, ..user_request(company, agent, user) };
-    minter(daisi_ws_service::clock::now).user(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
+    minter(daisi_ws_service::runtime::clock::now).user(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
 }
 
 /// A token of an admin that sees all.
 pub(crate) fn admin_token(admin: &str) -> String {
     let request = AdminTokenRequest { expires_in_seconds: TEN_MINUTES, ..admin_request(admin) };
-    minter(daisi_ws_service::clock::now).admin(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
+    minter(daisi_ws_service::runtime::clock::now).admin(&request, Duration::from_secs(MAX_TOKEN_TTL)).unwrap()
 }
 
 /// Makes tokens with the fixture's keys, by the given clock.
@@ -116,5 +118,5 @@ pub(crate) fn minter(clock: fn() -> Duration) -> Minter {
 /// An authenticator of the fixture's keys without a cache, and its metrics.
 pub(crate) fn authenticator(config: Config, metrics: &Arc<Metrics>) -> Arc<Authenticator> {
     let (_, config) = watch::channel(Arc::new(config));
-    Arc::new(Authenticator::new(config, None, Arc::clone(metrics), daisi_ws_service::clock::now).unwrap())
+    Arc::new(Authenticator::new(config, None, Arc::clone(metrics), daisi_ws_service::runtime::clock::now).unwrap())
 }

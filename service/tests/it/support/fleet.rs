@@ -16,7 +16,6 @@ use daisi_ws_service::{
         stream::{Headers, Stream, StreamOptions},
     },
     application::admission::connect::ConnectError,
-    clock,
     config::Config,
     domain::{
         claims::{AdminClaims, Claims, UserClaims},
@@ -24,12 +23,15 @@ use daisi_ws_service::{
         peer::PodRecord,
         session::SessionKey,
     },
-    fine_timer::FineTimer,
-    lifecycle::{Shutdown, Tasks},
     metrics::{Metrics, SPECS},
     pod::{Backends, Pod},
     ports::{EventSource, Routes, SessionLocks},
     readiness::Readiness,
+    runtime::{
+        clock,
+        fine_timer::FineTimer,
+        lifecycle::{Shutdown, Tasks},
+    },
 };
 use tokio::{io::DuplexStream, sync::watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use daisi_ws_service::lifecycle::Tasks;
+use daisi_ws_service::runtime::lifecycle::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{

@@ -15,8 +15,8 @@ use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, Publisher},
     config::{Nats, Secret},
     domain::publication::Publication,
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use tempfile::TempDir;
 use tokio::time::Instant;

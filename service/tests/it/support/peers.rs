@@ -21,9 +21,9 @@ use daisi_ws_service::{
         peer::PodRecord,
         route::RouteKey,
     },
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     ports::{Handed, PeerService},
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -10,8 +10,8 @@ use daisi_ws_service::{
     adapters::redis::RedisStore,
     application::fleet::key::FleetKey,
     config::{self, Secret},
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
+    runtime::lifecycle::{Shutdown, Tasks},
 };
 use tempfile::TempDir;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_service::lifecycle::Tasks;
+use daisi_ws_service::runtime::lifecycle::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

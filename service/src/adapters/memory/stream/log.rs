@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::{Headers, Inner, Take};
 use crate::{
-    clock,
     domain::{
         gap::{Gap, GapCause},
         ids::PodId,
     },
     ports::{Delivery, RawEvent, Settlement, Ticket},
+    runtime::clock,
 };
 
 /// So many takes are remembered: what a person can look at.

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
     application::{admission::owners::OwnerState, hub::session::Session},
-    backoff::Backoff,
     config::Config,
     domain::{ids::ChatId, session::LockOwner},
     ports::Acquire,
+    runtime::backoff::Backoff,
 };
 
 /// First pause between two attempts on a lock that is held; it doubles, up to `redis.session_lock_retry_delay_ms`.

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 use super::{Lane, queue};
 use crate::{
     application::wellness::SLOW,
-    backoff::Backoff,
     domain::event::Event,
     ports::{Handed, PeerError},
+    runtime::backoff::Backoff,
 };
 
 /// Longest pause before the one retry of a failed call (seed section 3.2).

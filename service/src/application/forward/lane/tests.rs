@@ -17,17 +17,19 @@ use crate::{
         },
         wellness::{SLOW, Wellness},
     },
-    clock,
     config::testing,
     domain::{
         event::{Address, Payload, StreamId},
         ids::{ConnectionId, PodId},
     },
-    lifecycle::{Shutdown, Tasks},
     metrics::Metrics,
     ports::{
         Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes,
         Settlement, SourceLimits, Standing, StoreError, Ticket,
+    },
+    runtime::{
+        clock,
+        lifecycle::{Shutdown, Tasks},
     },
 };
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::cores::{Core, Cores};
+use crate::runtime::cores::{Core, Cores};
 
 const CHATS: &str = "wa.acme.a1.chats";
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::fine_timer::FineTimer;
+use super::fine_timer::FineTimer;
 
 /// So many in a batch say that more are coming.
 const BUSY: usize = 8;

@@ -13,9 +13,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
+use super::{backoff::Backoff, cores::Core};
 use crate::{
-    backoff::Backoff,
-    cores::Core,
     metrics::Metrics,
     telemetry::audit::{Action, Actor, Audit},
 };
