@@ -4,21 +4,14 @@
 //! HTTP at all) is answered in the same shape (`refusal`).
 
 mod client;
-mod connecting;
-mod connection;
 mod credentials;
 mod error;
 mod forwarded;
+mod listener;
 mod ops;
-mod places;
-mod proxy_protocol;
-mod refusal;
 mod request_id;
-mod server;
-mod switch;
+mod sockets;
 mod tokens;
-mod upgrade;
-mod ws;
 
 use std::sync::Arc;
 
@@ -26,7 +19,7 @@ use axum::{Router, http::StatusCode, middleware};
 use tokio::sync::watch;
 
 use self::error::HttpError;
-pub use self::server::{HttpServer, Intake};
+pub use self::listener::server::{HttpServer, Intake};
 use crate::{
     application::{
         admission::{connect::Connector, throttle::Throttle},

@@ -31,23 +31,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::HttpError,
-    forwarded::Peer,
     places::Place,
     proxy_protocol,
     refusal::Refusal,
-    request_id::RequestId,
     server::Intake,
     switch::{Answering, Switch},
 };
+use crate::adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId};
 
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
 /// keep one out that does.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of a request; browsers and proxies send some thirty.
-pub(super) const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
-pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// After so long a connection that is no socket is asked to end: whoever never comes to an end must not stay for ever.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// How long a request under way may take to end after that, or after the server was told to stop.
@@ -57,16 +55,16 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const MAX_REST: usize = 1 << 20;
 
 /// A connection that has come, and what it is served with.
-pub(super) struct Arrival {
-    pub(super) peer: Peer,
-    pub(super) place: Arc<Place>,
-    pub(super) app: Router,
-    pub(super) intake: Intake,
-    pub(super) stop: CancellationToken,
+pub(crate) struct Arrival {
+    pub(crate) peer: Peer,
+    pub(crate) place: Arc<Place>,
+    pub(crate) app: Router,
+    pub(crate) intake: Intake,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Serves one connection until it ends, has to leave, or becomes a socket.
-pub(super) async fn serve(stream: TcpStream, arrival: Arrival) {
+pub(crate) async fn serve(stream: TcpStream, arrival: Arrival) {
     let place = Arc::clone(&arrival.place);
     tokio::select! {
         biased;

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, Arrival},
-    forwarded::Peer,
     places::{Bounds, Place, Places},
 };
 use crate::{
+    adapters::http::forwarded::Peer,
     config::{Config, ProxyProtocol},
     domain::client_address::ClientShare,
     runtime::{
@@ -73,7 +73,7 @@ impl Intake {
         }
     }
 
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> Bounds {
         match self {
             Self::Browsers(config) => {
                 let limits = &config.borrow().limits;
@@ -96,13 +96,13 @@ impl Intake {
     }
 
     /// Does a connection from there begin with the PROXY protocol?
-    pub(super) fn is_proxied(&self, peer: Peer) -> bool {
+    pub(crate) fn is_proxied(&self, peer: Peer) -> bool {
         let required = matches!(self, Self::Browsers(config) if config.borrow().server.proxy_protocol == ProxyProtocol::Required);
         required && self.is_trusted(peer)
     }
 
     /// Whose share it takes once the proxy has named its client.
-    pub(super) fn share_of_client(&self, client: Peer) -> Option<ClientShare> {
+    pub(crate) fn share_of_client(&self, client: Peer) -> Option<ClientShare> {
         self.share(client)
     }
 
@@ -261,7 +261,8 @@ mod tests {
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::{super::switch::Switch, *};
+    use super::*;
+    use crate::adapters::http::listener::switch::Switch;
 
     #[test]
     fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {

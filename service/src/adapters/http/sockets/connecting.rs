@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The turns of connects.
 #[derive(Debug)]
-pub(super) struct Connecting {
+pub(crate) struct Connecting {
     turns: Semaphore,
     waiting: AtomicUsize,
     most: usize,
@@ -31,7 +31,7 @@ pub(super) struct Connecting {
 
 /// A connect's turn.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     _permit: SemaphorePermit<'a>,
     connecting: &'a Connecting,
 }
@@ -60,7 +60,7 @@ impl Connecting {
     ///
     /// # Errors
     /// When too many wait, or the wait was too long, or the store is away.
-    pub(super) async fn turn(&self) -> Result<Turn<'_>, ConnectError> {
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, ConnectError> {
         if let Ok(permit) = self.turns.try_acquire() {
             return Ok(Turn { _permit: permit, connecting: self });
         }
@@ -85,7 +85,7 @@ impl Connecting {
 
 impl Turn<'_> {
     /// Ends the turn.
-    pub(super) fn end<T>(self, outcome: &Result<T, ConnectError>) {
+    pub(crate) fn end<T>(self, outcome: &Result<T, ConnectError>) {
         let away = matches!(outcome, Err(ConnectError::StoreUnavailable));
         self.connecting.store_is_away.store(away, Ordering::Relaxed);
     }

@@ -13,15 +13,14 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use super::{
-    connecting::Connecting,
-    credentials,
-    error::HttpError,
-    places::Place,
-    request_id::{RequestId, client_address},
-    upgrade::Handshake,
-};
+use super::{connecting::Connecting, upgrade::Handshake};
 use crate::{
+    adapters::http::{
+        credentials,
+        error::HttpError,
+        listener::places::Place,
+        request_id::{RequestId, client_address},
+    },
     application::{
         admission::{
             connect::{Admission, ConnectError, Connector},
@@ -67,17 +66,17 @@ impl From<HttpError> for Denied {
 
 /// What the doors need.
 #[derive(Clone)]
-pub(super) struct Doors {
-    pub(super) config: watch::Receiver<Arc<Config>>,
-    pub(super) auth: Arc<Authenticator>,
-    pub(super) connector: Arc<Connector>,
-    pub(super) throttle: Arc<Throttle>,
-    pub(super) connecting: Arc<Connecting>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) tasks: Tasks,
+pub(crate) struct Doors {
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) auth: Arc<Authenticator>,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) connecting: Arc<Connecting>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
 }
 
-pub(super) fn routes(doors: Doors) -> Router {
+pub(crate) fn routes(doors: Doors) -> Router {
     Router::new().route("/ws/admin", get(admin)).route("/ws/{company}/{agent}", get(user)).with_state(doors)
 }
 

@@ -19,19 +19,19 @@ use crate::{domain::client_address::ClientShare, metrics::Metrics};
 
 /// How many strangers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub(super) all: usize,
+pub(crate) struct Bounds {
+    pub(crate) all: usize,
     /// Of one address; 0: no share.
-    pub(super) of_one: usize,
+    pub(crate) of_one: usize,
     /// How long one is left alone, whatever the two say: in a storm of reconnects thousands come at once, and each needs a moment to send its request.
-    pub(super) grace: Duration,
+    pub(crate) grace: Duration,
     /// How many there may be in any case.
-    pub(super) crowd: usize,
+    pub(crate) crowd: usize,
 }
 
 /// The strangers of one listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     table: Mutex<Table>,
     metrics: Arc<Metrics>,
     listener: &'static str,
@@ -54,7 +54,7 @@ struct Stranger {
 
 /// The place of one connection. Dropping it gives it to others.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     seat: Mutex<Seat>,
     leave: Arc<Notify>,
@@ -72,22 +72,22 @@ struct Seat {
 
 /// While it lives, the connection is not asked to leave.
 #[derive(Debug)]
-pub(super) struct Held(Arc<Place>);
+pub(crate) struct Held(Arc<Place>);
 
 impl Places {
-    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { table: Mutex::default(), metrics, listener })
     }
 
     /// A place for a connection that has just come. `share`: whose share it takes; none: nobody's, as for a proxy.
-    pub(super) fn enter(self: &Arc<Self>, share: Option<ClientShare>, bounds: Bounds) -> Arc<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, share: Option<ClientShare>, bounds: Bounds) -> Arc<Place> {
         let place = Arc::new(Place { places: Arc::clone(self), seat: Mutex::default(), leave: Arc::default() });
         place.sit(share, bounds);
         place
     }
 
     /// Ends the strangers that have waited the longest, at most so many: the system has run out of what a connection needs.
-    pub(super) fn make_room(&self, count: usize) {
+    pub(crate) fn make_room(&self, count: usize) {
         let mut table = self.lock();
         let gone: Vec<_> = (0..count).map_while(|_| table.take_oldest()).collect();
         self.leave(table, &gone, "exhausted");
@@ -168,7 +168,7 @@ impl Table {
 
 impl Place {
     /// Takes the share of another address from now on: that of the client behind the proxy that the connection came from.
-    pub(super) fn belongs_to(&self, share: Option<ClientShare>, bounds: Bounds) {
+    pub(crate) fn belongs_to(&self, share: Option<ClientShare>, bounds: Bounds) {
         let number = self.lock().number.take();
         if let Some(number) = number {
             self.places.lock().take(number);
@@ -177,7 +177,7 @@ impl Place {
     }
 
     /// Starts to wait anew: it has asked for something. If it was to leave, it stays: it had asked before, and this pod was too busy to hear it.
-    pub(super) fn asked(&self) {
+    pub(crate) fn asked(&self) {
         let mut seat = self.lock();
         if seat.held > 0 || seat.gone {
             return;
@@ -188,7 +188,7 @@ impl Place {
     }
 
     /// Is no stranger's while the result lives: the connection waits for us.
-    pub(super) fn hold(self: &Arc<Self>) -> Held {
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
         let mut seat = self.lock();
         seat.held += 1;
         let number = seat.number.take();
@@ -202,7 +202,7 @@ impl Place {
     }
 
     /// Waits until the connection has to leave. For the one task that has the connection.
-    pub(super) async fn has_to_leave(&self) {
+    pub(crate) async fn has_to_leave(&self) {
         loop {
             self.leave.notified().await;
             let out = {
@@ -217,7 +217,7 @@ impl Place {
     }
 
     /// The connection is over, or something else: whatever still holds the place lets it go.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         let mut seat = self.lock();
         seat.gone = true;
         if let Some(number) = seat.number.take() {

@@ -12,8 +12,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{credentials::lists, error::HttpError, switch::Switch};
 use crate::{
+    adapters::http::{credentials::lists, error::HttpError, listener::switch::Switch},
     config::CompressionMode,
     domain::frame::SUBPROTOCOL,
     runtime::lifecycle::Tasks,
@@ -30,7 +30,7 @@ const KEY_BYTES: usize = 16;
 
 /// A request that asks for a WebSocket as RFC 6455 wants it.
 #[derive(Debug)]
-pub(super) struct Handshake {
+pub(crate) struct Handshake {
     accept: HeaderValue,
     subprotocol: bool,
     /// What the client offers, one header a line.
@@ -43,7 +43,7 @@ impl Handshake {
     ///
     /// # Errors
     /// 400 when it is no opening handshake, 426 when it is one of another version.
-    pub(super) fn read(request: &Request) -> Result<Self, HttpError> {
+    pub(crate) fn read(request: &Request) -> Result<Self, HttpError> {
         let accept = check(request)?;
         let subprotocol = lists(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
         let switch = Switch::of(request).ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
@@ -54,7 +54,7 @@ impl Handshake {
 
     /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer first, and to end by itself at the hard
     /// token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
-    pub(super) fn switch<F>(
+    pub(crate) fn switch<F>(
         self,
         mode: CompressionMode,
         tasks: &Tasks,
@@ -153,11 +153,11 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_util::sync::CancellationToken;
 
-    use super::{
-        super::server::{HttpServer, Intake},
-        *,
+    use super::*;
+    use crate::{
+        adapters::http::listener::server::{HttpServer, Intake},
+        websocket::{Message, WebSocket, deflate::Inflater, encode},
     };
-    use crate::websocket::{Message, WebSocket, deflate::Inflater, encode};
 
     const GOOD: &[(&str, &str)] = &[
         ("connection", "keep-alive, Upgrade"),

@@ -38,21 +38,21 @@ type Owner = Box<dyn FnOnce(Upgraded<TcpStream>) + Send>;
 
 /// Who owns the connection after the answer that switches protocols. Each connection has one, which every request on it carries.
 #[derive(Clone, Default)]
-pub(super) struct Switch(Arc<Mutex<Option<Owner>>>);
+pub(crate) struct Switch(Arc<Mutex<Option<Owner>>>);
 
 impl Switch {
     /// That of the request's connection; none where it can't be taken over.
-    pub(super) fn of(request: &Request) -> Option<Self> {
+    pub(crate) fn of(request: &Request) -> Option<Self> {
         request.extensions().get().cloned()
     }
 
     /// Names the owner. It is called once the answer is made, and has to write it; or dropped, if the client leaves before.
-    pub(super) fn hand_to(&self, owner: impl FnOnce(Upgraded<TcpStream>) + Send + 'static) {
+    pub(crate) fn hand_to(&self, owner: impl FnOnce(Upgraded<TcpStream>) + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(owner));
     }
 
     /// Gives the connection to its owner, if it has one. `read` was read behind the request.
-    pub(super) fn complete(&self, connection: Answering, read: Bytes) {
+    pub(crate) fn complete(&self, connection: Answering, read: Bytes) {
         let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Answering { stream, answer, .. } = connection;
         if let Some(owner) = owner {
@@ -70,7 +70,7 @@ impl fmt::Debug for Switch {
 /// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over, and one that the parser makes by itself is
 /// replaced by one of ours.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(crate) struct Answering {
     stream: TcpStream,
     answer: Vec<u8>,
     /// Of an answer of ours in place of the parser's, what was not written yet.
@@ -86,7 +86,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             answer: Vec::new(),
@@ -99,17 +99,17 @@ impl Answering {
     }
 
     /// Is the connection's last word a refusal of what was no request?
-    pub(super) fn has_refused(&self) -> bool {
+    pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
 
     /// Says of each request, once, whether anything was read since the one before; if not, the client sent it before it had the answer.
-    pub(super) fn news(&self) -> Arc<AtomicBool> {
+    pub(crate) fn news(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.news)
     }
 
     /// Refuses what the parser has no answer to. Then [`AsyncWrite::poll_shutdown`] writes it.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
         (self.refusal, self.refused) = (refusal.answer(b""), true);
     }
 

@@ -24,7 +24,7 @@ const MAX_EXTENSIONS: usize = 2048;
 ///
 /// # Errors
 /// When there is none, or it is malformed or over the bounds.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE { read_binary(stream).await } else { read_line(stream, &start).await }

@@ -5,18 +5,15 @@ use std::fmt::Write as _;
 use axum::http::StatusCode;
 use bytes::Bytes;
 
-use super::{
-    connection::{MAX_HEAD_BYTES, MAX_HEADERS},
-    error::HttpError,
-    request_id::RequestId,
-};
+use super::connection::{MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::adapters::http::{error::HttpError, request_id::RequestId};
 
 /// The preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// Why no request was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Malformed,
     TargetTooLong,
     HeadTooLarge,
@@ -26,7 +23,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The refusal in an answer that the parser makes by itself; an answer of ours has a request id. `line_ended`: the request's line is all there.
-    pub(super) fn in_answer(answer: &[u8], line_ended: bool) -> Option<Self> {
+    pub(crate) fn in_answer(answer: &[u8], line_ended: bool) -> Option<Self> {
         let refusal = match answer.get(..13)?.strip_prefix(b"HTTP/1.")?.get(2..)? {
             b"400 " => Self::Malformed,
             b"414 " => Self::TargetTooLong,
@@ -39,7 +36,7 @@ impl Refusal {
     }
 
     /// Why a connection ended without any answer, if one is due. `read` is what was read of its last request.
-    pub(super) fn of_silence(error: &hyper::Error, read: &[u8]) -> Option<Self> {
+    pub(crate) fn of_silence(error: &hyper::Error, read: &[u8]) -> Option<Self> {
         if error.is_parse_version_h2() || read.starts_with(HTTP2_PREFACE) {
             return Some(Self::Http2);
         }
@@ -78,7 +75,7 @@ impl Refusal {
     }
 
     /// The whole answer, head and body, in place of the parser's, which knows the date. The connection ends behind it.
-    pub(super) fn answer(self, parsers: &[u8]) -> Bytes {
+    pub(crate) fn answer(self, parsers: &[u8]) -> Bytes {
         let (id, error) = (RequestId::fresh(), self.error());
         let status = error.status();
         tracing::debug!(request.id = %id, http.status = status.as_u16(), reason = error.message(), "refused what is no request");

@@ -1,0 +1,5 @@
+//! The paths of sockets: each check in its order, the handshake, and then a session.
+
+pub(crate) mod connecting;
+pub(crate) mod upgrade;
+pub(crate) mod ws;
