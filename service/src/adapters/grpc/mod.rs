@@ -7,16 +7,8 @@
 mod client;
 mod clocks;
 mod convert;
-mod guard;
-mod handler;
-mod incoming;
 mod legacy;
-mod link;
-mod places;
-mod pool;
 mod proof;
-mod proving;
-mod replays;
 mod self_check;
 mod server;
 mod tls;

@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{CONNECT_TIMEOUT, PROBE_TIMEOUT, client::hello, link::Link, proving::Prover, tls::Tls};
+use super::{
+    CONNECT_TIMEOUT, PROBE_TIMEOUT,
+    client::{hello, link::Link, proving::Prover},
+    tls::Tls,
+};
 use crate::{
     application::fleet::key::FleetKey,
     domain::peer::PodRecord,

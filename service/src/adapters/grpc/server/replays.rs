@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::proof::TOLERANCE;
+use crate::adapters::grpc::proof::TOLERANCE;
 
 /// Numbers by which a call may come after its successors: far more than can be under way on one connection.
 const WINDOW: u64 = 1024;
@@ -34,11 +34,11 @@ struct Series {
 
 /// The calls of all callers.
 #[derive(Debug, Default)]
-pub(super) struct Replays(Mutex<HashMap<u128, Series>>);
+pub(crate) struct Replays(Mutex<HashMap<u128, Series>>);
 
 impl Replays {
     /// Notes a call whose proof is right. False if it was made before, or may have been.
-    pub(super) fn note(&self, series: u128, number: u64, now: Instant) -> bool {
+    pub(crate) fn note(&self, series: u128, number: u64, now: Instant) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_SERIES && !all.contains_key(&series) {
             all.retain(|_, series| now.duration_since(series.last) < FORGOTTEN_AFTER);

@@ -17,23 +17,26 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{
-    clocks::{CLOCK_HEADER, Clocks},
-    proof::{ANSWER_HEADER, AnswerDigest, CallProof, PREVIOUS_PROOF_HEADER, PROOF_HEADER, SharedNumbers, previous_proof},
-    whole::Whole,
+use crate::{
+    adapters::grpc::{
+        clocks::{CLOCK_HEADER, Clocks},
+        proof::{ANSWER_HEADER, AnswerDigest, CallProof, PREVIOUS_PROOF_HEADER, PROOF_HEADER, SharedNumbers, previous_proof},
+        whole::Whole,
+    },
+    application::fleet::key::FleetKey,
+    domain::peer::PodRecord,
 };
-use crate::{application::fleet::key::FleetKey, domain::peer::PodRecord};
 
 /// What is said of an answer that is none.
-pub(super) const UNPROVED: &str = "the answer is not proved: whoever is at its address does not belong to the fleet";
+pub(crate) const UNPROVED: &str = "the answer is not proved: whoever is at its address does not belong to the fleet";
 
 /// What a caller proves its calls with.
 #[derive(Debug, Clone)]
-pub(super) struct Prover {
-    pub(super) key: FleetKey,
-    pub(super) clocks: Arc<Clocks>,
+pub(crate) struct Prover {
+    pub(crate) key: FleetKey,
+    pub(crate) clocks: Arc<Clocks>,
     /// Prove calls as the version before does, too, and take answers without a proof (`server.grpc_accept_previous`).
-    pub(super) accept_previous: bool,
+    pub(crate) accept_previous: bool,
 }
 
 /// A channel to one pod, over one connection.
@@ -53,7 +56,7 @@ impl ProvingChannel {
         Self::over(channel, prover, to, SharedNumbers::default())
     }
 
-    pub(super) fn over(channel: Channel, prover: Prover, to: PodRecord, numbers: SharedNumbers) -> Self {
+    pub(crate) fn over(channel: Channel, prover: Prover, to: PodRecord, numbers: SharedNumbers) -> Self {
         Self { channel, prover, to: Arc::new(to), numbers }
     }
 

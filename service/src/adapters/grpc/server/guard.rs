@@ -22,15 +22,17 @@ use tonic::{
     service::Routes,
 };
 
-use super::{
-    clocks::CLOCK_HEADER,
-    handler::Handler,
-    places::Caller,
-    proof::{ANSWER_HEADER, AnswerDigest, CallProof, PREVIOUS_PROOF_HEADER, PROOF_HEADER, ProofError, verify_previous},
-    replays::Replays,
-    whole::Whole,
+use super::{handler::Handler, places::Caller, replays::Replays};
+use crate::{
+    adapters::grpc::{
+        clocks::CLOCK_HEADER,
+        proof::{ANSWER_HEADER, AnswerDigest, CallProof, PREVIOUS_PROOF_HEADER, PROOF_HEADER, ProofError, verify_previous},
+        whole::Whole,
+    },
+    application::fleet::key::FleetKey,
+    domain::peer::PodRecord,
+    metrics::Metrics,
 };
-use crate::{application::fleet::key::FleetKey, domain::peer::PodRecord, metrics::Metrics};
 
 /// The one call that pods without a proof may make, if at all.
 const PUSH_EVENT: &str = "/dws_message_fwd.MessageForwardingService/PushEvent";
@@ -57,7 +59,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallibl
 
 /// Lets calls through to the services inside.
 #[derive(Clone)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     /// For the fleet, and for what anybody may ask.
     inner: Routes,
     /// For pods without a proof, with tighter limits; `None` refuses them.
@@ -69,14 +71,14 @@ pub(super) struct Guard {
 }
 
 /// What calls are judged by.
-pub(super) struct Judge {
-    pub(super) me: PodRecord,
-    pub(super) key: FleetKey,
+pub(crate) struct Judge {
+    pub(crate) me: PodRecord,
+    pub(crate) key: FleetKey,
     /// Let proofs of the version before through.
-    pub(super) accept_previous: bool,
+    pub(crate) accept_previous: bool,
     /// A process remembers no calls of the one before it: what was proved before it began may have been one.
-    pub(super) since: Duration,
-    pub(super) replays: Replays,
+    pub(crate) since: Duration,
+    pub(crate) replays: Replays,
 }
 
 /// What may happen to a call.
@@ -137,7 +139,7 @@ impl Judge {
 }
 
 impl Guard {
-    pub(super) fn new(
+    pub(crate) fn new(
         inner: Routes,
         unproven: Option<MessageForwardingServiceServer<Handler>>,
         judge: Judge,
@@ -264,11 +266,12 @@ impl Service<http::Request<Body>> for Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::proof::{Numbers, previous_proof, sha256},
-        *,
+    use super::*;
+    use crate::{
+        adapters::grpc::proof::{Numbers, previous_proof, sha256},
+        config::Secret,
+        domain::ids::PodId,
     };
-    use crate::{config::Secret, domain::ids::PodId};
 
     fn key() -> FleetKey {
         FleetKey::derive(&Secret::new("aa"), &Secret::new("bb"))

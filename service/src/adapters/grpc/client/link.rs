@@ -25,13 +25,13 @@ use tonic::{
     transport::{Channel, Endpoint, Error},
 };
 
-use super::{
+use crate::adapters::grpc::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW, proof::SharedNumbers, tls::Tls,
 };
 
 /// The way to one address. Clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Link(Arc<Inner>);
+pub(crate) struct Link(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -43,7 +43,7 @@ struct Inner {
 
 impl Link {
     /// A way to `host:port`; nothing is sent yet.
-    pub(super) fn open(address: &str, tls: Option<Tls>) -> Result<Self, Error> {
+    pub(crate) fn open(address: &str, tls: Option<Tls>) -> Result<Self, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -55,7 +55,7 @@ impl Link {
     }
 
     /// The connection, or a new one that is dialled with its first call. Must be called on a runtime.
-    pub(super) fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         let mut current = self.lock();
         if let Some(connection) = current.as_ref().filter(|connection| !connection.has_ended()) {
             return connection.clone();
@@ -71,13 +71,13 @@ impl Link {
     /// Is a connection being made? Then the link must be left alone: closing it now would begin that anew, for ever if the peer is slow.
     ///
     /// An attempt that nobody waits for any more is not driven on; it stops counting when its time-out is well over.
-    pub(super) fn is_dialling(&self) -> bool {
+    pub(crate) fn is_dialling(&self) -> bool {
         let since = self.lock().as_ref().and_then(|connection| *connection.state.dialling());
         since.is_some_and(|since| since.elapsed() < 2 * CONNECT_TIMEOUT)
     }
 
     /// Are both the same link?
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -102,7 +102,7 @@ impl State {
 
 /// One connection to a peer, made with its first call.
 #[derive(Debug, Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     channel: Channel,
     state: Arc<State>,
     numbers: SharedNumbers,
@@ -110,27 +110,27 @@ pub(super) struct Connection {
 
 impl Connection {
     /// The channel, to call on.
-    pub(super) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
     /// The numbers of its calls.
-    pub(super) fn numbers(&self) -> SharedNumbers {
+    pub(crate) fn numbers(&self) -> SharedNumbers {
         Arc::clone(&self.numbers)
     }
 
     /// Has the process at its end proved that it is the peer?
-    pub(super) fn is_proved(&self) -> bool {
+    pub(crate) fn is_proved(&self) -> bool {
         self.state.proved.load(Ordering::Acquire)
     }
 
     /// It has.
-    pub(super) fn note_proof(&self) {
+    pub(crate) fn note_proof(&self) {
         self.state.proved.store(true, Ordering::Release);
     }
 
     /// No call goes on it any more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.state.ended.store(true, Ordering::Release);
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 
 /// Connections without a proved call. A pod proves itself with its first call, a probe asks and goes; past this a stranger goes for each that comes.
-pub(super) const MAX_STRANGERS: usize = 128;
+pub(crate) const MAX_STRANGERS: usize = 128;
 
 /// Connections with one. A fleet of hundreds of pods has one each way.
 const MAX_PROVED: usize = 1024;
@@ -28,7 +28,7 @@ const PROVED: u8 = 2;
 
 /// Why a connection was cut; the closed set behind the `reason` label.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// No proved call came in time.
     Unproved,
     /// It sent more than a stranger may.
@@ -66,19 +66,19 @@ struct Table {
 
 /// The places of one listener. Nothing awaits while its lock is held.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     table: Mutex<Table>,
     metrics: Arc<Metrics>,
 }
 
 impl Places {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { table: Mutex::default(), metrics })
     }
 
     /// Gives a new connection a place among strangers; where all are taken, the oldest of the address that has most of them goes for it: so nobody's many connections cost
     /// another address its one. `end` breaks the connection.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, end: CancellationToken) -> Caller {
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr, end: CancellationToken) -> Caller {
         let mut table = self.lock();
         if table.strangers.len() >= MAX_STRANGERS
             && let Some(last) = most_crowded(&table.strangers).and_then(|number| table.strangers.remove(&number))
@@ -100,7 +100,7 @@ impl Places {
         }))
     }
 
-    pub(super) fn count(&self, cut: Cut) {
+    pub(crate) fn count(&self, cut: Cut) {
         self.metrics.grpc_connections_cut_total.with_label_values(&[cut.as_str()]).inc();
     }
 
@@ -136,11 +136,11 @@ struct Place {
 
 /// One connection's place, as its calls see it.
 #[derive(Debug, Clone)]
-pub(super) struct Caller(Arc<Place>);
+pub(crate) struct Caller(Arc<Place>);
 
 impl Caller {
     /// A call of it was proved: it leaves the strangers. Where too many have, the connection is broken.
-    pub(super) fn prove(&self) {
+    pub(crate) fn prove(&self) {
         if self.0.standing.load(Ordering::Acquire) == PROVED {
             return;
         }
@@ -160,29 +160,29 @@ impl Caller {
     }
 
     /// It may stay without a proof, as the predecessor's pods may where that is switched on. It stays among the strangers.
-    pub(super) fn tolerate(&self) {
+    pub(crate) fn tolerate(&self) {
         let _ = self.0.standing.compare_exchange(STRANGER, TOLERATED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Has it neither proved itself nor been let in without?
-    pub(super) fn is_stranger(&self) -> bool {
+    pub(crate) fn is_stranger(&self) -> bool {
         self.0.standing.load(Ordering::Acquire) == STRANGER
     }
 
     /// A call of it was not proved: a stranger has few, and its connection is broken after them. The call itself is answered if the answer is faster.
-    pub(super) fn call_unproved(&self) {
+    pub(crate) fn call_unproved(&self) {
         if self.is_stranger() && self.0.calls.fetch_add(1, Ordering::Relaxed) == MAX_UNPROVED_CALLS {
             self.0.places.count(Cut::TooOften);
             self.0.end.cancel();
         }
     }
 
-    pub(super) fn count(&self, cut: Cut) {
+    pub(crate) fn count(&self, cut: Cut) {
         self.0.places.count(cut);
     }
 
     /// The connection is gone.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let mut table = self.0.places.lock();
         let was_proved = self.0.standing.load(Ordering::Acquire) == PROVED;
         if table.strangers.remove(&self.0.number).is_none() && was_proved {

@@ -19,10 +19,8 @@ use tokio_rustls::{Accept, server::TlsStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::{
-    places::{Caller, Cut, Places},
-    tls::Tls,
-};
+use super::places::{Caller, Cut, Places};
+use crate::adapters::grpc::tls::Tls;
 
 /// How long a connection may stay without a proved call. A pod's first call proves it, and a probe asks and goes.
 const PROVE_WITHIN: Duration = Duration::from_secs(5);
@@ -38,7 +36,7 @@ const MAX_SILENCE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a listener, until the stream is dropped. `end` breaks every one of them.
-pub(super) fn connections(
+pub(crate) fn connections(
     listener: TcpListener,
     tls: Option<Tls>,
     places: Arc<Places>,
@@ -112,7 +110,7 @@ impl Wire {
 }
 
 /// One accepted connection, which holds its place.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Wire,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     silence: Pin<Box<Sleep>>,

@@ -11,8 +11,9 @@ use std::{
 use tokio::time::Instant;
 use tonic::transport::Error;
 
-use super::{link::Link, tls::Tls};
+use super::link::Link;
 use crate::{
+    adapters::grpc::tls::Tls,
     domain::{ids::PodId, peer::PodRecord},
     metrics::Metrics,
 };
@@ -57,19 +58,19 @@ impl Pooled {
 
 /// The channels of one pod. Nothing awaits while its lock is held.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     channels: Mutex<HashMap<PodId, Pooled>>,
     tls: Option<Tls>,
     metrics: Arc<Metrics>,
 }
 
 impl Pool {
-    pub(super) fn new(tls: Option<Tls>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(tls: Option<Tls>, metrics: Arc<Metrics>) -> Self {
         Self { channels: Mutex::default(), tls, metrics }
     }
 
     /// The channel to the peer. Another address or start time than before means another process: its old channel is replaced.
-    pub(super) fn link(&self, peer: &PodRecord) -> Result<Link, Error> {
+    pub(crate) fn link(&self, peer: &PodRecord) -> Result<Link, Error> {
         let mut channels = self.lock();
         if channels.len() >= MAX_CHANNELS && !channels.contains_key(&peer.id) {
             let oldest = channels.iter().min_by_key(|(_, pooled)| pooled.last_used).map(|(id, _)| id.clone());
@@ -100,14 +101,14 @@ impl Pool {
     }
 
     /// Closes the channel of a peer that is gone.
-    pub(super) fn forget(&self, pod: &PodId) {
+    pub(crate) fn forget(&self, pod: &PodId) {
         if self.lock().remove(pod).is_some() {
             self.count(Closed::Forgotten);
         }
     }
 
     /// Closes the channels that no call has used for `timeout`. One that is being dialled is in use.
-    pub(super) fn close_idle(&self, timeout: Duration) {
+    pub(crate) fn close_idle(&self, timeout: Duration) {
         self.lock().retain(|pod, pooled| {
             let keep = pooled.last_used.elapsed() < timeout || pooled.link.is_dialling();
             if !keep {
@@ -119,14 +120,14 @@ impl Pool {
     }
 
     /// The channels whose health can be asked: all but those that are being dialled.
-    pub(super) fn settled(&self) -> Vec<(PodRecord, Link)> {
+    pub(crate) fn settled(&self) -> Vec<(PodRecord, Link)> {
         let channels = self.lock();
         let settled = channels.values().filter(|pooled| !pooled.link.is_dialling());
         settled.map(|pooled| (pooled.peer.clone(), pooled.link.clone())).collect()
     }
 
     /// Closes a channel that was found unhealthy, unless it has been replaced meanwhile or is being dialled again.
-    pub(super) fn close_unhealthy(&self, pod: &PodId, link: &Link) {
+    pub(crate) fn close_unhealthy(&self, pod: &PodId, link: &Link) {
         let mut channels = self.lock();
         let Entry::Occupied(pooled) = channels.entry(pod.clone()) else { return };
         if pooled.get().link.is_same(link) && !link.is_dialling() {
@@ -138,7 +139,7 @@ impl Pool {
 
     /// Closes a channel at whose end another pod answered than the one it was dialled for: an address may have passed to it for a moment, and what is open would
     /// lead there for as long as that pod lives.
-    pub(super) fn close_astray(&self, peer: &PodRecord) {
+    pub(crate) fn close_astray(&self, peer: &PodRecord) {
         let mut channels = self.lock();
         if channels.get(&peer.id).is_some_and(|pooled| pooled.is_of(peer)) {
             channels.remove(&peer.id);

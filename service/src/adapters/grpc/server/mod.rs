@@ -1,5 +1,11 @@
 //! The listener for other pods: bound first, so that its address can be announced, then served until it is told to stop.
 
+pub(crate) mod guard;
+pub(crate) mod handler;
+pub(crate) mod incoming;
+pub(crate) mod places;
+pub(crate) mod replays;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use daisi_ws_proto::{FILE_DESCRIPTOR_SET, dws_message_fwd::message_forwarding_service_server::MessageForwardingServiceServer};
@@ -8,16 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{
-    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW,
+use self::{
     guard::{Guard, Judge},
     handler::Handler,
-    health_name, incoming,
+    incoming,
     places::Places,
     replays::Replays,
-    room_name,
-    tls::Tls,
-    wellness_name,
+};
+use super::{
+    CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, health_name, room_name,
+    tls::Tls, wellness_name,
 };
 use crate::{
     application::fleet::key::FleetKey,

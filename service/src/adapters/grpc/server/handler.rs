@@ -13,12 +13,12 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::{
-    MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
-    convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
-    legacy::event_from_push,
-};
 use crate::{
+    adapters::grpc::{
+        MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
+        convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
+        legacy::event_from_push,
+    },
     domain::{
         event::Event,
         ids::{ConnectionId, PodId},
@@ -28,10 +28,10 @@ use crate::{
 };
 
 /// Answers peers. Whether they may ask is settled before ([`super::guard`]).
-pub(super) struct Handler {
-    pub(super) me: PodId,
-    pub(super) service: Arc<dyn PeerService>,
-    pub(super) metrics: Arc<Metrics>,
+pub(crate) struct Handler {
+    pub(crate) me: PodId,
+    pub(crate) service: Arc<dyn PeerService>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 #[tonic::async_trait]

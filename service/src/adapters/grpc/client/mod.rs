@@ -1,5 +1,9 @@
 //! Calling other pods.
 
+pub(crate) mod link;
+pub(crate) mod pool;
+pub(crate) mod proving;
+
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -12,15 +16,16 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
+use self::{
+    link::Connection,
+    pool::Pool,
+    proving::{Prover, ProvingChannel},
+};
 use super::{
     CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     convert::{event_to_wire, gap_to_wire, pod_from_wire, pod_to_wire, route_gap_to_wire},
-    health_name,
-    link::Connection,
-    pool::Pool,
-    proving::{Prover, ProvingChannel},
-    room_name,
+    health_name, room_name,
     tls::Tls,
     wellness_name,
 };
@@ -104,7 +109,7 @@ impl GrpcPeers {
     }
 
     #[cfg(test)]
-    pub(super) fn clocks(&self) -> &super::clocks::Clocks {
+    pub(crate) fn clocks(&self) -> &super::clocks::Clocks {
         &self.prover.clocks
     }
 
@@ -301,7 +306,7 @@ impl Peers for GrpcPeers {
 }
 
 /// Has whoever is at the end of a connection prove that it is just this pod, and asks whether it serves. Nothing is said that a stranger could use.
-pub(super) async fn hello(prover: &Prover, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
+pub(crate) async fn hello(prover: &Prover, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
     let mut tries = 0..HELLO_TRIES;
     loop {
         let channel = ProvingChannel::over(connection.channel(), prover.clone(), to.clone(), connection.numbers());
