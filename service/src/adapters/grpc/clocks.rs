@@ -19,7 +19,7 @@ const MAX_DIFFERENCE: i64 = 86_400;
 
 /// What peers' clocks say, where it was found to matter. As many entries as peers.
 #[derive(Debug, Default)]
-pub(super) struct Clocks(Mutex<HashMap<PodId, i64>>);
+pub(crate) struct Clocks(Mutex<HashMap<PodId, i64>>);
 
 impl Clocks {
     /// The time at a peer, when it is `now` here.

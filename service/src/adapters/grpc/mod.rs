@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use crate::domain::ids::PodId;
 
+pub use client::proving::ProvingChannel;
 pub use client::{GrpcPeers, PeersSettings};
 pub use proof::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, previous_proof, prove_call};
-pub use proving::ProvingChannel;
 pub use self_check::SelfCheck;
 pub use server::{GrpcServer, GrpcServerError, GrpcServerSettings};
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -63,7 +63,7 @@ pub(super) enum ProofError {
 
 /// The numbers of one connection's calls: none is used twice, and no other connection has them.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     series: u128,
     next: AtomicU64,
 }

@@ -12,7 +12,7 @@ const MAX_HOPS: usize = 16;
 
 /// The address that a connection came from; each request on it carries it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+pub(crate) struct Peer(pub(super) IpAddr);
 
 /// The client of a request from `peer`: the peer itself, or, where that is a trusted proxy, the right-most address of `X-Forwarded-For` that is none.
 ///

@@ -60,8 +60,8 @@ pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
     let HttpParts { config, auth, minter, connector, throttle, metrics, tasks, .. } = parts;
     let client = if config.borrow().server.serve_client { client::routes() } else { Router::new() };
     let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter, throttle: Arc::clone(&throttle) };
-    let doors = ws::Doors { config, auth, connector, throttle, connecting: Arc::default(), metrics, tasks };
-    ws::routes(doors)
+    let doors = sockets::ws::Doors { config, auth, connector, throttle, connecting: Arc::default(), metrics, tasks };
+    sockets::ws::routes(doors)
         .merge(tokens::routes(mint))
         .merge(ops)
         .merge(client)

@@ -17,7 +17,6 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use self::{
     guard::{Guard, Judge},
     handler::Handler,
-    incoming,
     places::Places,
     replays::Replays,
 };
