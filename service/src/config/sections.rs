@@ -9,6 +9,7 @@ use super::{
     units::{milliseconds, path_or_nothing, seconds, texts},
 };
 use crate::domain::{network::Network, origin::OriginPattern};
+pub use crate::websocket::negotiate::CompressionMode;
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
@@ -334,18 +335,6 @@ pub enum OutagePolicy {
     Available,
     /// They are closed with 1013.
     Strict,
-}
-
-/// Compression of events (RFC 7692).
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum CompressionMode {
-    /// None.
-    Disabled,
-    /// Each message by itself: made once for all sockets, and no memory a socket.
-    NoContextTakeover,
-    /// Each message with those before it in view: smaller, but made for each socket anew, with some 300 KiB a socket.
-    ContextTakeover,
 }
 
 /// Times to live that follow activity.

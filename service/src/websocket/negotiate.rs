@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::deflate::{Inflater, MAX_WINDOW_BITS, MIN_WINDOW_BITS};
-use crate::config::CompressionMode;
 
 /// The extension's name.
 const NAME: &str = "permessage-deflate";
@@ -11,6 +12,18 @@ const NAME: &str = "permessage-deflate";
 /// What a compressor with the largest window takes, and a decompressor; in bytes.
 const SERVER_CONTEXT: usize = 260 * 1024;
 const CLIENT_CONTEXT: usize = 45 * 1024;
+
+/// What may be agreed on with clients (RFC 7692).
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum CompressionMode {
+    /// None.
+    Disabled,
+    /// Each message by itself: made once for all sockets, and no memory a socket.
+    NoContextTakeover,
+    /// Each message with those before it in view: smaller, but made for each socket anew, with some 300 KiB a socket.
+    ContextTakeover,
+}
 
 /// Compression as agreed on with one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
