@@ -34,6 +34,7 @@ let
       ../clippy.toml
       ../flake.nix
       ../nix
+      ../crates
       ../proto
       ../rustfmt.toml
       ../service

@@ -19,6 +19,7 @@ let
     fileset = lib.fileset.unions [
       ../Cargo.toml
       ../Cargo.lock
+      ../crates
       ../proto
       ../service
       # Members of the workspace, without which cargo refuses the manifest; load.nix builds one of them.

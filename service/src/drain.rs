@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{close::CloseReason, peer::PodRecord};
 use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,6 @@ use crate::{
         membership::Place,
         routes::writer::RouteWriter,
     },
-    domain::{close::CloseReason, peer::PodRecord},
     ports::Routes,
     readiness::Readiness,
 };

@@ -5,6 +5,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use daisi_ws_domain::{
+    ids::{IdError, PodId},
+    peer::PodRecord,
+};
 use futures_util::{FutureExt as _, future::FusedFuture as _};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -28,10 +32,6 @@ use crate::{
     config::{
         Config, ConfigWatch, Server, TokenCacheKind, advertise_address, grpc_bind_ip, host_address, host_name, pod_id,
         probe_bind_ip,
-    },
-    domain::{
-        ids::{IdError, PodId},
-        peer::PodRecord,
     },
     metrics::Metrics,
     pod::{Backends, Pod},

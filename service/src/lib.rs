@@ -19,7 +19,6 @@ pub mod application;
 pub mod cli;
 pub mod config;
 pub mod dev;
-pub mod domain;
 pub mod drain;
 pub mod gateway;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::peer::PodRecord;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch},
     time::Instant,
@@ -34,7 +35,6 @@ use crate::{
         wellness::{Probes, Wellness, pull_gate::PullGate},
     },
     config::{Config, MemoryBudget},
-    domain::peer::PodRecord,
     drain::Drain,
     metrics::Metrics,
     ports::{EventSource, KillBus, PeerService, Peers, Routes, SessionLocks, SourceLimits},

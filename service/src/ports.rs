@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::domain::{
+use daisi_ws_domain::{
     event::{Event, StreamId},
     gap::Gap,
     ids::{ChatId, ConnectionId, PodId},

@@ -3,6 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use daisi_ws_domain::{
+    claims::{Claims, UserClaims},
+    event::Path,
+    ids::{AgentId, CompanyId, ConnectionId, PodId, UserId},
+};
 use daisi_ws_service::{
     application::hub::{
         mailbox::MailboxLimits,
@@ -10,11 +15,6 @@ use daisi_ws_service::{
         session::Session,
     },
     config::DropPolicy,
-    domain::{
-        claims::{Claims, UserClaims},
-        event::Path,
-        ids::{AgentId, CompanyId, ConnectionId, PodId, UserId},
-    },
     metrics::Metrics,
 };
 

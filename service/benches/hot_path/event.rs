@@ -3,10 +3,8 @@
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput};
-use daisi_ws_service::{
-    application::hub::{memory::Memory, outgoing::Outgoing},
-    domain::event::{Address, Path, Payload},
-};
+use daisi_ws_domain::event::{Address, Path, Payload};
+use daisi_ws_service::application::hub::{memory::Memory, outgoing::Outgoing};
 
 use crate::samples::{CHATS, MESSAGES, PREFIX, event, payload};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use daisi_ws_service::domain::event::{Address, Event, Payload, StreamId};
+use daisi_ws_domain::event::{Address, Event, Payload, StreamId};
 
 /// The first token of subjects.
 pub(crate) const PREFIX: &str = "wa";

@@ -3,14 +3,11 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::Criterion;
-use daisi_ws_service::{
-    application::auth::token::TokenKey,
-    config::Secret,
-    domain::{
-        claims::{AdminClaims, UserClaims},
-        ids::{AdminId, AgentId, CompanyId, UserId},
-    },
+use daisi_ws_domain::{
+    claims::{AdminClaims, UserClaims},
+    ids::{AdminId, AgentId, CompanyId, UserId},
 };
+use daisi_ws_service::{application::auth::token::TokenKey, config::Secret};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let key = TokenKey::parse(&Secret::new("0f".repeat(32))).unwrap();

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use daisi_ws_service::{
-    domain::{
-        ids::{AgentId, CompanyId, UserId},
-        session::{LockOwner, SessionKey},
-    },
-    ports::{Acquire, LockRenewal, Renewal, SessionLocks as _},
+use daisi_ws_domain::{
+    ids::{AgentId, CompanyId, UserId},
+    session::{LockOwner, SessionKey},
 };
+use daisi_ws_service::ports::{Acquire, LockRenewal, Renewal, SessionLocks as _};
 
 use crate::Bench;
 

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use daisi_ws_service::{
-    domain::{
-        ids::{AgentId, CompanyId, PodId},
-        route::RouteKey,
-    },
-    ports::{RouteChange, Routes as _},
+use daisi_ws_domain::{
+    ids::{AgentId, CompanyId, PodId},
+    route::RouteKey,
 };
+use daisi_ws_service::ports::{RouteChange, Routes as _};
 
 use crate::Bench;
 

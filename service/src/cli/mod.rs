@@ -15,10 +15,10 @@ pub mod token;
 use std::{error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use daisi_ws_domain::ids::PodId;
 
 use crate::{
     config::{Config, ConfigError, Problem, Secrets, Sources, host_name, pod_id},
-    domain::ids::PodId,
     telemetry::{self, FlushedAtExit, LevelHandle, TelemetryError},
 };
 

@@ -6,13 +6,13 @@ use std::{
 };
 
 use axum::http::Uri;
+use daisi_ws_domain::publication::Publication;
 
 use super::{CliError, plain_http};
 use crate::{
     adapters::nats,
     config::{Config, Nats},
     dev,
-    domain::publication::Publication,
 };
 
 /// The longest wait for a dev fleet to take an event.

@@ -3,15 +3,15 @@
 use std::{io, time::Duration};
 
 use clap::Subcommand;
+use daisi_ws_domain::{
+    claims::{AdminClaims, UserClaims},
+    ids::{AdminId, AgentId, CompanyId, UserId},
+};
 
 use super::CliError;
 use crate::{
     application::auth::token::TokenKey,
     config::{Secret, Secrets, Sources},
-    domain::{
-        claims::{AdminClaims, UserClaims},
-        ids::{AdminId, AgentId, CompanyId, UserId},
-    },
 };
 
 /// Arguments of `token`.

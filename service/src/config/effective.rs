@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
+use daisi_ws_domain::ids::{IdError, PodId};
+
 use super::{Server, validate::is_host_and_port};
-use crate::domain::ids::{IdError, PodId};
 
 /// This pod's name: `server.pod_id`, or, where that is empty, the host's with the port for peers: two pods on one host can't have the same.
 ///

@@ -2,13 +2,13 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use daisi_ws_domain::{network::Network, origin::OriginPattern};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Secret, redact,
     units::{milliseconds, path_or_nothing, seconds, texts},
 };
-use crate::domain::{network::Network, origin::OriginPattern};
 pub use crate::websocket::negotiate::CompressionMode;
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.

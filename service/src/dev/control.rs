@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,7 +28,6 @@ use super::{
 };
 use crate::{
     application::auth::mint::Minter,
-    domain::{close::ErrorCode, frame::ErrorBody},
     gateway::{StoreChoice, StreamChoice},
     telemetry::audit::{Action, Actor, Audit},
 };

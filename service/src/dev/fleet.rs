@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::ids::PodId;
+
 use super::{
     control,
     publish::{Backend, Sink},
@@ -23,7 +25,6 @@ use crate::{
         token::KeyError,
     },
     config::Config,
-    domain::ids::PodId,
     gateway::{StartError, StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{

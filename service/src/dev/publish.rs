@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
+use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody, publication::Publication};
 use serde_json::json;
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         nats,
     },
     config::Nats,
-    domain::{close::ErrorCode, frame::ErrorBody, publication::Publication},
     telemetry::audit::{Action, Actor, Audit, Refused},
 };
 

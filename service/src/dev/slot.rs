@@ -6,12 +6,12 @@ use std::{
 };
 
 use axum::Router;
+use daisi_ws_domain::ids::PodId;
 use serde::Serialize;
 
 use super::{fleet::FleetError, gate::Gate};
 use crate::{
     config::{Config, ConfigWatch},
-    domain::ids::PodId,
     gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},
     metrics::Metrics,
     readiness::Readiness,

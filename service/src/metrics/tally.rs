@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Histogram, IntCounter, local::LocalHistogram};
-
-use super::Metrics;
-use crate::domain::{
+use daisi_ws_domain::{
     event::{EventKind, Path},
     frame::FrameKind,
 };
+use prometheus::{Histogram, IntCounter, local::LocalHistogram};
+
+use super::Metrics;
 
 /// So many threads count without getting in each other's way; where there are more, some share.
 const TALLIES: usize = 32;

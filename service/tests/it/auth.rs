@@ -8,6 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use daisi_ws_domain::{
+    claims::{Claims, ClaimsError},
+    close::ErrorCode,
+    session::SessionKind,
+};
 use daisi_ws_service::{
     application::auth::{
         authenticator::{AuthError, Authenticator, Clock, Door},
@@ -15,11 +20,6 @@ use daisi_ws_service::{
         token::{OpenError, TokenKey},
     },
     config::{Config, Secret},
-    domain::{
-        claims::{Claims, ClaimsError},
-        close::ErrorCode,
-        session::SessionKind,
-    },
     metrics::Metrics,
     ports::{StoreError, TokenCache},
 };

@@ -11,6 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    event::Event,
+    gap::{Gap, GapCause},
+    peer::PodRecord,
+};
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, EnrichedEventPayloadMessage, EventKind, ForwardedEvent, GapRoute, PushBatchRequest, PushEventRequest,
     message_forwarding_service_client::MessageForwardingServiceClient as Client,
@@ -19,11 +24,6 @@ use daisi_ws_service::{
     adapters::grpc::{MAX_BATCH_EVENTS, MAX_MESSAGE_BYTES, PROOF_HEADER, ProvingChannel},
     application::fleet::key::FleetKey,
     config::Secret,
-    domain::{
-        event::Event,
-        gap::{Gap, GapCause},
-        peer::PodRecord,
-    },
     ports::{Handed, PeerError, Peers, RouteGap},
 };
 use tokio::{

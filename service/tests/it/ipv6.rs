@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
+use daisi_ws_domain::ids::PodId;
 use daisi_ws_service::{
     adapters::{
         grpc::{GrpcPeers, PeersSettings},
@@ -12,7 +13,6 @@ use daisi_ws_service::{
     },
     application::fleet::key::FleetKey,
     config::ConfigWatch,
-    domain::ids::PodId,
     gateway::{Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     ports::Peers as _,

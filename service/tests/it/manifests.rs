@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::ids::PodId;
 use daisi_ws_service::{
     config::{Config, Secrets, Server, Sources, Yaml, advertise_address},
-    domain::ids::PodId,
     metrics::SPECS,
 };
 use figment::{Figment, providers::Format as _};

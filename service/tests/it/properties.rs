@@ -8,17 +8,17 @@ use axum::{
     http::{HeaderValue, Request},
 };
 use bytes::Bytes;
+use daisi_ws_domain::{
+    claims::{AdminClaims, UserClaims},
+    event::{Address, Event, Payload, StreamId},
+    frame::{ClientFrame, Frame},
+    ids::{AdminId, AgentId, ChatId, CompanyId, ConnectionId, PodId, UserId},
+    route::{RouteKey, Scope},
+    session::LockOwner,
+};
 use daisi_ws_service::{
     adapters::http::{HttpParts, router},
     application::admission::throttle::Throttle,
-    domain::{
-        claims::{AdminClaims, UserClaims},
-        event::{Address, Event, Payload, StreamId},
-        frame::{ClientFrame, Frame},
-        ids::{AdminId, AgentId, ChatId, CompanyId, ConnectionId, PodId, UserId},
-        route::{RouteKey, Scope},
-        session::LockOwner,
-    },
     metrics::Metrics,
     readiness::Readiness,
     runtime::lifecycle::{Shutdown, Tasks},

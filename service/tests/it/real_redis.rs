@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use daisi_ws_domain::{close::CloseReason, ids::PodId, peer::PodRecord};
 use daisi_ws_service::{
     adapters::memory::{
         network::Network,
         stream::{Stream, StreamOptions},
     },
     application::admission::connect::Admission,
-    domain::{close::CloseReason, ids::PodId, peer::PodRecord},
     pod::{Backends, Pod},
     readiness::Readiness,
     runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks},

@@ -4,6 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{
+    claims::Claims,
+    ids::{ChatId, PodId},
+    peer::PodRecord,
+};
 use daisi_ws_service::{
     adapters::{
         memory::{
@@ -14,11 +19,6 @@ use daisi_ws_service::{
     },
     application::admission::{connect::Admission, renew::Renewer},
     config,
-    domain::{
-        claims::Claims,
-        ids::{ChatId, PodId},
-        peer::PodRecord,
-    },
     metrics::Metrics,
     pod::{Backends, Pod},
     ports::{Routes as _, SessionLocks as _},

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use daisi_ws_service::{
-    application::auth::token::TokenKey,
-    config::Secret,
-    domain::{
-        claims::UserClaims,
-        ids::{AgentId, CompanyId, UserId},
-    },
-    runtime::clock,
+use daisi_ws_domain::{
+    claims::UserClaims,
+    ids::{AgentId, CompanyId, UserId},
 };
+use daisi_ws_service::{application::auth::token::TokenKey, config::Secret, runtime::clock};
 
 use super::protocol::{Desks, Opening};
 

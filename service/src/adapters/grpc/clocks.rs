@@ -9,7 +9,7 @@ use std::{
 
 use tonic::{Code, Status};
 
-use crate::domain::ids::PodId;
+use daisi_ws_domain::ids::PodId;
 
 /// In the refusal of a proof from another time: the seconds since the Unix epoch, by the clock of the pod that refuses.
 pub(super) const CLOCK_HEADER: &str = "x-dws-clock";
@@ -62,6 +62,13 @@ impl Clocks {
 mod tests {
     use std::sync::Arc;
 
+    use daisi_ws_domain::{
+        event::Event,
+        gap::{Gap, GapCause},
+        ids::ConnectionId,
+        peer::PodRecord,
+        route::RouteKey,
+    };
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -69,13 +76,6 @@ mod tests {
         adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
         application::fleet::key::FleetKey,
         config::Secret,
-        domain::{
-            event::Event,
-            gap::{Gap, GapCause},
-            ids::ConnectionId,
-            peer::PodRecord,
-            route::RouteKey,
-        },
         metrics::Metrics,
         ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
         runtime::lifecycle::{Shutdown, Tasks},

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::{
+    event::{Address, Event, EventKind, Payload, PayloadError, StreamId},
+    gap::{Gap, GapCause},
+    ids::{AgentId, ChatId, CompanyId, IdError, PodId},
+    peer::PodRecord,
+    route::{RouteKey, Scope},
+};
 use daisi_ws_proto::dws_message_fwd as wire;
 
-use crate::{
-    domain::{
-        event::{Address, Event, EventKind, Payload, PayloadError, StreamId},
-        gap::{Gap, GapCause},
-        ids::{AgentId, ChatId, CompanyId, IdError, PodId},
-        peer::PodRecord,
-        route::{RouteKey, Scope},
-    },
-    ports::RouteGap,
-};
+use crate::ports::RouteGap;
 
 /// Longest request id and trace context that are passed on; a longer one is dropped, not cut. A trace context has 55 bytes.
 pub(super) const MAX_CONTEXT_BYTES: usize = 256;

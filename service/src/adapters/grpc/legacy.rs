@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    event::{Address, Event, Payload, StreamId},
+    ids::{AgentId, ChatId, CompanyId},
+};
 use daisi_ws_proto::dws_message_fwd::{EnrichedEventPayloadMessage, PushEventRequest};
 use prost_types::{Struct, value::Kind};
 use serde_json::{Map, Number, Value};
 
 use super::convert::BadMessage;
-use crate::domain::{
-    event::{Address, Event, Payload, StreamId},
-    ids::{AgentId, ChatId, CompanyId},
-};
 
 /// Up to here every integer has a `f64` of its own, so an integral number was an integer.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;

@@ -16,7 +16,7 @@ mod whole;
 
 use std::time::Duration;
 
-use crate::domain::ids::PodId;
+use daisi_ws_domain::ids::PodId;
 
 pub use client::proving::ProvingChannel;
 pub use client::{GrpcPeers, PeersSettings};

@@ -14,14 +14,12 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::peer::PodRecord;
 use sha2::{Digest as _, Sha256};
 use tonic::codegen::http::HeaderMap;
 
 use super::clocks::CLOCK_HEADER;
-use crate::{
-    application::fleet::key::{FleetKey, Purpose, Signature},
-    domain::peer::PodRecord,
-};
+use crate::application::fleet::key::{FleetKey, Purpose, Signature};
 
 /// The metadata key of a call's proof.
 pub const PROOF_HEADER: &str = "x-dws-proof";
@@ -247,8 +245,10 @@ pub(super) type SharedNumbers = Arc<Numbers>;
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::ids::PodId;
+
     use super::*;
-    use crate::{config::Secret, domain::ids::PodId};
+    use crate::config::Secret;
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::peer::PodRecord;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
 };
 use crate::{
     application::fleet::key::FleetKey,
-    domain::peer::PodRecord,
     readiness::{Dependency, Readiness},
 };
 

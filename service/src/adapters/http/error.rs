@@ -7,13 +7,11 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody};
 
-use crate::{
-    application::{
-        admission::{connect::ConnectError, throttle::TooOften},
-        auth::{authenticator::AuthError, mint::MintError},
-    },
-    domain::{close::ErrorCode, frame::ErrorBody},
+use crate::application::{
+    admission::{connect::ConnectError, throttle::TooOften},
+    auth::{authenticator::AuthError, mint::MintError},
 };
 
 /// An answer of `{"code","message","details"?}`.

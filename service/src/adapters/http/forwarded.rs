@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::domain::{client_address::ClientAddress, network::Network};
+use daisi_ws_domain::{client_address::ClientAddress, network::Network};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Proxies in a row. Whoever writes more than that into a header wants work done.

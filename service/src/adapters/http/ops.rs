@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody, rate::TokenBucket};
 use serde::Serialize;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::HttpError;
 use crate::{
     config::Config,
-    domain::{close::ErrorCode, frame::ErrorBody, rate::TokenBucket},
     metrics::Metrics,
     readiness::{Readiness, ReadinessReport},
 };

@@ -8,13 +8,14 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use daisi_ws_domain::client_address::ClientAddress;
 use tokio::sync::watch;
 
 use super::{
     error::HttpError,
     forwarded::{self, Peer},
 };
-use crate::{config::Config, domain::client_address::ClientAddress};
+use crate::config::Config;
 
 /// Name of the header, on requests and responses.
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");

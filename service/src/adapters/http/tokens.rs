@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
+use daisi_ws_domain::{close::ErrorCode, session::SessionKind};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
@@ -26,7 +27,6 @@ use crate::{
         },
     },
     config::Config,
-    domain::{close::ErrorCode, session::SessionKind},
     telemetry::audit::{Action, Actor, Audit, Refused, Subject, TokenFacts},
 };
 

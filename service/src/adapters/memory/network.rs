@@ -11,19 +11,17 @@ use std::{
 };
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    event::Event,
+    ids::{ConnectionId, PodId},
+    peer::PodRecord,
+};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
-use crate::{
-    domain::{
-        event::Event,
-        ids::{ConnectionId, PodId},
-        peer::PodRecord,
-    },
-    ports::{Handed, PeerError, PeerService, Peers, RouteGap},
-};
+use crate::ports::{Handed, PeerError, PeerService, Peers, RouteGap};
 
 /// How long it takes until a cut link is noticed: the connect time-out of a real one.
 const CUT_NOTICED: Duration = Duration::from_secs(1);

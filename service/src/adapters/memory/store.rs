@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{ids::PodId, route::RouteKey};
 use tables::Tables;
 
 use crate::{
     application::admission::kill_inbox::KillInbox,
-    domain::{ids::PodId, route::RouteKey},
     ports::{Incarnation, StoreError},
 };
 
@@ -222,14 +222,13 @@ impl StoreHandle {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{
-        domain::{
-            ids::AdminId,
-            session::{Kill, LockOwner, SessionKey},
-        },
-        ports::{Acquire, KillBus as _, KillSignal, SessionLocks as _},
+    use daisi_ws_domain::{
+        ids::AdminId,
+        session::{Kill, LockOwner, SessionKey},
     };
+
+    use super::*;
+    use crate::ports::{Acquire, KillBus as _, KillSignal, SessionLocks as _};
 
     fn pod(id: &str) -> PodId {
         PodId::parse(id).unwrap()

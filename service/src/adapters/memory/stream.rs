@@ -21,6 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use daisi_ws_domain::{event::StreamId, gap::Gap, ids::PodId};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
@@ -28,7 +29,6 @@ use tokio::{
 
 use self::log::Log;
 use crate::{
-    domain::{event::StreamId, gap::Gap, ids::PodId},
     ports::{EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     runtime::clock,
 };

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use async_nats::{Client, Subscriber};
+use daisi_ws_domain::gap::{Gap, GapCause};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::wire;
-use crate::{
-    config::Nats,
-    domain::gap::{Gap, GapCause},
-};
+use crate::config::Nats;
 
 /// A subscription, where there is reason for one.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ use async_nats::jetstream::{
     response::Response,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
+use daisi_ws_domain::event::StreamId;
 use serde::Deserialize as _;
 use tokio::time::Instant;
 
@@ -23,7 +24,6 @@ use super::{
 
 use crate::{
     config::{App, Nats},
-    domain::event::StreamId,
     ports::SourceLimits,
 };
 

@@ -149,9 +149,10 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use daisi_ws_domain::event::StreamId;
 
     use super::*;
-    use crate::{domain::event::StreamId, ports::Delivery};
+    use crate::ports::Delivery;
 
     fn buffer() -> Buffer {
         Buffer::new(SourceLimits { ack_wait: Duration::from_secs(10), max_ack_pending: 100 })

@@ -5,16 +5,14 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
+use daisi_ws_domain::{
+    event::StreamId,
+    gap::{Gap, GapCause},
+};
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    domain::{
-        event::StreamId,
-        gap::{Gap, GapCause},
-    },
-    ports::SettledUpTo,
-};
+use crate::ports::SettledUpTo;
 
 /// The description of a consumer that goes on where another one stood. It is how pods that see it for the first time know that nothing was passed over.
 pub(super) const CONTINUES: &str = "goes on where the consumer before it stood";

@@ -6,9 +6,10 @@ use async_nats::{
     Client, HeaderMap, HeaderValue,
     jetstream::{Context, ContextBuilder, context::PublishErrorKind},
 };
+use daisi_ws_domain::publication::Publication;
 
 use super::connect::{NatsStartError, Target};
-use crate::{config::Nats, domain::publication::Publication};
+use crate::config::Nats;
 
 /// Longest wait until the stream confirms that it has stored an event.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, Subscriber, connection::State, jetstream::Context};
+use daisi_ws_domain::event::StreamId;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{Notify, watch},
@@ -26,7 +27,6 @@ use super::{
 };
 use crate::{
     config::Nats,
-    domain::event::StreamId,
     ports::{RawEvent, Settlement, Ticket},
     runtime::backoff::Backoff,
 };

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, Subject, jetstream::ContextBuilder};
 use async_trait::async_trait;
+use daisi_ws_domain::gap::Gap;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     config::Nats,
-    domain::gap::Gap,
     ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
     runtime::lifecycle::Tasks,
 };

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use daisi_ws_domain::event::StreamId;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
     config::Nats,
-    domain::event::StreamId,
     ports::{Delivery, RawEvent, Settlement, Ticket},
 };
 

@@ -1,6 +1,6 @@
 //! Names of keys and channels, and their way back. They are the wire contract's: old pods and operators know them.
 
-use crate::domain::{
+use daisi_ws_domain::{
     ids::{AdminId, AgentId, CompanyId, PodId, UserId},
     route::RouteKey,
     session::SessionKey,
@@ -89,10 +89,10 @@ pub(super) fn token(digest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::{ids::ChatId, route::Scope};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{ids::ChatId, route::Scope};
 
     fn user(company: &str, agent: &str, user: &str) -> SessionKey {
         SessionKey::User {

@@ -3,6 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    ids::{ConnectionId, PodId},
+    session::{Kill, LockOwner},
+};
 use futures_util::StreamExt as _;
 use redis::{
     Msg,
@@ -24,10 +28,6 @@ use super::{
 };
 use crate::{
     application::admission::kill_inbox::{CAPACITY, KillInbox},
-    domain::{
-        ids::{ConnectionId, PodId},
-        session::{Kill, LockOwner},
-    },
     ports::{KillBus, KillListener, KillSignal, StoreError},
     runtime::backoff::Backoff,
 };
@@ -177,8 +177,9 @@ fn receive(message: &Msg, inbox: &KillInbox) {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::{ids::AdminId, session::SessionKey};
+
     use super::*;
-    use crate::domain::{ids::AdminId, session::SessionKey};
 
     const CHANNEL: &str = "session_kill:admin:root";
 

@@ -7,16 +7,14 @@
 use std::{sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    ids::ChatId,
+    session::{LockOwner, SessionKey},
+};
 use redis::ScriptInvocation;
 
 use super::{RedisStore, claims::TAKEN, connection::malformed, keys, script::Lua};
-use crate::{
-    domain::{
-        ids::ChatId,
-        session::{LockOwner, SessionKey},
-    },
-    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
-};
+use crate::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError};
 
 /// A claim that meets a value which is no owner is made once more, on that value.
 const CLAIMS: usize = 2;

@@ -6,13 +6,11 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use tokio::time::Instant;
 
 use super::{RedisStore, connection::malformed, keys, locks::milliseconds, routes::epoch_of, script::Lua};
-use crate::{
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
-    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError},
-};
+use crate::ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError};
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
 const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::keys;
 use crate::{
     application::fleet::key::{FleetKey, Purpose, Signature},
-    domain::{ids::PodId, peer::PodRecord},
     metrics::Metrics,
     ports::StoreError,
 };

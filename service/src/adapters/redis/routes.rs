@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use redis::{RedisError, RedisResult, ScriptInvocation, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout};
 
@@ -17,7 +18,6 @@ use super::{
     script::Lua,
 };
 use crate::{
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
     ports::{
         Announce, AnnounceError, Announcement, Epoch, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,

@@ -4,6 +4,12 @@ mod lock;
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{
+    claims::Claims,
+    close::{CloseReason, ErrorCode},
+    frame::ErrorBody,
+    ids::{ChatId, ConnectionId, PodId},
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +26,6 @@ use crate::{
         routes::writer::RouteWriter,
     },
     config::{CompressionMode, Config},
-    domain::{
-        claims::Claims,
-        close::{CloseReason, ErrorCode},
-        frame::ErrorBody,
-        ids::{ChatId, ConnectionId, PodId},
-    },
     metrics::Metrics,
     ports::{SessionLocks, StoreError},
 };

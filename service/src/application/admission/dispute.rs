@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{close::CloseReason, ids::ConnectionId, session::LockOwner};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     application::hub::{registry::Hub, session::Session},
-    domain::{close::CloseReason, ids::ConnectionId, session::LockOwner},
     metrics::Metrics,
     ports::{Acquire, SessionLocks},
 };

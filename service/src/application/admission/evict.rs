@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use daisi_ws_domain::{
+    close::CloseReason,
+    ids::{ConnectionId, PodId},
+    session::Kill,
+};
 use tokio::sync::Notify;
 
 use super::release::Releaser;
 use crate::{
     application::hub::registry::Hub,
-    domain::{
-        close::CloseReason,
-        ids::{ConnectionId, PodId},
-        session::Kill,
-    },
     metrics::Metrics,
     ports::{KillBus, KillSignal},
 };

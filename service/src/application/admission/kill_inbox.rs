@@ -7,9 +7,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use daisi_ws_domain::session::Kill;
 use tokio::sync::Notify;
 
-use crate::{domain::session::Kill, ports::KillSignal};
+use crate::ports::KillSignal;
 
 /// Kills that wait for a pod that is busy. A drain of a whole peer fits; what does not is caught by the sweep that follows a resubscription.
 pub const CAPACITY: usize = 4096;
@@ -78,11 +79,12 @@ impl KillInbox {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::{
+    use daisi_ws_domain::{
         ids::{AdminId, PodId},
         session::SessionKey,
     };
+
+    use super::*;
 
     fn kill(admin: &str) -> Kill {
         let key = SessionKey::Admin { admin: AdminId::parse(admin).unwrap() };

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use daisi_ws_domain::{
+    ids::PodId,
+    session::{Kill, LockOwner},
+};
+
 use super::evict::Evictor;
 use crate::{
     application::hub::session::Session,
-    domain::{
-        ids::PodId,
-        session::{Kill, LockOwner},
-    },
     ports::{KillBus, StoreError},
 };
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{close::CloseReason, ids::ConnectionId};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -21,7 +22,6 @@ use super::evict::Evictor;
 use crate::{
     application::hub::{registry::Hub, session::Session},
     config::{Config, OutagePolicy},
-    domain::{close::CloseReason, ids::ConnectionId},
 };
 
 /// Deadlines this close together are one wake-up. Much less than the margin within which a socket has to say goodbye.

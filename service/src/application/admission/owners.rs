@@ -5,6 +5,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use daisi_ws_domain::{
+    ids::{ConnectionId, PodId},
+    session::LockOwner,
+};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
@@ -12,10 +16,6 @@ use crate::{
     application::{
         fleet::directory::{Directory, Known},
         hub::registry::Hub,
-    },
-    domain::{
-        ids::{ConnectionId, PodId},
-        session::LockOwner,
     },
     ports::{PeerError, Peers},
 };

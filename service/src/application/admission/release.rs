@@ -5,18 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::session::{LockOwner, SessionKey};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
-use crate::{
-    application::hub::session::Session,
-    config::Config,
-    domain::session::{LockOwner, SessionKey},
-    ports::SessionLocks,
-    runtime::backoff::Backoff,
-};
+use crate::{application::hub::session::Session, config::Config, ports::SessionLocks, runtime::backoff::Backoff};
 
 /// Locks in one round trip.
 const MAX_BATCH: usize = 500;

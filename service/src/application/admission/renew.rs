@@ -6,6 +6,11 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    ids::ConnectionId,
+    session::{LockOwner, SessionKind},
+    ttl::TtlRange,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -18,11 +23,6 @@ use super::{
 use crate::{
     application::hub::{registry::Hub, session::Session},
     config::Config,
-    domain::{
-        ids::ConnectionId,
-        session::{LockOwner, SessionKind},
-        ttl::TtlRange,
-    },
     metrics::Metrics,
     ports::{LockRenewal, Renewal, SessionLocks, StoreError},
     runtime::backoff::Backoff,

@@ -5,17 +5,17 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    claims::Claims,
+    client_address::{ClientAddress, ClientShare},
+    ids::CompanyId,
+    rate_table::{Rate, RateTable},
+    session::SessionKey,
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     config::{Config, Limits},
-    domain::{
-        claims::Claims,
-        client_address::{ClientAddress, ClientShare},
-        ids::CompanyId,
-        rate_table::{Rate, RateTable},
-        session::SessionKey,
-    },
     metrics::Metrics,
 };
 
@@ -196,14 +196,13 @@ fn give_back(table: &Mutex<RateTable>, key: Option<&impl std::hash::Hash>, rate:
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{
-        config::testing,
-        domain::{
-            claims::UserClaims,
-            ids::{AgentId, UserId},
-        },
+    use daisi_ws_domain::{
+        claims::UserClaims,
+        ids::{AgentId, UserId},
     };
+
+    use super::*;
+    use crate::config::testing;
 
     fn throttle(change: impl FnOnce(&mut Limits)) -> (watch::Sender<Arc<Config>>, Throttle) {
         let mut config = testing::config();

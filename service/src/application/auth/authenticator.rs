@@ -2,6 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use daisi_ws_domain::{
+    claims::{AdminClaims, Claims, ClaimsError, UserClaims},
+    close::ErrorCode,
+    frame::ErrorBody,
+    session::SessionKind,
+};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
@@ -12,12 +18,6 @@ use super::{
 };
 use crate::{
     config::{Auth, Config, Secret},
-    domain::{
-        claims::{AdminClaims, Claims, ClaimsError, UserClaims},
-        close::ErrorCode,
-        frame::ErrorBody,
-        session::SessionKind,
-    },
     metrics::Metrics,
     ports::TokenCache,
 };

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::{
+    claims::{AdminClaims, ClaimsError, UserClaims},
+    ids::{AdminId, AgentId, CompanyId, IdError, UserId},
+    session::SessionKind,
+};
 use serde::Deserialize;
 
 use super::{
     authenticator::{Clock, TokenKeys},
     token::SealError,
-};
-use crate::domain::{
-    claims::{AdminClaims, ClaimsError, UserClaims},
-    ids::{AdminId, AgentId, CompanyId, IdError, UserId},
-    session::SessionKind,
 };
 
 /// Why no token is made.

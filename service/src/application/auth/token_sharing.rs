@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::session::SessionKind;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 
-use crate::{domain::session::SessionKind, metrics::Metrics, ports::TokenCache};
+use crate::{metrics::Metrics, ports::TokenCache};
 
 /// Longest wait for the store: nobody here needs what is put there.
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -2,6 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
+use daisi_ws_domain::{
+    close::CloseReason,
+    frame::{ErrorBody, Frame},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout, timeout_at},
@@ -10,10 +14,6 @@ use tokio::{
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
 use crate::{
     application::hub::mailbox::Item,
-    domain::{
-        close::CloseReason,
-        frame::{ErrorBody, Frame},
-    },
     websocket::{Message, SocketError, encode},
 };
 

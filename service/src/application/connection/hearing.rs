@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use daisi_ws_domain::{
+    close::{CloseReason, ErrorCode},
+    frame::{ClientFrame, ErrorBody, Frame},
+};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -9,13 +13,7 @@ use tokio::{
 };
 
 use super::{Connection, select_chat::select};
-use crate::{
-    domain::{
-        close::{CloseReason, ErrorCode},
-        frame::{ClientFrame, ErrorBody, Frame},
-    },
-    websocket::{Message, encode},
-};
+use crate::websocket::{Message, encode};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {

@@ -17,6 +17,13 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    close::CloseReason,
+    frame::{ErrorBody, Frame},
+    ids::ChatId,
+    rate::TokenBucket,
+    session::SessionKind,
+};
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -35,13 +42,6 @@ use super::{
 };
 use crate::{
     config::{App, Config, OutagePolicy},
-    domain::{
-        close::CloseReason,
-        frame::{ErrorBody, Frame},
-        ids::ChatId,
-        rate::TokenBucket,
-        session::SessionKind,
-    },
     metrics::Metrics,
     runtime::clock,
     websocket::{Agreement, ProtocolError, Rates, SocketError, Upgraded, WebSocket},

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{
-    application::{admission::connect::Connector, hub::session::Session},
-    domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId},
-};
+use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
+
+use crate::application::{admission::connect::Connector, hub::session::Session};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
 pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {

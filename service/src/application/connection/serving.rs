@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use daisi_ws_domain::close::CloseReason;
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +19,6 @@ use crate::{
         admission::connect::Admission,
         hub::session::{Session, session_line},
     },
-    domain::close::CloseReason,
     metrics::Metrics,
     websocket::{Agreement, Upgraded},
 };

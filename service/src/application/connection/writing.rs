@@ -3,6 +3,7 @@
 use std::{borrow::Cow, io, task::Context};
 
 use bytes::Bytes;
+use daisi_ws_domain::frame::{Frame, FrameKind};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -13,7 +14,6 @@ use crate::{
         mailbox::{Item, Items},
         outgoing::Outgoing,
     },
-    domain::frame::{Frame, FrameKind},
     metrics::Metrics,
     runtime::clock,
     websocket::{Agreement, WebSocket, deflate::Deflater, encode},

@@ -10,6 +10,7 @@ mod seek;
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::event::{Address, Event, Payload, PayloadError, SubjectError};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::Instant,
@@ -35,7 +36,6 @@ use super::{
 };
 use crate::{
     config::Config,
-    domain::event::{Address, Event, Payload, PayloadError, SubjectError},
     metrics::{Metrics, SettledAs},
     ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
     readiness::Readiness,

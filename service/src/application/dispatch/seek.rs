@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::{sync::mpsc, time::Instant};
@@ -14,7 +15,6 @@ use crate::{
         forward::outcome::{InFlight, TargetOutcome, may_pass},
         wellness::SLOW,
     },
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     ports::{Handed, Settlement},
 };
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use indexmap::IndexMap;
 use tokio::{
     sync::{Notify, watch},
@@ -19,7 +20,6 @@ use tokio::{
 use unheard::Unheard;
 
 use crate::{
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
     ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError},
 };

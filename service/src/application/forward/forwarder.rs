@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey};
 use futures_util::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     application::wellness::Wellness,
     config::Config,
-    domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
     metrics::Metrics,
     ports::{Peers, Routes, SourceLimits},
     runtime::lifecycle::Tasks,

@@ -14,6 +14,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use daisi_ws_domain::{
+    breaker::{Breaker, Verdict},
+    event::Event,
+    gap::{Gap, GapCause},
+    peer::PodRecord,
+    route::RouteKey,
+};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -26,18 +33,7 @@ use super::{
     forwarder::{ForwardLimits, Shared},
     outcome::{Target, TargetOutcome, retry_delay},
 };
-use crate::{
-    config::Config,
-    domain::{
-        breaker::{Breaker, Verdict},
-        event::Event,
-        gap::{Gap, GapCause},
-        peer::PodRecord,
-        route::RouteKey,
-    },
-    ports::Handed,
-    telemetry::spans,
-};
+use crate::{config::Config, ports::Handed, telemetry::spans};
 
 /// Bytes that queue for all peers together.
 const MAX_BYTES: usize = 256 << 20;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{event::Event, ids::PodId};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -12,7 +13,6 @@ use tokio::{
 
 use crate::{
     application::hub::memory::Charge,
-    domain::{event::Event, ids::PodId},
     ports::{Delivery, Handed, Settlement, Ticket},
     runtime::backoff::Backoff,
 };
@@ -278,10 +278,10 @@ impl Drop for Target {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use daisi_ws_domain::event::{Address, Payload, StreamId};
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::domain::event::{Address, Payload, StreamId};
 
     const ACK_WAIT: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,14 @@
 
 use std::sync::Arc;
 
+use daisi_ws_domain::{
+    event::Event,
+    gap::Gap,
+    ids::{ConnectionId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+};
+
 use crate::{
     application::{
         fleet::directory::Directory,
@@ -10,13 +18,6 @@ use crate::{
             registry::Hub,
         },
         wellness::Wellness,
-    },
-    domain::{
-        event::Event,
-        gap::Gap,
-        ids::{ConnectionId, PodId},
-        peer::PodRecord,
-        route::RouteKey,
     },
     ports::{EventSource, Handed, PeerService},
 };

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+pub use daisi_ws_domain::event::Path;
+use daisi_ws_domain::{event::Event, gap::Gap};
+
 use super::registry::{Delivered, Hub};
-pub use crate::domain::event::Path;
-use crate::{
-    domain::{event::Event, gap::Gap},
-    ports::{Handed, SettledUpTo},
-};
+use crate::ports::{Handed, SettledUpTo};
 
 /// Delivers to this pod's sockets.
 #[derive(Debug, Clone)]

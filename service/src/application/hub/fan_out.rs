@@ -11,12 +11,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use daisi_ws_domain::close::CloseReason;
+
 use super::{
     mailbox::{Item, Push},
     outgoing::Outgoing,
     session::Session,
 };
-use crate::{domain::close::CloseReason, metrics::Metrics, runtime::cores::Core};
+use crate::{metrics::Metrics, runtime::cores::Core};
 
 /// So many sessions are no detour worth.
 const FEW: usize = 16;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::domain::{event::StreamId, ids::ConnectionId};
+use daisi_ws_domain::{event::StreamId, ids::ConnectionId};
 
 /// For how long somebody has joined lately: an event that was sent back is here again well within this time after its session is.
 const LATELY: Duration = Duration::from_secs(10);

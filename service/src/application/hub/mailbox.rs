@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::gap::{Gap, GapCause};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -19,10 +20,7 @@ use super::{
     memory::{Charge, Kind, Memory},
     outgoing::{EVENT_OVERHEAD, Outgoing},
 };
-use crate::{
-    config::DropPolicy,
-    domain::gap::{Gap, GapCause},
-};
+use crate::config::DropPolicy;
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
 const OVERFLOW_FACTOR: usize = 8;

@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use daisi_ws_domain::ids::ConnectionId;
+
 use super::{
     fan_out::{CoreQueue, FanOut, List, put},
     outgoing::Outgoing,
     session::Session,
 };
-use crate::domain::ids::ConnectionId;
 
 /// The sessions on a route. Most routes have one, which then costs no map.
 #[derive(Debug)]

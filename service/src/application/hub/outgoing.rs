@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    event::{Event, Path},
+    frame::Frame,
+};
 
 use super::memory::{Charge, Kind, Memory};
 use crate::{
-    domain::{
-        event::{Event, Path},
-        frame::Frame,
-    },
     telemetry::spans,
     websocket::{
         deflate::{self, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
@@ -179,11 +179,10 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::event::{Address, Payload, StreamId};
+
     use super::*;
-    use crate::{
-        domain::event::{Address, Payload, StreamId},
-        websocket::{Message, decode::Decoder, deflate::Inflater},
-    };
+    use crate::websocket::{Message, decode::Decoder, deflate::Inflater};
 
     #[test]
     fn an_event_is_compressed_once_and_the_same_bytes_go_to_every_socket() {

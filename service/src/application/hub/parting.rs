@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::domain::{event::StreamId, ids::ConnectionId, route::RouteKey};
+use daisi_ws_domain::{event::StreamId, ids::ConnectionId, route::RouteKey};
 
 /// How long a client may take to come back after its socket has ended; longer than any that obeys the protocol waits after 1001.
 pub(super) const RETURN_TIME: Duration = Duration::from_secs(3);
@@ -119,8 +119,9 @@ impl Parting {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::ids::{AgentId, CompanyId};
+
     use super::*;
-    use crate::domain::ids::{AgentId, CompanyId};
 
     fn route(agent: &str) -> RouteKey {
         RouteKey::Chats { company: CompanyId::parse("acme").unwrap(), agent: AgentId::parse(agent).unwrap() }

@@ -12,6 +12,15 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    close::CloseReason,
+    event::{Event, Path},
+    gap::Gap,
+    ids::{ConnectionId, PodId},
+    route::RouteKey,
+    seen::SeenEvents,
+    session::{Kill, SessionKey},
+};
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
@@ -25,19 +34,7 @@ use super::{
     parting::Parting,
     session::Session,
 };
-use crate::{
-    domain::{
-        close::CloseReason,
-        event::{Event, Path},
-        gap::Gap,
-        ids::{ConnectionId, PodId},
-        route::RouteKey,
-        seen::SeenEvents,
-        session::{Kill, SessionKey},
-    },
-    metrics::Metrics,
-    ports::SettledUpTo,
-};
+use crate::{metrics::Metrics, ports::SettledUpTo};
 
 /// Why a session was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use daisi_ws_domain::close::CloseReason;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::{
     config::{Config, MemoryBudget},
-    domain::close::CloseReason,
     metrics::Metrics,
 };
 

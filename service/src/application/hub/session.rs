@@ -10,20 +10,18 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    claims::Claims,
+    close::CloseReason,
+    ids::{ChatId, ConnectionId, PodId},
+    route::RouteKey,
+    session::{LockOwner, SessionKey, SessionKind},
+};
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
-use crate::{
-    domain::{
-        claims::Claims,
-        close::CloseReason,
-        ids::{ChatId, ConnectionId, PodId},
-        route::RouteKey,
-        session::{LockOwner, SessionKey, SessionKind},
-    },
-    runtime::cores::Core,
-};
+use crate::runtime::cores::Core;
 
 /// Whose session it is, in words.
 #[derive(Debug)]

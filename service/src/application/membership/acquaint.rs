@@ -5,15 +5,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
 use super::{Beside, Membership, judge::PROBED_AT_ONCE};
-use crate::{
-    domain::{ids::PodId, peer::PodRecord},
-    ports::PeerError,
-    readiness::Dependency,
-};
+use crate::{ports::PeerError, readiness::Dependency};
 
 /// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);

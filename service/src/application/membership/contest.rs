@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::peer::PodRecord;
 use tokio::time::Instant;
 
-use crate::{domain::peer::PodRecord, ports::IdTaken};
+use crate::ports::IdTaken;
 
 /// By so much later than expected a key must run out to count as renewed: answers take their time.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -44,8 +45,9 @@ impl Contest {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::ids::PodId;
+
     use super::*;
-    use crate::domain::ids::PodId;
 
     fn taken(start: u64, expires_in: u64) -> IdTaken {
         let record = PodRecord { id: PodId::parse("a").unwrap(), address: "a:1".into(), started_at: Duration::from_secs(start) };

@@ -5,14 +5,12 @@
 
 use std::collections::HashMap;
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Membership;
-use crate::{
-    domain::{ids::PodId, peer::PodRecord},
-    ports::MAX_PODS,
-};
+use crate::ports::MAX_PODS;
 
 /// Probes in a row that must fail before a lapsed peer counts as dead.
 const FAILED_PROBES: u32 = 2;

@@ -10,6 +10,10 @@ mod judge;
 use std::{sync::Arc, time::Duration};
 
 use contest::{Contest, Step};
+use daisi_ws_domain::{
+    gap::{Gap, GapCause},
+    peer::PodRecord,
+};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -18,10 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{fleet::directory::Directory, forward::forwarder::Forwarder, hub::registry::Hub, routes::writer::RouteWriter};
 use crate::{
-    domain::{
-        gap::{Gap, GapCause},
-        peer::PodRecord,
-    },
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
 };

@@ -8,6 +8,11 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    ids::{ConnectionId, PodId},
+    route::RouteKey,
+    ttl::TtlRange,
+};
 use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::{
@@ -18,11 +23,6 @@ use tokio::{
 use crate::{
     application::hub::registry::Hub,
     config::Config,
-    domain::{
-        ids::{ConnectionId, PodId},
-        route::RouteKey,
-        ttl::TtlRange,
-    },
     metrics::Metrics,
     ports::{RouteChange, Routes, StoreError},
     runtime::{backoff::Backoff, breath::Breath, cores::relayed},
@@ -281,14 +281,14 @@ impl RouteTtls {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use daisi_ws_domain::{
+        ids::{AgentId, ChatId, CompanyId},
+        peer::PodRecord,
+    };
 
     use super::*;
     use crate::{
         config::testing,
-        domain::{
-            ids::{AgentId, ChatId, CompanyId},
-            peer::PodRecord,
-        },
         ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, Standing},
     };
 

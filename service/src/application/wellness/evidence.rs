@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use daisi_ws_domain::ids::PodId;
 use tokio::time::Instant;
 
 use super::{SLOW, Stance};
-use crate::{domain::ids::PodId, ports::MAX_PODS};
+use crate::ports::MAX_PODS;
 
 /// What is bad counts for so long after it was last seen so: a link that flaps is bad all the time.
 pub(super) const RECOVERY: Duration = Duration::from_secs(2);

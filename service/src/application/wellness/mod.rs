@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::ids::PodId;
 use evidence::Evidence;
 pub use probing::Probes;
 use tokio::{
@@ -30,7 +31,7 @@ use tokio::{
 };
 
 use super::fleet::directory::Directory;
-use crate::{domain::ids::PodId, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// A look-up or a call that takes longer is slow. A network hop and a busy store take a tenth of it.
 pub(crate) const SLOW: Duration = Duration::from_millis(100);

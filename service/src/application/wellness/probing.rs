@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -9,10 +10,7 @@ use super::{
     Stance, Wellness,
     pull_gate::{PullGate, Reason},
 };
-use crate::{
-    domain::{ids::PodId, peer::PodRecord},
-    ports::{PeerError, Peers, Routes},
-};
+use crate::ports::{PeerError, Peers, Routes};
 
 /// From one round of probes to the next.
 const PERIOD: Duration = Duration::from_millis(250);

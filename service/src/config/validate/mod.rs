@@ -6,8 +6,9 @@ mod secrets;
 
 use std::{borrow::Cow, time::Duration};
 
+use daisi_ws_domain::ids::PodId;
+
 use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
-use crate::domain::ids::PodId;
 
 use addresses::is_host;
 pub(super) use addresses::is_host_and_port;

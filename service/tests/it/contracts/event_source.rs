@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    event::{Address, EventKind},
+    ids::PodId,
+};
 use daisi_ws_service::{
     adapters::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsSource, Publisher},
-    },
-    domain::{
-        event::{Address, EventKind},
-        ids::PodId,
     },
     ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
 };

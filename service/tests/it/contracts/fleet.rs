@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{
+    ids::{AdminId, AgentId, ChatId, CompanyId, PodId, UserId},
+    peer::PodRecord,
+    session::{LockOwner, SessionKey},
+};
 use daisi_ws_service::{
     adapters::{memory::store::Store, redis::RedisStore},
-    domain::{
-        ids::{AdminId, AgentId, ChatId, CompanyId, PodId, UserId},
-        peer::PodRecord,
-        session::{LockOwner, SessionKey},
-    },
     ports::{KillBus, KillListener, KillSignal, Routes, SessionLocks, TokenCache},
 };
 

@@ -1,12 +1,10 @@
 //! The kill bus: everybody hears, the victim is named, and deafness is owned up to.
 
-use daisi_ws_service::{
-    domain::{
-        ids::ConnectionId,
-        session::{Kill, SessionKey},
-    },
-    ports::KillSignal,
+use daisi_ws_domain::{
+    ids::ConnectionId,
+    session::{Kill, SessionKey},
 };
+use daisi_ws_service::ports::KillSignal;
 
 use super::{
     fleet::{Fleet, admin, owner, pod, signal, user},

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{
-    domain::{
-        ids::ChatId,
-        session::{LockOwner, SessionKey},
-    },
-    ports::{Acquire, LockRenewal, Renewal},
+use daisi_ws_domain::{
+    ids::ChatId,
+    session::{LockOwner, SessionKey},
 };
+use daisi_ws_service::ports::{Acquire, LockRenewal, Renewal};
 
 use super::{
     fleet::{Fleet, LONG, Pod, SHORT, admin, chat, owner, user},

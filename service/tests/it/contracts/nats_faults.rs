@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer;
+use daisi_ws_domain::gap::{Gap, GapCause};
 use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
     config::Nats,
-    domain::gap::{Gap, GapCause},
     ports::{EventSource as _, RawEvent},
 };
 use tokio::time::Instant;

@@ -2,13 +2,11 @@
 
 use std::{future::Future, time::Duration};
 
-use daisi_ws_service::{
-    domain::{
-        route::RouteKey,
-        session::{Kill, SessionKind},
-    },
-    ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError},
+use daisi_ws_domain::{
+    route::RouteKey,
+    session::{Kill, SessionKind},
 };
+use daisi_ws_service::ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError};
 use tokio::time::Instant;
 
 use super::{

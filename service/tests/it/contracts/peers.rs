@@ -3,14 +3,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    gap::{Gap, GapCause},
+    ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
+    peer::PodRecord,
+    route::{RouteKey, Scope},
+};
 use daisi_ws_service::{
     adapters::memory::network::Network,
-    domain::{
-        gap::{Gap, GapCause},
-        ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
-        peer::PodRecord,
-        route::{RouteKey, Scope},
-    },
     ports::{Handed, PeerError, Peers, RouteGap},
 };
 use tokio::time::{Instant, timeout};

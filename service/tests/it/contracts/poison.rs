@@ -1,16 +1,13 @@
 //! Keys of Redis that hold something else than the contract says: each costs what it is about, and nothing else.
 
 use bytes::Bytes;
-use daisi_ws_service::{
-    domain::{
-        ids::ChatId,
-        route::RouteKey,
-        session::{LockOwner, SessionKey, SessionKind},
-    },
-    ports::{
-        Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError,
-        TokenCache as _,
-    },
+use daisi_ws_domain::{
+    ids::ChatId,
+    route::RouteKey,
+    session::{LockOwner, SessionKey, SessionKind},
+};
+use daisi_ws_service::ports::{
+    Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError, TokenCache as _,
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 

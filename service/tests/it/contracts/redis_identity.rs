@@ -1,9 +1,9 @@
 //! What only the real store can show: that a server which is back with old data, has become a replica or throws keys away is found out by the very next answer.
 
+use daisi_ws_domain::route::RouteKey;
 use daisi_ws_service::{
     adapters::redis::RedisStore,
     config::{self, Secret},
-    domain::route::RouteKey,
     ports::{Announce, Incarnation, KillBus as _, KillSignal, RouteChange, Routes as _, StoreError},
 };
 use futures_util::future::join_all;

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use daisi_ws_domain::{
+    ids::ConnectionId,
+    route::RouteKey,
+    session::{Kill, SessionKind},
+};
 use daisi_ws_service::{
     adapters::redis::RedisStore,
     config::{self, Secret},
-    domain::{
-        ids::ConnectionId,
-        route::RouteKey,
-        session::{Kill, SessionKind},
-    },
     ports::{
         Acquire, Announce, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
         StoreError, TokenCache as _,

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{
-    domain::{
-        ids::PodId,
-        peer::PodRecord,
-        route::{RouteKey, Scope},
-    },
-    ports::{Announce, AnnounceError, MAX_PODS, RouteChange, Standing},
+use daisi_ws_domain::{
+    ids::PodId,
+    peer::PodRecord,
+    route::{RouteKey, Scope},
 };
+use daisi_ws_service::ports::{Announce, AnnounceError, MAX_PODS, RouteChange, Standing};
 
 use super::{
     fleet::{Fleet, LONG, Pod, SHORT, agent, chat, company, nobody, pod, record},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use daisi_ws_service::domain::session::SessionKind;
+use daisi_ws_domain::session::SessionKind;
 
 use super::{
     fleet::{Fleet, LONG, SHORT},

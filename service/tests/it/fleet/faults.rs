@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{application::admission::connect::ConnectError, domain::ids::PodId, ports::Routes as _};
+use daisi_ws_domain::ids::PodId;
+use daisi_ws_service::{application::admission::connect::ConnectError, ports::Routes as _};
 use tokio::time::Instant;
 
 use crate::support::{

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    close::CloseReason,
+    event::{Address, Event, Path, Payload, StreamId},
+    ids::{ChatId, ConnectionId, PodId},
+    session::{LockOwner, SessionKey},
+};
 use daisi_ws_service::{
     application::admission::connect::ConnectError,
     config::OutagePolicy,
-    domain::{
-        close::CloseReason,
-        event::{Address, Event, Path, Payload, StreamId},
-        ids::{ChatId, ConnectionId, PodId},
-        session::{LockOwner, SessionKey},
-    },
     ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -24,7 +24,7 @@ use crate::support::{
 const QUIET: Duration = Duration::from_secs(3);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn sari() -> daisi_ws_service::domain::claims::Claims {
+fn sari() -> daisi_ws_domain::claims::Claims {
     user("acme", "a1", "sari")
 }
 

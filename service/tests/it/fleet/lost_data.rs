@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use daisi_ws_service::{domain::ids::PodId, ports::Routes as _};
+use daisi_ws_domain::ids::PodId;
+use daisi_ws_service::ports::Routes as _;
 
 use crate::support::fleet::{Fleet, user};
 

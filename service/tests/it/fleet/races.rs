@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    ids::{ChatId, ConnectionId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+    session::{Kill, LockOwner, SessionKey},
+};
 use daisi_ws_service::{
     application::admission::connect::ConnectError,
-    domain::{
-        ids::{ChatId, ConnectionId, PodId},
-        peer::PodRecord,
-        route::RouteKey,
-        session::{Kill, LockOwner, SessionKey},
-    },
     ports::{
         Acquire, Announce, AnnounceError, Announcement, Incarnation, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange,
         Routes, SessionLocks, Standing, StoreError,

@@ -10,9 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use daisi_ws_domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey};
 use daisi_ws_service::{
     config::Config,
-    domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey},
     ports::{
         Announce, AnnounceError, Announcement, EventSource, Incarnation, Lookup, RawEvent, RouteChange, Routes, Settlement,
         SourceError, SourceLag, SourceLimits, Standing, StoreError, Ticket,

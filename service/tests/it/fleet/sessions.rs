@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::{
+    ids::{ConnectionId, PodId},
+    session::LockOwner,
+};
 use daisi_ws_service::{
     application::admission::connect::ConnectError,
     config::OutagePolicy,
-    domain::{
-        ids::{ConnectionId, PodId},
-        session::LockOwner,
-    },
     ports::{Acquire, SessionLocks as _},
 };
 

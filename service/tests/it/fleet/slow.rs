@@ -148,7 +148,7 @@ async fn g8_a_drain_ends_in_time_and_leaves_nothing_behind_though_a_client_would
     let events = u32::try_from(seen.len() - 1).unwrap();
     // Of the write that was cut, some may have come.
     assert!((f64::from(400 - events)..f64::from(408 - events)).contains(&cut), "{cut} of 400, {events} seen");
-    let x = daisi_ws_service::domain::ids::PodId::parse("x").unwrap();
+    let x = daisi_ws_domain::ids::PodId::parse("x").unwrap();
     let routes = daisi_ws_service::ports::Routes::lookup(&fleet.store.handle(x.clone()), &x, &[claims.base_route()]).await;
     assert!(routes.unwrap().pods[0].is_empty());
 }

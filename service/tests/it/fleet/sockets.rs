@@ -182,7 +182,7 @@ async fn g9_a_message_over_the_size_limit_closes_the_socket_with_1009() {
 async fn a_socket_is_closed_with_4403_when_its_token_runs_out() {
     let fleet = Fleet::start(1).await;
     let mut claims = user("acme", "a1", "sari");
-    if let daisi_ws_service::domain::claims::Claims::User(claims) = &mut claims {
+    if let daisi_ws_domain::claims::Claims::User(claims) = &mut claims {
         claims.expires_at = daisi_ws_service::runtime::clock::now() + Duration::from_secs(30);
     }
     let mut client = fleet.connect(0, claims).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_socket_is_closed_with_4403_when_its_token_runs_out() {
 async fn a_token_that_runs_out_before_the_first_ping_closes_its_socket_on_time() {
     let fleet = Fleet::start(1).await;
     let mut claims = user("acme", "a1", "sari");
-    if let daisi_ws_service::domain::claims::Claims::User(claims) = &mut claims {
+    if let daisi_ws_domain::claims::Claims::User(claims) = &mut claims {
         claims.expires_at = daisi_ws_service::runtime::clock::now() + Duration::from_secs(3);
     }
     let mut client = fleet.connect(0, claims).await.unwrap();

@@ -9,9 +9,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use daisi_ws_service::{
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
-    ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, RouteChange, Routes, Standing, StoreError},
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
+use daisi_ws_service::ports::{
+    Announce, AnnounceError, Announcement, Incarnation, Lookup, RouteChange, Routes, Standing, StoreError,
 };
 use tokio::time::{Instant, sleep};
 

@@ -5,6 +5,10 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{
+    gap::{Gap, GapCause},
+    peer::PodRecord,
+};
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, GapRoute, HoldsSocketsRequest,
     HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
@@ -13,10 +17,6 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use daisi_ws_service::{
     adapters::grpc::MAX_BATCH_GAPS,
-    domain::{
-        gap::{Gap, GapCause},
-        peer::PodRecord,
-    },
     ports::{PeerError, Peers as _, RouteGap},
 };
 use tokio::net::TcpListener;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::peer::PodRecord;
 use daisi_ws_proto::dws_message_fwd::{
     EventKind, PushBatchRequest, PushBatchResponse, message_forwarding_service_client::MessageForwardingServiceClient,
     message_forwarding_service_server::MessageForwardingServiceServer,
@@ -13,7 +14,6 @@ use daisi_ws_service::{
     adapters::grpc::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, ProvingChannel, previous_proof, prove_call},
     application::fleet::key::FleetKey,
     config::Secret,
-    domain::peer::PodRecord,
     ports::{Handed, PeerError, Peers as _},
     runtime::clock,
 };

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use daisi_ws_service::{
     adapters::memory::{
         network::Network,
@@ -16,7 +17,6 @@ use daisi_ws_service::{
         },
     },
     config::{Config, Secret, TokenCacheKind},
-    domain::{ids::PodId, peer::PodRecord},
     metrics::Metrics,
     pod::{Backends, Pod},
     readiness::Readiness,

@@ -9,6 +9,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{
+    claims::{AdminClaims, Claims, UserClaims},
+    ids::{AdminId, AgentId, CompanyId, PodId, UserId},
+    peer::PodRecord,
+    session::SessionKey,
+};
 use daisi_ws_service::{
     adapters::memory::{
         network::Network,
@@ -17,12 +23,6 @@ use daisi_ws_service::{
     },
     application::admission::connect::ConnectError,
     config::Config,
-    domain::{
-        claims::{AdminClaims, Claims, UserClaims},
-        ids::{AdminId, AgentId, CompanyId, PodId, UserId},
-        peer::PodRecord,
-        session::SessionKey,
-    },
     metrics::{Metrics, SPECS},
     pod::{Backends, Pod},
     ports::{EventSource, Routes, SessionLocks},

@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::publication::Publication;
 use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, Publisher},
     config::{Nats, Secret},
-    domain::publication::Publication,
     metrics::Metrics,
     runtime::lifecycle::{Shutdown, Tasks},
 };

@@ -10,17 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    event::{Address, Event, Payload, StreamId},
+    gap::Gap,
+    ids::{ConnectionId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+};
 use daisi_ws_service::{
     adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
     application::fleet::key::FleetKey,
     config::Secret,
-    domain::{
-        event::{Address, Event, Payload, StreamId},
-        gap::Gap,
-        ids::{ConnectionId, PodId},
-        peer::PodRecord,
-        route::RouteKey,
-    },
     metrics::Metrics,
     ports::{Handed, PeerService},
     runtime::lifecycle::{Shutdown, Tasks},

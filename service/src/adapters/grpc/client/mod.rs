@@ -7,6 +7,11 @@ pub(crate) mod proving;
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    event::Event,
+    ids::{ConnectionId, PodId},
+    peer::PodRecord,
+};
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapsRequest, HoldsSocketsRequest, IntroduceRequest, PushBatchRequest, PushBatchResponse,
     message_forwarding_service_client::MessageForwardingServiceClient,
@@ -31,11 +36,6 @@ use super::{
 };
 use crate::{
     application::fleet::key::FleetKey,
-    domain::{
-        event::Event,
-        ids::{ConnectionId, PodId},
-        peer::PodRecord,
-    },
     metrics::Metrics,
     ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
     runtime::lifecycle::Tasks,
@@ -412,9 +412,9 @@ fn rounds(period: Duration) -> tokio::time::Interval {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use daisi_ws_domain::event::{Address, Payload, StreamId};
 
     use super::*;
-    use crate::domain::event::{Address, Payload, StreamId};
 
     fn event(bytes: usize, request_id: Option<&str>) -> Arc<Event> {
         let text = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes.saturating_sub(8)));

@@ -8,15 +8,12 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use tokio::time::Instant;
 use tonic::transport::Error;
 
 use super::link::Link;
-use crate::{
-    adapters::grpc::tls::Tls,
-    domain::{ids::PodId, peer::PodRecord},
-    metrics::Metrics,
-};
+use crate::{adapters::grpc::tls::Tls, metrics::Metrics};
 
 /// The most channels that are kept: more peers than any fleet has. Past it the one unused for longest is closed, as if it were idle.
 const MAX_CHANNELS: usize = 1024;

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use daisi_ws_domain::peer::PodRecord;
 use tonic::{
     Status,
     body::Body,
@@ -24,7 +25,6 @@ use crate::{
         whole::Whole,
     },
     application::fleet::key::FleetKey,
-    domain::peer::PodRecord,
 };
 
 /// What is said of an answer that is none.

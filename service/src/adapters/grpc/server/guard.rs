@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::peer::PodRecord;
 use daisi_ws_proto::dws_message_fwd::message_forwarding_service_server::MessageForwardingServiceServer;
 use http_body_util::BodyExt as _;
 use tokio::{
@@ -30,7 +31,6 @@ use crate::{
         whole::Whole,
     },
     application::fleet::key::FleetKey,
-    domain::peer::PodRecord,
     metrics::Metrics,
 };
 
@@ -266,11 +266,12 @@ impl Service<http::Request<Body>> for Guard {
 
 #[cfg(test)]
 mod tests {
+    use daisi_ws_domain::ids::PodId;
+
     use super::*;
     use crate::{
         adapters::grpc::proof::{Numbers, previous_proof, sha256},
         config::Secret,
-        domain::ids::PodId,
     };
 
     fn key() -> FleetKey {

@@ -6,6 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use daisi_ws_domain::{
+    event::Event,
+    ids::{ConnectionId, PodId},
+};
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, HoldsSocketsRequest,
     HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
@@ -18,10 +22,6 @@ use crate::{
         MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
         convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
         legacy::event_from_push,
-    },
-    domain::{
-        event::Event,
-        ids::{ConnectionId, PodId},
     },
     metrics::Metrics,
     ports::{Handed, MAX_PODS, PeerService},

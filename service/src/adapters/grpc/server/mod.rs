@@ -8,6 +8,7 @@ pub(crate) mod replays;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use daisi_ws_proto::{FILE_DESCRIPTOR_SET, dws_message_fwd::message_forwarding_service_server::MessageForwardingServiceServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +25,7 @@ use super::{
     CONNECTION_WINDOW, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_MESSAGE_BYTES, STREAM_WINDOW, health_name, room_name,
     tls::Tls, wellness_name,
 };
-use crate::{
-    application::fleet::key::FleetKey,
-    domain::{ids::PodId, peer::PodRecord},
-    metrics::Metrics,
-    ports::PeerService,
-    runtime::listen::listen,
-};
+use crate::{application::fleet::key::FleetKey, metrics::Metrics, ports::PeerService, runtime::listen::listen};
 
 /// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
 const CALLS_PER_CONNECTION: usize = 32;

@@ -10,12 +10,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use daisi_ws_domain::client_address::ClientShare;
 use tokio::{
     sync::Notify,
     time::{Duration, Instant},
 };
 
-use crate::{domain::client_address::ClientShare, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// How many strangers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use daisi_ws_domain::client_address::ClientShare;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,7 +19,6 @@ use super::{
 use crate::{
     adapters::http::forwarded::Peer,
     config::{Config, ProxyProtocol},
-    domain::client_address::ClientShare,
     runtime::{
         cores::{Core, Cores},
         lifecycle::Tasks,

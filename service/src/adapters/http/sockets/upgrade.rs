@@ -9,13 +9,13 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use daisi_ws_domain::frame::SUBPROTOCOL;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
     adapters::http::{credentials::lists, error::HttpError, listener::switch::Switch},
     config::CompressionMode,
-    domain::frame::SUBPROTOCOL,
     runtime::lifecycle::Tasks,
     websocket::{Agreement, Upgraded},
 };

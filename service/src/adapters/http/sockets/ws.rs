@@ -9,6 +9,14 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use daisi_ws_domain::{
+    claims::Claims,
+    client_address::ClientAddress,
+    close::ErrorCode,
+    frame::ErrorBody,
+    origin::{self, OriginPattern},
+    session::SessionKind,
+};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -29,14 +37,6 @@ use crate::{
         auth::authenticator::{AuthError, Authenticator, Door},
     },
     config::Config,
-    domain::{
-        claims::Claims,
-        client_address::ClientAddress,
-        close::ErrorCode,
-        frame::ErrorBody,
-        origin::{self, OriginPattern},
-        session::SessionKind,
-    },
     metrics::Metrics,
     runtime::lifecycle::Tasks,
     telemetry::{

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::time::Instant;
-
-use super::*;
-use crate::domain::{
+use daisi_ws_domain::{
     gap::{Gap, GapCause},
     route::RouteKey,
 };
+use tokio::time::Instant;
+
+use super::*;
 
 #[derive(Default)]
 struct Counter(AtomicUsize);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use daisi_ws_domain::session::Kill;
 
 use super::{Listening, State, StoreHandle};
 use crate::{
     application::admission::kill_inbox::{CAPACITY, KillInbox},
-    domain::session::Kill,
     ports::{KillBus, KillListener, KillSignal, StoreError},
 };
 

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use daisi_ws_domain::{
+    ids::ChatId,
+    session::{LockOwner, SessionKey},
+};
 
 use super::{StoreHandle, tables::Tables};
-use crate::{
-    domain::{
-        ids::ChatId,
-        session::{LockOwner, SessionKey},
-    },
-    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
-};
+use crate::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError};
 
 #[async_trait]
 impl SessionLocks for StoreHandle {

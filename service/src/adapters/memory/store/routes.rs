@@ -3,14 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
+use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 
 use super::{State, StoreHandle, tables::Tables};
-use crate::{
-    domain::{ids::PodId, peer::PodRecord, route::RouteKey},
-    ports::{
-        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
-        StoreError,
-    },
+use crate::ports::{
+    Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
+    StoreError,
 };
 
 /// How long it is remembered that a pod has left.

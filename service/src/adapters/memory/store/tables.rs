@@ -7,17 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    ids::{ChatId, PodId},
+    peer::PodRecord,
+    route::RouteKey,
+    session::{LockOwner, SessionKey},
+};
 use tokio::time::Instant;
 
-use crate::{
-    domain::{
-        ids::{ChatId, PodId},
-        peer::PodRecord,
-        route::RouteKey,
-        session::{LockOwner, SessionKey},
-    },
-    ports::Epoch,
-};
+use crate::ports::Epoch;
 
 /// A table is swept each time it has doubled since, but not below so many entries: that keeps it within twice what is alive.
 const SWEEP_FROM: usize = 1024;

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use daisi_ws_domain::session::SessionKind;
 
 use super::StoreHandle;
-use crate::{
-    domain::session::SessionKind,
-    ports::{StoreError, TokenCache},
-};
+use crate::ports::{StoreError, TokenCache};
 
 #[async_trait]
 impl TokenCache for StoreHandle {

@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use daisi_ws_domain::{
+    gap::{Gap, GapCause},
+    ids::PodId,
+};
 use tokio::time::Instant;
 
 use super::{Headers, Inner, Take};
 use crate::{
-    domain::{
-        gap::{Gap, GapCause},
-        ids::PodId,
-    },
     ports::{Delivery, RawEvent, Settlement, Ticket},
     runtime::clock,
 };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::{ids::ChatId, session::LockOwner};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -9,7 +10,6 @@ use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
     application::{admission::owners::OwnerState, hub::session::Session},
     config::Config,
-    domain::{ids::ChatId, session::LockOwner},
     ports::Acquire,
     runtime::backoff::Backoff,
 };

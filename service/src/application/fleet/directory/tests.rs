@@ -1,10 +1,8 @@
 use async_trait::async_trait;
+use daisi_ws_domain::ids::{AgentId, CompanyId};
 
 use super::*;
-use crate::{
-    domain::ids::{AgentId, CompanyId},
-    ports::{Announce, AnnounceError, RouteChange},
-};
+use crate::ports::{Announce, AnnounceError, RouteChange};
 
 /// A store that answers as it was told.
 struct Canned {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::domain::ids::PodId;
+use daisi_ws_domain::ids::PodId;
 
 /// How long an id is in doubt: two announcements of a pod with the default TTL.
 const GRACE: Duration = Duration::from_secs(2);

@@ -2,12 +2,12 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
+use daisi_ws_domain::event::Event;
 use tokio::time::{Instant, sleep};
 
 use super::{Lane, queue};
 use crate::{
     application::wellness::SLOW,
-    domain::event::Event,
     ports::{Handed, PeerError},
     runtime::backoff::Backoff,
 };

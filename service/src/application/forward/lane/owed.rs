@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    domain::{gap::Gap, route::RouteKey},
-    ports::RouteGap,
-};
+use daisi_ws_domain::{gap::Gap, route::RouteKey};
+
+use crate::ports::RouteGap;
 
 /// Routes for which a gap is kept apart; past that one gap for all sessions of the peer is kept.
 const MAX_ROUTES: usize = 1024;
@@ -63,11 +62,12 @@ impl Owed {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::{
+    use daisi_ws_domain::{
         gap::GapCause,
         ids::{AgentId, CompanyId},
     };
+
+    use super::*;
 
     fn route(number: usize) -> Option<RouteKey> {
         Some(RouteKey::Chats { company: CompanyId::parse("a").unwrap(), agent: AgentId::parse(&format!("n{number}")).unwrap() })

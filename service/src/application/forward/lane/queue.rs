@@ -11,14 +11,12 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::breaker::Breaker;
 use tokio::time::Instant;
 
-use crate::{
-    application::forward::{
-        forwarder::ForwardLimits,
-        outcome::{Target, TargetOutcome},
-    },
-    domain::breaker::Breaker,
+use crate::application::forward::{
+    forwarder::ForwardLimits,
+    outcome::{Target, TargetOutcome},
 };
 
 /// Events and bytes of one call: enough to share its cost, little enough for a frame of a megabyte or two.

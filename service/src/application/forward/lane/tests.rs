@@ -5,6 +5,10 @@ use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use daisi_ws_domain::{
+    event::{Address, Payload, StreamId},
+    ids::{ConnectionId, PodId},
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::*;
@@ -18,10 +22,6 @@ use crate::{
         wellness::{SLOW, Wellness},
     },
     config::testing,
-    domain::{
-        event::{Address, Payload, StreamId},
-        ids::{ConnectionId, PodId},
-    },
     metrics::Metrics,
     ports::{
         Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes,

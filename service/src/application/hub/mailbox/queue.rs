@@ -127,11 +127,10 @@ impl Queue {
 mod tests {
     use std::sync::Arc;
 
+    use daisi_ws_domain::gap::{Gap, GapCause};
+
     use super::*;
-    use crate::{
-        application::hub::outgoing::Outgoing,
-        domain::gap::{Gap, GapCause},
-    };
+    use crate::application::hub::outgoing::Outgoing;
 
     fn event(seq: u64) -> Item {
         Item::Event(Arc::new(Outgoing::of_text(seq, "x")))

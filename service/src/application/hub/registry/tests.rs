@@ -1,17 +1,14 @@
 use bytes::Bytes;
+use daisi_ws_domain::{
+    claims::{AdminClaims, Claims, UserClaims},
+    event::{Address, Payload, StreamId},
+    gap::GapCause,
+    ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
+    session::LockOwner,
+};
 
 use super::*;
-use crate::{
-    application::hub::mailbox::MailboxLimits,
-    config::DropPolicy,
-    domain::{
-        claims::{AdminClaims, Claims, UserClaims},
-        event::{Address, Payload, StreamId},
-        gap::GapCause,
-        ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
-        session::LockOwner,
-    },
-};
+use crate::{application::hub::mailbox::MailboxLimits, config::DropPolicy};
 
 fn hub() -> Hub {
     Hub::new(Arc::new(Metrics::new().unwrap()))

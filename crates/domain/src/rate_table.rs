@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn start() -> Instant {
-        tokio::time::Instant::now().into_std()
+        crate::a_moment()
     }
 
     fn per_second(count: u32, burst: u32) -> Rate {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
+use crate::{
     ids::{AgentId, ChatId, CompanyId, IdError},
     route::{RouteKey, Scope},
 };

@@ -1,6 +1,6 @@
 //! Routes: which pods hold sockets that should see an event.
 
-use super::ids::{AgentId, ChatId, CompanyId};
+use crate::ids::{AgentId, ChatId, CompanyId};
 
 /// One value or all of them: one side of an admin's subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

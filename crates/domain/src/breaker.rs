@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_a_success_between_does_not_count() {
-        let now = tokio::time::Instant::now().into_std();
+        let now = crate::a_moment();
         let mut breaker = Breaker::new(3, OPEN);
         assert!(!breaker.failed(now) && !breaker.failed(now));
         breaker.succeeded();
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn one_probe_at_a_time_and_each_failed_one_doubles_the_wait_to_a_cap() {
-        let mut now = tokio::time::Instant::now().into_std();
+        let mut now = crate::a_moment();
         let mut breaker = Breaker::new(1, OPEN);
         breaker.failed(now);
         let mut waits = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_good_probe_closes_it() {
-        let now = tokio::time::Instant::now().into_std();
+        let now = crate::a_moment();
         let mut breaker = Breaker::new(1, OPEN);
         breaker.failed(now);
         assert_eq!(breaker.admit(now + OPEN), Verdict::Probe);

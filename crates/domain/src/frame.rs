@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{close::ErrorCode, event::Event, gap::Gap, ids::ChatId};
+use crate::{close::ErrorCode, event::Event, gap::Gap, ids::ChatId};
 
 /// The name of the sub-protocol, offered when the client asks for it.
 pub const SUBPROTOCOL: &str = "json.v1";
@@ -240,7 +240,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{
+    use crate::{
         event::{Address, Payload, StreamId},
         gap::GapCause,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
+use crate::{
     ids::{AdminId, AgentId, CompanyId, IdError, UserId},
     route::{RouteKey, Scope},
     session::SessionKey,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ids::PodId;
+use crate::ids::PodId;
 
 /// Where a pod is, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]

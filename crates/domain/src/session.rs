@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ids::{AdminId, AgentId, CompanyId, ConnectionId, IdError, PodId, UserId};
+use crate::ids::{AdminId, AgentId, CompanyId, ConnectionId, IdError, PodId, UserId};
 
 /// The two kinds of session; the closed set behind every `type` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::event::StreamId;
+use crate::event::StreamId;
 
 /// Sequences of one page, which is half a kilobyte.
 const PAGE: u64 = 4096;

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::event::{Address, Payload, PayloadError, SubjectError};
+use crate::event::{Address, Payload, PayloadError, SubjectError};
 
 /// Why something may not be published. Shows no payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::ids::{AgentId, ChatId, CompanyId};
+    use crate::ids::{AgentId, ChatId, CompanyId};
 
     const EVENT: &str = "{}";
 

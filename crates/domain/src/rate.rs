@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_only_the_rate() {
-        let start = tokio::time::Instant::now().into_std();
+        let start = crate::a_moment();
         let mut bucket = TokenBucket::new(20, 40, start);
         assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 40);
         let later = start + Duration::from_millis(500);
@@ -67,14 +67,14 @@ mod tests {
 
     #[test]
     fn what_costs_more_than_is_left_takes_nothing() {
-        let start = tokio::time::Instant::now().into_std();
+        let start = crate::a_moment();
         let mut bucket = TokenBucket::new(5, 10, start);
         assert!(bucket.spend(8) && !bucket.spend(3) && bucket.spend(2) && !bucket.spend(1));
     }
 
     #[test]
     fn claims_are_put_off_to_the_rate() {
-        let start = tokio::time::Instant::now().into_std();
+        let start = crate::a_moment();
         let mut bucket = TokenBucket::new(5, 2, start);
         let waits = [0; 5].map(|_| bucket.claim(start).as_millis());
         assert_eq!(waits, [0, 0, 200, 400, 600]);
