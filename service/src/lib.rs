@@ -27,4 +27,3 @@ pub mod ports;
 pub mod readiness;
 pub mod runtime;
 pub mod telemetry;
-pub mod websocket;

@@ -6,13 +6,11 @@
 use std::{env, future::poll_fn, io, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use daisi_ws_service::{
-    config::CompressionMode,
-    websocket::{
-        Agreement, Message, SocketError, WebSocket,
-        deflate::{self, Deflater},
-        encode,
-    },
+use daisi_ws_websocket::{
+    Agreement, Message, SocketError, WebSocket,
+    deflate::{self, Deflater},
+    encode,
+    negotiate::CompressionMode,
 };
 use tokio::{
     io::AsyncReadExt as _,

@@ -1,7 +1,7 @@
 //! What a client says, out of its bytes.
 
 use criterion::{Criterion, Throughput};
-use daisi_ws_service::websocket::{Message, decode::Decoder, deflate::Inflater};
+use daisi_ws_websocket::{Message, decode::Decoder, deflate::Inflater};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");

@@ -3,13 +3,13 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use daisi_ws_domain::{network::Network, origin::OriginPattern};
+pub use daisi_ws_websocket::negotiate::CompressionMode;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Secret, redact,
     units::{milliseconds, path_or_nothing, seconds, texts},
 };
-pub use crate::websocket::negotiate::CompressionMode;
 
 /// Everything that is configured. Immutable once loaded; a reload makes a new one.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Cursor, Read, Write};
 
-use daisi_ws_service::websocket::{
+use daisi_ws_websocket::{
     Message, ProtocolError,
     decode::Decoder,
     deflate::{self, Deflater, Inflater, MAX_WINDOW_BITS, MIN_WINDOW_BITS},

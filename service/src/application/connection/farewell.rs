@@ -6,16 +6,14 @@ use daisi_ws_domain::{
     close::CloseReason,
     frame::{ErrorBody, Frame},
 };
+use daisi_ws_websocket::{Message, SocketError, encode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
-use crate::{
-    application::hub::mailbox::Item,
-    websocket::{Message, SocketError, encode},
-};
+use crate::application::hub::mailbox::Item;
 
 /// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the whole may take: who knows what the
 /// system still has for it.

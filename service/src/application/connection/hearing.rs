@@ -6,6 +6,7 @@ use daisi_ws_domain::{
     close::{CloseReason, ErrorCode},
     frame::{ClientFrame, ErrorBody, Frame},
 };
+use daisi_ws_websocket::{Message, encode};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -13,7 +14,6 @@ use tokio::{
 };
 
 use super::{Connection, select_chat::select};
-use crate::websocket::{Message, encode};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {

@@ -24,6 +24,7 @@ use daisi_ws_domain::{
     rate::TokenBucket,
     session::SessionKind,
 };
+use daisi_ws_websocket::{Agreement, ProtocolError, Rates, SocketError, Upgraded, WebSocket};
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -44,7 +45,6 @@ use crate::{
     config::{App, Config, OutagePolicy},
     metrics::Metrics,
     runtime::clock,
-    websocket::{Agreement, ProtocolError, Rates, SocketError, Upgraded, WebSocket},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.

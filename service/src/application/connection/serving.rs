@@ -7,6 +7,7 @@ use std::{
 };
 
 use daisi_ws_domain::close::CloseReason;
+use daisi_ws_websocket::{Agreement, Upgraded};
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +21,6 @@ use crate::{
         hub::session::{Session, session_line},
     },
     metrics::Metrics,
-    websocket::{Agreement, Upgraded},
 };
 
 impl Admission {

@@ -4,6 +4,7 @@ use std::{borrow::Cow, io, task::Context};
 
 use bytes::Bytes;
 use daisi_ws_domain::frame::{Frame, FrameKind};
+use daisi_ws_websocket::{Agreement, WebSocket, deflate::Deflater, encode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -16,7 +17,6 @@ use crate::{
     },
     metrics::Metrics,
     runtime::clock,
-    websocket::{Agreement, WebSocket, deflate::Deflater, encode},
 };
 
 /// Compresses what one socket is sent, as agreed on with its client.

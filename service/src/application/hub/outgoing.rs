@@ -13,15 +13,13 @@ use daisi_ws_domain::{
     event::{Event, Path},
     frame::Frame,
 };
+use daisi_ws_websocket::{
+    deflate::{self, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
+    encode,
+};
 
 use super::memory::{Charge, Kind, Memory};
-use crate::{
-    telemetry::spans,
-    websocket::{
-        deflate::{self, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
-        encode,
-    },
-};
+use crate::telemetry::spans;
 
 /// Sockets of one pod whose write of a traced event gets a span; an event for a thousand sockets must not be a thousand spans.
 const TRACED_WRITES: usize = 16;
@@ -180,9 +178,9 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use daisi_ws_domain::event::{Address, Payload, StreamId};
+    use daisi_ws_websocket::{Message, decode::Decoder, deflate::Inflater};
 
     use super::*;
-    use crate::websocket::{Message, decode::Decoder, deflate::Inflater};
 
     #[test]
     fn an_event_is_compressed_once_and_the_same_bytes_go_to_every_socket() {

@@ -19,6 +19,7 @@ use std::{
 
 use axum::extract::Request;
 use bytes::{Buf as _, Bytes};
+use daisi_ws_websocket::Upgraded;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,7 +27,6 @@ use tokio::{
 };
 
 use super::refusal::Refusal;
-use crate::websocket::Upgraded;
 
 /// What an answer that switches protocols begins with.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";

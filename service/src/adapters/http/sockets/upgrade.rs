@@ -10,6 +10,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use daisi_ws_domain::frame::SUBPROTOCOL;
+use daisi_ws_websocket::{Agreement, Upgraded};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -17,7 +18,6 @@ use crate::{
     adapters::http::{credentials::lists, error::HttpError, listener::switch::Switch},
     config::CompressionMode,
     runtime::lifecycle::Tasks,
-    websocket::{Agreement, Upgraded},
 };
 
 /// The one version of the protocol.
@@ -150,14 +150,12 @@ mod tests {
     use std::{future::poll_fn, sync::Arc};
 
     use axum::{Router, response::IntoResponse as _, routing::get};
+    use daisi_ws_websocket::{Message, WebSocket, deflate::Inflater, encode};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{
-        adapters::http::listener::server::{HttpServer, Intake},
-        websocket::{Message, WebSocket, deflate::Inflater, encode},
-    };
+    use crate::adapters::http::listener::server::{HttpServer, Intake};
 
     const GOOD: &[(&str, &str)] = &[
         ("connection", "keep-alive, Upgrade"),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::deflate::{Inflater, MAX_WINDOW_BITS, MIN_WINDOW_BITS};
+use crate::deflate::{Inflater, MAX_WINDOW_BITS, MIN_WINDOW_BITS};
 
 /// The extension's name.
 const NAME: &str = "permessage-deflate";

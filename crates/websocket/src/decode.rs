@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{CloseCode, Control, Data, OpCode},
 };
 
-use super::{
+use crate::{
     deflate::{InflateError, Inflater},
     encode::MAX_CONTROL_BYTES,
     intake::Intake,
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(decode(&frame(0xc1, &hello), 3, Inflater::Shared).unwrap(), whole);
         let fragments = [frame(0x41, &hello[..3]), frame(0x80, &hello[3..])].concat();
         assert_eq!(decode(&fragments, 3, Inflater::Shared).unwrap(), whole);
-        let bomb = super::super::deflate::shared(&[b'x'; 100_000], 15);
+        let bomb = crate::deflate::shared(&[b'x'; 100_000], 15);
         assert!(bomb.len() < 300);
         assert_eq!(decode(&frame(0xc1, &bomb), 4096, Inflater::Shared).unwrap_err(), ProtocolError::TooBig);
         assert_eq!(decode(&frame(0xc1, &[0xff; 9]), 4096, Inflater::Shared).unwrap_err(), ProtocolError::Invalid);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use daisi_ws_domain::rate::TokenBucket;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::decode::ProtocolError;
+use crate::decode::ProtocolError;
 
 /// Frames beside messages (pings, pongs, continuations), for each message that is allowed: clients and proxies ping every few seconds, and a long message may come in
 /// parts.

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
+use crate::{
     decode::{Decoder, Message, ProtocolError, Step},
     deflate::Inflater,
     encode,
@@ -79,7 +79,7 @@ impl Turn {
     }
 }
 
-/// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](super::encode::pong) from whoever reads.
+/// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](crate::encode::pong) from whoever reads.
 ///
 /// In memory as in the source, with what every write touches at the front.
 #[derive(Debug)]
@@ -291,7 +291,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::{super::encode, *};
+    use super::*;
+    use crate::encode;
 
     #[tokio::test]
     async fn all_that_is_queued_arrives_in_order_through_a_narrow_stream() {
