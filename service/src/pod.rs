@@ -205,7 +205,7 @@ impl Pod {
 
     fn spawn_dispatch(
         &self,
-        settled_queue: mpsc::UnboundedReceiver<crate::application::forward::outcome::Settled>,
+        settled_queue: mpsc::UnboundedReceiver<crate::application::forward::in_flight::Settled>,
         tasks: &Tasks,
     ) {
         let (dispatcher, stop, stopped) = (self.dispatcher.clone(), self.stop_pulling.clone(), self.pulling_stopped.clone());

@@ -286,7 +286,7 @@ pub trait TokenCache: Send + Sync {
 
 /// By what a pulled event is settled: opaque, meaningful to the source that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ticket(pub String);
+pub struct AckToken(pub String);
 
 /// One delivery of an event.
 #[derive(Debug, Clone, Copy)]
@@ -342,7 +342,7 @@ pub struct RawEvent {
     /// `traceparent` header.
     pub traceparent: Option<String>,
     /// Settles it.
-    pub ticket: Ticket,
+    pub ack_token: AckToken,
 }
 
 /// What becomes of a pulled event.
@@ -407,7 +407,7 @@ pub trait EventSource: Send + Sync {
 
     /// Settles events. It may be late: an ack still counts then, which is right as every live target has the event; the others would take it from the pod to which
     /// it has been delivered again, so the caller sends none past the ack wait. What does not reach the stream is delivered again after the ack wait.
-    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError>;
+    async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError>;
 
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);

@@ -31,9 +31,9 @@ pub struct Agreement {
     /// Window of what the client is sent, 9 to 15 bits.
     pub server_window_bits: u8,
     /// Is each message to the client compressed by itself?
-    pub server_alone: bool,
+    pub server_no_context_takeover: bool,
     /// Does the client compress each message by itself?
-    pub client_alone: bool,
+    pub client_no_context_takeover: bool,
     /// Has the client asked for a window of what it is sent? Then the answer has to name it, whatever it is.
     pub server_window_asked: bool,
 }
@@ -55,10 +55,10 @@ impl Agreement {
     #[must_use]
     pub fn header(&self) -> String {
         let mut value = NAME.to_owned();
-        if self.server_alone {
+        if self.server_no_context_takeover {
             value.push_str("; server_no_context_takeover");
         }
-        if self.client_alone {
+        if self.client_no_context_takeover {
             value.push_str("; client_no_context_takeover");
         }
         if self.server_window_asked {
@@ -70,8 +70,8 @@ impl Agreement {
     /// Bytes that a socket needs for contexts of its own.
     #[must_use]
     pub fn contexts(self) -> usize {
-        let server = if self.server_alone { 0 } else { SERVER_CONTEXT };
-        server + if self.client_alone { 0 } else { CLIENT_CONTEXT }
+        let server = if self.server_no_context_takeover { 0 } else { SERVER_CONTEXT };
+        server + if self.client_no_context_takeover { 0 } else { CLIENT_CONTEXT }
     }
 
     /// What inflates the client's messages.
@@ -79,7 +79,7 @@ impl Agreement {
     pub fn inflater(agreement: Option<&Self>) -> Inflater {
         match agreement {
             None => Inflater::Off,
-            Some(agreement) if agreement.client_alone => Inflater::Shared,
+            Some(agreement) if agreement.client_no_context_takeover => Inflater::Shared,
             Some(_) => Inflater::Own(None),
         }
     }
@@ -87,8 +87,8 @@ impl Agreement {
 
 #[derive(Default)]
 struct Offer {
-    server_alone: bool,
-    client_alone: bool,
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
     server_window_bits: Option<u8>,
     client_window_bits: bool,
 }
@@ -107,8 +107,8 @@ impl Offer {
                 None => (part, None),
             };
             let fresh = match (name, value) {
-                ("server_no_context_takeover", None) => !std::mem::replace(&mut offer.server_alone, true),
-                ("client_no_context_takeover", None) => !std::mem::replace(&mut offer.client_alone, true),
+                ("server_no_context_takeover", None) => !std::mem::replace(&mut offer.server_no_context_takeover, true),
+                ("client_no_context_takeover", None) => !std::mem::replace(&mut offer.client_no_context_takeover, true),
                 ("server_max_window_bits", Some(bits)) => offer.server_window_bits.replace(window_bits(bits)?).is_none(),
                 ("client_max_window_bits", value) => {
                     value.map_or(Some(0), window_bits)?;
@@ -128,8 +128,8 @@ impl Offer {
         let server_window_bits = self.server_window_bits.unwrap_or(MAX_WINDOW_BITS);
         (server_window_bits >= MIN_WINDOW_BITS).then_some(Agreement {
             server_window_bits,
-            server_alone: alone || self.server_alone,
-            client_alone: alone || self.client_alone,
+            server_no_context_takeover: alone || self.server_no_context_takeover,
+            client_no_context_takeover: alone || self.client_no_context_takeover,
             server_window_asked: self.server_window_bits.is_some(),
         })
     }

@@ -238,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.decoder.is_closed()
     }
 
-    /// Writes what is queued, as much in one call of the system as it takes.
+    /// Writes what is queued, as much in one syscall as it takes.
     ///
     /// # Errors
     /// When the connection is lost.

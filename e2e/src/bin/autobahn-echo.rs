@@ -114,7 +114,7 @@ impl Compressor {
     fn of(agreement: Option<Agreement>) -> Self {
         match agreement {
             None => Self::Off,
-            Some(agreed) if agreed.server_alone => Self::Shared(agreed.server_window_bits),
+            Some(agreed) if agreed.server_no_context_takeover => Self::Shared(agreed.server_window_bits),
             Some(agreed) => Self::Own(Deflater::new(agreed.server_window_bits)),
         }
     }

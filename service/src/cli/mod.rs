@@ -187,7 +187,7 @@ fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Res
 /// Runs what serves: on all cores, with logs and traces, which are flushed however it ends.
 fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(), CliError>) -> Result<(), CliError> {
     let pod = own_pod_id(config)?;
-    // Sockets have threads of their own, one a core; what is left is a few busy tasks that mostly wait for one another, and more threads for them only wake
+    // Sockets have threads of their own, one a processor core; what is left is a few busy tasks that mostly wait for one another, and more threads for them only wake
     // each other.
     let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

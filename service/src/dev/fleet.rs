@@ -81,7 +81,7 @@ pub enum FleetError {
 
 /// A ready-made token.
 #[derive(Debug, Clone)]
-pub struct Ticket {
+pub struct Login {
     /// Path of the socket that it opens.
     pub path: String,
     /// Whose.
@@ -96,7 +96,7 @@ pub struct Fleet {
     inner: Arc<control::Fleet>,
     shutdown: Shutdown,
     pods: Tasks,
-    tickets: Vec<Ticket>,
+    logins: Vec<Login>,
     plan: Plan,
 }
 
@@ -124,7 +124,7 @@ impl Fleet {
             slots.push(Arc::new(Slot::new(id, port, &common).await?));
         }
         let minter = Minter::new(TokenKeys::parse(&settings.auth)?, clock::now);
-        let tickets = tickets(&minter)?;
+        let logins = logins(&minter)?;
         let (store, stream) = backends;
         let inner = Arc::new(control::Fleet {
             slots,
@@ -138,13 +138,13 @@ impl Fleet {
         for slot in &inner.slots {
             Box::pin(slot.start(control::routes(&inner))).await.map_err(|source| start_error(&slot.id, source))?;
         }
-        Ok(Self { inner, shutdown, pods, tickets, plan: plan.clone() })
+        Ok(Self { inner, shutdown, pods, logins, plan: plan.clone() })
     }
 
     /// Where the pods are, tokens for them, and commands to try: text for a terminal. It has secrets, made for this fleet alone.
     #[must_use]
     pub fn welcome(&self) -> String {
-        welcome::text(&self.plan, &self.addresses(), self.api_key(), &self.tickets)
+        welcome::text(&self.plan, &self.addresses(), self.api_key(), &self.logins)
     }
 
     /// Name and address of each pod.
@@ -155,8 +155,8 @@ impl Fleet {
 
     /// The ready-made tokens.
     #[must_use]
-    pub fn tickets(&self) -> &[Ticket] {
-        &self.tickets
+    pub fn logins(&self) -> &[Login] {
+        &self.logins
     }
 
     /// The key that browsers hold.
@@ -224,16 +224,16 @@ fn start_error(pod: &PodId, error: ChangeError) -> FleetError {
     }
 }
 
-fn tickets(minter: &Minter) -> Result<Vec<Ticket>, FleetError> {
+fn logins(minter: &Minter) -> Result<Vec<Login>, FleetError> {
     let limit = Duration::from_secs(TOKEN_LIFE_SECONDS.unsigned_abs());
-    let user = |user: &'static str| -> Result<Ticket, FleetError> {
+    let user = |user: &'static str| -> Result<Login, FleetError> {
         let request = UserTokenRequest {
             company_id: "acme".into(),
             agent_id: "agent-7".into(),
             user_id: user.into(),
             expires_in_seconds: TOKEN_LIFE_SECONDS,
         };
-        Ok(Ticket { path: "/ws/acme/agent-7".into(), name: user, token: minter.user(&request, limit)? })
+        Ok(Login { path: "/ws/acme/agent-7".into(), name: user, token: minter.user(&request, limit)? })
     };
     let admin = AdminTokenRequest {
         admin_id: "root".into(),
@@ -242,6 +242,6 @@ fn tickets(minter: &Minter) -> Result<Vec<Ticket>, FleetError> {
         subscribed_agent_id: None,
         company_id_restriction: None,
     };
-    let admin = Ticket { path: "/ws/admin".into(), name: "root", token: minter.admin(&admin, limit)? };
+    let admin = Login { path: "/ws/admin".into(), name: "root", token: minter.admin(&admin, limit)? };
     Ok(vec![user("sari")?, user("budi")?, admin])
 }

@@ -89,7 +89,7 @@ pub(super) fn of(fleet: &Fleet, after: u64) -> Status {
 fn pod(slot: &Slot) -> PodStatus {
     let tenant = slot.tenant();
     let metrics: &Metrics = &tenant.metrics;
-    metrics.add_up();
+    metrics.flush();
     let ready = is_up(tenant.phase) && tenant.readiness.report(std::time::Duration::ZERO).ready;
     PodStatus {
         id: slot.id.to_string(),

@@ -2,10 +2,10 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use super::fleet::{Plan, Ticket};
+use super::fleet::{Login, Plan};
 
 /// Where things are and what to try. The commands work as they stand.
-pub(super) fn text(plan: &Plan, pods: &[(String, SocketAddr)], api_key: &str, tickets: &[Ticket]) -> String {
+pub(super) fn text(plan: &Plan, pods: &[(String, SocketAddr)], api_key: &str, logins: &[Login]) -> String {
     let mut text = String::new();
     let store = plan.redis.as_ref().map_or("memory".to_owned(), |address| format!("redis at {address}"));
     let stream = if plan.nats.is_some() { "nats" } else { "memory" };
@@ -16,8 +16,8 @@ pub(super) fn text(plan: &Plan, pods: &[(String, SocketAddr)], api_key: &str, ti
         let _ = writeln!(text, "  {id:<7} http://{address}   ready: http://{address}/ready   metrics: http://{address}/metrics");
     }
     let _ = writeln!(text, "\nOpen a socket (any WebSocket client will do, on any pod; a second one takes the session over):\n");
-    for (ticket, (_, address)) in tickets.iter().zip(pods.iter().cycle()) {
-        let _ = writeln!(text, "  {:<5} ws://{address}{}?x-api-key={api_key}&token={}", ticket.name, ticket.path, ticket.token);
+    for (login, (_, address)) in logins.iter().zip(pods.iter().cycle()) {
+        let _ = writeln!(text, "  {:<5} ws://{address}{}?x-api-key={api_key}&token={}", login.name, login.path, login.token);
     }
     let program = program();
     let publish = |subject: &str, event: &str| format!("  {program} publish --url http://{first} {subject} '{event}'\n");

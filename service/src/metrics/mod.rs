@@ -7,7 +7,7 @@ mod kinds;
 #[cfg(target_os = "linux")]
 mod process;
 mod runtime;
-mod tally;
+mod sharded;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -17,8 +17,8 @@ use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
-use tally::Tallies;
-pub use tally::{SettledAs, Tally};
+use sharded::Shards;
+pub use sharded::{SettledAs, ShardedCounters};
 
 use tokio::runtime::Handle;
 
@@ -113,7 +113,7 @@ macro_rules! metrics {
             registry: Registry,
             recording: bool,
             runtimes: Mutex<Vec<Handle>>,
-            tallies: OnceLock<Tallies>,
+            shards: OnceLock<Shards>,
             $(#[doc = $help] pub $field: $kind,)*
         }
 
@@ -127,7 +127,7 @@ macro_rules! metrics {
                     $field.touch_all(spec);
                     registry.register(Box::new($field.clone()))?;
                 )*
-                Ok(Self { registry, recording, tallies: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
+                Ok(Self { registry, recording, shards: OnceLock::new(), runtimes: Mutex::default(), $($field,)* })
             }
         }
 
@@ -281,17 +281,17 @@ impl Metrics {
     }
 
     /// What this thread counts with every event and delivery. To be held for a moment: whoever looks at the metrics waits for it.
-    pub fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tallies().mine()
+    pub fn sharded(&self) -> MutexGuard<'_, ShardedCounters> {
+        self.shards().mine()
     }
 
-    fn tallies(&self) -> &Tallies {
-        self.tallies.get_or_init(|| Tallies::new(self))
+    fn shards(&self) -> &Shards {
+        self.shards.get_or_init(|| Shards::new(self))
     }
 
-    /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a [`Tally`] counts for.
-    pub fn add_up(&self) {
-        self.tallies().add_up();
+    /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a [`ShardedCounters`] counts for.
+    pub fn flush(&self) {
+        self.shards().flush();
     }
 
     /// Everything in the Prometheus text format, version 0.0.4.
@@ -307,7 +307,7 @@ impl Metrics {
     /// Everything as protocol messages, for tests.
     #[must_use]
     pub fn gather(&self) -> Vec<MetricFamily> {
-        self.add_up();
+        self.flush();
         self.read_runtime();
         self.read_log();
         self.registry.gather()

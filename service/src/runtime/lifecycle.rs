@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use super::{backoff::Backoff, cores::Core};
+use super::{backoff::Backoff, workers::Worker};
 use crate::{
     metrics::Metrics,
     telemetry::audit::{Action, Actor, Audit},
@@ -119,10 +119,10 @@ impl Tasks {
         });
     }
 
-    /// As [`Tasks::spawn`], on a core.
-    pub fn spawn_on(&self, core: &Core, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// As [`Tasks::spawn`], on a worker.
+    pub fn spawn_on(&self, worker: &Worker, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guarded = self.guard(name, task).instrument(self.span.clone());
-        core.runtime().spawn(self.tracker.track_future(guarded));
+        worker.runtime().spawn(self.tracker.track_future(guarded));
     }
 
     fn guard<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
@@ -170,12 +170,12 @@ impl Tasks {
         }
     }
 
-    /// As [`Tasks::supervise`], on a core.
-    pub fn supervise_on<F>(&self, core: &Core, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    /// As [`Tasks::supervise`], on a worker.
+    pub fn supervise_on<F>(&self, worker: &Worker, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.spawn_on(core, name, self.restart(name, make));
+        self.spawn_on(worker, name, self.restart(name, make));
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]

@@ -15,7 +15,7 @@ use daisi_ws_domain::{
 };
 use daisi_ws_service::{
     application::auth::{
-        authenticator::{AuthError, Authenticator, Clock, Door},
+        authenticator::{AuthError, Authenticator, Clock, Endpoint},
         mint::{MintError, UserTokenRequest},
         token::{OpenError, TokenKey},
     },
@@ -28,7 +28,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::support::fixture::{self, API_KEY, MINT_KEY, admin_request, config, minter, user_request};
 
 const DAY: Duration = Duration::from_secs(86_400);
-const ACME: Door<'static> = Door::User { company: "acme", agent: "a1" };
+const ACME: Endpoint<'static> = Endpoint::User { company: "acme", agent: "a1" };
 
 fn noon() -> Duration {
     Duration::from_secs(1_700_000_000)
@@ -119,10 +119,10 @@ async fn a_minted_user_token_opens_its_own_door_and_no_other() {
     assert_eq!((claims.company.as_str(), claims.agent.as_str(), claims.user.as_str()), ("acme", "a1", "sari"));
     assert_eq!(claims.expires_at, noon() + Duration::from_secs(60));
     for (company, agent) in [("acme", "a2"), ("other", "a1"), ("*", "*"), ("", ""), ("ACME", "a1")] {
-        let refused = setup.auth.authenticate(Door::User { company, agent }, Some(&token)).await;
+        let refused = setup.auth.authenticate(Endpoint::User { company, agent }, Some(&token)).await;
         assert_eq!(refused, Err(AuthError::OtherPath), "{company}/{agent}");
     }
-    assert_eq!(setup.auth.authenticate(Door::Admin, Some(&token)).await, Err(OpenError::WrongKey.into()));
+    assert_eq!(setup.auth.authenticate(Endpoint::Admin, Some(&token)).await, Err(OpenError::WrongKey.into()));
     assert_eq!(setup.metrics.auth_success_total.with_label_values(&["company"]).get(), 1);
     assert_eq!(setup.metrics.auth_failure_total.with_label_values(&["company", "other_path"]).get(), 5);
     assert_eq!(setup.metrics.auth_failure_total.with_label_values(&["admin", "wrong_key"]).get(), 1);
@@ -134,7 +134,7 @@ async fn a_minted_admin_token_opens_the_admins_door_only() {
     let mut request = admin_request("root@acme.example");
     request.company_id_restriction = Some("acme".into());
     let token = minter(noon).admin(&request, DAY).unwrap();
-    let Ok(Claims::Admin(claims)) = setup.auth.authenticate(Door::Admin, Some(&token)).await else { panic!("refused") };
+    let Ok(Claims::Admin(claims)) = setup.auth.authenticate(Endpoint::Admin, Some(&token)).await else { panic!("refused") };
     assert_eq!((claims.company.as_str(), claims.agent.as_str()), ("acme", "*"));
     assert!(setup.auth.authenticate(ACME, Some(&token)).await.is_err());
     assert_eq!(setup.metrics.auth_success_total.with_label_values(&["admin"]).get(), 1);
@@ -209,8 +209,8 @@ async fn no_token_that_opens_nothing_costs_the_store_a_command() {
         assert!(setup.auth.authenticate(ACME, Some(bad)).await.is_err(), "{bad}");
     }
     assert!(setup.auth.authenticate(ACME, None).await.is_err());
-    assert!(setup.auth.authenticate(Door::Admin, Some(&genuine)).await.is_err());
-    assert!(setup.auth.authenticate(Door::User { company: "other", agent: "a1" }, Some(&genuine)).await.is_err());
+    assert!(setup.auth.authenticate(Endpoint::Admin, Some(&genuine)).await.is_err());
+    assert!(setup.auth.authenticate(Endpoint::User { company: "other", agent: "a1" }, Some(&genuine)).await.is_err());
     assert_eq!(*cache.calls.lock().unwrap(), 0);
     assert!(setup.auth.authenticate(ACME, Some(&genuine)).await.is_ok());
     assert_eq!((*cache.calls.lock().unwrap(), setup.cached("shared")), (1, 1));
@@ -275,7 +275,7 @@ async fn a_token_of_whichever_minter_lives_no_longer_than_tokens_may() {
     let mut admin = admin_request("root");
     admin.expires_in_seconds = longest + 61;
     let admin = minter(noon).admin(&admin, 9000 * DAY).unwrap();
-    assert_eq!(setup.auth.authenticate(Door::Admin, Some(&admin)).await, Err(AuthError::TooLongLived));
+    assert_eq!(setup.auth.authenticate(Endpoint::Admin, Some(&admin)).await, Err(AuthError::TooLongLived));
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,8 @@ use daisi_ws_service::{
     gateway::{Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{
-        cores::Cores,
         lifecycle::{Shutdown, Tasks},
+        workers::Workers,
     },
 };
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
@@ -33,7 +33,7 @@ struct Pod {
     shutdown: Shutdown,
     running: Tasks,
     /// Ends last, as in `serve`.
-    _probe_cores: Arc<Cores>,
+    _probe_cores: Arc<Workers>,
 }
 
 async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
@@ -48,13 +48,13 @@ async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
     let gateway = Box::pin(Gateway::bind(&watch, backends, shutdown.clone(), &metrics, None)).await.unwrap();
     let (http, probe) = (gateway.http_addr(), gateway.probe_addr().unwrap());
     let running = Tasks::new(Shutdown::default(), metrics, tracing::Span::none());
-    let probe_cores = Arc::new(Cores::named("probes", 1).unwrap());
-    let gateway = gateway.probes_on(Arc::clone(&probe_cores));
+    let probe_workers = Arc::new(Workers::named("probes", 1).unwrap());
+    let gateway = gateway.probes_on(Arc::clone(&probe_workers));
     running.spawn("gateway", async move { gateway.run().await.unwrap() });
     while get(probe, "/ready", "").await.status != 200 {
         tokio::task::yield_now().await;
     }
-    Pod { http, probe, shutdown, running, _probe_cores: probe_cores }
+    Pod { http, probe, shutdown, running, _probe_cores: probe_workers }
 }
 
 /// The head of the answer to a connect; the socket stays open with the stream.

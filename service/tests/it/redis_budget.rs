@@ -180,7 +180,7 @@ async fn a_session_with_a_saved_chat_costs_two_round_trips() {
     assert_eq!(with(&flights, "EVALSHA route:acme:a1:chats route:acme:a1:messages:c1").len(), 1, "{flights:?}");
 }
 
-/// The writer of routes runs on another core than the session that asks for one, and must not see half of what it asks.
+/// The writer of routes runs on another worker than the session that asks for one, and must not see half of what it asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_several_cores_no_route_is_written_twice() {
     let gateway = Gateway::start(NEVER).await;

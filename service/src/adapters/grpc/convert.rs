@@ -249,13 +249,13 @@ mod tests {
         ];
         for route in routes {
             assert_eq!(route_from_wire(&route_to_wire(&route)), Ok(route.clone()));
-            let owed = RouteGap { route: Some(route), gap: Gap::of(7, GapCause::GivenUp) };
-            assert_eq!(route_gap_from_wire(&route_gap_to_wire(&owed)), Ok(owed));
+            let pending = RouteGap { route: Some(route), gap: Gap::of(7, GapCause::GivenUp) };
+            assert_eq!(route_gap_from_wire(&route_gap_to_wire(&pending)), Ok(pending));
         }
         let pod = PodId::parse("p").unwrap();
         for gap in [Gap::of(0, GapCause::GivenUp), Gap::of(7, GapCause::SlowClient), Gap::unknown(GapCause::PodResumed)] {
-            let owed = RouteGap { route: None, gap };
-            assert_eq!(route_gap_from_wire(&single_gap(gap_to_wire(&pod, &owed))), Ok(owed));
+            let pending = RouteGap { route: None, gap };
+            assert_eq!(route_gap_from_wire(&single_gap(gap_to_wire(&pod, &pending))), Ok(pending));
         }
     }
 

@@ -1,4 +1,4 @@
-//! HTTP: the doors of sockets, the token API, and what operators ask.
+//! HTTP: the paths of sockets, the token API, and what operators ask.
 //!
 //! [`router`] says what is answered, [`HttpServer`] how bytes come and go. What the HTTP parser refuses by itself (a head over the limits, or no
 //! HTTP at all) is answered in the same shape (`refusal`).
@@ -60,8 +60,8 @@ pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {
     let HttpParts { config, auth, minter, connector, throttle, metrics, tasks, .. } = parts;
     let client = if config.borrow().server.serve_client { client::routes() } else { Router::new() };
     let mint = tokens::Mint { config: config.clone(), auth: Arc::clone(&auth), minter, throttle: Arc::clone(&throttle) };
-    let doors = sockets::ws::Doors { config, auth, connector, throttle, connecting: Arc::default(), metrics, tasks };
-    sockets::ws::routes(doors)
+    let state = sockets::ws::SocketsState { config, auth, connector, throttle, connecting: Arc::default(), metrics, tasks };
+    sockets::ws::routes(state)
         .merge(tokens::routes(mint))
         .merge(ops)
         .merge(client)

@@ -184,8 +184,8 @@ impl Peers for NetworkHandle {
     async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError> {
         let (me, gaps) = (self.me.clone(), gaps.to_vec());
         let tell = move |service: &dyn PeerService| {
-            for owed in gaps {
-                service.gap(&me, owed.route.as_ref(), owed.gap);
+            for pending in gaps {
+                service.gap(&me, pending.route.as_ref(), pending.gap);
             }
         };
         self.be_admitted(to)?;

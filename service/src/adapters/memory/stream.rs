@@ -29,7 +29,7 @@ use tokio::{
 
 use self::log::Log;
 use crate::{
-    ports::{EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    ports::{AckToken, EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits},
     runtime::clock,
 };
 
@@ -269,7 +269,7 @@ impl EventSource for StreamHandle {
         }
     }
 
-    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
+    async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
         let mut version = self.stream.inner.version.subscribe();
         let until = Instant::now() + OUTAGE_PATIENCE;
         loop {
@@ -277,8 +277,8 @@ impl EventSource for StreamHandle {
             {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
-                    for (ticket, settlement) in &settlements {
-                        log.settle(ticket, *settlement, self.stream.inner.options.ack_wait);
+                    for (ack_token, settlement) in &settlements {
+                        log.settle(ack_token, *settlement, self.stream.inner.options.ack_wait);
                     }
                     break;
                 }
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!((first.len(), stream.pending()), (2, 1));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(seqs(&a, 10).await, [1, 2]);
-        a.settle(vec![(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        a.settle(vec![(first[0].ack_token.clone(), Settlement::Ack)]).await.unwrap();
         assert_eq!(seqs(&a, 10).await, [3]);
     }
 
@@ -381,7 +381,7 @@ mod tests {
         let first = a.pull(1).await.unwrap();
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(b.pull(1).await.unwrap()[0].delivery.count, 2);
-        a.settle(vec![(first[0].ticket.clone(), Settlement::Ack)]).await.unwrap();
+        a.settle(vec![(first[0].ack_token.clone(), Settlement::Ack)]).await.unwrap();
         assert_eq!(stream.ack_pending(), 0);
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::ports::{RawEvent, SourceLimits, Ticket};
+use crate::ports::{AckToken, RawEvent, SourceLimits};
 
 /// How the link to the consumer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,13 +105,13 @@ impl Buffer {
 
     /// Takes everything out to give it back, but for what has lain here past the ack wait: another pod may be at it, and would get it twice. If
     /// there was something, nothing is wanted until the next pull.
-    pub(super) fn empty(&self) -> Vec<Ticket> {
+    pub(super) fn empty(&self) -> Vec<AckToken> {
         let mut state = self.lock();
         if !state.events.is_empty() {
             state.target = 0;
         }
         let ack_wait = state.limits.ack_wait;
-        let fresh = |event: RawEvent| (event.delivery.received_at.elapsed() < ack_wait).then_some(event.ticket);
+        let fresh = |event: RawEvent| (event.delivery.received_at.elapsed() < ack_wait).then_some(event.ack_token);
         state.events.drain(..).filter_map(fresh).collect()
     }
 
@@ -168,7 +168,7 @@ mod tests {
             delivery: Delivery::now(1),
             request_id: None,
             traceparent: None,
-            ticket: Ticket(seq.to_string()),
+            ack_token: AckToken(seq.to_string()),
         }
     }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::Nats,
-    ports::{RawEvent, Settlement, Ticket},
+    ports::{AckToken, RawEvent, Settlement},
     runtime::backoff::Backoff,
 };
 
@@ -112,12 +112,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     shared.closed.cancel();
 }
 
-async fn give_back(shared: &Shared, tickets: Vec<Ticket>) {
-    if tickets.is_empty() {
+async fn give_back(shared: &Shared, ack_tokens: Vec<AckToken>) {
+    if ack_tokens.is_empty() {
         return;
     }
-    let events = tickets.len();
-    let naks = tickets.into_iter().map(|ticket| (ticket, Settlement::Retry(Duration::ZERO))).collect();
+    let events = ack_tokens.len();
+    let naks = ack_tokens.into_iter().map(|ack_token| (ack_token, Settlement::Retry(Duration::ZERO))).collect();
     if let Err(error) = publish_settlements(&shared.client, naks).await {
         tracing::warn!(error = %error, events, "events could not be given back and come again after the ack wait");
     }
@@ -413,16 +413,16 @@ impl<'a> Puller<'a> {
     /// Gives everything back: the buffer, and what is on its way. Without the subscription the server drops the requests that are out; there is
     /// no other way to take one back.
     async fn drain(mut self) {
-        let mut tickets = self.shared.buffer.empty();
+        let mut ack_tokens = self.shared.buffer.empty();
         // The subscription ends once the server has confirmed that it sends no more.
         if matches!(timeout(COMMAND_TIMEOUT, self.subscriber.drain()).await, Ok(Ok(()))) {
             let until = Instant::now() + DRAIN_TIMEOUT;
             while let Ok(Some(message)) = tokio::time::timeout_at(until, self.subscriber.next()).await {
                 if let Incoming::Event(event) = wire::read(message, self.stream, Instant::now()) {
-                    tickets.push(event.ticket);
+                    ack_tokens.push(event.ack_token);
                 }
             }
         }
-        give_back(self.shared, tickets).await;
+        give_back(self.shared, ack_tokens).await;
     }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Nats,
-    ports::{EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket},
+    ports::{AckToken, EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits},
     runtime::lifecycle::Tasks,
 };
 
@@ -176,16 +176,16 @@ async fn ask_for_an_answer(shared: &Shared) -> Result<(), BindError> {
 }
 
 /// Sends settlements in order and flushes once. Within a short time-out.
-pub(super) async fn publish_settlements(client: &Client, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
+pub(super) async fn publish_settlements(client: &Client, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
     let unavailable = |reason: String| SourceError::Unavailable(reason);
     let all = async {
-        for (ticket, settlement) in settlements {
-            if !ticket.0.starts_with(wire::ACK_PREFIX) {
-                tracing::warn!("a ticket of another source can't be settled here");
+        for (ack_token, settlement) in settlements {
+            if !ack_token.0.starts_with(wire::ACK_PREFIX) {
+                tracing::warn!("a token of another source can't be settled here");
                 continue;
             }
             client
-                .publish(Subject::from(ticket.0), wire::settlement(settlement))
+                .publish(Subject::from(ack_token.0), wire::settlement(settlement))
                 .await
                 .map_err(|e| unavailable(e.to_string()))?;
         }
@@ -228,7 +228,7 @@ impl EventSource for NatsSource {
         }
     }
 
-    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
+    async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
         if settlements.is_empty() {
             return Ok(());
         }

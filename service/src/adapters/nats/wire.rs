@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     config::Nats,
-    ports::{Delivery, RawEvent, Settlement, Ticket},
+    ports::{AckToken, Delivery, RawEvent, Settlement},
 };
 
-/// Where settlements go; a ticket elsewhere is none.
+/// Where settlements go; a token for anything else is none.
 pub(super) const ACK_PREFIX: &str = "$JS.ACK.";
 /// What the subject of an answer ends with that is about no request of events, but whether one would be answered.
 pub(super) const PROBE: u64 = u64::MAX;
@@ -133,7 +133,7 @@ fn read_event(message: Message, stream: StreamId, received_at: Instant) -> Optio
         seq: parsed.seq,
         stored_at: parsed.stored_at,
         delivery: Delivery { count: parsed.deliveries, received_at, age: Duration::ZERO, is_last: false },
-        ticket: Ticket(reply.as_str().to_owned()),
+        ack_token: AckToken(reply.as_str().to_owned()),
     })
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ports::StoreError,
-    runtime::{backoff::Backoff, breath::Breath, cores::relayed, lifecycle::Tasks},
+    runtime::{backoff::Backoff, lifecycle::Tasks, linger::Linger, workers::with_batched_wakes},
 };
 
 /// Claims in one round trip.
@@ -127,7 +127,7 @@ impl Claims {
         let stopped = || StoreError::Unavailable("the pod has stopped asking for locks".into());
         let (answer, answered) = oneshot::channel();
         self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| stopped())?;
-        relayed(answered).await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
+        with_batched_wakes(answered).await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
     }
 }
 
@@ -147,7 +147,7 @@ impl Claimer {
     async fn run(&self, queue: &mut mpsc::Receiver<Claim>) {
         let mut claims = Vec::new();
         while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
-            let breath = Breath::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
+            let linger = Linger::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
             // Whoever has given up before it was asked has nothing.
             claims.retain(|claim| !claim.answer.is_closed());
             let used = Mutex::default();
@@ -166,7 +166,7 @@ impl Claimer {
                     }
                 }
             }
-            breath.drawn().await;
+            linger.wait().await;
         }
     }
 

@@ -123,7 +123,7 @@ impl TokenKeys {
 
 /// Where a token is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door<'a> {
+pub enum Endpoint<'a> {
     /// At a company's and agent's: only a token of just these opens. Raw text, as the path has it.
     User {
         /// Tenant in the path.
@@ -135,7 +135,7 @@ pub enum Door<'a> {
     Admin,
 }
 
-impl Door<'_> {
+impl Endpoint<'_> {
     /// The kind of session behind it.
     #[must_use]
     pub fn kind(&self) -> SessionKind {
@@ -202,14 +202,14 @@ impl Authenticator {
         self.mint_key.fingerprint()
     }
 
-    /// Turns a raw token into the claims that it proves at this door. It is opened here, by this process alone: a made-up token costs a microsecond and nobody else
-    /// anything. Only one that opens the door is shared, which costs some 20 ms at most.
+    /// Turns a raw token into the claims that it proves at this endpoint. It is opened here, by this process alone: a made-up token costs a microsecond and nobody else
+    /// anything. Only one that opens the endpoint is shared, which costs some 20 ms at most.
     ///
     /// # Errors
-    /// When there is no token, or it does not open, has expired, lives for too long, or is for another door. Counted by reason.
-    pub async fn authenticate(&self, door: Door<'_>, token: Option<&str>) -> Result<Claims, AuthError> {
-        let kind = door.kind();
-        match self.open(door, token) {
+    /// When there is no token, or it does not open, has expired, lives for too long, or is for another endpoint. Counted by reason.
+    pub async fn authenticate(&self, endpoint: Endpoint<'_>, token: Option<&str>) -> Result<Claims, AuthError> {
+        let kind = endpoint.kind();
+        match self.open(endpoint, token) {
             Ok((claims, plaintext)) => {
                 self.metrics.auth_success_total.with_label_values(&[type_label(kind)]).inc();
                 if let (Some(sharing), Some(token)) = (&self.sharing, token) {
@@ -225,11 +225,11 @@ impl Authenticator {
         }
     }
 
-    fn open(&self, door: Door<'_>, token: Option<&str>) -> Result<(Claims, Vec<u8>), AuthError> {
-        let kind = door.kind();
+    fn open(&self, endpoint: Endpoint<'_>, token: Option<&str>) -> Result<(Claims, Vec<u8>), AuthError> {
+        let kind = endpoint.kind();
         let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
         let plaintext = self.keys.of(kind).open(token)?;
-        let claims = fits(door, self.read(kind, &plaintext)?)?;
+        let claims = fits(endpoint, self.read(kind, &plaintext)?)?;
         let longest = self.config.borrow().auth.max_token_ttl.saturating_add(CLOCK_MARGIN);
         if claims.expires_at().saturating_sub((self.clock)()) > longest {
             return Err(AuthError::TooLongLived);
@@ -272,14 +272,14 @@ impl fmt::Debug for Authenticator {
     }
 }
 
-fn fits(door: Door<'_>, claims: Claims) -> Result<Claims, AuthError> {
-    match (door, &claims) {
-        (Door::User { company, agent }, Claims::User(user))
+fn fits(endpoint: Endpoint<'_>, claims: Claims) -> Result<Claims, AuthError> {
+    match (endpoint, &claims) {
+        (Endpoint::User { company, agent }, Claims::User(user))
             if user.company.as_str() == company && user.agent.as_str() == agent =>
         {
             Ok(claims)
         }
-        (Door::Admin, Claims::Admin(_)) => Ok(claims),
+        (Endpoint::Admin, Claims::Admin(_)) => Ok(claims),
         _ => Err(AuthError::OtherPath),
     }
 }

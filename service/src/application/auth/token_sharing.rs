@@ -32,7 +32,7 @@ impl TokenSharing {
 
     /// Puts what a genuine token says under its digest for `ttl`, if the store takes it in time.
     pub(crate) async fn share(&self, kind: SessionKind, token: &str, plaintext: Vec<u8>, ttl: Duration) {
-        if ttl.is_zero() || self.rests() {
+        if ttl.is_zero() || self.backs_off() {
             return;
         }
         let digest = digest(kind, token);
@@ -46,7 +46,7 @@ impl TokenSharing {
         self.metrics.token_cache_total.with_label_values(&[outcome]).inc();
     }
 
-    fn rests(&self) -> bool {
+    fn backs_off(&self) -> bool {
         let until = *self.resting_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }

@@ -3,12 +3,12 @@
 //! The task is a state machine that is polled as a whole. While what was written has not been taken by the system, nothing more is taken from the
 //! mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and nothing else.
 
-mod beat;
-mod farewell;
-mod hearing;
+mod close;
+mod inbound;
+mod outbound;
+mod ping_schedule;
 mod select_chat;
-mod serving;
-mod writing;
+mod task;
 
 use std::{
     pin::Pin,
@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use self::writing::{Compressor, Writing};
+use self::outbound::{Compressor, Outbound};
 use super::{
     admission::connect::{Admission, Connector},
     hub::{
@@ -74,7 +74,7 @@ struct Connection<S> {
     has_inbound: bool,
     selection: Option<Selection>,
     compressor: Compressor,
-    writing: Writing,
+    outbound: Outbound,
     socket: WebSocket<S>,
     heard_at: Instant,
     ping_at: Instant,
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (session, connector) = (admission.session(), admission.connector());
         let config = connector.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
-        let ping_at = beat::first(now, app.ping_interval);
+        let ping_at = ping_schedule::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
         let memory = connector.hub.memory();
         let mut connection = Self {
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             session: Arc::clone(session),
             connector: Arc::clone(connector),
             compressor: Compressor::new(agreement, app.websocket_compression_threshold),
-            writing: Writing::default(),
+            outbound: Outbound::default(),
             selections: TokenBucket::new(SELECTIONS_PER_SECOND, SELECTION_BURST, now.into_std()),
             selection: None,
             heard_at: now,
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // Has the processor fetch the lines side by side; without it, each is waited for when its turn comes.
         std::hint::black_box((
             self.selection.is_some(),
-            self.writing.is_idle(),
+            self.outbound.is_idle(),
             self.socket.is_flushed(),
             self.socket.is_closed(),
         ));
@@ -217,17 +217,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let before = self.socket.backlog();
         match self.socket.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                if self.writing.was_stuck() {
+                if self.outbound.was_stuck() {
                     // Taking bytes is a sign of life as well.
                     self.heard_at = Instant::now();
                     self.session.mailbox().set_stalled(false);
                 }
-                self.writing.done(&self.connector.metrics);
+                self.outbound.done(&self.connector.metrics);
                 Ok(true)
             }
             Poll::Ready(Err(_)) => Err(CloseReason::ConnectionLost),
             Poll::Pending => {
-                if !self.writing.was_stuck() || self.socket.backlog() != before {
+                if !self.outbound.was_stuck() || self.socket.backlog() != before {
                     self.on_slow_progress(cx);
                 }
                 Ok(false)
@@ -239,15 +239,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn on_slow_progress(&mut self, cx: &mut Context<'_>) {
         let now = Instant::now();
         self.heard_at = now;
-        if !self.writing.was_stuck() {
+        if !self.outbound.was_stuck() {
             self.is_behind = true;
-            self.session.mailbox().set_behind(Some(self.writing.bytes()));
+            self.session.mailbox().set_behind(Some(self.outbound.bytes()));
         }
-        if self.writing.is_stalled() {
+        if self.outbound.is_stalled() {
             self.session.mailbox().set_stalled(false);
         }
-        let has_a_timer = self.writing.was_stuck() && !self.writing.is_stalled();
-        self.writing.set_stuck(now);
+        let has_a_timer = self.outbound.was_stuck() && !self.outbound.is_stalled();
+        self.outbound.set_stuck(now);
         if !has_a_timer {
             // To be polled at least once, or it wakes nobody.
             self.arm(cx);
@@ -287,17 +287,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Ok(false);
         }
         let is_full = items.iter().map(Item::bytes).sum::<usize>() >= WRITE_BATCH_BYTES;
-        let written = self.writing.write_items(cx, items, &mut self.compressor, &mut self.socket);
+        let written = self.outbound.write_items(cx, items, &mut self.compressor, &mut self.socket);
         written.map_err(|_| CloseReason::ConnectionLost)?;
         if self.socket.is_flushed() {
-            self.writing.done(&self.connector.metrics);
+            self.outbound.done(&self.connector.metrics);
         }
         Ok(is_full)
     }
 
     fn next_deadline(&self) -> Instant {
-        let patience = match self.writing.stuck_since() {
-            Some(since) if self.writing.is_stalled() => since + self.config.app.write_timeout,
+        let patience = match self.outbound.stuck_since() {
+            Some(since) if self.outbound.is_stalled() => since + self.config.app.write_timeout,
             Some(since) => since + STALL_AFTER.min(self.config.app.write_timeout),
             None => self.heard_at + self.config.app.pong_wait,
         };
@@ -321,10 +321,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.expires_at.is_some_and(|at| at <= now) {
             return Err(CloseReason::TokenExpired);
         }
-        match self.writing.stuck_since() {
+        match self.outbound.stuck_since() {
             Some(since) if now >= since + self.config.app.write_timeout => return Err(CloseReason::SlowClient),
             Some(since) if now >= since + STALL_AFTER => {
-                self.writing.set_stalled();
+                self.outbound.set_stalled();
                 let dropped = self.session.mailbox().set_stalled(true);
                 count_dropped(&self.connector.metrics, "buffer_full", self.session.kind(), dropped);
             }
@@ -340,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         if now >= self.ping_at {
             let interval = self.config.app.ping_interval;
-            self.ping_at = beat::at((self.ping_at + interval).max(now), interval);
+            self.ping_at = ping_schedule::at((self.ping_at + interval).max(now), interval);
             // To who takes no bytes, a ping says nothing.
             if self.socket.is_flushed() {
                 self.socket.ping();
@@ -350,7 +350,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn send(&mut self, frame: &Frame) {
-        self.writing.add_frame(frame, &mut self.socket);
+        self.outbound.add_frame(frame, &mut self.socket);
     }
 }
 

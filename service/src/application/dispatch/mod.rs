@@ -1,12 +1,12 @@
 //! From the stream to everybody who should see it: takes events, finds their targets, and settles each by its outcome.
 //!
 //! The loop that takes events brings them to this pod's sockets at once and waits for nobody: not for a socket, not for a peer, and not for the store, which
-//! another loop (`seek.rs`) asks for the other pods.
+//! another loop (`resolve.rs`) asks for the other pods.
 
-mod doubts;
 mod health;
 mod losses;
-mod seek;
+mod resolve;
+mod unknown_members;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use super::{
     fleet::directory::Directory,
     forward::{
         forwarder::{ForwardLimits, Forwarder},
-        lane::gap_of,
-        outcome::{Permit, Settled},
+        in_flight::{Permit, Settled},
+        peer_queue::gap_of,
     },
     hub::{
         deliver::{LocalDelivery, Path},
         memory::{Kind, Memory},
-        outgoing::EVENT_OVERHEAD,
+        prepared_message::EVENT_OVERHEAD,
         registry::Delivered,
     },
     wellness::Wellness,
@@ -37,9 +37,9 @@ use super::{
 use crate::{
     config::Config,
     metrics::{Metrics, SettledAs},
-    ports::{Delivery, EventSource, RawEvent, Routes, Settlement, SourceError, Ticket},
+    ports::{AckToken, Delivery, EventSource, RawEvent, Routes, Settlement, SourceError},
     readiness::Readiness,
-    runtime::{backoff::Backoff, breath::Breath, fine_timer::FineTimer},
+    runtime::{backoff::Backoff, fine_timer::FineTimer, linger::Linger},
     telemetry::spans,
 };
 
@@ -70,7 +70,7 @@ struct Taken {
     event: Arc<Event>,
     /// How it came.
     delivery: Delivery,
-    ticket: Ticket,
+    ack_token: AckToken,
     /// It is in flight.
     permit: Permit,
     /// Open until it is settled, if it is traced.
@@ -125,7 +125,7 @@ impl Dispatcher {
         }
         // Bounded by the permits of what it holds.
         let (taken, to_seek) = mpsc::unbounded_channel();
-        tokio::join!(self.take(stop, taken), self.seek(to_seek));
+        tokio::join!(self.take(stop, taken), self.resolve(to_seek));
     }
 
     async fn take(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
@@ -145,11 +145,11 @@ impl Dispatcher {
                     if self.wellness.stance().gives_back() {
                         pause = pause.max(FOR_OTHERS);
                     }
-                    let breath = Breath::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(pause);
+                    let linger = Linger::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(pause);
                     self.bring(raw, permits, &taken).await;
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = breath.drawn_by(&self.timer) => {}
+                        () = linger.wait_by(&self.timer) => {}
                     }
                 }
                 Err(error) => {
@@ -196,22 +196,22 @@ impl Dispatcher {
             match parse(&prefix, &raw) {
                 Ok(mut event) => {
                     let span = trace(&mut event);
-                    events.push((Arc::new(event), raw.delivery, raw.ticket, span));
+                    events.push((Arc::new(event), raw.delivery, raw.ack_token, span));
                 }
                 Err(why) => {
                     tracing::warn!(
                         event.seq = raw.seq, event.bytes = raw.payload.len(), request.id = raw.request_id, %why,
                         "an event can't be read and is dropped from the stream's deliveries"
                     );
-                    poison.push((raw.ticket, Settlement::Terminate));
+                    poison.push((raw.ack_token, Settlement::Terminate));
                 }
             }
         }
         let delivered = self.local.deliver_local(events.iter().map(|(event, ..)| event.as_ref()), Path::Local);
         let mut batch = Vec::with_capacity(events.len());
-        for ((event, delivery, ticket, span), here) in events.into_iter().zip(delivered) {
+        for ((event, delivery, ack_token, span), here) in events.into_iter().zip(delivered) {
             if self.metrics.recording() {
-                self.metrics.tally().received(event.address.kind());
+                self.metrics.sharded().received(event.address.kind());
             }
             if delivery.count > 1 {
                 self.metrics.events_redelivered_total.inc();
@@ -219,7 +219,7 @@ impl Dispatcher {
             if let Some(place) = permits.split(1) {
                 let charge = self.memory.charge(Kind::Dispatch, event.payload.bytes().len() + EVENT_OVERHEAD);
                 let permit = Permit::new(place, charge);
-                batch.push(Taken { event, delivery, ticket, permit, span, here });
+                batch.push(Taken { event, delivery, ack_token, permit, span, here });
             }
         }
         if !batch.is_empty() {
@@ -262,7 +262,7 @@ impl Dispatcher {
                 if late {
                     continue;
                 }
-                settlements.push((std::mem::take(&mut settled.ticket), settled.settlement));
+                settlements.push((std::mem::take(&mut settled.ack_token), settled.settlement));
             }
             self.show_in_flight();
             if let Err(error) = self.source.settle(settlements).await {
@@ -280,7 +280,7 @@ impl Dispatcher {
             Settlement::Terminate | Settlement::Retry(_) | Settlement::Extend => SettledAs::Retried,
         };
         if self.metrics.recording() {
-            self.metrics.tally().settled(outcome);
+            self.metrics.sharded().settled(outcome);
         }
         if settled.settlement == Settlement::Ack && !settled.taken {
             self.metrics.events_unclaimed_total.with_label_values(&[kind]).inc();

@@ -33,7 +33,7 @@ const MAX_REFUSED: usize = 1024;
 /// How long one waits for the members to be read anew.
 const REFRESH_WAIT: Duration = Duration::from_secs(1);
 /// For so long after a peer was found dead or gone, what others say of it is old news.
-const BURIED_FOR: Duration = Duration::from_secs(60);
+const RETIRED_FOR: Duration = Duration::from_secs(60);
 /// Unknown pods that one look-up asks about; the routes of the others are in doubt until the next.
 const MAX_UNKNOWN: usize = 1024;
 
@@ -50,15 +50,15 @@ struct Peer {
 struct Table {
     peers: HashMap<PodId, Peer>,
     /// Members without a liveness key that this pod never knew with one.
-    strangers: HashSet<PodId>,
+    unknown: HashSet<PodId>,
     /// Pods on routes that are no members.
     unheard: Unheard,
     /// Since when pods are known to be dead or gone.
-    buried: HashMap<PodId, (Duration, Instant)>,
+    retired: HashMap<PodId, (Duration, Instant)>,
     epoch: Option<Epoch>,
     incarnation: Option<Incarnation>,
     settling_until: Option<Instant>,
-    store_rests_until: Option<Instant>,
+    store_backs_off_until: Option<Instant>,
     /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route have to write it again.
     refused: HashMap<RouteKey, Instant>,
 }
@@ -73,7 +73,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    fn doubt(&mut self, pod: &PodId, places: &[usize]) {
+    fn add_unknown(&mut self, pod: &PodId, places: &[usize]) {
         places.iter().for_each(|place| self.doubtful[*place] = Some(pod.clone()));
     }
 }
@@ -98,7 +98,7 @@ pub enum Known {
         lapsed: bool,
     },
     /// It is a member without a liveness key, and its address was never known here.
-    Stranger,
+    Unlisted,
     /// It is no member: dead, or newer than the reading.
     Nobody,
 }
@@ -109,7 +109,7 @@ pub struct Directory {
     me: PodId,
     table: RwLock<Table>,
     settle_for: Duration,
-    doubts: Notify,
+    refresh_requests: Notify,
     /// How many readings of the members were begun, and up to which all have ended.
     begun: AtomicU64,
     ended: watch::Sender<u64>,
@@ -124,7 +124,7 @@ impl Directory {
             me,
             table: RwLock::default(),
             settle_for,
-            doubts: Notify::new(),
+            refresh_requests: Notify::new(),
             begun: AtomicU64::new(0),
             ended: watch::Sender::new(0),
             metrics,
@@ -159,7 +159,7 @@ impl Directory {
             }
         }
         for pod in &announced.left {
-            if table.bury(pod) {
+            if table.retire(pod) {
                 changes.left.push(pod.clone());
             }
         }
@@ -168,7 +168,7 @@ impl Directory {
             peer.lapsed = !alive.contains(&peer.record.id);
         }
         let lapsed = announced.lapsed.iter();
-        table.strangers = lapsed.filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)).cloned().collect();
+        table.unknown = lapsed.filter(|pod| **pod != self.me && !table.peers.contains_key(*pod)).cloned().collect();
         self.show(&table, announced.members);
         changes
     }
@@ -180,7 +180,7 @@ impl Directory {
         self.metrics.peers.with_label_values(&["alive"]).set(count(table.peers.len() - lapsed));
         // Where only some of the members were read, the others are unknown too.
         let unread = members.saturating_sub(MAX_PODS);
-        self.metrics.peers.with_label_values(&["unknown"]).set(count(table.strangers.len() + unread));
+        self.metrics.peers.with_label_values(&["unknown"]).set(count(table.unknown.len() + unread));
     }
 
     /// Takes note of a pod that made itself known to this one: it lives.
@@ -198,11 +198,12 @@ impl Directory {
         let now = Instant::now();
         let mut news = Vec::new();
         for pod in pods {
-            let buried = table.buried.get(&pod.id).is_some_and(|(start, at)| *start == pod.started_at && now < *at + BURIED_FOR);
-            if pod.id == self.me || buried || table.peers.contains_key(&pod.id) || table.peers.len() >= MAX_PODS {
+            let retired =
+                table.retired.get(&pod.id).is_some_and(|(start, at)| *start == pod.started_at && now < *at + RETIRED_FOR);
+            if pod.id == self.me || retired || table.peers.contains_key(&pod.id) || table.peers.len() >= MAX_PODS {
                 continue;
             }
-            table.strangers.remove(&pod.id);
+            table.unknown.remove(&pod.id);
             table.unheard.forget(&pod.id);
             table.peers.insert(pod.id.clone(), Peer { record: Arc::new(pod.clone()), lapsed: true });
             news.push(pod);
@@ -240,7 +241,7 @@ impl Directory {
         let table = self.read();
         match table.peers.get(pod) {
             Some(peer) => Known::Peer { record: Arc::clone(&peer.record), lapsed: peer.lapsed },
-            None if table.strangers.contains(pod) => Known::Stranger,
+            None if table.unknown.contains(pod) => Known::Unlisted,
             None => Known::Nobody,
         }
     }
@@ -253,7 +254,7 @@ impl Directory {
 
     /// Takes a dead peer out.
     pub fn remove(&self, pod: &PodId) {
-        self.write().bury(pod);
+        self.write().retire(pod);
     }
 
     // ---- trust ----
@@ -289,8 +290,8 @@ impl Directory {
     }
 
     /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the store.
-    pub async fn doubts(&self) {
-        self.doubts.notified().await;
+    pub async fn refresh_requests(&self) {
+        self.refresh_requests.notified().await;
     }
 
     /// Numbers a reading of the members that begins now.
@@ -307,14 +308,14 @@ impl Directory {
     pub async fn refreshed(&self) -> bool {
         let mut ended = self.ended.subscribe();
         let before = self.begun.load(Ordering::SeqCst);
-        self.doubts.notify_one();
+        self.refresh_requests.notify_one();
         matches!(tokio::time::timeout(REFRESH_WAIT, ended.wait_for(|reading| *reading > before)).await, Ok(Ok(_)))
     }
 
     /// The members without a liveness key that this pod never knew: they can't be probed.
     #[must_use]
-    pub fn strangers(&self) -> Vec<PodId> {
-        self.read().strangers.iter().cloned().collect()
+    pub fn unknown(&self) -> Vec<PodId> {
+        self.read().unknown.iter().cloned().collect()
     }
 
     /// Notes that the store could not be asked: whatever it says when it is back may be old, and is not trusted for a while.
@@ -333,12 +334,12 @@ impl Directory {
     /// Finds the peers for each of the routes, in one round trip to the store, and one more where pods stand there that this one has not met. Never fails: without a
     /// trustworthy answer, all peers are meant.
     pub async fn targets(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Targets {
-        let rests = self.read().store_rests_until.is_some_and(|until| Instant::now() < until);
-        let answer = if rests {
+        let backs_off = self.read().store_backs_off_until.is_some_and(|until| Instant::now() < until);
+        let answer = if backs_off {
             Err(StoreError::Unavailable("resting after a failed look-up".into()))
         } else {
             let answer = routes.lookup(&self.me, keys).await;
-            self.write().store_rests_until = answer.is_err().then(|| Instant::now() + STORE_REST);
+            self.write().store_backs_off_until = answer.is_err().then(|| Instant::now() + STORE_REST);
             answer
         };
         let Ok(lookup) = answer else {
@@ -350,7 +351,7 @@ impl Directory {
         let lost = self.note_incarnation(lookup.incarnation);
         if lost || self.read().epoch != lookup.epoch {
             self.note_store_trouble();
-            self.doubts.notify_one();
+            self.refresh_requests.notify_one();
         }
         if !lookup.refused.is_empty() {
             self.note_refused(lookup.refused.iter().filter_map(|place| keys.get(*place)));
@@ -392,7 +393,7 @@ impl Directory {
                 }
                 let room = unknown.len() < MAX_UNKNOWN;
                 match unknown.get_mut(pod) {
-                    _ if table.strangers.contains(pod) => doubtful[place] = Some(pod.clone()),
+                    _ if table.unknown.contains(pod) => doubtful[place] = Some(pod.clone()),
                     Some(places) => places.push(place),
                     None if room => {
                         unknown.insert(pod.clone(), vec![place]);
@@ -401,8 +402,8 @@ impl Directory {
                 }
             }
             let refused = table.refused.get(&keys[place]).is_some_and(|until| now < *until);
-            if refused && let Some(stranger) = table.strangers.iter().next() {
-                doubtful[place] = Some(stranger.clone());
+            if refused && let Some(unlisted) = table.unknown.iter().next() {
+                doubtful[place] = Some(unlisted.clone());
             }
             let all = settling || refused || lookup.unread.binary_search(&place).is_ok();
             let wanted = |peer: &&Peer| all || peer.lapsed || on_route.contains(&peer.record.id);
@@ -426,7 +427,7 @@ impl Directory {
         let Some(standings) = standings else {
             self.note_store_trouble();
             for (pod, places) in &unknown {
-                targets.doubt(pod, places);
+                targets.add_unknown(pod, places);
             }
             return;
         };
@@ -447,7 +448,7 @@ impl Directory {
                 Standing::Unheard => !table.unheard.note(&pod, asked),
             };
             if in_doubt {
-                targets.doubt(&pod, &places);
+                targets.add_unknown(&pod, &places);
             }
         }
     }
@@ -459,21 +460,21 @@ impl Table {
         if self.peers.len() >= MAX_PODS && !self.peers.contains_key(&record.id) {
             return None;
         }
-        self.strangers.remove(&record.id);
+        self.unknown.remove(&record.id);
         self.unheard.forget(&record.id);
-        self.buried.remove(&record.id);
+        self.retired.remove(&record.id);
         self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false })
     }
 
     /// A pod that is dead or gone. True if it was there.
-    fn bury(&mut self, pod: &PodId) -> bool {
+    fn retire(&mut self, pod: &PodId) -> bool {
         let Some(peer) = self.peers.remove(pod) else { return false };
         let now = Instant::now();
-        if self.buried.len() >= MAX_PODS {
-            self.buried.retain(|_, (_, at)| now < *at + BURIED_FOR);
+        if self.retired.len() >= MAX_PODS {
+            self.retired.retain(|_, (_, at)| now < *at + RETIRED_FOR);
         }
-        if self.buried.len() < MAX_PODS {
-            self.buried.insert(pod.clone(), (peer.record.started_at, now));
+        if self.retired.len() < MAX_PODS {
+            self.retired.insert(pod.clone(), (peer.record.started_at, now));
         }
         true
     }

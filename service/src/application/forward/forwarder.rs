@@ -1,6 +1,6 @@
-//! Hands events to peers: one lane a peer, so that a frozen peer delays only what is meant for it.
+//! Hands events to peers: one queue a peer, so that a frozen peer delays only what is meant for it.
 //!
-//! A lane is a bounded queue and a task. What queues while a call is in flight goes in the next call. A call that fails is tried once more; then its
+//! Each is bounded, and has a task. What queues while a call is in flight goes in the next call. A call that fails is tried once more; then its
 //! events are *parked*: given back to the stream, to be delivered again after a delay, by whichever pod takes them then. What is unsettled for a peer that does not
 //! answer is bounded, for each and for all of them together. Past that, or past a number of tries or an age, an event is *given up*: terminated, counted, and as
 //! soon as the peer can be reached again, its sessions get a gap.
@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    lane::{Lane, Sums},
-    outcome::{Target, TargetOutcome},
+    in_flight::{Target, TargetOutcome},
+    peer_queue::{PeerQueue, Sums},
 };
 use crate::{
     application::wellness::Wellness,
@@ -67,7 +67,7 @@ impl ForwardLimits {
     }
 }
 
-/// What lanes share.
+/// What queues share.
 pub(crate) struct Shared {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) routes: Arc<dyn Routes>,
@@ -78,10 +78,10 @@ pub(crate) struct Shared {
     pub(crate) sums: Sums,
 }
 
-/// The lanes to all peers.
+/// The queues to all peers.
 pub struct Forwarder {
     shared: Arc<Shared>,
-    lanes: Mutex<HashMap<PodId, Arc<Lane>>>,
+    peer_queues: Mutex<HashMap<PodId, Arc<PeerQueue>>>,
     tasks: Tasks,
 }
 
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// No lanes yet: each is made with the first event for its peer. `routes` is where a peer is told of gaps that takes none from this pod.
+    /// No queues yet: each is made with the first event for its peer. `routes` is where a peer is told of gaps that takes none from this pod.
     #[must_use]
     pub fn new(
         peers: Arc<dyn Peers>,
@@ -104,7 +104,7 @@ impl Forwarder {
     ) -> Self {
         let metrics = Arc::clone(tasks.metrics());
         let shared = Shared { peers, routes, config, limits: Mutex::new(limits), metrics, wellness, sums: Sums::default() };
-        Self { shared: Arc::new(shared), lanes: Mutex::default(), tasks }
+        Self { shared: Arc::new(shared), peer_queues: Mutex::default(), tasks }
     }
 
     /// Takes over new limits: the consumer's are known late, and the share of a pod depends on how many there are.
@@ -120,15 +120,15 @@ impl Forwarder {
 
     /// Queues an event for a peer. Never waits; the target hears the outcome.
     pub fn forward(&self, to: &PodRecord, target: Target) {
-        self.lane(to).offer(target);
+        self.peer_queue(to).offer(target);
     }
 
-    /// Remembers that the sessions of a peer on some routes go without an event that its lane gave up, to be told when it can be reached.
+    /// Remembers that the sessions of a peer on some routes go without an event that its queue gave up, to be told when it can be reached.
     pub fn owe_gap(&self, to: &PodId, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
-        let lane = self.lock().get(to).cloned();
-        // Without a lane the peer is dead, and should it live it finds that it was retired.
-        if let Some(lane) = lane {
-            lane.owe(routes, gap);
+        let peer_queue = self.lock().get(to).cloned();
+        // Without a queue the peer is dead, and should it live it finds that it was retired.
+        if let Some(peer_queue) = peer_queue {
+            peer_queue.add_gap(routes, gap);
         }
     }
 
@@ -140,16 +140,16 @@ impl Forwarder {
     /// Says that a peer is there, new or reachable again: its next event is tried at once.
     pub fn hint(&self, to: &PodRecord) {
         let known = self.lock().get(&to.id).cloned();
-        if let Some(lane) = known {
-            lane.hint();
+        if let Some(peer_queue) = known {
+            peer_queue.hint();
         }
     }
 
-    /// Ends the lane of a dead peer: what queues there has nobody to go to.
+    /// Ends the queue of a dead peer: what queues there has nobody to go to.
     pub fn forget(&self, pod: &PodId) {
-        let lane = self.lock().remove(pod);
-        if let Some(lane) = lane {
-            lane.close(TargetOutcome::Nobody);
+        let peer_queue = self.lock().remove(pod);
+        if let Some(peer_queue) = peer_queue {
+            peer_queue.close(TargetOutcome::Nobody);
         }
         self.shared.wellness.forget(pod);
         self.shared.metrics.forget_peer(pod.as_str());
@@ -157,36 +157,36 @@ impl Forwarder {
 
     /// Says to the sessions of peers what they are still owed, for a pod that leaves. Peers that don't take it until the deadline go without.
     pub async fn settle_debts(&self, deadline: Instant) {
-        let lanes: Vec<_> = self.lock().values().cloned().collect();
-        let _ = tokio::time::timeout_at(deadline, join_all(lanes.iter().map(|lane| lane.settle_debts()))).await;
+        let peer_queues: Vec<_> = self.lock().values().cloned().collect();
+        let _ = tokio::time::timeout_at(deadline, join_all(peer_queues.iter().map(|peer_queue| peer_queue.settle_debts()))).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<Lane>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<PeerQueue>>> {
+        self.peer_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lane of a peer; a peer that restarted gets a new one.
-    fn lane(&self, to: &PodRecord) -> Arc<Lane> {
-        let mut lanes = self.lock();
-        match lanes.get(&to.id) {
-            Some(lane) if lane.peer == *to => Arc::clone(lane),
+    /// The queue of a peer; a peer that restarted gets a new one.
+    fn peer_queue(&self, to: &PodRecord) -> Arc<PeerQueue> {
+        let mut peer_queues = self.lock();
+        match peer_queues.get(&to.id) {
+            Some(peer_queue) if peer_queue.peer == *to => Arc::clone(peer_queue),
             _ => {
-                let lane = Arc::new(Lane::new(to.clone(), Arc::clone(&self.shared)));
-                let before = lanes.insert(to.id.clone(), Arc::clone(&lane));
-                drop(lanes);
+                let peer_queue = Arc::new(PeerQueue::new(to.clone(), Arc::clone(&self.shared)));
+                let before = peer_queues.insert(to.id.clone(), Arc::clone(&peer_queue));
+                drop(peer_queues);
                 if let Some(before) = before {
                     if before.peer.started_at == to.started_at {
-                        lane.inherit(&before);
+                        peer_queue.inherit(&before);
                     }
                     // Whoever is on the route now is another process: the stream finds out anew.
                     before.close(TargetOutcome::Parked);
                 }
-                let run = Arc::clone(&lane);
-                self.tasks.supervise("lane", move || {
-                    let lane = Arc::clone(&run);
-                    async move { lane.run().await }
+                let run = Arc::clone(&peer_queue);
+                self.tasks.supervise("peer_queue", move || {
+                    let peer_queue = Arc::clone(&run);
+                    async move { peer_queue.run().await }
                 });
-                lane
+                peer_queue
             }
         }
     }
@@ -194,7 +194,7 @@ impl Forwarder {
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
-        self.lock().values().for_each(|lane| lane.close(TargetOutcome::Parked));
+        self.lock().values().for_each(|peer_queue| peer_queue.close(TargetOutcome::Parked));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events for sockets on other pods, and what other pods bring for the sockets here.
 
 pub mod forwarder;
-pub mod lane;
-pub mod outcome;
+pub mod in_flight;
+pub mod peer_queue;
 pub mod reception;

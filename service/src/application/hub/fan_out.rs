@@ -1,10 +1,10 @@
-//! Events on their way to the sessions of a core, put in mailboxes by that core.
+//! Events on their way to the sessions of a worker, put in mailboxes by that worker.
 //!
 //! Were the mailboxes of ten thousand sockets filled by whoever dispatches, every session would be fetched into two processors' caches, one after the other, and
-//! long forgotten by the second when its turn to write comes. So a core is handed the event and a list. It fills a portion of the mailboxes and lets their
+//! long forgotten by the second when its turn to write comes. So a worker is handed the event and a list. It fills a portion of the mailboxes and lets their
 //! tasks write before it goes on to the next, while all of it is at hand.
 //!
-//! What is for few sessions is put there at once, unless something waits for the core: then it waits behind that, so that events keep their order.
+//! What is for few sessions is put there at once, unless something waits for the worker: then it waits behind that, so that events keep their order.
 
 use std::{
     collections::VecDeque,
@@ -15,26 +15,26 @@ use daisi_ws_domain::close::CloseReason;
 
 use super::{
     mailbox::{Item, Push},
-    outgoing::Outgoing,
+    prepared_message::PreparedMessage,
     session::Session,
 };
-use crate::{metrics::Metrics, runtime::cores::Core};
+use crate::{metrics::Metrics, runtime::workers::Worker};
 
 /// So many sessions are no detour worth.
 const FEW: usize = 16;
 /// Sessions whose mailboxes are filled before their tasks are let run: some hundred kilobytes of memory.
 const PORTION: usize = 64;
-/// Events that may wait for a core. Whoever brings more does the core's work before he goes on, and is slowed down by that.
+/// Events that may wait for a worker. Whoever brings more does the worker's work before he goes on, and is slowed down by that.
 const MAX_WAITING: usize = 512;
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 /// What is put in a mailbox at one visit, or one event: the task of the socket is let write before there is more.
 const VISIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// The sessions of one route on one core.
+/// The sessions of one route on one worker.
 pub(super) type List = Arc<Vec<Arc<Session>>>;
 
 /// Puts an event in the mailbox of a session. False if nobody will take it out.
-pub(super) fn put(session: &Session, event: &Arc<Outgoing>, metrics: &Metrics) -> bool {
+pub(super) fn put(session: &Session, event: &Arc<PreparedMessage>, metrics: &Metrics) -> bool {
     put_item(session, Item::Event(Arc::clone(event)), metrics)
 }
 
@@ -60,74 +60,74 @@ pub(super) fn put_item(session: &Session, item: Item, metrics: &Metrics) -> bool
     }
 }
 
-/// Events that go round the same sessions. One that comes later gets on where the round is, and off where it got on: each session is visited once for
-/// all that is there, and gets events in the order in which they came.
+/// One pass over the same sessions for many events. A late event joins the scan where it stands and leaves after one full pass: each session is visited
+/// once for all that is there, and gets events in the order in which they came.
 #[derive(Debug)]
-struct Round {
+struct SharedScan {
     sessions: List,
     /// Whose turn is next.
     next: usize,
-    riding: VecDeque<Riding>,
-    riding_bytes: usize,
+    scanned: VecDeque<Scanned>,
+    scanned_bytes: usize,
     /// Events that get on as others get off.
-    queuing: VecDeque<Arc<Outgoing>>,
+    queuing: VecDeque<Arc<PreparedMessage>>,
 }
 
 #[derive(Debug)]
-struct Riding {
-    event: Arc<Outgoing>,
+struct Scanned {
+    event: Arc<PreparedMessage>,
     /// Sessions that it has not come to yet.
     left: usize,
 }
 
-impl Round {
+impl SharedScan {
     fn new(sessions: List) -> Self {
-        Self { sessions, next: 0, riding: VecDeque::new(), riding_bytes: 0, queuing: VecDeque::new() }
+        Self { sessions, next: 0, scanned: VecDeque::new(), scanned_bytes: 0, queuing: VecDeque::new() }
     }
 
     fn is_over(&self) -> bool {
-        self.riding.is_empty() && self.queuing.is_empty()
+        self.scanned.is_empty() && self.queuing.is_empty()
     }
 
     fn let_on(&mut self) {
         while let Some(event) = self.queuing.front()
-            && (self.riding.is_empty() || self.riding_bytes + event.len() <= VISIT_BYTES)
+            && (self.scanned.is_empty() || self.scanned_bytes + event.len() <= VISIT_BYTES)
             && let Some(event) = self.queuing.pop_front()
         {
-            self.riding_bytes += event.len();
-            self.riding.push_back(Riding { event, left: self.sessions.len() });
+            self.scanned_bytes += event.len();
+            self.scanned.push_back(Scanned { event, left: self.sessions.len() });
         }
     }
 
-    /// Visits the next sessions. How many events have gone all the way round, and their bytes.
+    /// Visits the next sessions. How many events have made a full pass, and their bytes.
     fn portion(&mut self, metrics: &Metrics) -> (usize, usize) {
         self.let_on();
-        // Portions begin at the same places in every round, so that an event gets off between two of them.
+        // Portions begin at the same places in every scan, so that an event leaves between two of them.
         let end = self.sessions.len().min(self.next + PORTION);
         let visited = &self.sessions[self.next..end];
-        visited.iter().for_each(|session| session.fetch());
+        visited.iter().for_each(|session| session.prefetch());
         for session in visited {
-            for riding in &self.riding {
-                put(session, &riding.event, metrics);
+            for scanned in &self.scanned {
+                put(session, &scanned.event, metrics);
             }
         }
         let visited = visited.len();
-        self.riding.iter_mut().for_each(|riding| riding.left -= visited);
+        self.scanned.iter_mut().for_each(|scanned| scanned.left -= visited);
         self.next = if end == self.sessions.len() { 0 } else { end };
-        let (events, bytes) = (self.riding.len(), self.riding_bytes);
-        while self.riding.front().is_some_and(|riding| riding.left == 0)
-            && let Some(Riding { event, .. }) = self.riding.pop_front()
+        let (events, bytes) = (self.scanned.len(), self.scanned_bytes);
+        while self.scanned.front().is_some_and(|scanned| scanned.left == 0)
+            && let Some(Scanned { event, .. }) = self.scanned.pop_front()
         {
-            self.riding_bytes -= event.len();
+            self.scanned_bytes -= event.len();
         }
-        (events - self.riding.len(), bytes - self.riding_bytes)
+        (events - self.scanned.len(), bytes - self.scanned_bytes)
     }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    rounds: VecDeque<Round>,
-    /// Events in all rounds, and their bytes.
+    scans: VecDeque<SharedScan>,
+    /// Events in all scans, and their bytes.
     waiting: usize,
     waiting_bytes: usize,
     /// A worker is there that will see what is added.
@@ -135,15 +135,15 @@ struct State {
 }
 
 impl State {
-    fn add(&mut self, sessions: List, event: Arc<Outgoing>) {
+    fn add(&mut self, sessions: List, event: Arc<PreparedMessage>) {
         self.waiting += 1;
         self.waiting_bytes += event.len();
-        match self.rounds.back_mut() {
+        match self.scans.back_mut() {
             Some(last) if Arc::ptr_eq(&last.sessions, &sessions) => last.queuing.push_back(event),
             _ => {
-                let mut round = Round::new(sessions);
-                round.queuing.push_back(event);
-                self.rounds.push_back(round);
+                let mut scan = SharedScan::new(sessions);
+                scan.queuing.push_back(event);
+                self.scans.push_back(scan);
             }
         }
     }
@@ -154,43 +154,43 @@ impl State {
 
     /// Fills the next mailboxes. False if nothing is left.
     fn portion(&mut self, metrics: &Metrics) -> bool {
-        let Some(round) = self.rounds.front_mut() else { return false };
-        let (events, bytes) = round.portion(metrics);
+        let Some(scan) = self.scans.front_mut() else { return false };
+        let (events, bytes) = scan.portion(metrics);
         self.waiting -= events;
         self.waiting_bytes -= bytes;
-        if round.is_over() {
-            self.rounds.pop_front();
+        if scan.is_over() {
+            self.scans.pop_front();
         }
-        !self.rounds.is_empty()
+        !self.scans.is_empty()
     }
 }
 
-/// What waits for one core.
+/// What waits for one worker.
 #[derive(Debug)]
-pub(super) struct CoreQueue {
-    core: Arc<Core>,
+pub(super) struct WorkerQueue {
+    worker: Arc<Worker>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
 }
 
-impl CoreQueue {
-    fn new(core: &Arc<Core>, metrics: &Arc<Metrics>) -> Self {
-        Self { core: Arc::clone(core), state: Mutex::default(), metrics: Arc::clone(metrics) }
+impl WorkerQueue {
+    fn new(worker: &Arc<Worker>, metrics: &Arc<Metrics>) -> Self {
+        Self { worker: Arc::clone(worker), state: Mutex::default(), metrics: Arc::clone(metrics) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings an event to sessions of this core; how many will have it, at once or once the queue is [started](FanOut::start).
+    /// Brings an event to sessions of this worker; how many will have it, at once or once the queue is [started](FanOut::start).
     pub(super) fn bring(
         self: &Arc<Self>,
         sessions: &[Arc<Session>],
         list: impl FnOnce() -> List,
-        event: &Arc<Outgoing>,
+        event: &Arc<PreparedMessage>,
     ) -> usize {
         let mut state = self.lock();
-        if state.rounds.is_empty() && sessions.len() <= FEW {
+        if state.scans.is_empty() && sessions.len() <= FEW {
             return sessions.iter().filter(|session| put(session, event, &self.metrics)).count();
         }
         state.add(list(), Arc::clone(event));
@@ -203,12 +203,12 @@ impl CoreQueue {
     /// Sees to it that what waits is worked off.
     fn start(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.rounds.is_empty() || std::mem::replace(&mut state.is_worked_off, true) {
+        if state.scans.is_empty() || std::mem::replace(&mut state.is_worked_off, true) {
             return;
         }
         // A runtime that is shut down drops what it is given at once, and the worker wants the lock then.
         drop(state);
-        self.core.runtime().spawn(Worker(Arc::clone(self)).run());
+        self.worker.runtime().spawn(Filling(Arc::clone(self)).run());
     }
 
     /// Puts all that waits in mailboxes, now and on this thread.
@@ -226,10 +226,10 @@ impl CoreQueue {
     }
 }
 
-/// The task that works a queue off, in turn with the tasks of the core's sockets. It lives as long as there is something to do, and ends with its core.
-struct Worker(Arc<CoreQueue>);
+/// The task that works a queue off, in turn with the tasks of the worker's sockets. It lives as long as there is something to do, and ends with its worker.
+struct Filling(Arc<WorkerQueue>);
 
-impl Worker {
+impl Filling {
     async fn run(self) {
         while self.0.portion() {
             tokio::task::yield_now().await;
@@ -237,7 +237,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for Filling {
     fn drop(&mut self) {
         // Should it end in another way, the next event gets another worker.
         self.0.lock().is_worked_off = false;
@@ -247,7 +247,7 @@ impl Drop for Worker {
 /// The queues of all cores that have sessions.
 #[derive(Debug)]
 pub(super) struct FanOut {
-    queues: Vec<Arc<CoreQueue>>,
+    queues: Vec<Arc<WorkerQueue>>,
     metrics: Arc<Metrics>,
 }
 
@@ -256,28 +256,28 @@ impl FanOut {
         Self { queues: Vec::new(), metrics }
     }
 
-    /// That of the core on which a session lives, if it lives on one.
-    pub(super) fn queue_of(&mut self, session: &Session) -> Option<&Arc<CoreQueue>> {
-        let core = session.core()?;
-        let known = self.queues.iter().position(|queue| Arc::ptr_eq(&queue.core, core));
+    /// That of the worker on which a session lives, if it lives on one.
+    pub(super) fn queue_of(&mut self, session: &Session) -> Option<&Arc<WorkerQueue>> {
+        let worker = session.worker()?;
+        let known = self.queues.iter().position(|queue| Arc::ptr_eq(&queue.worker, worker));
         let place = known.unwrap_or_else(|| {
-            self.queues.push(Arc::new(CoreQueue::new(core, &self.metrics)));
+            self.queues.push(Arc::new(WorkerQueue::new(worker, &self.metrics)));
             self.queues.len() - 1
         });
         self.queues.get(place)
     }
 
     /// Brings an event to one session.
-    pub(super) fn bring(&mut self, session: &Arc<Session>, event: &Arc<Outgoing>) -> usize {
+    pub(super) fn bring(&mut self, session: &Arc<Session>, event: &Arc<PreparedMessage>) -> usize {
         match self.queue_of(session) {
             Some(queue) => queue.bring(std::slice::from_ref(session), || Arc::new(vec![Arc::clone(session)]), event),
             None => usize::from(put(session, event, &self.metrics)),
         }
     }
 
-    /// Has every core work off what was brought.
+    /// Has every worker work off what was brought.
     pub(super) fn start(&self) {
-        self.queues.iter().for_each(CoreQueue::start);
+        self.queues.iter().for_each(WorkerQueue::start);
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

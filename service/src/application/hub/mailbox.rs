@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use self::queue::Queue;
 use super::{
     memory::{Charge, Kind, Memory},
-    outgoing::{EVENT_OVERHEAD, Outgoing},
+    prepared_message::{EVENT_OVERHEAD, PreparedMessage},
 };
 use crate::config::DropPolicy;
 
@@ -49,7 +49,7 @@ pub struct MailboxLimits {
 #[derive(Debug, Clone)]
 pub enum Item {
     /// An event.
-    Event(Arc<Outgoing>),
+    Event(Arc<PreparedMessage>),
     /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
     Gap(Box<Gap>),
 }
@@ -429,7 +429,7 @@ mod tests {
     }
 
     fn event(seq: u64) -> Item {
-        Item::Event(Arc::new(Outgoing::of_text(seq, "0123456789")))
+        Item::Event(Arc::new(PreparedMessage::of_text(seq, "0123456789")))
     }
 
     fn seqs(items: &[Item]) -> Vec<u64> {
@@ -478,7 +478,7 @@ mod tests {
         // Ten bytes each, and 256 beside.
         assert_eq!((small, mailbox.len()), (5, 20));
         mailbox.take(usize::MAX);
-        let large = |seq| Item::Event(Arc::new(Outgoing::of_text(seq, &"x".repeat(1000))));
+        let large = |seq| Item::Event(Arc::new(PreparedMessage::of_text(seq, &"x".repeat(1000))));
         let lost: usize = (26..=35).map(|seq| dropped(mailbox.push(large(seq)))).sum();
         assert_eq!((lost, seqs(&mailbox.take(usize::MAX))), (6, vec![32, 33, 34, 35]));
     }
@@ -488,7 +488,7 @@ mod tests {
         for (bytes, text, stay) in [(100, "0123456789", 3), (25, "0123456789", 2)] {
             let mailbox = Mailbox::new(MailboxLimits { bytes, ..LIMITS });
             let lost: usize =
-                (1..=15).map(|seq| dropped(mailbox.push(Item::Event(Arc::new(Outgoing::of_text(seq, text)))))).sum();
+                (1..=15).map(|seq| dropped(mailbox.push(Item::Event(Arc::new(PreparedMessage::of_text(seq, text)))))).sum();
             assert_eq!(lost, 0);
             assert_eq!(mailbox.set_stalled(true), 15 - stay);
             let items = mailbox.take(usize::MAX);
@@ -502,8 +502,8 @@ mod tests {
     fn while_the_pod_holds_too_much_for_all_its_sockets_none_may_have_a_burst() {
         let held = Arc::<Memory>::default();
         let mailbox = Mailbox::new(MailboxLimits { held_bytes: 4096, ..LIMITS });
-        let event = |seq| Item::Event(Arc::new(Outgoing::of_held_text(seq, "0123456789", &held)));
-        let other = Outgoing::of_held_text(1, &"x".repeat(8192), &held);
+        let event = |seq| Item::Event(Arc::new(PreparedMessage::of_held_text(seq, "0123456789", &held)));
+        let other = PreparedMessage::of_held_text(1, &"x".repeat(8192), &held);
         let lost: usize = (2..=13).map(|seq| dropped(mailbox.push(event(seq)))).sum();
         assert_eq!((lost, mailbox.len()), (2, 10));
         drop(other);
@@ -562,7 +562,7 @@ mod tests {
         assert_eq!(mailbox.push(event(21)), Push::Overflow);
         // One message may be larger than all bounds.
         mailbox.take(usize::MAX);
-        let huge = Item::Event(Arc::new(Outgoing::of_text(22, &"x".repeat(1 << 20))));
+        let huge = Item::Event(Arc::new(PreparedMessage::of_text(22, &"x".repeat(1 << 20))));
         assert_eq!(mailbox.push(huge), Push::Taken { dropped: 0 });
     }
 
@@ -611,7 +611,7 @@ mod tests {
     #[test]
     fn the_places_of_a_long_queue_count_until_it_is_empty_and_those_of_a_short_one_do_not() {
         let held = Arc::<Memory>::default();
-        let shared = Arc::new(Outgoing::of_held_text(1, "x", &held));
+        let shared = Arc::new(PreparedMessage::of_held_text(1, "x", &held));
         let mailboxes = [(); 10].map(|()| Mailbox::new(MailboxLimits { burst_bytes: 1 << 20, ..LIMITS }));
         let put = |count| {
             for mailbox in &mailboxes {

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use daisi_ws_domain::ids::ConnectionId;
 
 use super::{
-    fan_out::{CoreQueue, FanOut, List, put},
-    outgoing::Outgoing,
+    fan_out::{FanOut, List, WorkerQueue, put},
+    prepared_message::PreparedMessage,
     session::Session,
 };
 
@@ -17,7 +17,7 @@ pub(super) enum Members {
     Many(Many),
 }
 
-/// Sessions by the core on which they live.
+/// Sessions by the worker on which they live.
 #[derive(Debug, Default)]
 pub(super) struct Many {
     shares: Vec<Share>,
@@ -26,8 +26,8 @@ pub(super) struct Many {
 
 #[derive(Debug)]
 struct Share {
-    /// None for those that live on no core.
-    queue: Option<Arc<CoreQueue>>,
+    /// None for those that live on no worker.
+    queue: Option<Arc<WorkerQueue>>,
     /// Copied only when somebody joins or leaves while an event is on its way to it.
     sessions: List,
 }
@@ -75,15 +75,15 @@ impl Many {
         }
     }
 
-    fn bring(&self, event: &Arc<Outgoing>, fan_out: &FanOut) -> usize {
+    fn bring(&self, event: &Arc<PreparedMessage>, fan_out: &FanOut) -> usize {
         let mut count = 0;
         for (number, share) in self.shares.iter().enumerate() {
             count += match &share.queue {
                 None => share.sessions.iter().filter(|session| put(session, event, fan_out.metrics())).count(),
                 Some(_) if share.sessions.is_empty() => 0,
                 Some(queue) => {
-                    // What a core counts its references in is its own.
-                    let event = if number == 0 { event } else { &Arc::new(Outgoing::clone(event)) };
+                    // What a worker counts its references in is its own.
+                    let event = if number == 0 { event } else { &Arc::new(PreparedMessage::clone(event)) };
                     queue.bring(&share.sessions, || Arc::clone(&share.sessions), event)
                 }
             };
@@ -118,7 +118,7 @@ impl Members {
     }
 
     /// Brings an event to all of them; how many will have it.
-    pub(super) fn bring(&self, event: &Arc<Outgoing>, fan_out: &mut FanOut) -> usize {
+    pub(super) fn bring(&self, event: &Arc<PreparedMessage>, fan_out: &mut FanOut) -> usize {
         match self {
             Self::One(only) => fan_out.bring(only, event),
             Self::Many(many) => many.bring(event, fan_out),

@@ -30,8 +30,8 @@ use super::{
     mailbox::Item,
     members::Members,
     memory::Memory,
-    outgoing::Outgoing,
     parting::Parting,
+    prepared_message::PreparedMessage,
     session::Session,
 };
 use crate::{metrics::Metrics, ports::SettledUpTo};
@@ -488,7 +488,7 @@ impl Inner {
     }
 
     fn bring(&mut self, event: &Event, key: Option<EventKey>, path: Path) -> usize {
-        let mut outgoing: Option<Arc<Outgoing>> = None;
+        let mut prepared: Option<Arc<PreparedMessage>> = None;
         let mut count = 0;
         for route in event.address.routes() {
             let Some(entry) = self.routes.get_mut(&route) else { continue };
@@ -498,15 +498,15 @@ impl Inner {
             {
                 entry.late = None;
             }
-            let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.memory)));
-            count += entry.members.bring(outgoing, &mut self.fan_out);
+            let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
+            count += entry.members.bring(prepared, &mut self.fan_out);
         }
         count
     }
 
     /// Brings an event that was here before to those who were not.
     fn bring_late(&mut self, event: &Event, key: EventKey, path: Path) -> usize {
-        let mut outgoing: Option<Arc<Outgoing>> = None;
+        let mut prepared: Option<Arc<PreparedMessage>> = None;
         let mut count = 0;
         for route in event.address.routes() {
             let Some(on_route) = self.routes.get_mut(&route) else { continue };
@@ -514,8 +514,8 @@ impl Inner {
             let missed = on_route.late.as_mut().map(|late| late.who_missed(key));
             for connection in missed.into_iter().flatten() {
                 let Some(entry) = self.entries.get(&connection).filter(|entry| entry.routes.contains(&route)) else { continue };
-                let outgoing = outgoing.get_or_insert_with(|| Arc::new(Outgoing::new(event, path, &self.memory)));
-                count += self.fan_out.bring(&entry.session, outgoing);
+                let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
+                count += self.fan_out.bring(&entry.session, prepared);
             }
         }
         count

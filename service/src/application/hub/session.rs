@@ -21,7 +21,7 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
-use crate::runtime::cores::Core;
+use crate::runtime::workers::Worker;
 
 /// Whose session it is, in words.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub struct Session {
     locked: AtomicBool,
     reason: OnceLock<CloseReason>,
     /// Where the task below runs, if it is pinned.
-    core: Option<Arc<Core>>,
+    worker: Option<Arc<Worker>>,
     /// The one task that has the session at a time: first its connect, then its socket's.
     task: AtomicWaker,
     mailbox: Mailbox,
@@ -90,7 +90,7 @@ const CONFIRMATION_MARGIN: Duration = Duration::from_secs(2);
 const MAX_PREDECESSORS: usize = 4;
 
 impl Session {
-    /// A session that has nothing yet: no lock, no route. It lives on the core that it is made on.
+    /// A session that has nothing yet: no lock, no route. It lives on the worker that it is made on.
     #[must_use]
     pub fn new(claims: Claims, pod: PodId, connection: ConnectionId, limits: MailboxLimits, request_id: &str) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Session {
             locked: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
-            core: Core::current(),
+            worker: Worker::current(),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
             rare: Mutex::new(Rare {
@@ -182,7 +182,7 @@ impl Session {
 
     /// Has the processor fetch what [`Session::put`] and the task that it wakes will look at. Called for many sessions one after another, the fetches go on side by
     /// side; without it, each put waits for its own.
-    pub(crate) fn fetch(&self) {
+    pub(crate) fn prefetch(&self) {
         std::hint::black_box((self.is_aborted(), self.mailbox.is_sound()));
     }
 
@@ -193,15 +193,15 @@ impl Session {
 
     fn wake(&self) {
         let Some(waker) = self.task.take() else { return };
-        match &self.core {
-            Some(core) => core.wake(waker),
+        match &self.worker {
+            Some(worker) => worker.wake(waker),
             None => waker.wake(),
         }
     }
 
     /// Where the session lives, if it is pinned.
-    pub(crate) fn core(&self) -> Option<&Arc<Core>> {
-        self.core.as_ref()
+    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
+        self.worker.as_ref()
     }
 
     /// What waits for the socket.

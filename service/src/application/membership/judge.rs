@@ -17,14 +17,14 @@ const FAILED_PROBES: u32 = 2;
 /// Peers that are probed at a time.
 pub(super) const PROBED_AT_ONCE: usize = 64;
 /// Periods after which a member without a key that nobody here ever knew is retired: its address is unknown, so it cannot be probed.
-const STRANGER_PERIODS: u32 = 15;
+const UNKNOWN_PERIODS: u32 = 15;
 
 /// What one round remembers for the next; bounded as the fleet is.
 #[derive(Debug, Default)]
 struct Suspects {
     failed_probes: HashMap<PodId, u32>,
     /// Since when.
-    strangers: HashMap<PodId, Instant>,
+    unknown: HashMap<PodId, Instant>,
 }
 
 impl Membership {
@@ -36,7 +36,7 @@ impl Membership {
         loop {
             rounds.tick().await;
             self.judge_lapsed(&mut suspects).await;
-            self.judge_strangers(&mut suspects).await;
+            self.judge_unknown(&mut suspects).await;
         }
     }
 
@@ -72,20 +72,20 @@ impl Membership {
         }
     }
 
-    /// Of many strangers each announcement shows others, so what is suspected stays so until it is judged; who has a key by then is spared.
-    async fn judge_strangers(&self, suspects: &mut Suspects) {
+    /// Of many unknown members each announcement shows others, so what is suspected stays so until it is judged; who has a key by then is spared.
+    async fn judge_unknown(&self, suspects: &mut Suspects) {
         let now = Instant::now();
-        suspects.strangers.retain(|pod, _| self.directory.peer(pod).is_none());
-        for pod in self.directory.strangers() {
-            if suspects.strangers.len() < MAX_PODS {
-                suspects.strangers.entry(pod).or_insert(now);
+        suspects.unknown.retain(|pod, _| self.directory.peer(pod).is_none());
+        for pod in self.directory.unknown() {
+            if suspects.unknown.len() < MAX_PODS {
+                suspects.unknown.entry(pod).or_insert(now);
             }
         }
-        let patience = self.period() * STRANGER_PERIODS;
-        let patient = suspects.strangers.iter().filter(|(_, since)| now.duration_since(**since) >= patience);
+        let patience = self.period() * UNKNOWN_PERIODS;
+        let patient = suspects.unknown.iter().filter(|(_, since)| now.duration_since(**since) >= patience);
         let dead: Vec<PodId> = patient.map(|(pod, _)| pod.clone()).collect();
         if self.retire(&dead).await.is_some() {
-            suspects.strangers.retain(|pod, _| !dead.contains(pod));
+            suspects.unknown.retain(|pod, _| !dead.contains(pod));
         }
     }
 

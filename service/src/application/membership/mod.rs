@@ -165,8 +165,8 @@ impl Membership {
             tokio::select! {
                 () = leaving.cancelled() => {}
                 () = tokio::time::sleep_until(started + wait) => {}
-                // At most ten announcements a second, whatever the doubts.
-                () = async { tokio::time::sleep(period / 10).await; self.directory.doubts().await } => {}
+                // At most ten announcements a second, whatever asks for them.
+                () = async { tokio::time::sleep(period / 10).await; self.directory.refresh_requests().await } => {}
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     ports::{RouteChange, Routes, StoreError},
-    runtime::{backoff::Backoff, breath::Breath, cores::relayed},
+    runtime::{backoff::Backoff, linger::Linger, workers::with_batched_wakes},
 };
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
@@ -100,7 +100,7 @@ impl RouteWriter {
     /// As [`RouteWriter::confirm`].
     pub async fn join(&self, connection: &ConnectionId, routes: &[RouteKey]) -> Result<bool, StoreError> {
         let confirmed = {
-            // Held meanwhile, or the writer, on another core, would write a route before it knows who waits for it, and then write it again.
+            // Held meanwhile, or the writer, on another worker, would write a route before it knows who waits for it, and then write it again.
             let mut pending = self.lock();
             if !routes.iter().all(|route| self.hub.join(connection, route)) {
                 return Ok(false);
@@ -136,7 +136,7 @@ impl RouteWriter {
 
     async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         self.wake.notify_one();
-        relayed(answer).await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        with_batched_wakes(answer).await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
     }
 
     /// Writes until cancelled. One at a time: a second one would break the order of writes.
@@ -184,7 +184,7 @@ impl RouteWriter {
         metrics: &Metrics,
     ) -> Result<(), StoreError> {
         let (batch, waiters) = self.take_batch();
-        let breath = Breath::of(waiters.len(), MAX_CHANGES, BETWEEN_WRITES);
+        let linger = Linger::of(waiters.len(), MAX_CHANGES, BETWEEN_WRITES);
         let ttls = RouteTtls::of(&config.borrow());
         let changes: Vec<RouteChange> = batch.iter().map(|route| self.change(route, &ttls)).collect();
         let written = if changes.is_empty() { Ok(Vec::new()) } else { routes.apply(me, &changes).await };
@@ -203,7 +203,7 @@ impl RouteWriter {
         for asker in settled {
             let _ = asker.send(written.clone());
         }
-        breath.drawn().await;
+        linger.wait().await;
         written
     }
 

@@ -54,7 +54,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::ports::{RawEvent, Settlement, SourceError, SourceLag, SourceLimits, Ticket};
+    use crate::ports::{AckToken, RawEvent, Settlement, SourceError, SourceLag, SourceLimits};
 
     /// Counts how often it was told to hold, and to go on.
     #[derive(Default)]
@@ -68,7 +68,7 @@ mod tests {
         async fn pull(&self, _: usize) -> Result<Vec<RawEvent>, SourceError> {
             unreachable!("a gate pulls nothing")
         }
-        async fn settle(&self, _: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
+        async fn settle(&self, _: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
             unreachable!("a gate settles nothing")
         }
         async fn close(&self) {}

@@ -12,7 +12,7 @@ use daisi_ws_service::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsSource, Publisher},
     },
-    ports::{EventSource, RawEvent, Settlement, SourceError, Ticket},
+    ports::{AckToken, EventSource, RawEvent, Settlement, SourceError},
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -129,7 +129,7 @@ async fn one(pod: &dyn EventSource) -> RawEvent {
 }
 
 async fn settle(pod: &dyn EventSource, events: &[RawEvent], settlement: Settlement) {
-    let settlements: Vec<(Ticket, Settlement)> = events.iter().map(|event| (event.ticket.clone(), settlement)).collect();
+    let settlements: Vec<(AckToken, Settlement)> = events.iter().map(|event| (event.ack_token.clone(), settlement)).collect();
     pod.settle(settlements).await.unwrap();
 }
 
@@ -360,7 +360,7 @@ async fn an_outage_is_an_error_within_seconds_and_loses_nothing(world: &dyn Worl
         assert!(since.elapsed() < Duration::from_secs(6), "{:?}", since.elapsed());
     }
     assert!(!pod.is_connected());
-    assert!(pod.settle(vec![(Ticket("1.1".to_owned()), Settlement::Ack)]).await.is_err());
+    assert!(pod.settle(vec![(AckToken("1.1".to_owned()), Settlement::Ack)]).await.is_err());
 
     world.set_down(false).await;
     let since = Instant::now();

@@ -58,7 +58,7 @@ pub(crate) async fn pull(source: &NatsSource, count: usize) -> Vec<RawEvent> {
 }
 
 pub(crate) async fn ack(source: &NatsSource, events: &[RawEvent]) {
-    let settlements: Vec<_> = events.iter().map(|event| (event.ticket.clone(), Settlement::Ack)).collect();
+    let settlements: Vec<_> = events.iter().map(|event| (event.ack_token.clone(), Settlement::Ack)).collect();
     source.settle(settlements).await.unwrap();
 }
 

@@ -177,7 +177,7 @@ async fn gaps_reach_the_route_or_all(fleet: &mut dyn Fleet) {
     let (first, rest) = all.split_at(1);
     fleet.peers().announce_gaps(&b, first).await.unwrap();
     fleet.peers().announce_gaps(&b, rest).await.unwrap();
-    let expected: Vec<_> = all.into_iter().map(|owed| (pod_id("caller"), owed.route, owed.gap)).collect();
+    let expected: Vec<_> = all.into_iter().map(|pending| (pod_id("caller"), pending.route, pending.gap)).collect();
     assert_eq!(recorder.gaps(), expected);
 }
 

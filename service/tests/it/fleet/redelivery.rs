@@ -14,8 +14,8 @@ use daisi_ws_domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey};
 use daisi_ws_service::{
     config::Config,
     ports::{
-        Announce, AnnounceError, Announcement, EventSource, Incarnation, Lookup, RawEvent, RouteChange, Routes, Settlement,
-        SourceError, SourceLag, SourceLimits, Standing, StoreError, Ticket,
+        AckToken, Announce, AnnounceError, Announcement, EventSource, Incarnation, Lookup, RawEvent, RouteChange, Routes,
+        Settlement, SourceError, SourceLag, SourceLimits, Standing, StoreError,
     },
 };
 
@@ -38,7 +38,7 @@ impl EventSource for HalfOpen {
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError> {
         self.inner.pull(max).await
     }
-    async fn settle(&self, settlements: Vec<(Ticket, Settlement)>) -> Result<(), SourceError> {
+    async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
         if self.open.load(Ordering::Relaxed) { self.inner.settle(settlements).await } else { Ok(()) }
     }
     async fn close(&self) {

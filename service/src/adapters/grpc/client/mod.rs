@@ -226,11 +226,11 @@ impl GrpcPeers {
         let merged: Vec<RouteGap> = if gaps.len() <= MAX_SINGLE_GAPS {
             gaps.to_vec()
         } else {
-            let all = gaps.iter().map(|owed| owed.gap).reduce(|a, b| a.merge(b));
+            let all = gaps.iter().map(|pending| pending.gap).reduce(|a, b| a.merge(b));
             all.map(|gap| RouteGap { route: None, gap }).into_iter().collect()
         };
-        for owed in &merged {
-            let request = gap_to_wire(&self.me, owed);
+        for pending in &merged {
+            let request = gap_to_wire(&self.me, pending);
             self.client(to).await?.announce_gap(request).await.map_err(|status| self.error(to, &status))?;
         }
         Ok(())

@@ -125,7 +125,7 @@ impl Handler {
     fn announce(&self, from: &PodId, gaps: &[RouteGap]) -> Result<u64, Status> {
         let gaps: Result<Vec<_>, _> = gaps.iter().map(route_gap_from_wire).collect();
         let gaps = gaps.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
-        let tell = || gaps.iter().map(|owed| self.service.gap(from, owed.route.as_ref(), owed.gap)).sum::<usize>();
+        let tell = || gaps.iter().map(|pending| self.service.gap(from, pending.route.as_ref(), pending.gap)).sum::<usize>();
         Ok(self.guarded(tell)?.try_into().unwrap_or(u64::MAX))
     }
 

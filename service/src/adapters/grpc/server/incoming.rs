@@ -32,7 +32,7 @@ const MAX_UNPROVED_BYTES: usize = 256 * 1024;
 /// speak every second.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
-/// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a core.
+/// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a listener, until the stream is dropped. `end` breaks every one of them.

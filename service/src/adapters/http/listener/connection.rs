@@ -31,11 +31,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    deferred_upgrade::{DeferredUpgrade, HeldIo},
     places::Place,
     proxy_protocol,
     refusal::Refusal,
     server::Intake,
-    switch::{Answering, Switch},
 };
 use crate::adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId};
 
@@ -85,8 +85,8 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
         }
     }
     let Arrival { peer, place, app, stop, .. } = arrival;
-    let (switch, app) = (Switch::default(), TowerToHyperService::new(app));
-    let stream = Answering::new(stream);
+    let (upgrade, app) = (DeferredUpgrade::default(), TowerToHyperService::new(app));
+    let stream = HeldIo::new(stream);
     let news = stream.news();
     let service = service_fn(|mut request: Request<Incoming>| {
         if !news.swap(false, Ordering::Relaxed) {
@@ -94,7 +94,7 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
         }
         place.asked();
         let extensions = request.extensions_mut();
-        extensions.insert(switch.clone());
+        extensions.insert(upgrade.clone());
         extensions.insert(peer);
         extensions.insert(Arc::clone(&place));
         Either::Right(app.call(request))
@@ -127,7 +127,7 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
             stream.refuse(refusal);
         }
     } else if !stream.has_refused() {
-        return switch.complete(stream, parts.read_buf);
+        return upgrade.complete(stream, parts.read_buf);
     }
     if stream.has_refused() {
         let _ = timeout(LAST_WORDS, part(stream)).await;
@@ -156,7 +156,7 @@ async fn introduced(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
 
 /// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would reset the connection, and the
 /// client would see that instead of the refusal.
-async fn part(mut stream: Answering) {
+async fn part(mut stream: HeldIo) {
     let mut rest = [0; 4096];
     let mut left = MAX_REST;
     if stream.shutdown().await.is_err() {

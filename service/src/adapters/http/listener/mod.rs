@@ -1,8 +1,8 @@
 //! Connections: accepted within bounds, served until they end, have to leave or become sockets.
 
 pub(crate) mod connection;
+pub(crate) mod deferred_upgrade;
 pub(crate) mod places;
 pub(crate) mod proxy_protocol;
 pub(crate) mod refusal;
 pub(crate) mod server;
-pub(crate) mod switch;

@@ -20,9 +20,9 @@ use crate::{
     adapters::http::forwarded::Peer,
     config::{Config, ProxyProtocol},
     runtime::{
-        cores::{Core, Cores},
         lifecycle::Tasks,
         listen::listen,
+        workers::{Worker, Workers},
     },
 };
 
@@ -132,23 +132,23 @@ impl HttpServer {
     /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
     /// request that is under way. Sockets are not its business any more.
     ///
-    /// Where there are `cores`, each connection lives on one of them from its first byte on, with the socket that it becomes.
-    pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, cores: Option<Arc<Cores>>, stop: CancellationToken) {
+    /// Where there are `workers`, each connection lives on one of them from its first byte on, with the socket that it becomes.
+    pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, workers: Option<Arc<Workers>>, stop: CancellationToken) {
         let places = Places::new(intake.name(), Arc::clone(tasks.metrics()));
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let acceptor = Acceptor { app, intake, tasks: tasks.clone(), cores: cores.clone(), stop, places, room };
-        let Some(cores) = cores else {
+        let acceptor = Acceptor { app, intake, tasks: tasks.clone(), workers: workers.clone(), stop, places, room };
+        let Some(workers) = workers else {
             let listener = Arc::new(self.listener);
             tasks.supervise("http listener", move || acceptor.clone().run(Arc::clone(&listener)));
             return;
         };
         let Ok(listener) = self.listener.into_std().map(Arc::new) else {
-            tracing::error!("the listener can't be shared by the cores; no connection will be accepted");
+            tracing::error!("the listener can't be shared by the workers; no connection will be accepted");
             return;
         };
-        for core in cores.all() {
+        for worker in workers.all() {
             let (acceptor, listener) = (acceptor.clone(), Arc::clone(&listener));
-            tasks.supervise_on(core, "http listener", move || acceptor.clone().run_shared(Arc::clone(&listener)));
+            tasks.supervise_on(worker, "http listener", move || acceptor.clone().run_shared(Arc::clone(&listener)));
         }
     }
 }
@@ -158,7 +158,7 @@ struct Acceptor {
     app: Router,
     intake: Intake,
     tasks: Tasks,
-    cores: Option<Arc<Cores>>,
+    workers: Option<Arc<Workers>>,
     stop: CancellationToken,
     places: Arc<Places>,
     room: Arc<Semaphore>,
@@ -173,11 +173,11 @@ struct Accepted {
 }
 
 impl Acceptor {
-    /// Accepts on a core, from the one queue that the kernel has for all of them.
+    /// Accepts on a worker, from the one queue that the kernel has for all of them.
     async fn run_shared(self, listener: Arc<std::net::TcpListener>) {
         match listener.try_clone().and_then(TcpListener::from_std) {
             Ok(listener) => self.run(Arc::new(listener)).await,
-            Err(error) => tracing::error!(error = %error, "the listener can't be had on this core; the others go on"),
+            Err(error) => tracing::error!(error = %error, "the listener can't be had on this worker; the others go on"),
         }
     }
 
@@ -224,7 +224,7 @@ impl Acceptor {
     fn start(&self, accepted: Accepted) {
         let Accepted { stream, peer, place, permit } = accepted;
         let arrival = Arrival { peer, place, app: self.app.clone(), intake: self.intake.clone(), stop: self.stop.clone() };
-        let Some(core) = self.cores.as_ref().and_then(|cores| elsewhere(cores)) else {
+        let Some(worker) = self.workers.as_ref().and_then(|workers| least_loaded(workers)) else {
             self.tasks.spawn("http connection", async move {
                 connection::serve(stream, arrival).await;
                 drop(permit);
@@ -233,7 +233,7 @@ impl Acceptor {
         };
         // Out of this runtime, to be waited for in that one.
         let Ok(stream) = stream.into_std() else { return };
-        self.tasks.spawn_on(core, "http connection", async move {
+        self.tasks.spawn_on(worker, "http connection", async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
                 connection::serve(stream, arrival).await;
             }
@@ -242,9 +242,9 @@ impl Acceptor {
     }
 }
 
-/// The core that has so many fewer connections than this one that a new one should go there. The kernel does not share them out evenly.
-fn elsewhere(cores: &Cores) -> Option<&Arc<Core>> {
-    let (here, least) = (Core::current()?, cores.least_loaded());
+/// The worker that has so many fewer connections than this one that a new one should go there. The kernel does not share them out evenly.
+fn least_loaded(workers: &Workers) -> Option<&Arc<Worker>> {
+    let (here, least) = (Worker::current()?, workers.least_loaded());
     let fair = least.load() + least.load() / 8 + 16;
     (here.load() > fair).then_some(least)
 }
@@ -262,7 +262,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::adapters::http::listener::switch::Switch;
+    use crate::adapters::http::listener::deferred_upgrade::DeferredUpgrade;
 
     #[test]
     fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {
@@ -440,12 +440,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_becomes_something_else_makes_room() {
-        let switch = async |request: axum::extract::Request| {
-            Switch::of(&request).unwrap().hand_to(|upgraded| assert!(upgraded.stream.try_write(&upgraded.answer).unwrap() > 0));
+        let upgrade = async |request: axum::extract::Request| {
+            DeferredUpgrade::of(&request)
+                .unwrap()
+                .hand_to(|upgraded| assert!(upgraded.stream.try_write(&upgraded.answer).unwrap() > 0));
             let headers = [("connection", "upgrade"), ("upgrade", "test")];
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
         };
-        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", axum::routing::get(upgrade))).await;
         for _ in 0..9 {
             let mut stream = connect(address).await;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
@@ -459,13 +461,13 @@ mod tests {
     #[tokio::test]
     async fn the_system_keeps_little_for_a_client_beside_what_is_on_its_way() {
         let (seen, mut unsent) = tokio::sync::mpsc::channel(1);
-        let switch = async move |request: axum::extract::Request| {
-            Switch::of(&request).unwrap().hand_to(move |upgraded| {
+        let upgrade = async move |request: axum::extract::Request| {
+            DeferredUpgrade::of(&request).unwrap().hand_to(move |upgraded| {
                 seen.try_send(SockRef::from(&upgraded.stream).tcp_notsent_lowat().unwrap()).unwrap();
             });
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
         };
-        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(switch))).await;
+        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(upgrade))).await;
         let mut stream = connect(address).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
         assert_eq!(unsent.recv().await, Some(UNSENT_BYTES));

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
-    adapters::http::{credentials::lists, error::HttpError, listener::switch::Switch},
+    adapters::http::{credentials::lists, error::HttpError, listener::deferred_upgrade::DeferredUpgrade},
     config::CompressionMode,
     runtime::lifecycle::Tasks,
 };
@@ -35,7 +35,7 @@ pub(crate) struct Handshake {
     subprotocol: bool,
     /// What the client offers, one header a line.
     extensions: Vec<String>,
-    switch: Switch,
+    upgrade: DeferredUpgrade,
 }
 
 impl Handshake {
@@ -46,15 +46,15 @@ impl Handshake {
     pub(crate) fn read(request: &Request) -> Result<Self, HttpError> {
         let accept = check(request)?;
         let subprotocol = lists(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
-        let switch = Switch::of(request).ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
+        let upgrade = DeferredUpgrade::of(request).ok_or_else(|| HttpError::bad_request("this connection can't be upgraded"))?;
         let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
         let extensions = offers.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
-        Ok(Self { accept, subprotocol, extensions, switch })
+        Ok(Self { accept, subprotocol, extensions, upgrade })
     }
 
     /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer first, and to end by itself at the hard
     /// token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
-    pub(crate) fn switch<F>(
+    pub(crate) fn upgrade<F>(
         self,
         mode: CompressionMode,
         tasks: &Tasks,
@@ -65,7 +65,7 @@ impl Handshake {
     {
         let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
         let sessions = tasks.clone();
-        self.switch.hand_to(move |upgraded| sessions.spawn_many("session", serve(upgraded, agreement)));
+        self.upgrade.hand_to(move |upgraded| sessions.spawn_many("session", serve(upgraded, agreement)));
         answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }
@@ -258,7 +258,7 @@ mod tests {
         let open = async move |request: Request| {
             let guard = guard.lock().unwrap().take();
             let handshake = Handshake::read(&request).unwrap();
-            handshake.switch(CompressionMode::Disabled, &owner, async move |upgraded, agreement| {
+            handshake.upgrade(CompressionMode::Disabled, &owner, async move |upgraded, agreement| {
                 let _guard = guard;
                 assert_eq!(agreement, None);
                 assert!(upgraded.answer.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.answer);
@@ -325,7 +325,7 @@ mod tests {
         let open = async move |request: Request| {
             let (guard, asked) = (guard.lock().unwrap().take(), asked.lock().unwrap().take());
             let response =
-                Handshake::read(&request).unwrap().switch(CompressionMode::Disabled, &owner, async move |_, _| drop(guard));
+                Handshake::read(&request).unwrap().upgrade(CompressionMode::Disabled, &owner, async move |_, _| drop(guard));
             let _ = asked.map(|asked| asked.send(()));
             std::future::pending::<()>().await;
             response

@@ -1,4 +1,4 @@
-//! The doors of sockets: each check in its order, and only then a session.
+//! The paths of sockets: each check in its order, and only then a session.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ use crate::{
             connect::{Admission, ConnectError, Connector},
             throttle::{FailedAt, Throttle},
         },
-        auth::authenticator::{AuthError, Authenticator, Door},
+        auth::authenticator::{AuthError, Authenticator, Endpoint},
     },
     config::Config,
     metrics::Metrics,
@@ -64,9 +64,9 @@ impl From<HttpError> for Denied {
     }
 }
 
-/// What the doors need.
+/// What the paths of sockets need.
 #[derive(Clone)]
-pub(crate) struct Doors {
+pub(crate) struct SocketsState {
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) auth: Arc<Authenticator>,
     pub(crate) connector: Arc<Connector>,
@@ -76,26 +76,30 @@ pub(crate) struct Doors {
     pub(crate) tasks: Tasks,
 }
 
-pub(crate) fn routes(doors: Doors) -> Router {
-    Router::new().route("/ws/admin", get(admin)).route("/ws/{company}/{agent}", get(user)).with_state(doors)
+pub(crate) fn routes(state: SocketsState) -> Router {
+    Router::new().route("/ws/admin", get(admin)).route("/ws/{company}/{agent}", get(user)).with_state(state)
 }
 
-async fn admin(State(doors): State<Doors>, request: Request) -> Response {
-    doors.answer(SessionKind::Admin, Ok(Door::Admin), request).await
+async fn admin(State(state): State<SocketsState>, request: Request) -> Response {
+    state.answer(SessionKind::Admin, Ok(Endpoint::Admin), request).await
 }
 
-async fn user(State(doors): State<Doors>, path: Result<Path<(String, String)>, PathRejection>, request: Request) -> Response {
-    let door = match &path {
-        Ok(Path((company, agent))) => Ok(Door::User { company, agent }),
+async fn user(
+    State(state): State<SocketsState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response {
+    let endpoint = match &path {
+        Ok(Path((company, agent))) => Ok(Endpoint::User { company, agent }),
         Err(_) => Err(HttpError::bad_request("the path is not valid UTF-8")),
     };
-    doors.answer(SessionKind::User, door, request).await
+    state.answer(SessionKind::User, endpoint, request).await
 }
 
-impl Doors {
-    async fn answer(&self, kind: SessionKind, door: Result<Door<'_>, HttpError>, mut request: Request) -> Response {
+impl SocketsState {
+    async fn answer(&self, kind: SessionKind, endpoint: Result<Endpoint<'_>, HttpError>, mut request: Request) -> Response {
         let (id, client) = (RequestId::of(&request), client_address(&request));
-        match self.open(kind, door, &mut request, &id, client).await {
+        match self.open(kind, endpoint, &mut request, &id, client).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.note(kind, &refusal, &id, client);
@@ -108,12 +112,12 @@ impl Doors {
     async fn open(
         &self,
         kind: SessionKind,
-        door: Result<Door<'_>, HttpError>,
+        endpoint: Result<Endpoint<'_>, HttpError>,
         request: &mut Request,
         id: &RequestId,
         client: ClientAddress,
     ) -> Result<Response, HttpError> {
-        let checked = self.check(kind, door, request).await;
+        let checked = self.check(kind, endpoint, request).await;
         let (handshake, claims) = checked.map_err(|denied| self.slow_down(denied, client))?;
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let traced = spans::connect(traceparent);
@@ -130,14 +134,14 @@ impl Doors {
         record(&admission, id, client);
         let serve = move |upgraded, agreement| admission.serve(upgraded, agreement).map(drop);
         let mode = self.connector.compression_mode(&self.config.borrow());
-        Ok(handshake.switch(mode, &self.tasks, serve))
+        Ok(handshake.upgrade(mode, &self.tasks, serve))
     }
 
     /// All that can be known of a request without asking a store.
     async fn check(
         &self,
         kind: SessionKind,
-        door: Result<Door<'_>, HttpError>,
+        endpoint: Result<Endpoint<'_>, HttpError>,
         request: &mut Request,
     ) -> Result<(Handshake, Claims), Denied> {
         self.auth.check_api_key(kind, credentials::api_key(request.headers(), request.uri()).as_deref())?;
@@ -145,7 +149,7 @@ impl Doors {
         check_origin(&config, request)?;
         let handshake = Handshake::read(request)?;
         let token = credentials::token(request.headers(), request.uri());
-        Ok((handshake, self.auth.authenticate(door?, token.as_deref()).await?))
+        Ok((handshake, self.auth.authenticate(endpoint?, token.as_deref()).await?))
     }
 
     /// What an address is told that has guessed too often: nothing, whatever it was that it sent. So nobody learns whether a key is right who has not all that opens

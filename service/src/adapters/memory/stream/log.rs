@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Headers, Inner, Take};
 use crate::{
-    ports::{Delivery, RawEvent, Settlement, Ticket},
+    ports::{AckToken, Delivery, RawEvent, Settlement},
     runtime::clock,
 };
 
@@ -176,13 +176,13 @@ impl Log {
             },
             request_id: stored.headers.request_id,
             traceparent: stored.headers.traceparent,
-            ticket: Ticket(format!("{seq}.{}", pending.deliveries)),
+            ack_token: AckToken(format!("{seq}.{}", pending.deliveries)),
         })
     }
 
-    /// Settles an event. As nats-server does, this looks at the sequence alone; the delivery in the ticket is for people.
-    pub(super) fn settle(&mut self, ticket: &Ticket, settlement: Settlement, ack_wait: Duration) {
-        let Some(seq) = ticket.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
+    /// Settles an event. As nats-server does, this looks at the sequence alone; the delivery in the token is for people.
+    pub(super) fn settle(&mut self, ack_token: &AckToken, settlement: Settlement, ack_wait: Duration) {
+        let Some(seq) = ack_token.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         match settlement {
             Settlement::Retry(delay) => pending.due = Instant::now() + delay,

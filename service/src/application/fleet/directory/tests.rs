@@ -164,7 +164,7 @@ async fn a_reading_that_had_begun_before_a_doubt_is_no_answer_to_it() {
     };
     assert!(!tokio::join!(directory.refreshed(), answered).0);
     let after = async {
-        directory.doubts().await;
+        directory.refresh_requests().await;
         let reading = directory.begin_reading();
         directory.end_reading(reading);
     };

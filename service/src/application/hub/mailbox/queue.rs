@@ -130,10 +130,10 @@ mod tests {
     use daisi_ws_domain::gap::{Gap, GapCause};
 
     use super::*;
-    use crate::application::hub::outgoing::Outgoing;
+    use crate::application::hub::prepared_message::PreparedMessage;
 
     fn event(seq: u64) -> Item {
-        Item::Event(Arc::new(Outgoing::of_text(seq, "x")))
+        Item::Event(Arc::new(PreparedMessage::of_text(seq, "x")))
     }
 
     fn queue_of(seqs: impl IntoIterator<Item = u64>) -> Queue {

@@ -11,14 +11,14 @@ const MAX_ROUTES: usize = 1024;
 
 /// Gaps by route. Nothing is taken out before the peer has confirmed it.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct PendingGaps {
     by_route: HashMap<RouteKey, Gap>,
     to_all: Option<Gap>,
     /// What the call under way tells.
     announcing: Vec<RouteGap>,
 }
 
-impl Owed {
+impl PendingGaps {
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -38,7 +38,7 @@ impl Owed {
         }
     }
 
-    /// What to announce in one call: everything. [`Owed::announced`] or [`Owed::not_announced`] follows.
+    /// What to announce in one call: everything. [`PendingGaps::announced`] or [`PendingGaps::not_announced`] follows.
     pub(super) fn begin(&mut self) -> Vec<RouteGap> {
         self.not_announced();
         let by_route = self.by_route.drain().map(|(route, gap)| RouteGap { route: Some(route), gap });
@@ -79,26 +79,26 @@ mod tests {
 
     #[test]
     fn nothing_is_forgotten_before_the_peer_has_confirmed_it() {
-        let mut owed = Owed::default();
-        owed.add(route(1), gap(7));
-        assert_eq!(owed.begin().len(), 1);
-        owed.add(route(1), gap(9));
-        owed.not_announced();
-        assert_eq!(owed.begin(), [RouteGap { route: route(1), gap: gap(7).merge(gap(9)) }]);
-        owed.add(route(1), gap(11));
-        owed.announced();
-        assert_eq!(owed.begin(), [RouteGap { route: route(1), gap: gap(11) }]);
+        let mut pending = PendingGaps::default();
+        pending.add(route(1), gap(7));
+        assert_eq!(pending.begin().len(), 1);
+        pending.add(route(1), gap(9));
+        pending.not_announced();
+        assert_eq!(pending.begin(), [RouteGap { route: route(1), gap: gap(7).merge(gap(9)) }]);
+        pending.add(route(1), gap(11));
+        pending.announced();
+        assert_eq!(pending.begin(), [RouteGap { route: route(1), gap: gap(11) }]);
         // As after a task that ended in the middle of a call.
-        assert_eq!(owed.begin().len(), 1);
+        assert_eq!(pending.begin().len(), 1);
     }
 
     #[test]
     fn past_the_bound_all_sessions_are_told() {
-        let mut owed = Owed::default();
-        (0..MAX_ROUTES + 2).for_each(|number| owed.add(route(number), gap(number as u64 + 1)));
-        owed.add(route(0), gap(5000));
-        assert_eq!(owed.len(), MAX_ROUTES + 1);
-        let all = owed.begin();
+        let mut pending = PendingGaps::default();
+        (0..MAX_ROUTES + 2).for_each(|number| pending.add(route(number), gap(number as u64 + 1)));
+        pending.add(route(0), gap(5000));
+        assert_eq!(pending.len(), MAX_ROUTES + 1);
+        let all = pending.begin();
         assert_eq!(all.last(), Some(&RouteGap { route: None, gap: gap(1025).merge(gap(1026)) }));
         assert!(all.contains(&RouteGap { route: route(0), gap: gap(1).merge(gap(5000)) }));
     }

@@ -1,13 +1,13 @@
-//! The lane to one peer: its queue, its breaker, what is parked for it, and what its sessions are owed.
+//! The queue to one peer: its backlog, its breaker, what is parked for it, and the gaps that its sessions are still to be told of.
 //!
 //! Two things run side by side. One hands events over, a call at a time. The other looks after the peer: it asks for signs of life while the breaker is open, and
 //! announces gaps. So neither a probe nor an announcement ever holds an event up, and a gap waits for no event. While the breaker is open nothing else goes to the
 //! peer, so there a gap comes before all events that follow it; else it may overtake or be overtaken by what is in a call at that moment.
 
+mod backlog;
 mod call;
-mod care;
-mod owed;
-mod queue;
+mod pending_gaps;
+mod upkeep;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use self::{
-    owed::Owed,
-    queue::{Counted, Health, Others, PeerQueue},
+    backlog::{Backlog, Counted, Health, Others},
+    pending_gaps::PendingGaps,
 };
 use super::{
     forwarder::{ForwardLimits, Shared},
-    outcome::{Target, TargetOutcome, retry_delay},
+    in_flight::{Target, TargetOutcome, retry_delay},
 };
 use crate::{config::Config, ports::Handed, telemetry::spans};
 
@@ -43,11 +43,11 @@ const CHANCES: u64 = 2;
 /// The same while this pod reaches few of its peers or none. Then it is this pod that is cut off, and what it takes by chance others shall have.
 const CHANCES_CUT_OFF: u64 = 4;
 
-/// What the lanes of a pod hold together: by it each knows what others leave it.
+/// What the queues of a pod hold together: by it each knows what others leave it.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
     /// Peers that this pod has had events for.
-    lanes: AtomicUsize,
+    peer_queues: AtomicUsize,
     /// Those of them that can't be reached.
     unreachable: AtomicUsize,
     /// Unsettled events of peers that are not well.
@@ -57,11 +57,11 @@ pub(crate) struct Sums {
 }
 
 /// The way to one peer.
-pub(crate) struct Lane {
+pub(crate) struct PeerQueue {
     pub(crate) peer: PodRecord,
     shared: Arc<Shared>,
-    queue: Mutex<PeerQueue>,
-    owed: Mutex<Owed>,
+    queue: Mutex<Backlog>,
+    pending_gaps: Mutex<PendingGaps>,
     /// Something waits.
     arrived: Notify,
     /// There may be reason to look after the peer.
@@ -69,7 +69,7 @@ pub(crate) struct Lane {
     gone: CancellationToken,
 }
 
-impl Lane {
+impl PeerQueue {
     pub(crate) fn new(peer: PodRecord, shared: Arc<Shared>) -> Self {
         let (threshold, open_for) = {
             let config = shared.config.borrow();
@@ -78,8 +78,8 @@ impl Lane {
         Self {
             peer,
             shared,
-            queue: Mutex::new(PeerQueue::new(Breaker::new(threshold, open_for))),
-            owed: Mutex::default(),
+            queue: Mutex::new(Backlog::new(Breaker::new(threshold, open_for))),
+            pending_gaps: Mutex::default(),
             arrived: Notify::new(),
             stirred: Notify::new(),
             gone: CancellationToken::new(),
@@ -105,19 +105,19 @@ impl Lane {
     }
 
     /// Remembers that the sessions of the peer on these routes go without some events.
-    pub(crate) fn owe(&self, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
-        let mut owed = self.owed();
-        routes.into_iter().for_each(|route| owed.add(Some(route), gap));
-        drop(owed);
+    pub(crate) fn add_gap(&self, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
+        let mut pending = self.pending_gaps();
+        routes.into_iter().for_each(|route| pending.add(Some(route), gap));
+        drop(pending);
         self.show();
         self.stirred.notify_one();
     }
 
-    /// Takes over what the sessions of the same process were owed by the lane before.
+    /// Takes over what the sessions of the same process were owed by the queue before.
     pub(crate) fn inherit(&self, before: &Self) {
-        let debts = before.owed().begin();
-        let mut owed = self.owed();
-        debts.into_iter().for_each(|debt| owed.add(debt.route, debt.gap));
+        let gaps = before.pending_gaps().begin();
+        let mut pending = self.pending_gaps();
+        gaps.into_iter().for_each(|gap| pending.add(gap.route, gap.gap));
     }
 
     /// The peer may be reachable again: its next event is tried at once.
@@ -126,7 +126,7 @@ impl Lane {
         self.stirred.notify_one();
     }
 
-    /// Ends the lane. What queues, or is in a call, comes to this.
+    /// Ends the queue. What queues, or is in a call, comes to this.
     pub(crate) fn close(&self, outcome: TargetOutcome) {
         let waiting = {
             let mut queue = self.queue();
@@ -140,7 +140,7 @@ impl Lane {
 
     /// Says to the sessions of the peer what they are owed, if need be by way of the store.
     pub(crate) async fn settle_debts(&self) {
-        if self.owed().is_empty() || self.gone.is_cancelled() {
+        if self.pending_gaps().is_empty() || self.gone.is_cancelled() {
             return;
         }
         if self.announce().await.is_err() {
@@ -150,7 +150,7 @@ impl Lane {
 
     // ---- the task ----
 
-    /// Works until the lane is closed.
+    /// Works until the queue is closed.
     pub(crate) async fn run(&self) {
         self.shared.metrics.know_peer(self.peer.id.as_str());
         // What was in a call when a panic ended the task before has been parked by its drop.
@@ -175,7 +175,7 @@ impl Lane {
                 if batch.is_empty() {
                     break;
                 }
-                self.send(Batch { lane: self, targets: batch }).await;
+                self.send(Batch { peer_queue: self, targets: batch }).await;
             }
             self.arrived.notified().await;
         }
@@ -263,12 +263,12 @@ impl Lane {
 
     // ---- state ----
 
-    fn queue(&self) -> MutexGuard<'_, PeerQueue> {
+    fn queue(&self) -> MutexGuard<'_, Backlog> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owed(&self) -> MutexGuard<'_, Owed> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending_gaps(&self) -> MutexGuard<'_, PendingGaps> {
+        self.pending_gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> ForwardLimits {
@@ -282,12 +282,12 @@ impl Lane {
     /// Is it this pod that can't be reached, rather than its peers? So it seems if it reaches less than half of those that it has events for; among two pods
     /// nobody knows.
     fn is_cut_off(&self, limits: &ForwardLimits) -> bool {
-        let (lanes, unreachable) = (&self.shared.sums.lanes, &self.shared.sums.unreachable);
-        limits.peers > 1 && 2 * unreachable.load(Ordering::Relaxed) > lanes.load(Ordering::Relaxed)
+        let (peer_queues, unreachable) = (&self.shared.sums.peer_queues, &self.shared.sums.unreachable);
+        limits.peers > 1 && 2 * unreachable.load(Ordering::Relaxed) > peer_queues.load(Ordering::Relaxed)
     }
 
-    /// What other lanes leave this one.
-    fn others(&self, queue: &PeerQueue) -> Others {
+    /// What other queues leave this one.
+    fn others(&self, queue: &Backlog) -> Others {
         let sums = &self.shared.sums;
         Others {
             unwell: sums.unwell.load(Ordering::Relaxed).saturating_sub(queue.counted.unwell),
@@ -295,13 +295,13 @@ impl Lane {
         }
     }
 
-    /// Brings what this lane adds to the sums up to date. Under the queue's lock, so that no two do it at once.
-    fn count(&self, queue: &mut PeerQueue, now: Instant) {
+    /// Brings what this queue adds to the sums up to date. Under the queue's lock, so that no two do it at once.
+    fn count(&self, queue: &mut Backlog, now: Instant) {
         let health = queue.health(now);
         let unwell = if health == Health::Well { 0 } else { queue.held() };
-        let lanes = usize::from(queue.gone().is_none());
-        let unreachable = if health == Health::Unwell { lanes } else { 0 };
-        let (before, after) = (queue.counted, Counted { unwell, bytes: queue.bytes(), lanes, unreachable });
+        let peer_queues = usize::from(queue.gone().is_none());
+        let unreachable = if health == Health::Unwell { peer_queues } else { 0 };
+        let (before, after) = (queue.counted, Counted { unwell, bytes: queue.bytes(), peer_queues, unreachable });
         queue.counted = after;
         let adjust = |sum: &AtomicUsize, before: usize, after: usize| {
             if after > before {
@@ -313,7 +313,7 @@ impl Lane {
         let sums = &self.shared.sums;
         adjust(&sums.unwell, before.unwell, after.unwell);
         adjust(&sums.bytes, before.bytes, after.bytes);
-        adjust(&sums.lanes, before.lanes, after.lanes);
+        adjust(&sums.peer_queues, before.peer_queues, after.peer_queues);
         adjust(&sums.unreachable, before.unreachable, after.unreachable);
     }
 
@@ -326,13 +326,13 @@ impl Lane {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.grpc_circuitbreaker_open.with_label_values(&pod).set(i64::from(!is_closed));
         metrics.events_parked.with_label_values(&pod).set(gauge(parked));
-        metrics.gaps_owed.with_label_values(&pod).set(gauge(self.owed().len()));
+        metrics.gaps_owed.with_label_values(&pod).set(gauge(self.pending_gaps().len()));
     }
 }
 
-/// Events on their way in a call. Dropped with some of them (the lane was closed, or its task ended), those come to what the lane's events come to.
+/// Events on their way in a call. Dropped with some of them (the queue was closed, or its task ended), those come to what the queue's events come to.
 struct Batch<'a> {
-    lane: &'a Lane,
+    peer_queue: &'a PeerQueue,
     targets: Vec<Target>,
 }
 
@@ -340,17 +340,17 @@ impl Batch<'_> {
     /// Parks what is left; it counts as parked from now on, and no longer as on its way.
     fn give_back(mut self) {
         let targets = std::mem::take(&mut self.targets);
-        self.lane.queue().call_ended();
-        self.lane.park(targets);
+        self.peer_queue.queue().call_ended();
+        self.peer_queue.park(targets);
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let gone = {
-            let mut queue = self.lane.queue();
+            let mut queue = self.peer_queue.queue();
             queue.call_ended();
-            self.lane.count(&mut queue, Instant::now());
+            self.peer_queue.count(&mut queue, Instant::now());
             queue.gone()
         };
         if let Some(outcome) = gone {

@@ -1,4 +1,4 @@
-//! The way to other pods: finds the peers for what was taken, and hands it to their lanes.
+//! The way to other pods: finds the peers for what was taken, and hands it to their queues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Span;
 
-use super::{Dispatcher, Taken, doubts::Doubts};
+use super::{Dispatcher, Taken, unknown_members::UnknownMembers};
 use crate::{
     application::{
         fleet::directory::Targets,
-        forward::outcome::{InFlight, TargetOutcome, may_pass},
+        forward::in_flight::{InFlight, TargetOutcome, may_pass},
         wellness::SLOW,
     },
     ports::{Handed, Settlement},
@@ -38,8 +38,8 @@ impl Dispatcher {
     ///
     /// A look-up later than the event's arrival at this pod's sockets is as good as one before: it sees every route that was there when the event was stored and
     /// still is (G1).
-    pub(super) async fn seek(&self, mut taken: mpsc::UnboundedReceiver<Vec<Taken>>) {
-        let mut doubts = Doubts::default();
+    pub(super) async fn resolve(&self, mut taken: mpsc::UnboundedReceiver<Vec<Taken>>) {
+        let mut unknown_members = UnknownMembers::default();
         while let Some(mut events) = taken.recv().await {
             while events.len() < LOOKED_UP_AT_ONCE
                 && let Ok(more) = taken.try_recv()
@@ -57,7 +57,7 @@ impl Dispatcher {
                     }
                 };
                 for (taken, to) in rest.into_iter().zip(destinations) {
-                    self.send(taken, &to, &mut doubts);
+                    self.send(taken, &to, &mut unknown_members);
                 }
                 break;
             }
@@ -73,8 +73,8 @@ impl Dispatcher {
             (Vec::new(), events)
         };
         self.metrics.events_passed_on_total.inc_by(passed.len() as u64);
-        for Taken { event, delivery, ticket, permit, span, .. } in passed {
-            let in_flight = InFlight::new((event, span), delivery, 1, (ticket, permit), self.settled.clone());
+        for Taken { event, delivery, ack_token, permit, span, .. } in passed {
+            let in_flight = InFlight::new((event, span), delivery, 1, (ack_token, permit), self.settled.clone());
             in_flight.target(None).report(TargetOutcome::Passed);
         }
         let can_pass = rest.iter().any(|taken| may_pass(&taken.delivery));
@@ -131,23 +131,23 @@ impl Dispatcher {
         let is_due =
             |taken: &Taken| (patience..patience * 2).contains(&now.saturating_duration_since(taken.delivery.received_at));
         let due: Vec<_> =
-            events.iter().filter(|taken| is_due(taken)).map(|taken| (taken.ticket.clone(), Settlement::Extend)).collect();
+            events.iter().filter(|taken| is_due(taken)).map(|taken| (taken.ack_token.clone(), Settlement::Extend)).collect();
         if due.is_empty() || self.source.settle(due).await.is_err() {
             return;
         }
         events.iter_mut().filter(|taken| is_due(taken)).for_each(|taken| taken.delivery.extended(now));
     }
 
-    fn send(&self, taken: Taken, to: &Destination, doubts: &mut Doubts) {
-        let Taken { event, delivery, ticket, permit, span, here } = taken;
+    fn send(&self, taken: Taken, to: &Destination, unknown_members: &mut UnknownMembers) {
+        let Taken { event, delivery, ack_token, permit, span, here } = taken;
         let _entered = span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
         let targets = peers.len() + 1 + usize::from(doubtful.is_some());
         let deliveries = delivery.count;
-        let in_flight = InFlight::new((Arc::clone(&event), span), delivery, targets, (ticket, permit), self.settled.clone());
+        let in_flight = InFlight::new((Arc::clone(&event), span), delivery, targets, (ack_token, permit), self.settled.clone());
         if let Some(pod) = doubtful {
             let max_deliveries = self.config.borrow().app.forward_max_deliveries;
-            let outcome = doubts.outcome((event.seq, deliveries), max_deliveries, self.forwarder.limits().peer);
+            let outcome = unknown_members.outcome((event.seq, deliveries), max_deliveries, self.forwarder.limits().peer);
             in_flight.target(Some(pod.clone())).report(outcome);
         }
         for peer in peers {

@@ -31,7 +31,7 @@ pub(crate) const EVENT_OVERHEAD: usize = 256;
 
 /// An encoded event, made once and shared by every socket of the pod that gets it. A clone shares all that is large.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct PreparedMessage {
     /// Its stream sequence; 0 if it has no place in a stream.
     pub seq: u64,
     /// Which way it came here.
@@ -70,7 +70,7 @@ impl Later {
     }
 }
 
-impl Outgoing {
+impl PreparedMessage {
     /// Encodes an event, which counts as held until the last socket has written it.
     #[must_use]
     pub fn new(event: &Event, path: Path, memory: &Arc<Memory>) -> Self {
@@ -159,7 +159,7 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-impl Outgoing {
+impl PreparedMessage {
     /// An event of this text, for tests of what holds events.
     pub(crate) fn of_text(seq: u64, text: &str) -> Self {
         Self::of_held_text(seq, text, &Arc::default())
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_event_is_compressed_once_and_the_same_bytes_go_to_every_socket() {
-        let event = Outgoing::of_text(1, &"all work and no play ".repeat(50));
+        let event = PreparedMessage::of_text(1, &"all work and no play ".repeat(50));
         let (first, second) = (event.compressed(15), event.compressed(15));
         assert!(first.len() < event.len() / 4);
         assert_eq!(first.as_ptr(), second.as_ptr());
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn an_event_is_held_once_until_its_last_clone_is_gone() {
         let held = Arc::<Memory>::default();
-        let event = Outgoing::of_held_text(1, &"12345678".repeat(20), &held);
+        let event = PreparedMessage::of_held_text(1, &"12345678".repeat(20), &held);
         let (once, clone) = (held.used(), event.clone());
         assert_eq!((once, event.held()), (event.frame().len() + EVENT_OVERHEAD, once));
         drop(event);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_does_not_shrink_is_sent_as_it_is() {
-        let event = Outgoing::of_text(1, "q8w");
+        let event = PreparedMessage::of_text(1, "q8w");
         assert_eq!(event.compressed(15), event.frame());
     }
 
@@ -230,7 +230,7 @@ mod tests {
             request_id: None,
             traceparent: None,
         };
-        assert_eq!(Outgoing::new(&event, Path::Forwarded, &Arc::default()).seq, 0);
-        assert_eq!(Outgoing::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Arc::default()).seq, 7);
+        assert_eq!(PreparedMessage::new(&event, Path::Forwarded, &Arc::default()).seq, 0);
+        assert_eq!(PreparedMessage::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Arc::default()).seq, 7);
     }
 }

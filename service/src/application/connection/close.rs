@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             CloseReason::ClientClosed | CloseReason::SlowClient | CloseReason::PongTimeout | CloseReason::MemoryPressure
         );
         let patience = if is_hopeless { ANSWER } else { PATIENCE };
-        let mut is_slow = self.writing.was_stuck();
+        let mut is_slow = self.outbound.was_stuck();
         let is_late = |until: Instant| reason == CloseReason::LockUnconfirmed && until + UNCONFIRMED <= Instant::now();
         if !is_hopeless {
             self.connector.hub.catch_up(&self.session);
@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 if items.is_empty() {
                     break;
                 }
-                self.writing.add_items(items, &mut self.compressor, &mut self.socket);
+                self.outbound.add_items(items, &mut self.compressor, &mut self.socket);
                 self.flush(patience, &mut is_slow).await?;
             }
             if let Some((code, text)) = reason.error() {
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match timeout(patience, more).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => {
-                    self.writing.done(&self.connector.metrics);
+                    self.outbound.done(&self.connector.metrics);
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Broken::Lost),
@@ -145,6 +145,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Events that the system has not taken, or not all of the write that they are in.
     fn unwritten(&self) -> usize {
         let waiting = self.session.mailbox().take(usize::MAX);
-        self.writing.events() + waiting.iter().filter(|item| matches!(item, Item::Event(_))).count()
+        self.outbound.events() + waiting.iter().filter(|item| matches!(item, Item::Event(_))).count()
     }
 }

@@ -20,13 +20,13 @@ use prometheus::{Histogram, IntCounter, local::LocalHistogram};
 use super::Metrics;
 
 /// So many threads count without getting in each other's way; where there are more, some share.
-const TALLIES: usize = 32;
+const SHARDS: usize = 32;
 
 thread_local! {
-    /// Which tally this thread counts in.
+    /// Which shard this thread counts in.
     static PLACE: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % TALLIES
+        NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
     };
 }
 
@@ -55,7 +55,7 @@ impl SettledAs {
 
 /// What was counted and not added up yet.
 #[derive(Debug)]
-pub struct Tally {
+pub struct ShardedCounters {
     bytes_in: Count,
     bytes_out: Count,
     sent: [Count; FrameKind::ALL.len()],
@@ -73,7 +73,7 @@ struct Count {
 }
 
 impl Count {
-    fn add_up(&mut self) {
+    fn flush(&mut self) {
         self.counter.inc_by(std::mem::take(&mut self.more));
     }
 }
@@ -85,7 +85,7 @@ struct Times {
     end_to_end: LocalHistogram,
 }
 
-impl Tally {
+impl ShardedCounters {
     fn new(metrics: &Metrics) -> Self {
         let times = |path: Path| {
             let local = |histogram: Histogram| histogram.local();
@@ -144,9 +144,9 @@ impl Tally {
         }
     }
 
-    fn add_up(&mut self) {
+    fn flush(&mut self) {
         let counts = [&mut self.bytes_in, &mut self.bytes_out].into_iter();
-        counts.chain(&mut self.sent).chain(&mut self.received).chain(&mut self.settled).for_each(Count::add_up);
+        counts.chain(&mut self.sent).chain(&mut self.received).chain(&mut self.settled).for_each(Count::flush);
         for times in [&self.local, &self.forwarded] {
             times.delivery.flush();
             times.end_to_end.flush();
@@ -157,25 +157,25 @@ impl Tally {
 /// On cache lines of its own; processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Place(Mutex<Tally>);
+struct Place(Mutex<ShardedCounters>);
 
-/// A tally for each of so many threads.
+/// Counters for each of so many threads.
 #[derive(Debug)]
-pub(super) struct Tallies(Box<[Place]>);
+pub(super) struct Shards(Box<[Place]>);
 
-impl Tallies {
+impl Shards {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self((0..TALLIES).map(|_| Place(Mutex::new(Tally::new(metrics)))).collect())
+        Self((0..SHARDS).map(|_| Place(Mutex::new(ShardedCounters::new(metrics)))).collect())
     }
 
     /// That of the thread that asks.
-    pub(super) fn mine(&self) -> MutexGuard<'_, Tally> {
+    pub(super) fn mine(&self) -> MutexGuard<'_, ShardedCounters> {
         self.0[PLACE.with(|place| *place)].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds all of them to what is shown.
-    pub(super) fn add_up(&self) {
-        self.0.iter().for_each(|place| place.0.lock().unwrap_or_else(PoisonError::into_inner).add_up());
+    pub(super) fn flush(&self) {
+        self.0.iter().for_each(|place| place.0.lock().unwrap_or_else(PoisonError::into_inner).flush());
     }
 }
 
@@ -189,14 +189,14 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    let mut tally = metrics.tally();
-                    tally.bytes_in(1);
-                    tally.bytes_out(10);
-                    tally.sent(FrameKind::Gap, 2);
-                    tally.received(EventKind::Agent);
-                    tally.settled(SettledAs::Retried);
-                    tally.written(Path::Local, Duration::from_millis(2), Some(Duration::from_millis(3)));
-                    tally.written(Path::Forwarded, Duration::from_millis(2), None);
+                    let mut counters = metrics.sharded();
+                    counters.bytes_in(1);
+                    counters.bytes_out(10);
+                    counters.sent(FrameKind::Gap, 2);
+                    counters.received(EventKind::Agent);
+                    counters.settled(SettledAs::Retried);
+                    counters.written(Path::Local, Duration::from_millis(2), Some(Duration::from_millis(3)));
+                    counters.written(Path::Forwarded, Duration::from_millis(2), None);
                 });
             }
         });

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     application::hub::memory::Charge,
-    ports::{Delivery, Handed, Settlement, Ticket},
+    ports::{AckToken, Delivery, Handed, Settlement},
     runtime::backoff::Backoff,
 };
 
@@ -87,7 +87,7 @@ pub struct Settled {
     /// The event.
     pub event: Arc<Event>,
     /// By which it is settled.
-    pub ticket: Ticket,
+    pub ack_token: AckToken,
     /// What to tell the stream.
     pub settlement: Settlement,
     /// From when on the stream waited for it.
@@ -117,7 +117,7 @@ struct State {
     parked: bool,
     given_up: Vec<PodId>,
     /// Taken out when the last target has spoken.
-    rest: Option<(Ticket, Permit)>,
+    rest: Option<(AckToken, Permit)>,
 }
 
 /// An event taken from the stream and not settled yet. It holds a permit until then, so that so many and no more are in flight.
@@ -144,7 +144,7 @@ impl InFlight {
         (event, span): (Arc<Event>, Option<tracing::Span>),
         delivery: Delivery,
         targets: usize,
-        (ticket, permit): (Ticket, impl Into<Permit>),
+        (ack_token, permit): (AckToken, impl Into<Permit>),
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Arc<Self> {
         let state = State {
@@ -154,7 +154,7 @@ impl InFlight {
             passed: false,
             parked: false,
             given_up: Vec::new(),
-            rest: Some((ticket, permit.into())),
+            rest: Some((ack_token, permit.into())),
         };
         let (deliveries, pulled_at) = (delivery.count, delivery.received_at);
         Arc::new(Self { event, deliveries, pulled_at, delivery, span, state: Mutex::new(state), settled })
@@ -198,7 +198,7 @@ impl InFlight {
         if state.waiting > 0 {
             return;
         }
-        let Some((ticket, permit)) = state.rest.take() else { return };
+        let Some((ack_token, permit)) = state.rest.take() else { return };
         // As long as one target may still get it, it is delivered again, and those that gave up get another chance too.
         let settlement = if state.passed {
             Settlement::Retry(Duration::ZERO)
@@ -213,7 +213,7 @@ impl InFlight {
         };
         let settled = Settled {
             event: Arc::clone(&self.event),
-            ticket,
+            ack_token,
             settlement,
             received_at: self.delivery.received_at,
             taken: state.taken,
@@ -297,7 +297,7 @@ mod tests {
         };
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let in_flight = InFlight::new((Arc::new(event), None), delivery, 1, (Ticket::default(), permit), sender);
+        let in_flight = InFlight::new((Arc::new(event), None), delivery, 1, (AckToken::default(), permit), sender);
         in_flight.target(PodId::parse("b").ok()).report(outcome);
         receiver.recv().await.unwrap()
     }

@@ -17,15 +17,15 @@ use crate::{
         fleet::directory::Directory,
         forward::{
             forwarder::Forwarder,
-            outcome::{InFlight, Settled},
+            in_flight::{InFlight, Settled},
         },
         wellness::{SLOW, Wellness},
     },
     config::testing,
     metrics::Metrics,
     ports::{
-        Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap, Routes,
-        Settlement, SourceLimits, Standing, StoreError, Ticket,
+        AckToken, Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
+        Routes, Settlement, SourceLimits, Standing, StoreError,
     },
     runtime::{
         clock,
@@ -101,7 +101,7 @@ impl Peers for World {
         Ok(())
     }
     async fn holds(&self, _: &PodRecord, _: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
-        unreachable!("lanes ask for no sockets")
+        unreachable!("queues ask for no sockets")
     }
     async fn probe(&self, _: &PodRecord) -> Result<(), PeerError> {
         let does = *self.probe.lock().unwrap();
@@ -116,22 +116,22 @@ impl Peers for World {
 #[async_trait]
 impl Routes for World {
     async fn apply(&self, _: &PodId, _: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
-        unreachable!("lanes write no routes")
+        unreachable!("queues write no routes")
     }
     async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
-        unreachable!("lanes look nothing up")
+        unreachable!("queues look nothing up")
     }
     async fn resolve(&self, _: &[(PodId, Vec<RouteKey>)], _: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
-        unreachable!("lanes resolve nobody")
+        unreachable!("queues resolve nobody")
     }
     async fn announce(&self, _: Announce<'_>) -> Result<Announcement, AnnounceError> {
-        unreachable!("lanes announce no pod")
+        unreachable!("queues announce no pod")
     }
     async fn retire(&self, _: &[PodId]) -> Result<Vec<bool>, StoreError> {
-        unreachable!("lanes retire nobody")
+        unreachable!("queues retire nobody")
     }
     async fn leave(&self, _: &PodRecord) -> Result<(), StoreError> {
-        unreachable!("lanes leave nothing")
+        unreachable!("queues leave nothing")
     }
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
         self.passed_over.lock().unwrap().push(pod.clone());
@@ -205,7 +205,7 @@ impl Setup {
             traceparent: None,
         };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let carried = (Ticket("t".into()), permit);
+        let carried = (AckToken("t".into()), permit);
         let in_flight = InFlight::new((Arc::new(event), None), Delivery::now(deliveries), 1, carried, self.outcomes.clone());
         in_flight.target(PodId::parse("b").ok())
     }
@@ -240,15 +240,15 @@ impl Setup {
         tally
     }
 
-    /// Makes a lane, and owes the sessions of its peer on so many routes a gap.
-    fn owe(&mut self, to: &str, routes: usize) {
+    /// Makes a queue, and has a gap pending for the sessions of its peer on so many routes.
+    fn add_gap(&mut self, to: &str, routes: usize) {
         self.forward(to);
         for number in 0..routes {
             self.forwarder.owe_gap(&record(to).id, [route(number)], Gap::of(7, GapCause::GivenUp));
         }
     }
 
-    fn owed(&self) -> i64 {
+    fn pending_gaps(&self) -> i64 {
         self.metrics.gaps_owed.with_label_values(&["b"]).get()
     }
 }

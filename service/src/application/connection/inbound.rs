@@ -18,7 +18,7 @@ use super::{Connection, select_chat::select};
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
         self.heard_at = Instant::now();
-        self.connector.metrics.tally().bytes_in(message.len());
+        self.connector.metrics.sharded().bytes_in(message.len());
         if self.has_inbound && matches!(message, Message::Text(_) | Message::Binary(_)) {
             // What is held from now on is of another.
             self.note_inbound(0);

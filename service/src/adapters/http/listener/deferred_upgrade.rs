@@ -38,9 +38,9 @@ type Owner = Box<dyn FnOnce(Upgraded<TcpStream>) + Send>;
 
 /// Who owns the connection after the answer that switches protocols. Each connection has one, which every request on it carries.
 #[derive(Clone, Default)]
-pub(crate) struct Switch(Arc<Mutex<Option<Owner>>>);
+pub(crate) struct DeferredUpgrade(Arc<Mutex<Option<Owner>>>);
 
-impl Switch {
+impl DeferredUpgrade {
     /// That of the request's connection; none where it can't be taken over.
     pub(crate) fn of(request: &Request) -> Option<Self> {
         request.extensions().get().cloned()
@@ -52,25 +52,25 @@ impl Switch {
     }
 
     /// Gives the connection to its owner, if it has one. `read` was read behind the request.
-    pub(crate) fn complete(&self, connection: Answering, read: Bytes) {
+    pub(crate) fn complete(&self, connection: HeldIo, read: Bytes) {
         let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Answering { stream, answer, .. } = connection;
+        let HeldIo { stream, answer, .. } = connection;
         if let Some(owner) = owner {
             owner(Upgraded { stream, answer: answer.into(), read });
         }
     }
 }
 
-impl fmt::Debug for Switch {
+impl fmt::Debug for DeferredUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").finish_non_exhaustive()
+        f.debug_struct("DeferredUpgrade").finish_non_exhaustive()
     }
 }
 
 /// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over, and one that the parser makes by itself is
 /// replaced by one of ours.
 #[derive(Debug)]
-pub(crate) struct Answering {
+pub(crate) struct HeldIo {
     stream: TcpStream,
     answer: Vec<u8>,
     /// Of an answer of ours in place of the parser's, what was not written yet.
@@ -85,7 +85,7 @@ pub(crate) struct Answering {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-impl Answering {
+impl HeldIo {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -150,7 +150,7 @@ impl Answering {
     }
 }
 
-impl AsyncRead for Answering {
+impl AsyncRead for HeldIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
@@ -160,7 +160,7 @@ impl AsyncRead for Answering {
     }
 }
 
-impl AsyncWrite for Answering {
+impl AsyncWrite for HeldIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }

@@ -4,19 +4,19 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use tokio::time::Instant;
 
-use crate::application::forward::outcome::{SOON_TIMES, TargetOutcome, retry_delay};
+use crate::application::forward::in_flight::{SOON_TIMES, TargetOutcome, retry_delay};
 
 /// So often an event may come again whatever is in doubt beside it: by then a pod that is new, or about to announce itself, is known.
 const FREE_DELIVERIES: u64 = SOON_TIMES + 2;
 
 /// What was given back to the stream for such pods. They are bounded as one peer is: whatever stands on routes must not stall the fleet.
 #[derive(Debug, Default)]
-pub(super) struct Doubts {
+pub(super) struct UnknownMembers {
     /// Until when each of them counts: then the stream delivers it again.
     parked: BinaryHeap<Reverse<Instant>>,
 }
 
-impl Doubts {
+impl UnknownMembers {
     /// What becomes of an event's share for such a pod, if so many may be parked and each delivered so often.
     pub(super) fn outcome(&mut self, (seq, deliveries): (u64, u64), max_deliveries: u64, max_parked: usize) -> TargetOutcome {
         let now = Instant::now();
@@ -39,14 +39,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn doubts_are_bounded_in_number_and_in_tries() {
-        let mut doubts = Doubts::default();
+        let mut unknown_members = UnknownMembers::default();
         for _ in 0..3 {
-            assert_eq!(doubts.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::Parked);
+            assert_eq!(unknown_members.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::Parked);
         }
-        assert_eq!(doubts.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::GivenUp);
-        assert_eq!(doubts.outcome((1, 1), 20, 3), TargetOutcome::Parked, "a pod may be about to announce itself");
+        assert_eq!(unknown_members.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::GivenUp);
+        assert_eq!(unknown_members.outcome((1, 1), 20, 3), TargetOutcome::Parked, "a pod may be about to announce itself");
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(doubts.outcome((1, 19), 20, 3), TargetOutcome::Parked);
-        assert_eq!(doubts.outcome((1, 20), 20, 3), TargetOutcome::GivenUp);
+        assert_eq!(unknown_members.outcome((1, 19), 20, 3), TargetOutcome::Parked);
+        assert_eq!(unknown_members.outcome((1, 20), 20, 3), TargetOutcome::GivenUp);
     }
 }

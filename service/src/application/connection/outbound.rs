@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     application::hub::{
         mailbox::{Item, Items},
-        outgoing::Outgoing,
+        prepared_message::PreparedMessage,
     },
     metrics::Metrics,
     runtime::clock,
@@ -41,13 +41,13 @@ impl Compressor {
     pub(super) fn new(agreement: Option<Agreement>, threshold: usize) -> Self {
         let kind = match agreement {
             None => Kind::Off,
-            Some(agreed) if agreed.server_alone => Kind::Shared { window_bits: agreed.server_window_bits },
+            Some(agreed) if agreed.server_no_context_takeover => Kind::Shared { window_bits: agreed.server_window_bits },
             Some(agreed) => Kind::Own(Box::new(Deflater::new(agreed.server_window_bits))),
         };
         Self { threshold, kind }
     }
 
-    fn event<'a>(&mut self, event: &'a Outgoing) -> Cow<'a, Bytes> {
+    fn event<'a>(&mut self, event: &'a PreparedMessage) -> Cow<'a, Bytes> {
         match &mut self.kind {
             _ if event.len() < self.threshold => Cow::Borrowed(event.frame()),
             Kind::Off => Cow::Borrowed(event.frame()),
@@ -83,7 +83,7 @@ enum Progress {
 
 /// The frames of one write and what has to be counted of them.
 #[derive(Debug, Default)]
-pub(super) struct Writing {
+pub(super) struct Outbound {
     items: Items,
     bytes: usize,
     progress: Progress,
@@ -100,7 +100,7 @@ struct Extras {
     frames: Vec<FrameKind>,
 }
 
-impl Writing {
+impl Outbound {
     /// Writes items of the mailbox, or queues them. One by itself, as it most often is, goes to the system without a detour: where an event goes to thousands of
     /// sockets, every one that holds its bytes is counted twice in memory that all threads share.
     pub(super) fn write_items<S>(
@@ -218,10 +218,10 @@ impl Writing {
         if !metrics.recording() || bytes == 0 {
             return;
         }
-        let mut tally = metrics.tally();
-        tally.bytes_out(bytes);
+        let mut counters = metrics.sharded();
+        counters.bytes_out(bytes);
         for kind in frames {
-            tally.sent(kind, 1);
+            counters.sent(kind, 1);
         }
         if items.is_empty() {
             return;
@@ -232,10 +232,10 @@ impl Writing {
             if let Item::Event(event) = item {
                 events += 1;
                 let end_to_end = event.event_time.map(|at| now.saturating_sub(at));
-                tally.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
+                counters.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
             }
         }
-        tally.sent(FrameKind::Event, events);
-        tally.sent(FrameKind::Gap, items.len() - events);
+        counters.sent(FrameKind::Event, events);
+        counters.sent(FrameKind::Gap, items.len() - events);
     }
 }

@@ -1,6 +1,6 @@
 //! Time between two batches under load.
 //!
-//! A batch costs a round trip, calls of the system and wake-ups of threads, whatever is in it; for what comes one by itself, that is more than all else that is done
+//! A batch costs a round trip, syscalls and wake-ups of threads, whatever is in it; for what comes one by itself, that is more than all else that is done
 //! for it. When many come, the next batch waits for a moment, so that what comes meanwhile shares all that. When few do, nothing waits.
 
 use std::time::Duration;
@@ -14,11 +14,11 @@ const BUSY: usize = 8;
 /// The pause that a batch has to be followed by, if any.
 #[derive(Debug)]
 #[must_use]
-pub struct Breath {
+pub struct Linger {
     until: Option<Instant>,
 }
 
-impl Breath {
+impl Linger {
     /// For a batch that begins now, with `taken` of the `most` that it could have: `pause` is from its beginning to that of the next. A full one is followed by
     /// none: the next is waiting already.
     pub fn of(taken: usize, most: usize, pause: Duration) -> Self {
@@ -31,14 +31,14 @@ impl Breath {
     }
 
     /// Waits until the next batch may begin, or one to two milliseconds longer. Cancel-safe.
-    pub async fn drawn(self) {
+    pub async fn wait(self) {
         if let Some(until) = self.until {
             sleep_until(until).await;
         }
     }
 
     /// The same, as exactly as the timer can. Cancel-safe.
-    pub async fn drawn_by(self, timer: &FineTimer) {
+    pub async fn wait_by(self, timer: &FineTimer) {
         if let Some(until) = self.until {
             timer.sleep_until(until).await;
         }
@@ -55,23 +55,23 @@ mod tests {
     async fn only_a_batch_that_is_neither_small_nor_full_is_followed_by_a_pause_from_its_beginning_on() {
         let begun = Instant::now();
         for taken in [0, 1, BUSY - 1, 100] {
-            Breath::of(taken, 100, PAUSE).drawn().await;
+            Linger::of(taken, 100, PAUSE).wait().await;
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        let (one, late) = (Breath::of(BUSY, 100, PAUSE), Breath::of(99, 100, PAUSE));
-        one.drawn().await;
+        let (one, late) = (Linger::of(BUSY, 100, PAUSE), Linger::of(99, 100, PAUSE));
+        one.wait().await;
         assert_eq!(begun.elapsed(), PAUSE);
         tokio::time::advance(PAUSE).await;
-        late.drawn_by(&FineTimer::of_the_runtime()).await;
+        late.wait_by(&FineTimer::of_the_runtime()).await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_is_to_be_followed_by_a_pause_is_also_where_it_is_full() {
         let begun = Instant::now();
-        Breath::of(100, 100, PAUSE).no_shorter_than(2 * PAUSE).drawn().await;
+        Linger::of(100, 100, PAUSE).no_shorter_than(2 * PAUSE).wait().await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
-        Breath::of(1, 100, PAUSE).no_shorter_than(Duration::ZERO).drawn().await;
+        Linger::of(1, 100, PAUSE).no_shorter_than(Duration::ZERO).wait().await;
         assert_eq!(begun.elapsed(), 2 * PAUSE);
     }
 }

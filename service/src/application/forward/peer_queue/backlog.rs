@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::application::forward::{
     forwarder::ForwardLimits,
-    outcome::{Target, TargetOutcome},
+    in_flight::{Target, TargetOutcome},
 };
 
 /// Events and bytes of one call: enough to share its cost, little enough for a frame of a megabyte or two.
@@ -63,14 +63,14 @@ pub(super) struct Counted {
     pub(super) unwell: usize,
     pub(super) bytes: usize,
     /// One, unless the peer is gone.
-    pub(super) lanes: usize,
+    pub(super) peer_queues: usize,
     /// One, if it can't be reached.
     pub(super) unreachable: usize,
 }
 
 /// The queue of one peer, and what else is unsettled for it.
 #[derive(Debug)]
-pub(super) struct PeerQueue {
+pub(super) struct Backlog {
     pub(super) breaker: Breaker,
     /// Since when each waits.
     waiting: VecDeque<(Instant, Target)>,
@@ -90,7 +90,7 @@ pub(super) struct PeerQueue {
     pub(super) counted: Counted,
 }
 
-impl PeerQueue {
+impl Backlog {
     pub(super) fn new(breaker: Breaker) -> Self {
         Self {
             breaker,

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use daisi_ws_domain::event::Event;
 use tokio::time::{Instant, sleep};
 
-use super::{Lane, queue};
+use super::{PeerQueue, backlog};
 use crate::{
     application::wellness::SLOW,
     ports::{Handed, PeerError},
@@ -17,7 +17,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Calls by which a batch is divided to find the event that a peer fails at: twice the halvings of the largest.
 const MAX_DIVISIONS: usize = 16;
 
-impl Lane {
+impl PeerQueue {
     /// Pushes; while the peer does not answer, nothing waits behind that for long. Where it is this pod that can't reach its peers, and some of the events may be
     /// left to others, the call is not waited for.
     pub(super) async fn push_unless_stuck(
@@ -36,7 +36,7 @@ impl Lane {
                 () = self.shared.wellness.gives_back(), if may_pass && !is_told => is_told = true,
                 () = sleep(patience) => {
                     if patience == SLOW {
-                        patience = queue::TICK;
+                        patience = backlog::TICK;
                         self.shared.wellness.peer_is_silent(&self.peer.id);
                     }
                     let waiting = {
@@ -155,7 +155,7 @@ impl Lane {
             }
         }
         self.show();
-        if !self.owed().is_empty() || answer.is_err() {
+        if !self.pending_gaps().is_empty() || answer.is_err() {
             self.stirred.notify_one();
         }
         answer

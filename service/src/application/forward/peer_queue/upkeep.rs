@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Lane, queue::Health};
+use super::{PeerQueue, backlog::Health};
 use crate::ports::PeerError;
 
 /// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often. Gaps are announced no more often either.
@@ -14,7 +14,7 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that refuses gaps is told by way of the store, which tells all of its sessions: not more often than this.
 const PASS_OVER_PERIOD: Duration = Duration::from_secs(10);
 
-impl Lane {
+impl PeerQueue {
     /// Asks a peer that was unreachable for a sign of life, so that events are not held up by the breaker longer than need be, and announces gaps.
     pub(super) async fn look_after(&self) {
         let mut look_at = Instant::now() + LOOK_PERIOD;
@@ -23,7 +23,7 @@ impl Lane {
             let is_restless = {
                 let queue = self.queue();
                 queue.parked() > 0 || !queue.breaker.is_closed()
-            } || !self.owed().is_empty();
+            } || !self.pending_gaps().is_empty();
             tokio::select! {
                 () = self.stirred.notified() => {}
                 () = sleep_until(look_at), if is_restless => {}
@@ -36,16 +36,16 @@ impl Lane {
                 (queue.health(now), queue.breaker.is_closed())
             };
             self.show();
-            let (is_due, owes) = (now >= look_at, !self.owed().is_empty());
+            let (is_due, has_pending) = (now >= look_at, !self.pending_gaps().is_empty());
             if is_due {
                 look_at = now + LOOK_PERIOD;
             }
             let is_well = health == Health::Well;
-            let is_back = is_due && !is_well && (owes || !is_closed) && self.shared.peers.probe(&self.peer).await.is_ok();
+            let is_back = is_due && !is_well && (has_pending || !is_closed) && self.shared.peers.probe(&self.peer).await.is_ok();
             if is_back {
                 self.queue().alive(Instant::now());
             }
-            if owes && now >= announce_at && (is_well || is_back) {
+            if has_pending && now >= announce_at && (is_well || is_back) {
                 announce_at = now + LOOK_PERIOD;
                 match self.announce().await {
                     Ok(()) => {}
@@ -69,13 +69,13 @@ impl Lane {
 
     /// Announces all that is owed, in one call.
     pub(super) async fn announce(&self) -> Result<(), PeerError> {
-        let gaps = self.owed().begin();
+        let gaps = self.pending_gaps().begin();
         let telling = self.shared.peers.announce_gaps(&self.peer, &gaps);
         let told = tokio::time::timeout(GAP_TIMEOUT, telling).await.unwrap_or(Err(PeerError::TimedOut));
         match &told {
-            Ok(()) => self.owed().announced(),
+            Ok(()) => self.pending_gaps().announced(),
             Err(error) => {
-                self.owed().not_announced();
+                self.pending_gaps().not_announced();
                 tracing::debug!(peer.id = %self.peer.id, %error, gaps = gaps.len(), "gaps stay owed to the peer's sessions");
             }
         }
@@ -85,17 +85,17 @@ impl Lane {
 
     /// Tells a peer that takes no gaps from this pod by way of the store. All of its sessions get one of unknown size.
     pub(super) async fn pass_over(&self) {
-        let gaps = self.owed().begin();
+        let gaps = self.pending_gaps().begin();
         match self.shared.routes.pass_over(&self.peer.id).await {
             Ok(()) => {
-                self.owed().announced();
+                self.pending_gaps().announced();
                 tracing::warn!(
                     peer.id = %self.peer.id, gaps = gaps.len(),
                     "the peer takes no gaps from this pod, and is told by way of the store; do all pods have the same token keys?"
                 );
             }
             Err(error) => {
-                self.owed().not_announced();
+                self.pending_gaps().not_announced();
                 tracing::warn!(peer.id = %self.peer.id, gaps = gaps.len(), %error, "the peer's sessions can't be told of gaps now");
             }
         }

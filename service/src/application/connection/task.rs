@@ -37,14 +37,14 @@ impl Admission {
         let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
         let mut connection = Connection::new(&self, upgraded, agreement);
         connection.greet(self.restored_chat());
-        Serving::Open(Open { connection, admission: self, opened })
+        SocketTask::Open(Open { connection, admission: self, opened })
     }
 }
 
 /// By hand, and not an async block, so that what every event touches is at the front of the task: see [`Connection`]. The tag is there as well.
 #[repr(u8)]
 #[expect(clippy::large_enum_variant, reason = "it is open for nearly all of its life")]
-enum Serving<S> {
+enum SocketTask<S> {
     Open(Open<S>),
     /// In a box: its size is a good part of what an idle socket costs, and nothing of it is needed until the end.
     Ending(BoxFuture<'static, CloseReason>),
@@ -58,7 +58,7 @@ struct Open<S> {
     admission: Admission,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Serving<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for SocketTask<S> {
     type Output = CloseReason;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {

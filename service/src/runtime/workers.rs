@@ -1,6 +1,6 @@
-//! Threads that sockets are pinned to, one a core.
+//! Threads that sockets are pinned to, one a processor core.
 //!
-//! A work-stealing runtime wakes a task on whatever thread is free, with a queue, a lock and often a call of the system each time; for an event
+//! A work-stealing runtime wakes a task on whatever thread is free, with a queue, a lock and often a syscall each time; for an event
 //! that goes to thousands of sockets that is most of its cost. Here a connection is handed to one thread when it is accepted and stays there: its
 //! task, timers and reads are that thread's alone. Whoever wakes sockets from elsewhere leaves their wakers in the thread's inbox, and wakes the thread once for
 //! all of them.
@@ -19,33 +19,32 @@ use std::{
 use tokio::{runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-/// Of so many turns that a thread has, one is for what comes from elsewhere, if anything has: a connection that was accepted on another core. By default it is one of 31,
-/// and in a storm of reconnects, when a thread has no turn to spare, such a connection waits for as long as thirty others take.
+/// Checks remotely spawned tasks every so many ticks (tokio's default: 31), or connections that another worker accepted starve in a storm.
 const TURNS: u32 = 2;
 /// How long what still runs on a thread may hold up its end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Core>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
 }
 
 /// One thread, with a runtime of its own.
 #[derive(Debug)]
-pub struct Core {
+pub struct Worker {
     runtime: runtime::Handle,
     /// At most one waker a socket: a waker is taken out of its socket when it is put here.
     inbox: Mutex<Vec<Waker>>,
     filled: Notify,
 }
 
-impl Core {
-    /// The core that this thread is; none on any other thread.
+impl Worker {
+    /// The worker that this thread is; none on any other thread.
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Where to spawn what is to stay on this core.
+    /// Where to spawn what is to stay on this worker.
     #[must_use]
     pub fn runtime(&self) -> &runtime::Handle {
         &self.runtime
@@ -57,9 +56,9 @@ impl Core {
         self.runtime.metrics().num_alive_tasks()
     }
 
-    /// Wakes a task of this core, from any thread.
+    /// Wakes a task of this worker, from any thread.
     pub fn wake(&self, waker: Waker) {
-        let is_here = CURRENT.with_borrow(|current| current.as_deref().is_some_and(|core| std::ptr::eq(core, self)));
+        let is_here = CURRENT.with_borrow(|current| current.as_deref().is_some_and(|worker| std::ptr::eq(worker, self)));
         if is_here {
             waker.wake();
             return;
@@ -85,39 +84,39 @@ impl Core {
     }
 }
 
-/// A waker that goes through the inbox of a core.
-struct Relay {
-    core: Arc<Core>,
+/// A waker that goes through the inbox of a worker.
+struct BatchedWaker {
+    worker: Arc<Worker>,
     waker: Waker,
 }
 
-impl Wake for Relay {
+impl Wake for BatchedWaker {
     fn wake(self: Arc<Self>) {
-        self.core.wake(self.waker.clone());
+        self.worker.wake(self.waker.clone());
     }
 }
 
-/// Waits for something that another thread does, such as an answer. On a core, many such waits that end at once wake its thread once; elsewhere this is just
+/// Waits for something that another thread does, such as an answer. On a worker, many such waits that end at once wake its thread once; elsewhere this is just
 /// the future. Cancel-safe if the future is.
-pub async fn relayed<F: Future>(future: F) -> F::Output {
-    let Some(core) = Core::current() else { return future.await };
+pub async fn with_batched_wakes<F: Future>(future: F) -> F::Output {
+    let Some(worker) = Worker::current() else { return future.await };
     let mut future = pin!(future);
     poll_fn(|cx| {
-        let waker = Waker::from(Arc::new(Relay { core: Arc::clone(&core), waker: cx.waker().clone() }));
+        let waker = Waker::from(Arc::new(BatchedWaker { worker: Arc::clone(&worker), waker: cx.waker().clone() }));
         future.as_mut().poll(&mut Context::from_waker(&waker))
     })
     .await
 }
 
-/// The cores of a process. Dropping it ends their threads, and with them all tasks that still run there.
+/// The workers of a process. Dropping it ends their threads, and with them all tasks that still run there.
 #[derive(Debug)]
-pub struct Cores {
-    cores: Vec<Arc<Core>>,
+pub struct Workers {
+    workers: Vec<Arc<Worker>>,
     threads: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
-impl Cores {
+impl Workers {
     /// Starts so many threads, at least one.
     ///
     /// # Errors
@@ -129,43 +128,43 @@ impl Cores {
     /// The same, for other work than sockets: its threads are told apart by that name.
     ///
     /// # Errors
-    /// As for [`Cores::start`].
+    /// As for [`Workers::start`].
     pub fn named(name: &str, count: usize) -> io::Result<Self> {
-        let mut cores = Self { cores: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
+        let mut workers = Self { workers: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
         for number in 0..count.max(1) {
             let runtime = runtime::Builder::new_current_thread().enable_all().global_queue_interval(TURNS).build()?;
-            let core = Arc::new(Core { runtime: runtime.handle().clone(), inbox: Mutex::default(), filled: Notify::new() });
-            cores.cores.push(Arc::clone(&core));
-            let stop = cores.stop.clone();
+            let worker = Arc::new(Worker { runtime: runtime.handle().clone(), inbox: Mutex::default(), filled: Notify::new() });
+            workers.workers.push(Arc::clone(&worker));
+            let stop = workers.stop.clone();
             let thread = std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
-                CURRENT.set(Some(Arc::clone(&core)));
+                CURRENT.set(Some(Arc::clone(&worker)));
                 runtime.block_on(async {
                     tokio::select! {
-                        () = core.run() => {}
+                        () = worker.run() => {}
                         () = stop.cancelled() => {}
                     }
                 });
                 runtime.shutdown_timeout(SHUTDOWN);
             })?;
-            cores.threads.push(thread);
+            workers.threads.push(thread);
         }
-        Ok(cores)
+        Ok(workers)
     }
 
     /// All of them.
     #[must_use]
-    pub fn all(&self) -> &[Arc<Core>] {
-        &self.cores
+    pub fn all(&self) -> &[Arc<Worker>] {
+        &self.workers
     }
 
-    /// The core with the fewest tasks: where the next connection goes.
+    /// The worker with the fewest tasks: where the next connection goes.
     #[must_use]
-    pub fn least_loaded(&self) -> &Arc<Core> {
-        self.cores.iter().min_by_key(|core| core.load()).unwrap_or(&self.cores[0])
+    pub fn least_loaded(&self) -> &Arc<Worker> {
+        self.workers.iter().min_by_key(|worker| worker.load()).unwrap_or(&self.workers[0])
     }
 }
 
-impl Drop for Cores {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.cancel();
         for thread in self.threads.drain(..) {
@@ -189,46 +188,46 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_stays_on_its_core_and_is_woken_from_elsewhere() {
-        let cores = Cores::start(2).unwrap();
-        let core = Arc::clone(&cores.all()[1]);
+        let workers = Workers::start(2).unwrap();
+        let worker = Arc::clone(&workers.all()[1]);
         let (waker, rounds) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
         let (theirs, counted) = (Arc::clone(&waker), Arc::clone(&rounds));
         let (seen_sender, mut seen) = mpsc::unbounded_channel();
-        let task = core.runtime().spawn(poll_fn(move |cx| {
+        let task = worker.runtime().spawn(poll_fn(move |cx| {
             theirs.register(cx.waker());
-            let here = Core::current().map(|core| Arc::as_ptr(&core) as usize);
+            let here = Worker::current().map(|worker| Arc::as_ptr(&worker) as usize);
             let _ = seen_sender.send(here);
             if counted.fetch_add(1, Ordering::Relaxed) == 3 { Poll::Ready(()) } else { Poll::Pending }
         }));
         for _ in 0..3 {
-            assert_eq!(seen.recv().await.unwrap(), Some(Arc::as_ptr(&core) as usize));
-            core.wake(waker.take().unwrap());
+            assert_eq!(seen.recv().await.unwrap(), Some(Arc::as_ptr(&worker) as usize));
+            worker.wake(waker.take().unwrap());
         }
         task.await.unwrap();
-        assert!(Core::current().is_none());
+        assert!(Worker::current().is_none());
     }
 
     #[tokio::test]
     async fn an_answer_from_elsewhere_wakes_who_waits_on_a_core() {
-        let cores = Cores::start(1).unwrap();
+        let workers = Workers::start(1).unwrap();
         let (sender, receiver) = oneshot::channel();
-        let waiting = cores.all()[0].runtime().spawn(relayed(receiver));
+        let waiting = workers.all()[0].runtime().spawn(with_batched_wakes(receiver));
         sender.send(7).unwrap();
         assert_eq!(waiting.await.unwrap(), Ok(7));
-        assert_eq!(relayed(std::future::ready(8)).await, 8);
+        assert_eq!(with_batched_wakes(std::future::ready(8)).await, 8);
     }
 
     #[tokio::test]
     async fn what_comes_from_elsewhere_has_its_turns_however_busy_a_core_is() {
         const COMERS: usize = 20;
-        let cores = Cores::start(1).unwrap();
-        let core = Arc::clone(&cores.all()[0]);
+        let workers = Workers::start(1).unwrap();
+        let worker = Arc::clone(&workers.all()[0]);
         let turns = Arc::new(AtomicUsize::new(0));
         let (here, is_here) = std::sync::mpsc::channel::<()>();
         let busy = Arc::clone(&turns);
         let mut begun = false;
-        // It holds the core until all who come are there, and then always has something to do.
-        core.runtime().spawn(poll_fn(move |cx| {
+        // It holds the worker until all who come are there, and then always has something to do.
+        worker.runtime().spawn(poll_fn(move |cx| {
             if !begun {
                 is_here.recv().unwrap();
                 begun = true;
@@ -240,7 +239,7 @@ mod tests {
         let comers: Vec<_> = (0..COMERS)
             .map(|_| {
                 let turns = Arc::clone(&turns);
-                core.runtime().spawn(async move { turns.load(Ordering::Relaxed) })
+                worker.runtime().spawn(async move { turns.load(Ordering::Relaxed) })
             })
             .collect();
         here.send(()).unwrap();
@@ -253,22 +252,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_connection_goes_where_the_fewest_are() {
-        let cores = Cores::start(2).unwrap();
+        let workers = Workers::start(2).unwrap();
         let (_hold, held) = oneshot::channel::<()>();
-        let first = cores.least_loaded();
+        let first = workers.least_loaded();
         first.runtime().spawn(held);
-        assert!(!Arc::ptr_eq(cores.least_loaded(), first));
+        assert!(!Arc::ptr_eq(workers.least_loaded(), first));
     }
 
     #[tokio::test]
     async fn tasks_end_with_their_cores() {
-        let cores = Cores::start(1).unwrap();
+        let workers = Workers::start(1).unwrap();
         let (alive, ended) = oneshot::channel::<()>();
-        cores.all()[0].runtime().spawn(async move {
+        workers.all()[0].runtime().spawn(async move {
             let _alive = alive;
             std::future::pending::<()>().await;
         });
-        drop(cores);
+        drop(workers);
         assert!(ended.await.is_err());
     }
 }
