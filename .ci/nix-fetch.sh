@@ -15,26 +15,9 @@ works() { [[ -x $dir/bin/nix && -f $dir/env ]] && "$dir/bin/nix" --version >/dev
 works && exit 0
 
 [[ $(uname -m) == x86_64 ]] || give_up "this is not x86_64"
-[[ $(id -u) == 0 ]] || give_up "this is not root"
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || give_up "apt-get or dpkg-deb is missing"
-mirror=${DEB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | awk '/\/debian\/$/ { u = $0 } END { print u }')}
-[[ $mirror ]] || give_up "apt knows no Debian mirror"
-
-rm -rf "${dir:?}"/{fetch,root,bin}
-state=$dir/fetch
-mkdir -p "$state"/{lists/partial,cache/archives/partial} "$dir"/{root,bin,conf}
-# No package counts as installed, so that every library comes along.
-: >"$state/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$state/sources.list"
-apt=(apt-get -qq -o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State="$state" -o Dir::State::Lists="$state/lists"
-  -o Dir::State::Status="$state/status" -o Dir::Cache="$state/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none
-  -o Acquire::Check-Valid-Until=false -o APT::Install-Recommends=false -o Debug::NoLocking=1)
-"${apt[@]}" update >&2 || give_up "apt-get could not read the package index of $suite"
-"${apt[@]}" -y --download-only -o APT::Keep-Downloaded-Packages=true install nix-bin patchelf >/dev/null || give_up "apt-get could not download nix-bin"
-for package in "$state"/cache/archives/*.deb; do
-  dpkg-deb --fsys-tarfile "$package" | tar -xf - -C "$dir/root" --keep-directory-symlink --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*'
-done
-rm -rf "$state"
+rm -rf "${dir:?}/bin"
+mkdir -p "$dir"/{bin,conf}
+"$(dirname "${BASH_SOURCE[0]}")/deb" closure "$suite" "$dir/root" nix-bin patchelf || give_up "the Nix of $suite could not be fetched"
 
 # The program is told where its loader and libraries are.
 libraries=$dir/root/usr/lib/x86_64-linux-gnu

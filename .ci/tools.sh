@@ -32,8 +32,6 @@ recent_nats() {
   ((major > wanted_major || (major == wanted_major && minor >= wanted_minor)))
 }
 
-can_fetch() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; }
-
 find_redis() {
   if [[ ${REDIS_SERVER:-} ]]; then
     command -v "$REDIS_SERVER" >/dev/null || give_up "REDIS_SERVER is set to $REDIS_SERVER, which cannot be run."
@@ -41,42 +39,9 @@ find_redis() {
   elif redis=$(command -v redis-server); then
     :
   else
-    can_fetch || give_up "redis-server is missing, and it can only be fetched as root with apt-get."
-    say "installing redis-server"
-    # Its postinst would start a service; the tests start servers of their own.
-    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install redis-server >&2 ||
-      { apt-get -qq update >&2 && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install redis-server >&2; } ||
-      give_up "apt-get could not install redis-server."
+    "$root/.ci/deb" install redis-server || give_up "redis-server is missing."
     redis=$(command -v redis-server) || give_up "redis-server was installed but is not on PATH."
   fi
-}
-
-# fetch_nats: unpacks nats-server of $suite into $bin, by an apt that shares nothing with the machine's but the mirror and its keys.
-fetch_nats() {
-  local work mirror deb
-  can_fetch || give_up "nats-server is missing or too old, and it can only be fetched as root with apt-get."
-  mirror=${DEB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | awk '/\/debian\/$/ { u = $0 } END { print u }')}
-  [[ $mirror ]] || give_up "nats-server is missing, and apt knows no Debian mirror to fetch it from (set DEB_MIRROR)."
-  mkdir -p "$bin"
-  work=$(mktemp -d "$tools/fetch.XXXXXX")
-  # shellcheck disable=SC2064 # the folder of now, not of then
-  trap "rm -rf '$work'" EXIT
-  mkdir -p "$work"/{state/lists/partial,cache/archives/partial,root}
-  : >"$work/state/status"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$work/sources.list"
-  local apt=(apt-get -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State="$work/state"
-    -o Dir::State::Lists="$work/state/lists" -o Dir::State::Status="$work/state/status" -o Dir::Cache="$work/cache"
-    -o APT::Sandbox::User=root -o Acquire::Languages=none)
-  say "fetching nats-server of $suite"
-  "${apt[@]}" update >&2 || give_up "apt-get could not read the package index of $suite."
-  (cd "$work" && "${apt[@]}" download nats-server >&2) || give_up "apt-get could not download nats-server of $suite."
-  deb=$(find "$work" -maxdepth 1 -name 'nats-server_*.deb' | head -n 1)
-  [[ $deb ]] || give_up "apt-get downloaded no nats-server package."
-  # The program needs nothing but libc, so its package alone will do.
-  dpkg-deb --fsys-tarfile "$deb" | tar -xf - -C "$work/root"
-  # One rename within target/, so that a run that is cut off, or one beside it, never leaves half a program.
-  mv "$(find "$work/root" -path '*bin/nats-server' -type f | head -n 1)" "$bin/nats-server"
-  recent_nats "$bin/nats-server" || give_up "the nats-server of $suite does not run here, or is older than $wanted_major.$wanted_minor."
 }
 
 find_nats() {
@@ -86,7 +51,11 @@ find_nats() {
   elif recent_nats nats-server; then
     nats=$(command -v nats-server)
   else
-    recent_nats "$bin/nats-server" || fetch_nats
+    if ! recent_nats "$bin/nats-server"; then
+      # The program needs nothing but libc, so its package alone will do.
+      "$root/.ci/deb" program "$suite" nats-server nats-server "$bin" || give_up "nats-server is missing or too old."
+      recent_nats "$bin/nats-server" || give_up "the nats-server of $suite does not run here, or is older than $wanted_major.$wanted_minor."
+    fi
     nats=$bin/nats-server
   fi
 }
