@@ -4,7 +4,6 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use daisi_ws_domain::client_address::ClientShare;
-use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -40,6 +39,7 @@ const CROWD: usize = 12 * 1024;
 const BACKLOG: u32 = 4096;
 /// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not read, beside all that a mailbox
 /// keeps, and one that reads slowly would look for seconds as if it did not.
+#[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -215,7 +215,9 @@ impl Acceptor {
         let (stream, peer) = listener.accept().await?;
         // Frames are small and must not wait for one another; a stream that refuses is on its way out anyway.
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+        // Other systems can't be asked for it (socket2).
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         let peer = Peer(peer.ip());
         let place = self.places.enter(self.intake.share(peer), self.intake.bounds());
         Ok(Accepted { stream, peer, place, permit })
@@ -458,12 +460,13 @@ mod tests {
         assert_eq!(tasks.metrics().http_strangers_ended_total.with_label_values(&["probe", "full"]).get(), 0);
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_system_keeps_little_for_a_client_beside_what_is_on_its_way() {
         let (seen, mut unsent) = tokio::sync::mpsc::channel(1);
         let upgrade = async move |request: axum::extract::Request| {
             DeferredUpgrade::of(&request).unwrap().hand_to(move |upgraded| {
-                seen.try_send(SockRef::from(&upgraded.stream).tcp_notsent_lowat().unwrap()).unwrap();
+                seen.try_send(socket2::SockRef::from(&upgraded.stream).tcp_notsent_lowat().unwrap()).unwrap();
             });
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
         };
