@@ -25,10 +25,7 @@ use crate::{
         },
         dispatch::{Dispatcher, MAX_IN_FLIGHT},
         fleet::directory::Directory,
-        forward::{
-            forwarder::{ForwardLimits, Forwarder},
-            reception::Reception,
-        },
+        forward::{forwarder::Forwarder, limits::ForwardLimits, reception::Reception},
         hub::{deliver::LocalDelivery, registry::Hub, relief::Relief},
         membership::{Membership, Place},
         routes::writer::RouteWriter,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{CliError, own_pod_id};
+use super::{error::CliError, identity::own_pod_id};
 use crate::config::{Secrets, Sources, advertise_address, dump, host_address, host_name};
 
 /// Prints what a pod started here and now would go by. The output is YAML.

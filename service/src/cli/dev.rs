@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::CliError;
+use super::error::CliError;
 use crate::{
     config::Config,
     dev::{Fleet, Plan},

@@ -5,8 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use axum::http::Uri;
 
 use super::{
-    CliError, block_on,
+    error::CliError,
     plain_http::{self, Answer},
+    runtime::block_on,
 };
 use crate::config::{Secrets, Server, Sources, probe_bind_ip};
 

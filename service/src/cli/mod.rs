@@ -6,26 +6,26 @@
 mod check_config;
 pub mod dev;
 mod dumps;
+mod error;
 mod healthcheck;
+mod identity;
 mod plain_http;
 pub mod publish;
+mod runtime;
 pub mod serve;
 pub mod token;
 
-use std::{error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use daisi_ws_domain::ids::PodId;
 
+pub use self::error::CliError;
+use self::{identity::own_pod_id, runtime::block_on};
 use crate::{
-    config::{Config, ConfigError, Problem, Secrets, Sources, host_name, pod_id},
-    telemetry::{self, FlushedAtExit, LevelHandle, TelemetryError},
+    config::{Config, Secrets, Sources},
+    telemetry::{self, FlushedAtExit, LevelHandle},
 };
 
-/// A command failed.
-const EXIT_FAILED: u8 = 1;
-/// The configuration is wrong: `EX_CONFIG` of sysexits.h, so that a supervisor can tell it from a crash.
-const EXIT_CONFIG: u8 = 78;
 /// How long what still blocks a thread of the runtime may hold up the exit.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -67,54 +67,6 @@ enum Command {
     Healthcheck(healthcheck::Args),
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CliError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Logs or traces can't be had as configured.
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    /// No threads, or nowhere to write to.
-    #[error("the system refused: {0}")]
-    System(#[from] io::Error),
-    /// The command itself failed.
-    #[error("{0}")]
-    Failed(#[source] Box<dyn Error + Send + Sync>),
-    /// Any of these, after it was logged: it is not said again.
-    #[error(transparent)]
-    Logged(Box<CliError>),
-}
-
-impl CliError {
-    /// The command itself failed, for this reason.
-    pub fn failed(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Failed(reason.into())
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Telemetry(_) => EXIT_CONFIG,
-            Self::System(_) | Self::Failed(_) => EXIT_FAILED,
-            Self::Logged(error) => error.exit_code(),
-        }
-    }
-
-    /// The error for people: every problem on a line of its own.
-    fn report(&self) -> String {
-        match self {
-            Self::Config(error) => {
-                let lines = error.problems.iter().map(|problem| format!("\n  {problem}"));
-                let listed = lines.fold("error: the configuration is not valid:".to_owned(), |text, line| text + &line);
-                listed
-                    + "\nSet these in the file or the environment (docs/configuration.md has every key); `dev` needs no configuration."
-            }
-            other => format!("error: {other}"),
-        }
-    }
-}
-
 /// Runs the command that the process's arguments name, with the process's environment.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -140,7 +92,7 @@ fn run(
         Err(error) => {
             let text = error.render();
             let _ = if error.use_stderr() { write!(errors, "{text}") } else { write!(out, "{text}") };
-            return u8::try_from(error.exit_code()).unwrap_or(EXIT_FAILED);
+            return u8::try_from(error.exit_code()).unwrap_or(error::EXIT_FAILED);
         }
     };
     let sources = Sources::new(arguments.config, environment);
@@ -204,22 +156,6 @@ fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(),
     drop(telemetry);
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     ended
-}
-
-/// Runs something short on this thread.
-fn block_on<F: Future>(work: F) -> Result<F::Output, CliError> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
-}
-
-/// This pod's name, or the key to set where the host's name will not do.
-fn own_pod_id(config: &Config) -> Result<PodId, ConfigError> {
-    pod_id(&config.server, &host_name(), config.server.grpc_port).map_err(|error| ConfigError {
-        problems: vec![Problem {
-            key: "server.pod_id".to_owned(),
-            reason: format!("must be set, for the host's name is no pod id: {error}"),
-            origin: None,
-        }],
-    })
 }
 
 #[cfg(test)]

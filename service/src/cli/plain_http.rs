@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::CliError;
+use super::error::CliError;
 
 /// Bytes of an answer that are read; ours are far shorter.
 const MAX_ANSWER: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use std::{
 use axum::http::Uri;
 use daisi_ws_domain::publication::Publication;
 
-use super::{CliError, plain_http};
+use super::{error::CliError, plain_http};
 use crate::{
     adapters::nats,
     config::{Config, Nats},

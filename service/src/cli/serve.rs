@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::CliError;
+use super::error::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
     gateway::{Gateway, StoreChoice, StreamChoice},

@@ -8,7 +8,7 @@ use daisi_ws_domain::{
     ids::{AdminId, AgentId, CompanyId, UserId},
 };
 
-use super::CliError;
+use super::error::CliError;
 use crate::{
     application::auth::token::TokenKey,
     config::{Secret, Secrets, Sources},

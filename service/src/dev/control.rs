@@ -5,7 +5,7 @@
 //! - `POST /dev/store/{down | up | flush}`, `POST /dev/stream/{down | up}`: backends in memory only
 //! - `POST /dev/tokens/{user | admin}`: the body is that of the token API
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -20,29 +20,11 @@ use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    console, publish,
-    publish::Sink,
-    slot::{Phase, Slot},
-    status,
-};
+use super::{console, publish, running::Fleet, status};
 use crate::{
-    application::auth::mint::Minter,
     gateway::{StoreChoice, StreamChoice},
     telemetry::audit::{Action, Actor, Audit},
 };
-
-/// The fleet, as its console sees it.
-#[derive(Debug)]
-pub(super) struct Fleet {
-    pub(super) slots: Vec<Arc<Slot>>,
-    pub(super) store: StoreChoice,
-    pub(super) stream: StreamChoice,
-    pub(super) minter: Minter,
-    pub(super) max_token_ttl: Duration,
-    pub(super) api_key: String,
-    pub(super) sink: Sink,
-}
 
 /// Everything that a dev pod serves beside the contract.
 pub(super) fn routes(fleet: &Arc<Fleet>) -> Router {
@@ -164,9 +146,4 @@ fn done(state: impl serde::Serialize) -> Response {
 
 fn refuse(status: StatusCode, why: String) -> Response {
     (status, Json(ErrorBody::new(ErrorCode::BadRequest, why))).into_response()
-}
-
-/// Is a pod there that could answer?
-pub(super) fn is_up(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Draining)
 }

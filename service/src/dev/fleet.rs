@@ -10,7 +10,10 @@ use daisi_ws_domain::ids::PodId;
 
 use super::{
     control,
+    error::FleetError,
+    plan::{Login, Plan},
     publish::{Backend, Sink},
+    running::Fleet as Running,
     slot::{ChangeError, Common, Slot},
     welcome,
 };
@@ -21,11 +24,10 @@ use crate::{
     },
     application::auth::{
         authenticator::TokenKeys,
-        mint::{AdminTokenRequest, MintError, Minter, UserTokenRequest},
-        token::KeyError,
+        mint::{AdminTokenRequest, Minter, UserTokenRequest},
     },
     config::Config,
-    gateway::{StartError, StoreChoice, StreamChoice},
+    gateway::{StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{
         clock,
@@ -38,62 +40,10 @@ const TOKEN_LIFE_SECONDS: i64 = 7 * 86_400;
 /// A dev fleet has few sockets and an impatient owner.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Pods.
-    pub pods: u16,
-    /// A real NATS, in place of the one in memory.
-    pub nats: Option<String>,
-    /// A real Redis (`host:port`), in place of the one in memory.
-    pub redis: Option<String>,
-    /// HTTP port of the first pod; the next pods have the next ports. With 0, each has a free one.
-    pub base_port: u16,
-}
-
-/// Why a fleet could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// A pod could not start; if its port is taken, choose others with `--port`.
-    #[error("pod {pod} can't start: {source}; if the port is taken, choose others with --port")]
-    Start {
-        /// Which.
-        pod: String,
-        /// Why not.
-        source: StartError,
-    },
-    /// The metrics can't be made.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
-    /// The ready-made tokens can't be made.
-    #[error(transparent)]
-    Keys(#[from] KeyError),
-    /// The ready-made tokens can't be made.
-    #[error(transparent)]
-    Mint(#[from] MintError),
-    /// The process may not listen to signals.
-    #[error("can't listen to signals: {0}")]
-    Signals(#[from] std::io::Error),
-    /// A pod was not to be started: a fault of ours.
-    #[error("{0}")]
-    Order(String),
-}
-
-/// A ready-made token.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// Path of the socket that it opens.
-    pub path: String,
-    /// Whose.
-    pub name: &'static str,
-    /// The token.
-    pub token: String,
-}
-
 /// Pods that are bound and started.
 #[derive(Debug)]
 pub struct Fleet {
-    inner: Arc<control::Fleet>,
+    inner: Arc<Running>,
     shutdown: Shutdown,
     pods: Tasks,
     logins: Vec<Login>,
@@ -126,7 +76,7 @@ impl Fleet {
         let minter = Minter::new(TokenKeys::parse(&settings.auth)?, clock::now);
         let logins = logins(&minter)?;
         let (store, stream) = backends;
-        let inner = Arc::new(control::Fleet {
+        let inner = Arc::new(Running {
             slots,
             store,
             stream,

@@ -5,12 +5,17 @@
 
 mod console;
 mod control;
+mod error;
 mod fleet;
 mod gate;
+mod plan;
 mod publish;
+mod running;
 mod slot;
 mod status;
 mod welcome;
 
-pub use fleet::{Fleet, FleetError, Plan};
+pub use error::FleetError;
+pub use fleet::Fleet;
+pub use plan::Plan;
 pub use publish::publish_path;

@@ -9,7 +9,7 @@ use axum::Router;
 use daisi_ws_domain::ids::PodId;
 use serde::Serialize;
 
-use super::{fleet::FleetError, gate::Gate};
+use super::{error::FleetError, gate::Gate};
 use crate::{
     config::{Config, ConfigWatch},
     gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},

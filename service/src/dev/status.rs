@@ -4,7 +4,7 @@ use prometheus::{core::Collector, proto::MetricType};
 use serde::Serialize;
 
 use super::{
-    control::{Fleet, is_up},
+    running::{Fleet, is_up},
     slot::{Phase, Slot},
 };
 use crate::{

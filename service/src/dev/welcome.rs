@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use super::fleet::{Login, Plan};
+use super::plan::{Login, Plan};
 
 /// Where things are and what to try. The commands work as they stand.
 pub(super) fn text(plan: &Plan, pods: &[(String, SocketAddr)], api_key: &str, logins: &[Login]) -> String {

@@ -17,8 +17,8 @@ use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
-use sharded::Shards;
 pub use sharded::{SettledAs, ShardedCounters};
+use sharded::{Shards, Shown};
 
 use tokio::runtime::Handle;
 
@@ -286,7 +286,16 @@ impl Metrics {
     }
 
     fn shards(&self) -> &Shards {
-        self.shards.get_or_init(|| Shards::new(self))
+        self.shards.get_or_init(|| {
+            Shards::new(&Shown {
+                bytes: &self.websocket_bytes_total,
+                sent: &self.messages_sent_total,
+                received: &self.messages_received_total,
+                settled: &self.events_settled_total,
+                delivery: &self.event_delivery_seconds,
+                end_to_end: &self.event_end_to_end_seconds,
+            })
+        })
     }
 
     /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a [`ShardedCounters`] counts for.

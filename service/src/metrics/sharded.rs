@@ -15,9 +15,7 @@ use daisi_ws_domain::{
     event::{EventKind, Path},
     frame::FrameKind,
 };
-use prometheus::{Histogram, IntCounter, local::LocalHistogram};
-
-use super::Metrics;
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, local::LocalHistogram};
 
 /// So many threads count without getting in each other's way; where there are more, some share.
 const SHARDS: usize = 32;
@@ -85,23 +83,34 @@ struct Times {
     end_to_end: LocalHistogram,
 }
 
+/// What is shown, and counted for here.
+#[derive(Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) bytes: &'a IntCounterVec,
+    pub(super) sent: &'a IntCounterVec,
+    pub(super) received: &'a IntCounterVec,
+    pub(super) settled: &'a IntCounterVec,
+    pub(super) delivery: &'a HistogramVec,
+    pub(super) end_to_end: &'a HistogramVec,
+}
+
 impl ShardedCounters {
-    fn new(metrics: &Metrics) -> Self {
+    fn new(shown: &Shown<'_>) -> Self {
         let times = |path: Path| {
             let local = |histogram: Histogram| histogram.local();
             Times {
-                delivery: local(metrics.event_delivery_seconds.with_label_values(&[path.as_str()])),
-                end_to_end: local(metrics.event_end_to_end_seconds.with_label_values(&[path.as_str()])),
+                delivery: local(shown.delivery.with_label_values(&[path.as_str()])),
+                end_to_end: local(shown.end_to_end.with_label_values(&[path.as_str()])),
             }
         };
         let count = |counter| Count { counter, more: 0 };
-        let bytes = |direction| count(metrics.websocket_bytes_total.with_label_values(&[direction]));
+        let bytes = |direction| count(shown.bytes.with_label_values(&[direction]));
         Self {
             bytes_in: bytes("in"),
             bytes_out: bytes("out"),
-            sent: FrameKind::ALL.map(|kind| count(metrics.messages_sent_total.with_label_values(&[kind.as_str()]))),
-            received: EventKind::ALL.map(|kind| count(metrics.messages_received_total.with_label_values(&[kind.as_str()]))),
-            settled: SettledAs::ALL.map(|outcome| count(metrics.events_settled_total.with_label_values(&[outcome.as_str()]))),
+            sent: FrameKind::ALL.map(|kind| count(shown.sent.with_label_values(&[kind.as_str()]))),
+            received: EventKind::ALL.map(|kind| count(shown.received.with_label_values(&[kind.as_str()]))),
+            settled: SettledAs::ALL.map(|outcome| count(shown.settled.with_label_values(&[outcome.as_str()]))),
             local: times(Path::Local),
             forwarded: times(Path::Forwarded),
         }
@@ -164,8 +173,8 @@ struct Place(Mutex<ShardedCounters>);
 pub(super) struct Shards(Box<[Place]>);
 
 impl Shards {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        Self((0..SHARDS).map(|_| Place(Mutex::new(ShardedCounters::new(metrics)))).collect())
+    pub(super) fn new(shown: &Shown<'_>) -> Self {
+        Self((0..SHARDS).map(|_| Place(Mutex::new(ShardedCounters::new(shown)))).collect())
     }
 
     /// That of the thread that asks.
@@ -182,6 +191,7 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     fn what_threads_count_is_added_up_once_when_somebody_looks() {

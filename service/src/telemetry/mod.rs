@@ -46,8 +46,6 @@ use writer::LineWriter;
 
 use crate::config::{self, LogFormat};
 
-/// The service's name in traces.
-const SERVICE: &str = "daisi-ws-service";
 /// How long the end of the process waits for whoever reads the last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -211,7 +209,7 @@ where
 fn traced_spans(traces: &SdkTracerProvider) -> BoxedLayer {
     // What is off here costs time at every span and tells nothing that logs don't.
     tracing_opentelemetry::layer()
-        .with_tracer(traces.tracer(SERVICE))
+        .with_tracer(traces.tracer(traces::SERVICE))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)

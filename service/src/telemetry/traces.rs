@@ -13,8 +13,8 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter},
 };
 
-use super::SERVICE;
-
+/// The name under which traces are found.
+pub(super) const SERVICE: &str = "daisi-ws-service";
 /// The longest flush at a shutdown: it comes after the drain, and the orchestrator's patience is nearly used up by then.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest export of one batch. Shorter than the flush, which may have to wait for one that has begun.

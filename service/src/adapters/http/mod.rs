@@ -19,7 +19,7 @@ use axum::{Router, http::StatusCode, middleware};
 use tokio::sync::watch;
 
 use self::error::HttpError;
-pub use self::listener::server::{HttpServer, Intake};
+pub use self::listener::{intake::Intake, server::HttpServer};
 use crate::{
     application::{
         admission::{connect::Connector, throttle::Throttle},

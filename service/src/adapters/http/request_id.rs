@@ -142,7 +142,7 @@ mod tests {
         let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
         server.serve(
             app,
-            crate::adapters::http::listener::server::Intake::Probes,
+            crate::adapters::http::listener::intake::Intake::Probes,
             &tasks,
             None,
             tokio_util::sync::CancellationToken::new(),

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
-use crate::application::hub::mailbox::Item;
+use crate::application::hub::mailbox::item::Item;
 
 /// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the whole may take: who knows what the
 /// system still has for it.

@@ -36,7 +36,7 @@ use self::outbound::{Compressor, Outbound};
 use super::{
     admission::connect::{Admission, Connector},
     hub::{
-        mailbox::Item,
+        mailbox::item::Item,
         memory::{Charge, Kind},
         session::Session,
     },

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     application::hub::{
-        mailbox::{Item, Items},
+        mailbox::item::{Item, Items},
         prepared_message::PreparedMessage,
     },
     metrics::Metrics,

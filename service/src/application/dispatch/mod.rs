@@ -22,8 +22,9 @@ use self::losses::Losses;
 use super::{
     fleet::directory::Directory,
     forward::{
-        forwarder::{ForwardLimits, Forwarder},
+        forwarder::Forwarder,
         in_flight::{Permit, Settled},
+        limits::ForwardLimits,
         peer_queue::gap_of,
     },
     hub::{

@@ -13,7 +13,7 @@ use crate::{
     application::{
         fleet::directory::Targets,
         forward::in_flight::{InFlight, TargetOutcome, may_pass},
-        wellness::SLOW,
+        wellness::stance::SLOW,
     },
     ports::{Handed, Settlement},
 };

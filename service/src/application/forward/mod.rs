@@ -2,5 +2,6 @@
 
 pub mod forwarder;
 pub mod in_flight;
+pub mod limits;
 pub mod peer_queue;
 pub mod reception;

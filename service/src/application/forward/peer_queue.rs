@@ -21,7 +21,10 @@ use daisi_ws_domain::{
     peer::PodRecord,
     route::RouteKey,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
@@ -30,10 +33,16 @@ use self::{
     pending_gaps::PendingGaps,
 };
 use super::{
-    forwarder::{ForwardLimits, Shared},
     in_flight::{Target, TargetOutcome, retry_delay},
+    limits::ForwardLimits,
 };
-use crate::{config::Config, ports::Handed, telemetry::spans};
+use crate::{
+    application::wellness::Wellness,
+    config::Config,
+    metrics::Metrics,
+    ports::{Handed, Peers, Routes},
+    telemetry::spans,
+};
 
 /// Bytes that queue for all peers together.
 const MAX_BYTES: usize = 256 << 20;
@@ -367,3 +376,14 @@ pub(crate) fn gap_of(event: &Event) -> Gap {
 
 #[cfg(test)]
 mod tests;
+
+/// What queues share.
+pub(crate) struct Shared {
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) routes: Arc<dyn Routes>,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) limits: Mutex<ForwardLimits>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wellness: Arc<Wellness>,
+    pub(crate) sums: Sums,
+}

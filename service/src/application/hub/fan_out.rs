@@ -14,7 +14,7 @@ use std::{
 use daisi_ws_domain::close::CloseReason;
 
 use super::{
-    mailbox::{Item, Push},
+    mailbox::{Push, item::Item},
     prepared_message::PreparedMessage,
     session::Session,
 };

@@ -4,29 +4,29 @@
 //! itself, and by what the pod holds for all its sockets together: an event is held once for all of them. A socket that stalls with a burst waiting loses
 //! what is past the bounds. Nothing here waits: whoever dispatches is never held up by a socket.
 
+pub mod item;
 mod queue;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use daisi_ws_domain::gap::{Gap, GapCause};
-use smallvec::SmallVec;
+use daisi_ws_domain::gap::Gap;
 use tokio::time::Instant;
 
-use self::queue::Queue;
+use self::{
+    item::{Item, Items},
+    queue::Queue,
+};
 use super::{
-    memory::{Charge, Kind, Memory},
-    prepared_message::{EVENT_OVERHEAD, PreparedMessage},
+    memory::{Charge, Kind},
+    prepared_message::EVENT_OVERHEAD,
 };
 use crate::config::DropPolicy;
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
 const OVERFLOW_FACTOR: usize = 8;
-
-/// What a gap counts for in bytes: about as many as it has when it is written.
-const GAP_BYTES: usize = 128;
 
 /// The limits of a mailbox.
 #[derive(Debug, Clone, Copy)]
@@ -43,67 +43,6 @@ pub struct MailboxLimits {
     pub policy: DropPolicy,
     /// With `block`: the longest time that the overflow may take to drain.
     pub overflow_timeout: Duration,
-}
-
-/// One thing to write.
-#[derive(Debug, Clone)]
-pub enum Item {
-    /// An event.
-    Event(Arc<PreparedMessage>),
-    /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
-    Gap(Box<Gap>),
-}
-
-/// What is taken from a mailbox at once: most often one item.
-pub type Items = SmallVec<[Item; 1]>;
-
-impl Item {
-    /// What it counts for in the bounds.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Event(event) => event.len(),
-            Self::Gap(_) => GAP_BYTES,
-        }
-    }
-
-    /// Where it is counted; a gap is not.
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        match self {
-            Self::Event(event) => Some(event.memory()),
-            Self::Gap(_) => None,
-        }
-    }
-
-    /// How many bytes of events the pod holds.
-    fn held(&self) -> usize {
-        match self {
-            Self::Event(event) => event.held(),
-            Self::Gap(_) => 0,
-        }
-    }
-
-    /// Is it an event?
-    pub(crate) fn is_event(&self) -> bool {
-        matches!(self, Self::Event(_))
-    }
-
-    /// Its sequence in the stream; none for a gap, nor for an event that an old pod handed over.
-    fn seq(&self) -> Option<u64> {
-        match self {
-            Self::Event(event) => Some(event.seq).filter(|seq| *seq > 0),
-            Self::Gap(_) => None,
-        }
-    }
-
-    fn as_gap(&self) -> Gap {
-        match self {
-            Self::Event(_) => {
-                let seq = self.seq();
-                Gap { dropped: Some(1), first_seq: seq, last_seq: seq, cause: GapCause::SlowClient }
-            }
-            Self::Gap(gap) => **gap,
-        }
-    }
 }
 
 /// What became of an item.
@@ -406,7 +345,12 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use daisi_ws_domain::gap::GapCause;
+
     use super::*;
+    use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage};
 
     const LIMITS: MailboxLimits = MailboxLimits {
         messages: 3,

@@ -27,7 +27,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     fan_out::{FanOut, put_item},
     latecomers::{EventKey, Latecomers},
-    mailbox::Item,
+    mailbox::item::Item,
     members::Members,
     memory::Memory,
     parting::Parting,

@@ -20,7 +20,7 @@ use daisi_ws_domain::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::mailbox::{Item, Mailbox, MailboxLimits, Push};
+use super::mailbox::{Mailbox, MailboxLimits, Push, item::Item};
 use crate::runtime::workers::Worker;
 
 /// Whose session it is, in words.

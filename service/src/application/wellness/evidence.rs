@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use daisi_ws_domain::ids::PodId;
 use tokio::time::Instant;
 
-use super::{SLOW, Stance};
+use super::stance::{SLOW, Stance};
 use crate::ports::MAX_PODS;
 
 /// What is bad counts for so long after it was last seen so: a link that flaps is bad all the time.

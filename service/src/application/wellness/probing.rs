@@ -7,8 +7,9 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    Stance, Wellness,
+    Wellness,
     pull_gate::{PullGate, Reason},
+    stance::Stance,
 };
 use crate::ports::{PeerError, Peers, Routes};
 

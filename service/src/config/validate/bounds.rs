@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Breaches;
+use super::breaches::Breaches;
 use crate::config::{Config, redact};
 
 const MINUTE: u64 = 60;

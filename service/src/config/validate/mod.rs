@@ -2,12 +2,15 @@
 
 mod addresses;
 mod bounds;
+mod breaches;
 mod secrets;
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use daisi_ws_domain::ids::PodId;
 
+pub(super) use self::breaches::Breach;
+use self::breaches::Breaches;
 use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
 
 use addresses::is_host;
@@ -18,9 +21,6 @@ const MIN_POD_TTL: Duration = Duration::from_secs(3);
 
 /// With less, a burst of large events alone would have sockets closed.
 const MIN_MEMORY_BUDGET: usize = 16 << 20;
-
-/// A key and what is wrong with it.
-pub(super) type Breach = (Cow<'static, str>, String);
 
 /// Everything that is wrong. No reason has a value in it that may be secret.
 pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
@@ -37,28 +37,6 @@ pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
     bounds::check(config, &mut breaches);
     secrets::check(config, needed, &mut breaches);
     breaches.0
-}
-
-struct Breaches(Vec<Breach>);
-
-impl Breaches {
-    fn require(&mut self, holds: bool, key: impl Into<Cow<'static, str>>, reason: impl Into<String>) {
-        if !holds {
-            self.0.push((key.into(), reason.into()));
-        }
-    }
-
-    fn at_least_one(&mut self, counts: &[(&'static str, u64)]) {
-        for (key, count) in counts {
-            self.require(*count >= 1, *key, "must be at least 1");
-        }
-    }
-
-    fn not_zero(&mut self, durations: &[(&'static str, Duration)]) {
-        for (key, duration) in durations {
-            self.require(!duration.is_zero(), *key, "must be at least 1");
-        }
-    }
 }
 
 fn count(size: usize) -> u64 {
@@ -324,6 +302,8 @@ fn telemetry(telemetry: &Telemetry, breaches: &mut Breaches) {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::config::testing;
 

@@ -1,6 +1,6 @@
 //! What makes a secret one.
 
-use super::{Breaches, Config, Secrets};
+use super::{Config, Secrets, breaches::Breaches};
 use crate::config::{Secret, keys};
 
 /// The shortest API key, in characters: 16 of a random base64 text are 96 bits, out of reach for guessing over the network.

@@ -32,20 +32,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     deferred_upgrade::{DeferredUpgrade, HeldIo},
+    intake::Intake,
+    limits::{MAX_HEAD_BYTES, MAX_HEADERS},
     places::Place,
     proxy_protocol,
     refusal::Refusal,
-    server::Intake,
 };
 use crate::adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId};
 
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
 /// keep one out that does.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Headers of a request; browsers and proxies send some thirty.
-pub(crate) const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head: the longest token in a query or header, twice over, and room for cookies.
-pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// After so long a connection that is no socket is asked to end: whoever never comes to an end must not stay for ever.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// How long a request under way may take to end after that, or after the server was told to stop.

@@ -2,6 +2,8 @@
 
 pub(crate) mod connection;
 pub(crate) mod deferred_upgrade;
+pub(super) mod intake;
+mod limits;
 pub(crate) mod places;
 pub(crate) mod proxy_protocol;
 pub(crate) mod refusal;

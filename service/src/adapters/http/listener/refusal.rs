@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use axum::http::StatusCode;
 use bytes::Bytes;
 
-use super::connection::{MAX_HEAD_BYTES, MAX_HEADERS};
+use super::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::adapters::http::{error::HttpError, request_id::RequestId};
 
 /// The preface of HTTP/2 (RFC 9113, section 3.4).

@@ -3,21 +3,20 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use daisi_ws_domain::client_address::ClientShare;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, Arrival},
-    places::{Bounds, Place, Places},
+    intake::Intake,
+    places::{Place, Places},
 };
 use crate::{
     adapters::http::forwarded::Peer,
-    config::{Config, ProxyProtocol},
     runtime::{
         lifecycle::Tasks,
         listen::listen,
@@ -28,12 +27,6 @@ use crate::{
 /// Connections that are no sockets yet, those included whose requests wait for us; far above what the places of strangers and the turns of connects let come together.
 /// Beyond it new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
-/// Strangers of a listener for probes: a kubelet, a Prometheus and a load balancer have one or two connections each.
-const PROBES: Bounds = Bounds { all: 128, of_one: 32, grace: Duration::from_secs(1), crowd: 256 };
-/// How long a browser, or who opens thousands of connections at once, has for its request, however many have come.
-const GRACE: Duration = Duration::from_secs(3);
-/// Strangers of the listener for browsers in any case: a storm of reconnects to a full pod.
-const CROWD: usize = 12 * 1024;
 /// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
 /// tries again after a second.
 const BACKLOG: u32 = 4096;
@@ -51,65 +44,6 @@ const ROOM: usize = 32;
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
-}
-
-/// Whom a listener takes in.
-#[derive(Debug, Clone)]
-pub enum Intake {
-    /// Everybody, within `limits.*`; proxies as `server.*` says.
-    Browsers(watch::Receiver<Arc<Config>>),
-    /// Who asks how the pod is: few, and nobody through a proxy.
-    Probes,
-    /// So many strangers.
-    #[cfg(test)]
-    AtMost(usize),
-}
-
-impl Intake {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Browsers(_) => "http",
-            _ => "probe",
-        }
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        match self {
-            Self::Browsers(config) => {
-                let limits = &config.borrow().limits;
-                Bounds {
-                    all: limits.pending_connections,
-                    of_one: limits.pending_connections_per_address,
-                    grace: GRACE,
-                    crowd: CROWD,
-                }
-            }
-            Self::Probes => PROBES,
-            #[cfg(test)]
-            Self::AtMost(all) => Bounds { all: *all, of_one: 0, grace: Duration::ZERO, crowd: *all },
-        }
-    }
-
-    /// Whose share a connection from there takes; a trusted proxy's takes nobody's.
-    fn share(&self, peer: Peer) -> Option<ClientShare> {
-        (!self.is_trusted(peer)).then(|| ClientShare::of(peer.0))
-    }
-
-    /// Does a connection from there begin with the PROXY protocol?
-    pub(crate) fn is_proxied(&self, peer: Peer) -> bool {
-        let required = matches!(self, Self::Browsers(config) if config.borrow().server.proxy_protocol == ProxyProtocol::Required);
-        required && self.is_trusted(peer)
-    }
-
-    /// Whose share it takes once the proxy has named its client.
-    pub(crate) fn share_of_client(&self, client: Peer) -> Option<ClientShare> {
-        self.share(client)
-    }
-
-    fn is_trusted(&self, Peer(peer): Peer) -> bool {
-        let Self::Browsers(config) = self else { return false };
-        config.borrow().server.trusted_proxies.iter().any(|network| network.contains(peer))
-    }
 }
 
 impl HttpServer {
@@ -261,10 +195,13 @@ fn is_the_peers(error: &io::Error) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::watch,
+    };
 
-    use super::*;
-    use crate::adapters::http::listener::deferred_upgrade::DeferredUpgrade;
+    use super::{super::intake::GRACE, *};
+    use crate::{adapters::http::listener::deferred_upgrade::DeferredUpgrade, config::ProxyProtocol};
 
     #[test]
     fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {

@@ -155,7 +155,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::adapters::http::listener::server::{HttpServer, Intake};
+    use crate::adapters::http::listener::{intake::Intake, server::HttpServer};
 
     const GOOD: &[(&str, &str)] = &[
         ("connection", "keep-alive, Upgrade"),

@@ -15,8 +15,8 @@ use daisi_ws_domain::breaker::Breaker;
 use tokio::time::Instant;
 
 use crate::application::forward::{
-    forwarder::ForwardLimits,
     in_flight::{Target, TargetOutcome},
+    limits::ForwardLimits,
 };
 
 /// Events and bytes of one call: enough to share its cost, little enough for a frame of a megabyte or two.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{PeerQueue, backlog};
 use crate::{
-    application::wellness::SLOW,
+    application::wellness::stance::SLOW,
     ports::{Handed, PeerError},
     runtime::backoff::Backoff,
 };

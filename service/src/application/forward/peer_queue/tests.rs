@@ -19,7 +19,7 @@ use crate::{
             forwarder::Forwarder,
             in_flight::{InFlight, Settled},
         },
-        wellness::{SLOW, Wellness},
+        wellness::{Wellness, stance::SLOW},
     },
     config::testing,
     metrics::Metrics,

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::Item;
+use super::item::Item;
 use crate::application::hub::memory::Memory;
 
 /// Of a queue up to this long, just what has to go is looked for. In a longer one that would take as long for each as the queue is, so that a part of it goes at once.

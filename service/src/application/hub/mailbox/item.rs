@@ -1,0 +1,72 @@
+//! What waits in a mailbox.
+
+use std::sync::Arc;
+
+use daisi_ws_domain::gap::{Gap, GapCause};
+use smallvec::SmallVec;
+
+use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage};
+
+/// What a gap counts for in bytes: about as many as it has when it is written.
+pub(super) const GAP_BYTES: usize = 128;
+
+/// One thing to write.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// An event.
+    Event(Arc<PreparedMessage>),
+    /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
+    Gap(Box<Gap>),
+}
+
+/// What is taken from a mailbox at once: most often one item.
+pub type Items = SmallVec<[Item; 1]>;
+
+impl Item {
+    /// What it counts for in the bounds.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.len(),
+            Self::Gap(_) => GAP_BYTES,
+        }
+    }
+
+    /// Where it is counted; a gap is not.
+    pub(super) fn memory(&self) -> Option<&Arc<Memory>> {
+        match self {
+            Self::Event(event) => Some(event.memory()),
+            Self::Gap(_) => None,
+        }
+    }
+
+    /// How many bytes of events the pod holds.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Event(event) => event.held(),
+            Self::Gap(_) => 0,
+        }
+    }
+
+    /// Is it an event?
+    pub(crate) fn is_event(&self) -> bool {
+        matches!(self, Self::Event(_))
+    }
+
+    /// Its sequence in the stream; none for a gap, nor for an event that an old pod handed over.
+    pub(super) fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Event(event) => Some(event.seq).filter(|seq| *seq > 0),
+            Self::Gap(_) => None,
+        }
+    }
+
+    pub(super) fn as_gap(&self) -> Gap {
+        match self {
+            Self::Event(_) => {
+                let seq = self.seq();
+                Gap { dropped: Some(1), first_seq: seq, last_seq: seq, cause: GapCause::SlowClient }
+            }
+            Self::Gap(gap) => **gap,
+        }
+    }
+}
