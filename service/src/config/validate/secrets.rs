@@ -1,7 +1,7 @@
 //! What makes a secret one.
 
-use super::{Config, Secrets, breaches::Breaches};
-use crate::config::{Secret, keys};
+use super::breaches::Breaches;
+use crate::config::{Config, Secret, Secrets, keys};
 
 /// The shortest API key, in characters: 16 of a random base64 text are 96 bits, out of reach for guessing over the network.
 const MIN_API_KEY: usize = 16;
