@@ -90,7 +90,7 @@ in
       };
     }
   );
-  # Not the suites in e2e/tests: they need Docker, which no build has. `nix run .#e2e` runs them.
+  # Not the suites in e2e/fleet/tests: they need Docker, which no build has. `nix run .#e2e` runs them.
   tests = craneLib.cargoNextest (
     cargo
     // {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use daisi_ws_e2e::{client, docker::LABEL, http, ledger::Who, wait};
+use daisi_ws_fleet::{client, docker::LABEL, http, ledger::Who, wait};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
@@ -20,7 +20,7 @@ struct Environment {
 impl Environment {
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new("docker");
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose")).args(["compose", "-p", &self.project]);
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose")).args(["compose", "-p", &self.project]);
         for file in &self.files {
             command.args(["-f", file]);
         }
@@ -41,7 +41,7 @@ impl Environment {
 
     fn up(files: &[&'static str]) -> Self {
         let made =
-            std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets.sh")).output().unwrap();
+            std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/secrets.sh")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, prometheus, alertmanager] = held.map(|held| held.local_addr().unwrap().port());
@@ -53,7 +53,7 @@ impl Environment {
     }
 
     fn secret(name: &str) -> String {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose/secrets").join(name)).unwrap()
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/secrets").join(name)).unwrap()
     }
 
     /// Publishes as somebody who may: where users have rights, the pods' user has not this one.
@@ -97,7 +97,7 @@ impl Environment {
 impl Drop for Environment {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let folder = daisi_ws_e2e::report::folder("logs");
+            let folder = daisi_ws_fleet::report::folder("logs");
             let _ = std::fs::create_dir_all(&folder);
             if let Ok(log) = self.command(&["logs", "--no-color", "--timestamps"]).output() {
                 let _ = std::fs::write(folder.join(format!("{}.log", self.project)), log.stdout);

@@ -315,7 +315,7 @@ async fn start_nats(folder: &Path) -> Result<(SocketAddr, Process)> {
     let config = folder.join("nats.conf");
     let store = folder.join("store");
     std::fs::write(&config, format!("listen: \"{address}\"\njetstream {{ store_dir: {store:?}, max_file_store: 2G }}\n"))?;
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/nats-server");
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
     let program = match std::env::var_os("NATS_SERVER") {
         Some(program) => PathBuf::from(program),
         None if fetched.exists() => fetched,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use daisi_ws_e2e::{
+use daisi_ws_fleet::{
     client::{self, Client},
     cluster::{Cluster, Options},
     ledger::Who,

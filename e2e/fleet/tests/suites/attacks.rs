@@ -9,7 +9,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use daisi_ws_e2e::attack::{
+use daisi_ws_fleet::attack::{
     catalogue::Attack,
     probe::Answers,
     run::{Plan, Row, run},
@@ -23,8 +23,10 @@ const MEGABYTES: u64 = 1 << 20;
 
 /// Runs an attack, and shows its row where the test fails.
 async fn attacked(name: &str) -> Row {
-    let binary = std::env::var_os("DAISI_WS_BINARY")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/quick/daisi-ws-service")), PathBuf::from);
+    let binary = std::env::var_os("DAISI_WS_BINARY").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/quick/daisi-ws-service")),
+        PathBuf::from,
+    );
     let plan = Plan {
         binary,
         strangers: env!("CARGO_BIN_EXE_attack").into(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use daisi_ws_e2e::{
+use daisi_ws_fleet::{
     cluster::{Cluster, Options},
     ledger::Who,
     load::Load,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_e2e::{
+use daisi_ws_fleet::{
     cluster::{Cluster, Options},
     docker::docker,
     fault,

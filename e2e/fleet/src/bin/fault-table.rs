@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-use daisi_ws_e2e::report;
+use daisi_ws_fleet::report;
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->";
