@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use daisi_ws_testbed::wait;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     net::TcpStream,
@@ -22,7 +23,6 @@ use tokio_tungstenite::{
 use crate::{
     ledger::{Entry, Ledger, Seen, Who},
     pod::{API_KEY, HTTP_PORT, SharedIp},
-    wait,
 };
 
 /// Longest wait for a socket, `ready` included: a frozen pod gives none.

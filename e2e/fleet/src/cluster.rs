@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use daisi_ws_testbed::wait;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor, runners::AsyncRunner as _};
 
 use tokio::time::Instant;
@@ -21,7 +22,6 @@ use crate::{
     pod::{self, GRPC_PORT, Links, Pod, SharedIp, Surroundings},
     proxy::{Lookup, Proxy},
     redis::{self, Replica},
-    wait,
 };
 
 /// The images of the servers, as the compose files name them; `e2e/images/ensure.sh` sees that they are there.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use daisi_ws_testbed::wait;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -14,7 +15,6 @@ use crate::{
     cluster::Cluster,
     ledger::{Kind, Ledger, Published, Subject, Who},
     publisher::{Publisher, Storing},
-    wait,
 };
 
 /// Companies of the load.

@@ -7,14 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use daisi_ws_testbed::{http, wait};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
 use crate::{
     docker::{self, LABEL, docker, publish_nothing},
-    http,
     ledger::Who,
     proxy::Proxy,
-    wait,
 };
 
 /// Where a pod serves browsers.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use daisi_ws_testbed::wait;
 use testcontainers::{ContainerAsync, GenericImage, core::WaitFor};
 
 use crate::{
@@ -10,7 +11,6 @@ use crate::{
     docker::docker,
     fault,
     proxy::{Lookup, Mode, Proxy},
-    wait,
 };
 
 /// The image, as the compose files name it; `e2e/images/ensure.sh` sees that it is there.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use daisi_ws_testbed::wait;
 use futures_util::StreamExt as _;
 use tokio::{
     net::TcpStream,
@@ -23,7 +24,6 @@ use super::{
     samples::Samples,
     stage::{API_KEY, Stage},
 };
-use crate::wait;
 
 /// The company of all of them; each has the agent `agent-{index}`.
 pub const COMPANY: &str = "audience";

@@ -14,11 +14,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use daisi_ws_testbed::{http, wait};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
 
 use super::store;
-use crate::{http, wait};
 
 /// The browsers' key.
 pub const API_KEY: &str = "browsers-hold-this-key-of-the-stage";

@@ -42,7 +42,7 @@ async fn every_admin_on_every_pod_gets_each_event_that_it_may_see_once() {
             })
         };
         let count = wanted.len();
-        daisi_ws_fleet::wait::until("the admin has its events", std::time::Duration::from_secs(20), || {
+        daisi_ws_testbed::wait::until("the admin has its events", std::time::Duration::from_secs(20), || {
             std::future::ready(got().len() >= count)
         })
         .await

@@ -10,8 +10,8 @@ use daisi_ws_fleet::{
     ledger::{Kind, Seen, Subject, Who},
     pod::{API_KEY, MINT_KEY},
     publisher::Publisher,
-    wait,
 };
+use daisi_ws_testbed::wait;
 use tokio::time::Instant;
 
 /// Largest image.

@@ -6,8 +6,8 @@ use daisi_ws_fleet::{
     client::Client,
     cluster::{Cluster, Options},
     ledger::{Seen, Who},
-    wait,
 };
+use daisi_ws_testbed::wait;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]

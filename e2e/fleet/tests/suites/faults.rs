@@ -9,8 +9,8 @@ use daisi_ws_fleet::{
     ledger::Who,
     pod::API_KEY,
     proxy::Mode,
-    wait,
 };
+use daisi_ws_testbed::wait;
 use tokio::time::{Instant, sleep};
 
 use crate::measure::{IN_HAND, measured, others_were_spared, until_now};

@@ -9,8 +9,8 @@ use daisi_ws_fleet::{
     ledger::{Kind, Seen, Subject, Who},
     proxy::Mode,
     publisher::Publisher,
-    wait,
 };
+use daisi_ws_testbed::wait;
 use tokio::time::Instant;
 
 /// A takeover waits for no TTL: it takes the lock after a few tries.

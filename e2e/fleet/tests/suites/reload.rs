@@ -7,8 +7,9 @@ use daisi_ws_fleet::{
     cluster::{Cluster, Options},
     ledger::Who,
     pod::API_KEY,
-    report, wait,
+    report,
 };
+use daisi_ws_testbed::wait;
 
 const SOON: Duration = Duration::from_secs(15);
 

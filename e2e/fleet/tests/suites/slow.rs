@@ -7,8 +7,8 @@ use daisi_ws_fleet::{
     cluster::{Cluster, Options},
     ledger::{Kind, Seen, Subject, Who},
     proxy::{Mode, Proxy},
-    wait,
 };
+use daisi_ws_testbed::wait;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
