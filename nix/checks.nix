@@ -94,7 +94,7 @@ in
   tests = craneLib.cargoNextest (
     cargo
     // {
-      cargoExtraArgs = "--locked -p daisi-ws-proto -p daisi-ws-service -p daisi-ws-load";
+      cargoExtraArgs = "--locked -p daisi-ws-proto -p daisi-ws-service -p daisi-ws-attack -p daisi-ws-load -p daisi-ws-testbed";
       env = workspace.env // {
         REDIS_SERVER = "${redis}/bin/redis-server";
         NATS_SERVER = "${nats-server}/bin/nats-server";

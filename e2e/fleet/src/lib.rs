@@ -8,7 +8,6 @@
 //!
 //! Clients run on this host and reach pods by their addresses in the cluster's own network.
 
-pub mod attack;
 pub mod client;
 pub mod cluster;
 pub mod docker;

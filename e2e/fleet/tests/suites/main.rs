@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails has to say where")]
 
 mod admin;
-mod attacks;
 mod compose;
 mod connect;
 mod drain;

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{
+use crate::{
     perform::wire::{Kind, frame},
     store,
 };

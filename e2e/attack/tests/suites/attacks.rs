@@ -9,7 +9,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use daisi_ws_fleet::attack::{
+use daisi_ws_attack::{
     catalogue::Attack,
     probe::Answers,
     run::{Plan, Row, run},
@@ -29,7 +29,7 @@ async fn attacked(name: &str) -> Row {
     );
     let plan = Plan {
         binary,
-        strangers: env!("CARGO_BIN_EXE_attack").into(),
+        strangers: env!("CARGO_BIN_EXE_daisi-ws-attack").into(),
         pods: 2,
         before: Duration::from_secs(3),
         during: DURING,

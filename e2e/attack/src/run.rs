@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::{
+use crate::{
     audience::{self, Audience, Heard},
     catalogue::{Attack, Circumstance, Strangers},
     false_pod::FalsePod,
@@ -363,7 +363,7 @@ async fn feed(nats: async_nats::Client, agents: usize, (bytes, per_second): (usi
 async fn publish(binary: &Path, nats: SocketAddr, subject: &str) -> Result<bool> {
     let mut command = Command::new(binary);
     command.args(["publish", subject, "{}"]).env_clear().env("DAISI_WS_NATS_URL", format!("nats://{nats}"));
-    for (name, key) in [("SECRET_TOKEN", API_KEY), ("TOKEN_GENERATION_ADMIN_KEY", super::stage::MINT_KEY)] {
+    for (name, key) in [("SECRET_TOKEN", API_KEY), ("TOKEN_GENERATION_ADMIN_KEY", crate::stage::MINT_KEY)] {
         command.env(format!("DAISI_WS_AUTH_{name}"), key);
     }
     command.env("DAISI_WS_AUTH_TOKEN_AES_KEY", "1a".repeat(32)).env("DAISI_WS_AUTH_ADMIN_TOKEN_AES_KEY", "2b".repeat(32));

@@ -20,7 +20,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use super::{
+use crate::{
     samples::Samples,
     stage::{API_KEY, Stage},
 };

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use daisi_ws_fleet::attack::{
+use daisi_ws_attack::{
     catalogue::{ATTACKS, Attack},
     perform,
     run::{Plan, run},

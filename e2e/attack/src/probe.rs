@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use super::{
+use crate::{
     audience,
     perform::{Pass, wire},
     samples::Samples,

@@ -18,7 +18,7 @@ use daisi_ws_testbed::{http, wait};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
 
-use super::store;
+use crate::store;
 
 /// The browsers' key.
 pub const API_KEY: &str = "browsers-hold-this-key-of-the-stage";
