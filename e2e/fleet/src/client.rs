@@ -21,8 +21,8 @@ use tokio_tungstenite::{
 };
 
 use crate::{
+    containers::pod::{API_KEY, HTTP_PORT, SharedIp},
     ledger::{Entry, Ledger, Seen, Who},
-    pod::{API_KEY, HTTP_PORT, SharedIp},
 };
 
 /// Longest wait for a socket, `ready` included: a frozen pod gives none.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
-use crate::{cluster::Cluster, docker::docker, pod::Pod, proxy::Mode};
+use crate::{
+    containers::{cluster::Cluster, docker::docker, pod::Pod},
+    proxy::Mode,
+};
 
 /// Stops a container's processes where they are, as a host that hangs does.
 ///

@@ -9,14 +9,11 @@
 //! Clients run on this host and reach pods by their addresses in the cluster's own network.
 
 pub mod client;
-pub mod cluster;
-pub mod docker;
+pub mod containers;
 pub mod fault;
 pub mod ledger;
 pub mod load;
 pub mod oracle;
-pub mod pod;
 pub mod proxy;
 pub mod publisher;
-pub mod redis;
 pub mod report;

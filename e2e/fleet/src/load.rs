@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     client::Client,
-    cluster::Cluster,
+    containers::cluster::Cluster,
     ledger::{Kind, Ledger, Published, Subject, Who},
     publisher::{Publisher, Storing},
 };
@@ -100,7 +100,7 @@ impl Load {
     /// When somebody gets no socket in time.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
         let mut clients = Vec::new();
-        let ips: Vec<_> = cluster.pods.iter().map(crate::pod::Pod::shared_ip).collect();
+        let ips: Vec<_> = cluster.pods.iter().map(crate::containers::pod::Pod::shared_ip).collect();
         for (turn, who) in sessions(cluster.pods.len()).into_iter().enumerate() {
             let token = cluster.pods[turn % cluster.pods.len()].token(&who).await?;
             let mut pods = ips.clone();

@@ -2,7 +2,7 @@
 
 use daisi_ws_fleet::{
     client::Client,
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     ledger::{Kind, Seen, Subject, Who},
     publisher::Publisher,
 };

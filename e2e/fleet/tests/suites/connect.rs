@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     client::{self, Client},
-    cluster::{Cluster, Options},
-    docker::docker,
+    containers::{
+        cluster::{Cluster, Options},
+        docker::docker,
+        pod::{API_KEY, MINT_KEY},
+    },
     fault,
     ledger::{Kind, Seen, Subject, Who},
-    pod::{API_KEY, MINT_KEY},
     publisher::Publisher,
 };
 use daisi_ws_testbed::wait;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     client::Client,
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     ledger::{Seen, Who},
 };
 use daisi_ws_testbed::wait;
@@ -17,7 +17,8 @@ async fn a_drained_pod_says_goodbye_and_leaves_no_lock_and_no_route() {
     for user in 0..20 {
         let who = Who::User { company: "acme".into(), agent: "a1".into(), user: format!("user-{user}"), chat: Some("c1".into()) };
         let token = cluster.pods[0].token(&who).await.unwrap();
-        let client = Client::start(who, token, cluster.pods.iter().map(daisi_ws_fleet::pod::Pod::shared_ip).collect());
+        let client =
+            Client::start(who, token, cluster.pods.iter().map(daisi_ws_fleet::containers::pod::Pod::shared_ip).collect());
         client.ready().await.unwrap();
         assert_eq!(client.connected_to().as_deref(), Some("pod-a"));
         clients.push(client);

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     client,
-    cluster::{Cluster, Options},
+    containers::{
+        cluster::{Cluster, Options},
+        pod::API_KEY,
+    },
     fault,
     ledger::Who,
-    pod::API_KEY,
     proxy::Mode,
 };
 use daisi_ws_testbed::wait;

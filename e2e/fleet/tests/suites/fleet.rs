@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    cluster::{Cluster, Options},
-    docker::docker,
+    containers::{
+        cluster::{Cluster, Options},
+        docker::docker,
+    },
     fault,
     ledger::Who,
     oracle::Verdict,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_fleet::cluster::Options;
+use daisi_ws_fleet::containers::cluster::Options;
 use tokio::time::Instant;
 
 use crate::measure::{IN_HAND, measured, newcomers, others_were_spared, until_now};

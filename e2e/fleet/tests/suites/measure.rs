@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use daisi_ws_fleet::{
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     ledger::Who,
     load::Load,
     oracle::{FaultTime, Verdict},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     client::Client,
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     fault,
     ledger::{Kind, Seen, Subject, Who},
     proxy::Mode,

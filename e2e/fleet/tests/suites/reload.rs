@@ -4,9 +4,11 @@ use std::{fs, path::Path, time::Duration};
 
 use daisi_ws_fleet::{
     client::{self, Client},
-    cluster::{Cluster, Options},
+    containers::{
+        cluster::{Cluster, Options},
+        pod::API_KEY,
+    },
     ledger::Who,
-    pod::API_KEY,
     report,
 };
 use daisi_ws_testbed::wait;

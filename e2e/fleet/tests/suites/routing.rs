@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     load::Load,
     oracle::Verdict,
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use daisi_ws_fleet::{
     client,
-    cluster::{Cluster, Options},
+    containers::cluster::{Cluster, Options},
     ledger::{Kind, Seen, Subject, Who},
     proxy::{Mode, Proxy},
 };

@@ -10,11 +10,8 @@ use anyhow::{Context as _, Result};
 use daisi_ws_testbed::{http, wait};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
-use crate::{
-    docker::{self, LABEL, docker, publish_nothing},
-    ledger::Who,
-    proxy::Proxy,
-};
+use super::docker::{self, LABEL, docker, publish_nothing};
+use crate::{ledger::Who, proxy::Proxy};
 
 /// Where a pod serves browsers.
 pub const HTTP_PORT: u16 = 8080;

@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use daisi_ws_testbed::wait;
 use testcontainers::{ContainerAsync, GenericImage, core::WaitFor};
 
-use crate::{
+use super::{
     cluster::{self, Cluster, container_lookup},
     docker::docker,
+};
+use crate::{
     fault,
     proxy::{Lookup, Mode, Proxy},
 };

@@ -17,12 +17,12 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor,
 
 use tokio::time::Instant;
 
-use crate::{
+use super::{
     docker::{self, LABEL, Network, publish_nothing},
     pod::{self, GRPC_PORT, Links, Pod, SharedIp, Surroundings},
-    proxy::{Lookup, Proxy},
     redis::{self, Replica},
 };
+use crate::proxy::{Lookup, Proxy};
 
 /// The images of the servers, as the compose files name them; `e2e/images/ensure.sh` sees that they are there.
 const NATS: (&str, &str) = ("nats", "2.10-alpine");
