@@ -8,12 +8,9 @@
 //!
 //! Clients run on this host and reach pods by their addresses in the cluster's own network.
 
-pub mod client;
 pub mod containers;
 pub mod fault;
-pub mod ledger;
-pub mod load;
 pub mod oracle;
 pub mod proxy;
-pub mod publisher;
 pub mod report;
+pub mod traffic;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::lateness::Lateness;
-use crate::{
+use crate::traffic::{
     ledger::{Entry, Kind, Ledger, Published, Seen, Who},
     load::Evidence,
 };

@@ -11,7 +11,7 @@ use daisi_ws_testbed::{http, wait};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
 use super::docker::{self, LABEL, docker, publish_nothing};
-use crate::{ledger::Who, proxy::Proxy};
+use crate::{proxy::Proxy, traffic::ledger::Who};
 
 /// Where a pod serves browsers.
 pub const HTTP_PORT: u16 = 8080;

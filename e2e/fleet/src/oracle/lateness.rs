@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{FaultTime, LATE, milliseconds, sockets};
 use crate::{
     containers::pod,
-    ledger::{Published, Seen},
-    load::Evidence,
+    traffic::{
+        ledger::{Published, Seen},
+        load::Evidence,
+    },
 };
 
 /// Lateness, in milliseconds, below which nobody looks: on a machine that is shared with the harness, the servers and whatever else it does, times up to

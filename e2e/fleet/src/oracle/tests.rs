@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::Subject;
+use crate::traffic::ledger::Subject;
 
 const STEP: Duration = Duration::from_millis(100);
 

@@ -1,10 +1,12 @@
 //! Admins on every pod see the agents of what they may see.
 
 use daisi_ws_fleet::{
-    client::Client,
     containers::cluster::{Cluster, Options},
-    ledger::{Kind, Seen, Subject, Who},
-    publisher::Publisher,
+    traffic::{
+        client::Client,
+        ledger::{Kind, Seen, Subject, Who},
+        publisher::Publisher,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use daisi_ws_fleet::{client, containers::docker::LABEL, ledger::Who};
+use daisi_ws_fleet::{
+    containers::docker::LABEL,
+    traffic::{client, ledger::Who},
+};
 use daisi_ws_testbed::{http, wait};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    client::{self, Client},
     containers::{
         cluster::{Cluster, Options},
         docker::docker,
         pod::{API_KEY, MINT_KEY},
     },
     fault,
-    ledger::{Kind, Seen, Subject, Who},
-    publisher::Publisher,
+    traffic::{
+        client::{self, Client},
+        ledger::{Kind, Seen, Subject, Who},
+        publisher::Publisher,
+    },
 };
 use daisi_ws_testbed::wait;
 use tokio::time::Instant;

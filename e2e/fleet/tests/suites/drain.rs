@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    client::Client,
     containers::cluster::{Cluster, Options},
-    ledger::{Seen, Who},
+    traffic::{
+        client::Client,
+        ledger::{Seen, Who},
+    },
 };
 use daisi_ws_testbed::wait;
 

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    client,
     containers::{
         cluster::{Cluster, Options},
         pod::API_KEY,
     },
     fault,
-    ledger::Who,
     proxy::Mode,
+    traffic::{client, ledger::Who},
 };
 use daisi_ws_testbed::wait;
 use tokio::time::{Instant, sleep};

@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    ledger::Who,
-    load::Load,
     oracle::{FaultTime, Verdict},
     report,
+    traffic::{ledger::Who, load::Load},
 };
 use tokio::time::Instant;
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use daisi_ws_fleet::{
-    client::Client,
     containers::cluster::{Cluster, Options},
     fault,
-    ledger::{Kind, Seen, Subject, Who},
     proxy::Mode,
-    publisher::Publisher,
+    traffic::{
+        client::Client,
+        ledger::{Kind, Seen, Subject, Who},
+        publisher::Publisher,
+    },
 };
 use daisi_ws_testbed::wait;
 use tokio::time::Instant;

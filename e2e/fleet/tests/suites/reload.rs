@@ -3,13 +3,15 @@
 use std::{fs, path::Path, time::Duration};
 
 use daisi_ws_fleet::{
-    client::{self, Client},
     containers::{
         cluster::{Cluster, Options},
         pod::API_KEY,
     },
-    ledger::Who,
     report,
+    traffic::{
+        client::{self, Client},
+        ledger::Who,
+    },
 };
 use daisi_ws_testbed::wait;
 

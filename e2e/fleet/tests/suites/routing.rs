@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    load::Load,
     oracle::Verdict,
+    traffic::load::Load,
 };
 
 /// Pods, and so sources of events for one socket.

@@ -3,10 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use daisi_ws_fleet::{
-    client,
     containers::cluster::{Cluster, Options},
-    ledger::{Kind, Seen, Subject, Who},
     proxy::{Mode, Proxy},
+    traffic::{
+        client,
+        ledger::{Kind, Seen, Subject, Who},
+    },
 };
 use daisi_ws_testbed::wait;
 use futures_util::StreamExt as _;

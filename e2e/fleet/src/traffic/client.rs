@@ -20,10 +20,8 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message, client::IntoClientRequest as _},
 };
 
-use crate::{
-    containers::pod::{API_KEY, HTTP_PORT, SharedIp},
-    ledger::{Entry, Ledger, Seen, Who},
-};
+use super::ledger::{Entry, Ledger, Seen, Who};
+use crate::containers::pod::{API_KEY, HTTP_PORT, SharedIp};
 
 /// Longest wait for a socket, `ready` included: a frozen pod gives none.
 const CONNECT: Duration = Duration::from_secs(3);

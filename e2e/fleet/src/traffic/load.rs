@@ -10,12 +10,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
+use super::{
     client::Client,
-    containers::cluster::Cluster,
     ledger::{Kind, Ledger, Published, Subject, Who},
     publisher::{Publisher, Storing},
 };
+use crate::containers::cluster::Cluster;
 
 /// Companies of the load.
 const COMPANIES: [&str; 2] = ["acme", "globex"];
