@@ -9,7 +9,7 @@
 //! Clients run on this host and reach pods by their addresses in the cluster's own network.
 
 pub mod containers;
-pub mod fault;
+pub mod faults;
 pub mod oracle;
 pub mod proxy;
 pub mod report;

@@ -11,7 +11,7 @@ use super::{
     docker::docker,
 };
 use crate::{
-    fault,
+    faults::container,
     proxy::{Lookup, Mode, Proxy},
 };
 
@@ -143,7 +143,7 @@ impl Cluster {
         for pod in &self.pods {
             pod.to_redis.turn_to(Arc::clone(&self.find_redis));
         }
-        fault::kill(&self.redis).await?;
+        container::kill(&self.redis).await?;
         self.redis = replica.container;
         Ok(())
     }

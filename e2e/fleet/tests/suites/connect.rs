@@ -8,7 +8,7 @@ use daisi_ws_fleet::{
         docker::docker,
         pod::{API_KEY, MINT_KEY},
     },
-    fault,
+    faults::container,
     traffic::{
         client::{self, Client},
         ledger::{Kind, Seen, Subject, Who},
@@ -75,8 +75,8 @@ async fn the_image_is_small_and_up_at_once() {
     let image = docker(&["inspect", "--format", "{{.Image}}", &pod.container]).await.unwrap();
     let bytes: u64 = docker(&["image", "inspect", "--format", "{{.Size}}", &image]).await.unwrap().parse().unwrap();
     assert!(bytes < IMAGE_BYTES, "{bytes} bytes");
-    fault::kill(&pod.container).await.unwrap();
-    fault::start(&pod.container).await.unwrap();
+    container::kill(&pod.container).await.unwrap();
+    container::start(&pod.container).await.unwrap();
     let started = Instant::now();
     pod.find().await.unwrap();
     wait::until("the pod lives", START, || async { pod.status("/health").await == Some(200) }).await.unwrap();

@@ -7,7 +7,7 @@ use daisi_ws_fleet::{
         cluster::{Cluster, Options},
         pod::API_KEY,
     },
-    fault,
+    faults::container,
     proxy::Mode,
     traffic::{client, ledger::Who},
 };
@@ -56,10 +56,10 @@ async fn redis_killed_and_back_empty() {
     let verdict = measured(row, Options::pods(3), async |cluster, _| {
         let token = cluster.pods[0].token(&newcomer()).await?;
         let began = Instant::now();
-        fault::kill(&cluster.redis).await?;
+        container::kill(&cluster.redis).await?;
         redis_is_away(cluster, &[0, 1, 2], &token).await;
         sleep((began + Duration::from_secs(8)).saturating_duration_since(Instant::now())).await;
-        fault::start(&cluster.redis).await?;
+        container::start(&cluster.redis).await?;
         let time = until_now(began, false);
         wait::until("new sessions are let in", SOON, || async { refused(cluster, 0, &token).await.is_none() }).await?;
         Ok(time)
@@ -74,10 +74,10 @@ async fn redis_frozen() {
     let verdict = measured((11, "Redis frozen for 15 s"), Options::pods(3), async |cluster, _| {
         let token = cluster.pods[0].token(&newcomer()).await?;
         let began = Instant::now();
-        fault::freeze(&cluster.redis).await?;
+        container::freeze(&cluster.redis).await?;
         redis_is_away(cluster, &[0, 1, 2], &token).await;
         sleep((began + LONG).saturating_duration_since(Instant::now())).await;
-        fault::thaw(&cluster.redis).await?;
+        container::thaw(&cluster.redis).await?;
         let time = until_now(began, false);
         wait::until("new sessions are let in", SOON, || async { refused(cluster, 0, &token).await.is_none() }).await?;
         Ok(time)
@@ -91,7 +91,7 @@ async fn redis_frozen() {
 async fn redis_restarted() {
     let verdict = measured((12, "Redis restarted, back empty at once"), Options::pods(3), async |cluster, _| {
         let began = Instant::now();
-        fault::restart(&cluster.redis).await?;
+        container::restart(&cluster.redis).await?;
         Ok(until_now(began, false))
     })
     .await;
@@ -104,12 +104,12 @@ async fn nats_killed_and_restarted() {
     let verdict = measured((20, "NATS killed, back after 6 s"), Options::pods(3), async |cluster, _| {
         let token = cluster.pods[0].token(&newcomer()).await?;
         let began = Instant::now();
-        fault::kill(&cluster.nats).await?;
+        container::kill(&cluster.nats).await?;
         assert_eq!(refused(cluster, 1, &token).await, None, "sessions can be had while NATS is away");
         sleep(SHORT).await;
         assert_eq!(cluster.pods[0].status("/health").await, Some(200));
         assert_eq!(cluster.pods[0].status("/ready").await, Some(503));
-        fault::start(&cluster.nats).await?;
+        container::start(&cluster.nats).await?;
         Ok(until_now(began, false))
     })
     .await;
@@ -121,9 +121,9 @@ async fn nats_killed_and_restarted() {
 async fn nats_frozen() {
     let verdict = measured((21, "NATS frozen for 6 s"), Options::pods(3), async |cluster, _| {
         let began = Instant::now();
-        fault::freeze(&cluster.nats).await?;
+        container::freeze(&cluster.nats).await?;
         sleep(SHORT).await;
-        fault::thaw(&cluster.nats).await?;
+        container::thaw(&cluster.nats).await?;
         Ok(until_now(began, false))
     })
     .await;
@@ -135,7 +135,7 @@ async fn nats_frozen() {
 async fn nats_restarted() {
     let verdict = measured((22, "NATS restarted"), Options::pods(3), async |cluster, _| {
         let began = Instant::now();
-        fault::restart(&cluster.nats).await?;
+        container::restart(&cluster.nats).await?;
         Ok(until_now(began, false))
     })
     .await;
@@ -147,12 +147,12 @@ async fn nats_restarted() {
 async fn pod_killed() {
     let verdict = measured((30, "Pod killed, started again after 15 s"), Options::pods(3), async |cluster, load| {
         let began = Instant::now();
-        fault::kill(&cluster.pods[1].container).await?;
+        container::kill(&cluster.pods[1].container).await?;
         let time = until_now(began, false).at(1);
         // Its sessions are taken over elsewhere, long before their locks run out.
         load.everybody_is_connected().await?;
         sleep((began + LONG).saturating_duration_since(Instant::now())).await;
-        fault::start_pod(&cluster.pods[1]).await?;
+        container::start_pod(&cluster.pods[1]).await?;
         Ok(time)
     })
     .await;
@@ -165,9 +165,9 @@ async fn pod_killed() {
 async fn pod_frozen_for_long() {
     measured((31, "Pod frozen for 15 s"), Options::pods(3), async |cluster, _| {
         let began = Instant::now();
-        fault::freeze(&cluster.pods[1].container).await?;
+        container::freeze(&cluster.pods[1].container).await?;
         sleep(LONG).await;
-        fault::thaw(&cluster.pods[1].container).await?;
+        container::thaw(&cluster.pods[1].container).await?;
         Ok(until_now(began, true).at(1))
     })
     .await;
@@ -178,9 +178,9 @@ async fn pod_frozen_for_long() {
 async fn pod_frozen_for_a_moment() {
     let verdict = measured((32, "Pod frozen for 2 s"), Options::pods(3), async |cluster, _| {
         let began = Instant::now();
-        fault::freeze(&cluster.pods[1].container).await?;
+        container::freeze(&cluster.pods[1].container).await?;
         sleep(Duration::from_secs(2)).await;
-        fault::thaw(&cluster.pods[1].container).await?;
+        container::thaw(&cluster.pods[1].container).await?;
         Ok(until_now(began, true).at(1))
     })
     .await;
@@ -335,7 +335,7 @@ async fn pod_terminated() {
         cluster.pods[1].signal("TERM").await?;
         assert_eq!(cluster.pods[1].exit_code().await?, 0);
         let time = until_now(began, false).at(1);
-        fault::start_pod(&cluster.pods[1]).await?;
+        container::start_pod(&cluster.pods[1]).await?;
         Ok(time)
     })
     .await;
@@ -348,7 +348,7 @@ async fn rolling_restart() {
     let verdict = measured((81, "Rolling restart of all pods"), Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         for pod in &cluster.pods {
-            fault::restart(&pod.container).await?;
+            container::restart(&pod.container).await?;
             pod.find().await?;
             pod.ready().await?;
             load.everybody_is_connected().await?;

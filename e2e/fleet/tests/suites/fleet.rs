@@ -7,7 +7,7 @@ use daisi_ws_fleet::{
         cluster::{Cluster, Options},
         docker::docker,
     },
-    fault,
+    faults::container,
     oracle::Verdict,
     proxy::Mode,
     traffic::ledger::Who,
@@ -40,9 +40,9 @@ async fn pod_frozen_at_a_high_rate() {
         load.rush(&busy, FOR_THE_FROZEN);
         load.run(RUN_UP).await;
         let began = Instant::now();
-        fault::freeze(&cluster.pods[1].container).await?;
+        container::freeze(&cluster.pods[1].container).await?;
         sleep(LONG).await;
-        fault::thaw(&cluster.pods[1].container).await?;
+        container::thaw(&cluster.pods[1].container).await?;
         Ok(until_now(began, true).at(1))
     })
     .await;
@@ -126,7 +126,7 @@ async fn all_ready(cluster: &Cluster) -> anyhow::Result<()> {
 async fn the_whole_fleet_is_restarted() {
     let verdict = measured((84, "SIGTERM to all pods at once, started again"), Options::pods(3), async |cluster, load| {
         let began = Instant::now();
-        try_join_all(cluster.pods.iter().map(|pod| fault::restart(&pod.container))).await?;
+        try_join_all(cluster.pods.iter().map(|pod| container::restart(&pod.container))).await?;
         all_ready(cluster).await?;
         let time = until_now(began, false);
         load.everybody_is_connected().await?;

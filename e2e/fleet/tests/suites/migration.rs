@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    fault,
+    faults::container,
     proxy::Mode,
     traffic::{
         client::Client,
@@ -88,7 +88,7 @@ async fn from_a_pod_that_is_well() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn from_a_pod_that_was_killed() {
-    let moved = Moved::after(async |cluster| fault::kill(&cluster.pods[0].container).await.unwrap()).await;
+    let moved = Moved::after(async |cluster| container::kill(&cluster.pods[0].container).await.unwrap()).await;
     assert!(moved.old.look(|entries| entries.iter().any(|entry| entry.seen == Seen::Closed(None))));
     moved.the_new_one_is_served().await;
 }
@@ -96,9 +96,9 @@ async fn from_a_pod_that_was_killed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn from_a_pod_that_is_frozen() {
-    let moved = Moved::after(async |cluster| fault::freeze(&cluster.pods[0].container).await.unwrap()).await;
+    let moved = Moved::after(async |cluster| container::freeze(&cluster.pods[0].container).await.unwrap()).await;
     moved.the_new_one_is_served().await;
-    fault::thaw(&moved.cluster.pods[0].container).await.unwrap();
+    container::thaw(&moved.cluster.pods[0].container).await.unwrap();
     moved.the_old_one_is_closed().await;
     moved.the_new_one_is_served().await;
 }

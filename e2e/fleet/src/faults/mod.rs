@@ -1,0 +1,3 @@
+//! What befalls a cluster.
+
+pub mod container;
