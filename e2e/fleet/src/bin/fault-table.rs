@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-use daisi_ws_fleet::report;
+use daisi_ws_fleet::oracle::table;
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->";
@@ -13,6 +13,6 @@ fn main() -> Result<()> {
     let text = fs::read_to_string(&path)?;
     let (before, rest) = text.split_once(BEGIN).context("the file has no begin marker")?;
     let (_, after) = rest.split_once(END).context("the file has no end marker")?;
-    fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", report::table(&report::kept()?)))?;
+    fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", table::table(&table::kept()?)))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A network with NATS, Redis and pods in it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -13,25 +13,25 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use daisi_ws_testbed::wait;
-use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::WaitFor, runners::AsyncRunner as _};
-
-use tokio::time::Instant;
+use testcontainers::{ContainerAsync, GenericImage, core::WaitFor};
 
 use super::{
-    docker::{self, LABEL, Network, publish_nothing},
-    pod::{self, GRPC_PORT, Links, Pod, SharedIp, Surroundings},
+    docker::Network,
+    pod::{self, GRPC_PORT, Links, Pod, Recipe, SharedIp},
     redis::{self, Replica},
+    server,
 };
-use crate::proxy::{Lookup, Proxy};
+use crate::{
+    artifacts,
+    proxy::{Lookup, Proxy},
+};
 
-/// The images of the servers, as the compose files name them; `e2e/images/ensure.sh` sees that they are there.
+/// The image of NATS, as the compose files name it; `e2e/images/ensure.sh` sees that it is there.
 const NATS: (&str, &str) = ("nats", "2.10-alpine");
 /// The gateway's image, unless `DAISI_WS_IMAGE` names another.
 const GATEWAY: &str = "daisi-ws-service:local";
 /// Port of NATS.
 const NATS_PORT: u16 = 4222;
-/// How long the address of a server is taken for granted.
-const GOOD_FOR: Duration = Duration::from_millis(500);
 /// Longest wait until pods know each other.
 const MEET: Duration = Duration::from_secs(30);
 
@@ -92,28 +92,6 @@ pub struct Cluster {
     pub(crate) network: Network,
 }
 
-/// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage must not make
-/// as many processes that ask the engine.
-pub(crate) fn container_lookup(container: &str, network: &str, port: u16) -> Lookup {
-    type Found = Option<(Instant, Option<IpAddr>)>;
-    let found: Arc<tokio::sync::Mutex<Found>> = Arc::default();
-    let (container, network) = (container.to_owned(), network.to_owned());
-    Arc::new(move || {
-        let (container, network, found) = (container.clone(), network.clone(), Arc::clone(&found));
-        Box::pin(async move {
-            let mut found = found.lock().await;
-            let ip = match *found {
-                Some((at, ip)) if at.elapsed() < GOOD_FOR => ip,
-                _ => docker::address(&container, &network).await.ok(),
-            };
-            if found.is_none_or(|(at, _)| at.elapsed() >= GOOD_FOR) {
-                *found = Some((Instant::now(), ip));
-            }
-            ip.map(|ip| SocketAddr::new(ip, port))
-        })
-    })
-}
-
 /// Where a pod was found last.
 fn pod_lookup(ip: &SharedIp) -> Lookup {
     let ip = Arc::clone(ip);
@@ -121,21 +99,6 @@ fn pod_lookup(ip: &SharedIp) -> Lookup {
         let found = *ip.lock().unwrap_or_else(PoisonError::into_inner);
         Box::pin(std::future::ready(found.map(|ip| SocketAddr::new(ip, GRPC_PORT))))
     })
-}
-
-pub(crate) async fn server(
-    image: (&str, &str),
-    name: &str,
-    network: &str,
-    command: &[&str],
-    started: WaitFor,
-) -> Result<ContainerAsync<GenericImage>> {
-    let request = GenericImage::new(image.0, image.1).with_wait_for(started).with_container_name(name).with_network(network);
-    let request = request
-        .with_label(LABEL, std::process::id().to_string())
-        .with_cmd(command.iter().copied())
-        .with_host_config_modifier(publish_nothing);
-    request.start().await.with_context(|| format!("{}:{} does not start: has e2e/images/ensure.sh been run?", image.0, image.1))
 }
 
 impl Cluster {
@@ -151,10 +114,10 @@ impl Cluster {
         let jetstream = ["nats-server", "--jetstream", "--store_dir", "/data", "--http_port", "8222"];
         let redis_command = if options.redis_comes_back { &redis::COMES_BACK[..] } else { &redis::NO_DISK[..] };
         let servers = tokio::try_join!(
-            server(NATS, &nats, &name, &jetstream, WaitFor::message_on_stderr("Server is ready")),
-            redis::server(&redis, &name, redis_command),
+            server::start(NATS, &nats, &name, &jetstream, WaitFor::message_on_stderr("Server is ready")),
+            redis::start(&redis, &name, redis_command),
         )?;
-        let find_nats = container_lookup(&nats, &name, NATS_PORT);
+        let find_nats = server::lookup(&nats, &name, NATS_PORT);
         let to_nats = Proxy::start(network.gateway, Arc::clone(&find_nats)).await?;
         let find_redis = redis::lookup(&redis, &name);
         let mut cluster = Self {
@@ -192,14 +155,17 @@ impl Cluster {
             to_nats: Proxy::start(here, Arc::clone(&self.find_nats)).await?,
             from_peers: Proxy::start(here, pod_lookup(&ip)).await?,
         };
-        let around = Surroundings {
+        let recipe = Recipe {
+            container: format!("{}-{id}", self.name),
+            id,
             image: image.split_once(':').context("DAISI_WS_IMAGE has no tag")?,
             network: &self.name,
             environment: &self.options.environment,
             config: self.options.config.as_deref().and_then(|path| path.to_str()),
+            links,
+            ip,
         };
-        let container = format!("{}-{id}", self.name);
-        self.pods.push(Pod::start((&id, container), &around, links, ip).await?);
+        self.pods.push(Pod::start(recipe).await?);
         Ok(())
     }
 
@@ -241,6 +207,14 @@ impl Cluster {
         format!("nats://{}", self.to_nats.address)
     }
 
+    /// Asks Redis by its own command line.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn redis_cli(&self, arguments: &[&str]) -> Result<String> {
+        redis::ask(&self.redis, arguments).await
+    }
+
     /// The name of the cluster's network.
     #[must_use]
     pub fn network(&self) -> &str {
@@ -249,7 +223,7 @@ impl Cluster {
 
     /// Keeps the logs of all containers, and says where.
     pub fn keep_logs(&self) {
-        let folder = crate::report::folder("logs").join(&self.name);
+        let folder = artifacts::folder("logs").join(&self.name);
         if std::fs::create_dir_all(&folder).is_err() {
             return;
         }

@@ -11,7 +11,7 @@ use daisi_ws_testbed::{http, wait};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
 use super::docker::{self, LABEL, docker, publish_nothing};
-use crate::{proxy::Proxy, traffic::ledger::Who};
+use crate::{identity::Who, proxy::Proxy};
 
 /// Where a pod serves browsers.
 pub const HTTP_PORT: u16 = 8080;
@@ -29,20 +29,26 @@ const TOKEN_SECONDS: u32 = 3600;
 /// An address that may change when a container starts again.
 pub type SharedIp = Arc<Mutex<Option<IpAddr>>>;
 
-/// What a pod needs to know.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) image: (&'a str, &'a str),
-    pub(crate) network: &'a str,
-    pub(crate) environment: &'a [(String, String)],
-    /// A folder of this host, with a `config.yaml` in it.
-    pub(crate) config: Option<&'a str>,
-}
-
 /// The links of a pod, each through a proxy of its own.
 pub(crate) struct Links {
     pub(crate) to_redis: Proxy,
     pub(crate) to_nats: Proxy,
     pub(crate) from_peers: Proxy,
+}
+
+/// What a pod is started with.
+pub(crate) struct Recipe<'a> {
+    pub(crate) id: String,
+    /// The container's name.
+    pub(crate) container: String,
+    pub(crate) image: (&'a str, &'a str),
+    pub(crate) network: &'a str,
+    pub(crate) environment: &'a [(String, String)],
+    /// A folder of this host, with a `config.yaml` in it.
+    pub(crate) config: Option<&'a str>,
+    pub(crate) links: Links,
+    /// Where its address is noted.
+    pub(crate) ip: SharedIp,
 }
 
 /// The id of the pod that was started as the `index`-th of a cluster.
@@ -69,22 +75,18 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod under this name; it may not be ready yet.
-    pub(crate) async fn start(
-        (id, container): (&str, String),
-        around: &Surroundings<'_>,
-        links: Links,
-        ip: SharedIp,
-    ) -> Result<Self> {
+    /// Starts a pod; it may not be ready yet.
+    pub(crate) async fn start(recipe: Recipe<'_>) -> Result<Self> {
+        let Recipe { id, container, image, network, environment, config, links, ip } = recipe;
         let Links { to_redis, to_nats, from_peers } = links;
-        let mut request = GenericImage::new(around.image.0, around.image.1)
+        let mut request = GenericImage::new(image.0, image.1)
             .with_container_name(&container)
-            .with_network(around.network)
+            .with_network(network)
             .with_label(LABEL, std::process::id().to_string())
             .with_readonly_rootfs(true)
             .with_cap_drop("ALL")
             .with_host_config_modifier(publish_nothing)
-            .with_env_var("DAISI_WS_SERVER_POD_ID", id)
+            .with_env_var("DAISI_WS_SERVER_POD_ID", &id)
             .with_env_var("DAISI_WS_SERVER_GRPC_ADVERTISE_ADDRESS", from_peers.address.to_string())
             .with_env_var("DAISI_WS_NATS_URL", format!("nats://{}", to_nats.address))
             .with_env_var("DAISI_WS_REDIS_ADDRESS", to_redis.address.to_string())
@@ -92,24 +94,16 @@ impl Pod {
             .with_env_var("DAISI_WS_AUTH_TOKEN_GENERATION_ADMIN_KEY", MINT_KEY)
             .with_env_var("DAISI_WS_AUTH_TOKEN_AES_KEY", "1a".repeat(32))
             .with_env_var("DAISI_WS_AUTH_ADMIN_TOKEN_AES_KEY", "2b".repeat(32));
-        for (name, value) in around.environment {
+        for (name, value) in environment {
             request = request.with_env_var(name, value);
         }
-        if let Some(folder) = around.config {
+        if let Some(folder) = config {
             request =
                 request.with_env_var("DAISI_WS_CONFIG", "/config/config.yaml").with_mount(Mount::bind_mount(folder, "/config"));
         }
         let started = request.start().await.context("the pod does not start: has compose/image.sh made its image?")?;
-        let pod = Self {
-            id: id.to_owned(),
-            container,
-            to_redis,
-            to_nats,
-            from_peers,
-            network: around.network.to_owned(),
-            ip,
-            _container: started,
-        };
+        let network = network.to_owned();
+        let pod = Self { id, container, to_redis, to_nats, from_peers, network, ip, _container: started };
         pod.find().await?;
         Ok(pod)
     }

@@ -1,3 +1,5 @@
 //! What befalls a cluster.
 
 pub mod container;
+pub mod links;
+pub mod redis;

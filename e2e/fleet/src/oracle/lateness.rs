@@ -1,18 +1,23 @@
 //! How late events were for those whom a fault did not befall, beside how late they were before it in the same run.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FaultTime, LATE, milliseconds, sockets};
+use super::{fault_time::FaultTime, socket::sockets};
 use crate::{
     containers::pod,
     traffic::{
+        evidence::Evidence,
         ledger::{Published, Seen},
-        load::Evidence,
     },
 };
 
+/// An event is late that takes longer than this: far more than an undisturbed fleet needs, on a machine that is busy with the harness too.
+pub const LATE: Duration = Duration::from_secs(1);
 /// Lateness, in milliseconds, below which nobody looks: on a machine that is shared with the harness, the servers and whatever else it does, times up to
 /// here are noise.
 const NOISE_MS: u64 = 250;
@@ -70,7 +75,12 @@ impl Lateness {
     }
 }
 
-fn p99(mut times: Vec<std::time::Duration>) -> Option<u64> {
+/// Whole milliseconds of a time.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn p99(mut times: Vec<Duration>) -> Option<u64> {
     times.sort_unstable();
     let place = (times.len() * 99).div_ceil(100).checked_sub(1)?;
     times.get(place).map(|time| milliseconds(*time))
@@ -78,8 +88,6 @@ fn p99(mut times: Vec<std::time::Duration>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -20,8 +20,11 @@ use tokio_tungstenite::{
     tungstenite::{Error as WsError, Message, client::IntoClientRequest as _},
 };
 
-use super::ledger::{Entry, Ledger, Seen, Who};
-use crate::containers::pod::{API_KEY, HTTP_PORT, SharedIp};
+use super::ledger::{Entry, Ledger, Seen};
+use crate::{
+    containers::pod::{API_KEY, HTTP_PORT, SharedIp},
+    identity::Who,
+};
 
 /// Longest wait for a socket, `ready` included: a frozen pod gives none.
 const CONNECT: Duration = Duration::from_secs(3);

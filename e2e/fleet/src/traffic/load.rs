@@ -12,10 +12,13 @@ use tokio::{
 
 use super::{
     client::Client,
-    ledger::{Kind, Ledger, Published, Subject, Who},
+    evidence::Evidence,
     publisher::{Publisher, Storing},
 };
-use crate::containers::cluster::Cluster;
+use crate::{
+    containers::cluster::Cluster,
+    identity::{Kind, Subject, Who},
+};
 
 /// Companies of the load.
 const COMPANIES: [&str; 2] = ["acme", "globex"];
@@ -44,18 +47,6 @@ pub struct Load {
     pub publisher: Publisher,
     storing: Storing,
     started: Instant,
-}
-
-/// All that a run left in writing.
-pub struct Evidence {
-    /// A ledger a session.
-    pub ledgers: Vec<Ledger>,
-    /// A record an event.
-    pub published: Vec<Published>,
-    /// When publishing began, with every session ready.
-    pub started: Instant,
-    /// When publishing ended.
-    pub ended: Instant,
 }
 
 /// The sessions of the load: sixty users, and an admin a pod.

@@ -19,7 +19,8 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::ledger::{Published, Subject};
+use super::ledger::Published;
+use crate::identity::Subject;
 
 /// Longest wait for the stream's confirmation; then the same event is stored again under the same id, which the stream recognises.
 const CONFIRMATION: Duration = Duration::from_secs(1);

@@ -2,11 +2,8 @@
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    traffic::{
-        client::Client,
-        ledger::{Kind, Seen, Subject, Who},
-        publisher::Publisher,
-    },
+    identity::{Kind, Subject, Who},
+    traffic::{client::Client, ledger::Seen, publisher::Publisher},
 };
 
 #[tokio::test(flavor = "multi_thread")]

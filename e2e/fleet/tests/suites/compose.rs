@@ -2,10 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use daisi_ws_fleet::{
-    containers::docker::LABEL,
-    traffic::{client, ledger::Who},
-};
+use daisi_ws_fleet::{containers::docker::LABEL, identity::Who, traffic::client};
 use daisi_ws_testbed::{http, wait};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -101,7 +98,7 @@ impl Environment {
 impl Drop for Environment {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let folder = daisi_ws_fleet::report::folder("logs");
+            let folder = daisi_ws_fleet::artifacts::folder("logs");
             let _ = std::fs::create_dir_all(&folder);
             if let Ok(log) = self.command(&["logs", "--no-color", "--timestamps"]).output() {
                 let _ = std::fs::write(folder.join(format!("{}.log", self.project)), log.stdout);

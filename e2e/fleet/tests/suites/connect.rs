@@ -9,9 +9,10 @@ use daisi_ws_fleet::{
         pod::{API_KEY, MINT_KEY},
     },
     faults::container,
+    identity::{Kind, Subject, Who},
     traffic::{
         client::{self, Client},
-        ledger::{Kind, Seen, Subject, Who},
+        ledger::Seen,
         publisher::Publisher,
     },
 };

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    traffic::{
-        client::Client,
-        ledger::{Seen, Who},
-    },
+    identity::Who,
+    traffic::{client::Client, ledger::Seen},
 };
 use daisi_ws_testbed::wait;
 

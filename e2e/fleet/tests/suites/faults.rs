@@ -8,8 +8,9 @@ use daisi_ws_fleet::{
         pod::API_KEY,
     },
     faults::container,
+    identity::Who,
     proxy::Mode,
-    traffic::{client, ledger::Who},
+    traffic::client,
 };
 use daisi_ws_testbed::wait;
 use tokio::time::{Instant, sleep};

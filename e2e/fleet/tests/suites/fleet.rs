@@ -8,9 +8,9 @@ use daisi_ws_fleet::{
         docker::docker,
     },
     faults::container,
-    oracle::Verdict,
+    identity::Who,
+    oracle::verdict::Verdict,
     proxy::Mode,
-    traffic::ledger::Who,
 };
 use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    oracle::{FaultTime, Verdict},
-    report,
-    traffic::{ledger::Who, load::Load},
+    identity::Who,
+    oracle::{fault_time::FaultTime, table, verdict::Verdict},
+    traffic::load::Load,
 };
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ pub(crate) async fn measured(
     let evidence = load.stop().await.unwrap();
     let verdict = Verdict::of(&evidence, Some(time));
     eprintln!("{fault}: {}", serde_json::to_string(&verdict).unwrap());
-    report::keep(place, fault, &verdict).unwrap();
+    table::keep(place, fault, &verdict).unwrap();
     assert!(verdict.is_clean(), "{fault}: {}", verdict.describe());
     assert!(verdict.sessions >= 60, "{}", verdict.describe());
     let stood_still = Duration::from_millis(verdict.worst_silence_ms);

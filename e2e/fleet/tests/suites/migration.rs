@@ -5,12 +5,9 @@ use std::time::Duration;
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
     faults::container,
+    identity::{Kind, Subject, Who},
     proxy::Mode,
-    traffic::{
-        client::Client,
-        ledger::{Kind, Seen, Subject, Who},
-        publisher::Publisher,
-    },
+    traffic::{client::Client, ledger::Seen, publisher::Publisher},
 };
 use daisi_ws_testbed::wait;
 use tokio::time::Instant;

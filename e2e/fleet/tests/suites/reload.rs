@@ -3,15 +3,13 @@
 use std::{fs, path::Path, time::Duration};
 
 use daisi_ws_fleet::{
+    artifacts,
     containers::{
         cluster::{Cluster, Options},
         pod::API_KEY,
     },
-    report,
-    traffic::{
-        client::{self, Client},
-        ledger::Who,
-    },
+    identity::Who,
+    traffic::client::{self, Client},
 };
 use daisi_ws_testbed::wait;
 
@@ -30,7 +28,7 @@ fn write(folder: &Path, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn a_changed_file_takes_effect_by_itself_or_by_a_signal_and_a_bad_one_changes_nothing() {
-    let folder = report::folder("config");
+    let folder = artifacts::folder("config");
     fs::create_dir_all(&folder).unwrap();
     let folder = folder.canonicalize().unwrap();
     write(&folder, "app:\n  max_connections: 10\n");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
-    oracle::Verdict,
+    oracle::verdict::Verdict,
     traffic::load::Load,
 };
 
@@ -19,7 +19,7 @@ async fn each_session_gets_exactly_its_own_and_each_source_in_its_order() {
     load.run(Duration::from_secs(15)).await;
     let verdict = Verdict::of(&load.stop().await.unwrap(), None);
     eprintln!("no fault: {}", serde_json::to_string(&verdict).unwrap());
-    daisi_ws_fleet::report::keep(0, "None", &verdict).unwrap();
+    daisi_ws_fleet::oracle::table::keep(0, "None", &verdict).unwrap();
     assert!(verdict.is_clean(), "{}", verdict.describe());
     assert!(verdict.rate >= 20.0, "the load was too small: {}", verdict.describe());
     assert_eq!(verdict.sessions, 60 + PODS);

@@ -4,11 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
+    identity::{Kind, Subject, Who},
     proxy::{Mode, Proxy},
-    traffic::{
-        client,
-        ledger::{Kind, Seen, Subject, Who},
-    },
+    traffic::{client, ledger::Seen},
 };
 use daisi_ws_testbed::wait;
 use futures_util::StreamExt as _;

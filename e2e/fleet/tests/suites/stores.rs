@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daisi_ws_fleet::{containers::cluster::Options, proxy::Mode, traffic::ledger::Who};
+use daisi_ws_fleet::{containers::cluster::Options, identity::Who, proxy::Mode};
 use tokio::time::{Instant, sleep};
 
 use crate::measure::{IN_HAND, measured, newcomers, others_were_spared, route, until_now};

@@ -1,5 +1,12 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::*;
-use crate::traffic::ledger::Subject;
+use crate::{
+    identity::{Kind, Subject},
+    traffic::ledger::Entry,
+};
 
 const STEP: Duration = Duration::from_millis(100);
 

@@ -1,15 +1,12 @@
 //! What was measured, as files: one a row of the fault table, from which `docs/faults.md` is written.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::{Lateness, Verdict};
+use super::{lateness::Lateness, verdict::Verdict};
+use crate::artifacts::folder;
 
 /// One measured fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,14 +17,6 @@ pub struct Measured {
     pub fault: String,
     /// What came of it.
     pub verdict: Verdict,
-}
-
-/// A folder for what the harness writes, under the build's own.
-#[must_use]
-pub fn folder(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    target.join("e2e").join(name)
 }
 
 /// Keeps a verdict for the table.

@@ -1,0 +1,7 @@
+//! Compares what sessions saw with what was published, and writes the table of faults.
+
+pub mod fault_time;
+pub mod lateness;
+mod socket;
+pub mod table;
+pub mod verdict;
