@@ -26,24 +26,7 @@ pub struct Answer {
 /// # Errors
 /// When there is no answer in time, or it is not HTTP.
 pub async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
-    let exchange = async {
-        let mut socket = TcpStream::connect(to).await?;
-        let mut request =
-            format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        request.push_str(body);
-        socket.write_all(request.as_bytes()).await?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text).await?;
-        anyhow::Ok(text)
-    };
-    let text = timeout(PATIENCE, exchange).await.with_context(|| format!("{method} {path}: no answer in time"))??;
-    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status in the answer")?;
-    Ok(Answer { status, body: body.to_owned() })
+    within(PATIENCE, exchange(to, method, path, headers, body)).await.with_context(|| format!("{method} {path}"))
 }
 
 /// A GET without headers.
@@ -51,5 +34,33 @@ pub async fn ask(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
 /// # Errors
 /// As [`ask`].
 pub async fn get(from: SocketAddr, path: &str) -> Result<Answer> {
-    ask(from, "GET", path, &[], "").await
+    get_within(PATIENCE, from, path).await
+}
+
+/// The same with another patience.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn get_within(patience: Duration, from: SocketAddr, path: &str) -> Result<Answer> {
+    within(patience, exchange(from, "GET", path, &[], "")).await.with_context(|| format!("GET {path}"))
+}
+
+async fn within(patience: Duration, exchange: impl Future<Output = Result<Answer>>) -> Result<Answer> {
+    timeout(patience, exchange).await.context("no answer in time")?
+}
+
+async fn exchange(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+    let mut socket = TcpStream::connect(to).await?;
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    request.push_str(body);
+    socket.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await?;
+    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status in the answer")?;
+    Ok(Answer { status, body: body.to_owned() })
 }

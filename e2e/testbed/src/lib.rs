@@ -1,4 +1,11 @@
-//! What the tools beside it share: waits with a deadline, plain HTTP, and servers as processes on the loopback network.
+//! What the tools beside it share: servers as processes on the loopback network, waits with a deadline, and plain HTTP.
 
 pub mod http;
+pub mod loopback;
+pub mod metrics;
+pub mod nats;
+pub mod program;
+pub mod redis;
+pub mod server;
+pub mod tokens;
 pub mod wait;

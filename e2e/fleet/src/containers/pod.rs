@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use daisi_ws_testbed::{http, wait};
+use daisi_ws_testbed::{http, metrics, tokens, wait};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _, core::Mount, runners::AsyncRunner as _};
 
 use super::docker::{self, LABEL, docker, publish_nothing};
@@ -148,10 +148,7 @@ impl Pod {
     /// The sum of a metric over its labels that contain `labels`; none if the pod does not answer.
     pub async fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let text = http::get(self.http().ok()?, "/metrics").await.ok()?.body;
-        let lines = text
-            .lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels)));
-        Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Some(metrics::sum(&text, name, labels))
     }
 
     /// Waits until the pod says that it is ready.
@@ -176,11 +173,7 @@ impl Pod {
             }
         };
         body["expires_in_seconds"] = TOKEN_SECONDS.into();
-        let headers = [("x-api-key", MINT_KEY), ("content-type", "application/json")];
-        let answer = http::ask(self.http()?, "POST", path, &headers, &body.to_string()).await?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer.body).with_context(|| format!("status {}: {}", answer.status, answer.body))?;
-        Ok(answer["token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned())
+        tokens::mint(self.http()?, path, MINT_KEY, &body).await
     }
 
     /// Sends a signal, as in `TERM`.

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path, process::Command, thread};
 
+use daisi_ws_testbed::program;
 use serde::Serialize;
 
-use crate::{options::Sizes, stage::server::program};
+use crate::options::Sizes;
 
 /// The machine, the programs and the sizes of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -42,8 +43,8 @@ impl Setting {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             memory_megabytes: field(&memory, "MemTotal").and_then(kilobytes).unwrap_or_default() / 1024,
             gateway: version(service),
-            redis: version(&program("REDIS_SERVER", "redis-server")),
-            nats: version(&program("NATS_SERVER", "nats-server")),
+            redis: version(&program::redis()),
+            nats: version(&program::nats()),
             tool: env!("CARGO_PKG_VERSION"),
             at: daisi_ws_service::runtime::clock::now().as_secs(),
             sizes,

@@ -35,23 +35,27 @@ pub(super) struct Connects {
 /// # Errors
 /// When one does not get ready, or a server is gone.
 pub(super) async fn measure(side: &mut Side, group: Group) -> Result<Connects> {
-    let redis_calls = |side: &Side| side.redis().map(Redis::calls).transpose();
     let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
-    let (cpu, redis, calls) = (side.servers.cpu()?, redis_cpu(side), redis_calls(side)?);
+    let (cpu, redis, calls) = (side.servers.cpu()?, redis_cpu(side), redis_calls(side).await?);
     let began = clock::nanos();
     let ended = side.open(group).await?;
     sleep(SETTLING).await;
     let sockets = u64::from(group.count);
     let pod_micros = each((side.servers.cpu()? - cpu).micros(), sockets);
     let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), sockets));
-    let redis_calls = redis_calls(side)?.zip(calls).map(|(after, before)| {
-        let sum = |calls: std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>();
-        ratio(sum(after) - sum(before), sockets)
-    });
+    let redis_calls = redis_calls(side).await?.zip(calls).map(|(after, before)| ratio(after - before, sockets));
     let outcome = side.clients.report(group.set, Published::Each(0)).await?;
     is_sound("connect", &side.servers, &outcome, sockets)?;
     let per_second = ratio(sockets, 1) / seconds(began, ended);
     Ok(Connects { pod_micros, redis_micros, redis_calls, per_second, p99_millis: outcome.ready_in.millis_at(0.99) })
+}
+
+/// Redis commands so far; none at a floor.
+async fn redis_calls(side: &Side) -> Result<Option<u64>> {
+    match side.redis() {
+        Some(redis) => Ok(Some(redis.calls().await?.values().sum())),
+        None => Ok(None),
+    }
 }
 
 /// The figures of the gateway beside those of the floor.

@@ -37,13 +37,13 @@ impl Counted {
     ///
     /// # Errors
     /// When the pod does not answer.
-    pub(super) fn by(pod: &Pod) -> Result<Self> {
-        let way = |path: &str| {
+    pub(super) async fn by(pod: &Pod) -> Result<Self> {
+        let way = async |path: &str| {
             let label = format!("path=\"{path}\"");
-            let events = pod.metric("dws_event_delivery_seconds_count", &label)?;
-            Ok::<_, anyhow::Error>(Way { events, seconds: pod.metric("dws_event_delivery_seconds_sum", &label)? })
+            let events = pod.metric("dws_event_delivery_seconds_count", &label).await?;
+            Ok::<_, anyhow::Error>(Way { events, seconds: pod.metric("dws_event_delivery_seconds_sum", &label).await? })
         };
-        Ok(Self { forwarded: way("forwarded")?, local: way("local")? })
+        Ok(Self { forwarded: way("forwarded").await?, local: way("local").await? })
     }
 
     /// What was added since.

@@ -99,17 +99,24 @@ fn holder(side: &Side) -> Result<Option<&Pod>> {
     }
 }
 
+/// What that pod says of the ways that events came by; none at floors.
+async fn counted(side: &Side) -> Result<Option<Counted>> {
+    match holder(side)? {
+        Some(pod) => Ok(Some(Counted::by(pod).await?)),
+        None => Ok(None),
+    }
+}
+
 impl Trial {
     fn of(side: Side) -> Self {
         Self { side, published: 0, measured: Turns::default(), counted: Counted::default() }
     }
 
     async fn turn(&mut self, load: Load) -> Result<()> {
-        let counted = |side: &Side| holder(side)?.map(Counted::by).transpose();
         let (turn, published, before) = spread::measure(&mut self.side, load, self.published, counted).await?;
         self.published = published;
         self.measured.add(turn);
-        if let Some((now, before)) = counted(&self.side)?.zip(before) {
+        if let Some((now, before)) = counted(&self.side).await?.zip(before) {
             self.counted = self.counted.and(now.since(before));
         }
         Ok(())

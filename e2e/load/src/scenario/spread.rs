@@ -61,14 +61,14 @@ pub(super) async fn measure<T>(
     side: &mut Side,
     load: Load,
     before: u64,
-    begin: impl FnOnce(&Side) -> Result<T>,
+    begin: impl AsyncFnOnce(&Side) -> Result<T>,
 ) -> Result<(Spread, u64, T)> {
     let warm = before + side.publisher.spread(before, load.sockets, load.rate, WARM_UP).await?;
     received(&mut side.clients, load, before, warm).await?;
     side.publisher.confirmed().await?;
     side.publisher.take_confirmed_after()?;
     side.clients.reset().await?;
-    let begun = begin(side)?;
+    let begun = begin(side).await?;
     let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
     let (cpu, redis, began) = (side.servers.cpu()?, redis_cpu(side), clock::nanos());
     let events = side.publisher.spread(warm, load.sockets, load.rate, load.length).await?;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use anyhow::Result;
 use tokio::process::Command;
 
-use super::{nats::Nats, server::Server};
+use super::nats::Nats;
 use crate::{
     floor::ANNOUNCEMENT,
     proc::{
@@ -13,6 +13,7 @@ use crate::{
         memory,
     },
 };
+use daisi_ws_testbed::server::Server;
 
 /// A running floor.
 #[derive(Debug)]

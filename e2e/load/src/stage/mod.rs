@@ -5,5 +5,4 @@ pub(crate) mod keys;
 pub(crate) mod nats;
 pub(crate) mod pod;
 pub(crate) mod redis;
-pub(crate) mod server;
 pub(crate) mod servers;

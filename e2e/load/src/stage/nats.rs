@@ -1,17 +1,17 @@
 //! The NATS of a run, with its stream.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, consumer, stream};
-use tokio::process::Command;
-
-use super::server::{Server, free_address, listens, program};
+use daisi_ws_testbed::{nats, server::Server};
 
 /// The stream that pods take events from, by their default configuration.
 pub(crate) const STREAM: &str = "wa_stream";
 /// The consumer that a floor takes events from if it does not take them from a plain subscription.
 pub(crate) const FLOORS_DURABLE: &str = "floor";
+/// What the store may take of the disk.
+const STORE: &str = "4G";
 /// Enough for the longest run; the oldest events go then.
 const STREAM_BYTES: i64 = 1 << 30;
 /// The default of `app.nats_max_ack_pending`.
@@ -30,14 +30,7 @@ impl Nats {
     /// # Errors
     /// When it does not start.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
-        let address = free_address()?;
-        let config = folder.join("nats.conf");
-        let text = format!("listen: \"{address}\"\njetstream {{ store_dir: {:?}, max_file_store: 4G }}\n", folder.join("store"));
-        fs::write(&config, text)?;
-        let mut command = Command::new(program("NATS_SERVER", "nats-server"));
-        command.arg("-c").arg(config);
-        let mut server = Server::start("nats-server", command, folder)?;
-        server.until(|_| async move { listens(address).await.then_some(()) }).await?;
+        let (address, server) = nats::start(folder, STORE).await?;
         let nats = Self { address, server: Some(server) };
         nats.make_stream().await?;
         Ok(nats)

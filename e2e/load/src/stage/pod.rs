@@ -1,16 +1,12 @@
 //! A pod of the gateway.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use daisi_ws_testbed::{http, metrics, server::Server};
 use tokio::process::Command;
 
-use super::{keys::Keys, nats::Nats, redis::Redis, server::Server};
+use super::{keys::Keys, nats::Nats, redis::Redis};
 use crate::proc::{
     cpu::{self, Cpu},
     memory, owner,
@@ -18,6 +14,7 @@ use crate::proc::{
 
 /// Sockets that a pod takes: more than its open files allow, so that those are the limit.
 const MAX_CONNECTIONS: &str = "20000";
+/// Longest wait for metrics, from a pod that is busy with the load.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pod, started by the run or there before.
@@ -61,7 +58,7 @@ impl Pod {
         command.envs(recipe.environment.iter().map(|(key, value)| (key, value)));
         let mut server = Server::start(name, command, folder)?;
         let address = server.until(|log| async move { announced(&log) }).await?;
-        server.until(|_| async move { get(address, "/ready").is_ok().then_some(()) }).await?;
+        server.until(|_| async move { is_ready(address).await.then_some(()) }).await?;
         Ok(Self { address, pid: Some(server.pid()?), server: Some(server) })
     }
 
@@ -90,8 +87,10 @@ impl Pod {
     ///
     /// # Errors
     /// When the pod does not answer.
-    pub(crate) fn metric(&self, name: &str, label: &str) -> Result<f64> {
-        Ok(sum(&get(self.address, "/metrics")?, name, label))
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        let answer = http::get_within(ANSWER_TIMEOUT, self.address, "/metrics").await?;
+        ensure!(answer.status == 200, "/metrics is answered with {}", answer.status);
+        Ok(metrics::sum(&answer.body, name, label))
     }
 
     /// Ends it, if the run has started it.
@@ -106,44 +105,19 @@ impl Pod {
     }
 }
 
+async fn is_ready(address: SocketAddr) -> bool {
+    http::get(address, "/ready").await.is_ok_and(|answer| answer.status == 200)
+}
+
 /// The address that the log names.
 fn announced(log: &str) -> Option<SocketAddr> {
     let line = log.lines().find(|line| line.contains("the pod serves"))?;
     serde_json::from_str::<serde_json::Value>(line).ok()?["http.address"].as_str()?.parse().ok()
 }
 
-/// The body of an answer with status 200.
-fn get(address: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "{path} is answered with {}", answer.lines().next().unwrap_or_default());
-    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
-}
-
-fn sum(text: &str, name: &str, label: &str) -> f64 {
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = rest.rsplit_once(' ')?;
-        ((labels.is_empty() || labels.starts_with('{')) && labels.contains(label)).then(|| value.parse::<f64>().ok())?
-    });
-    values.sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const METRICS: &str = "# HELP a x\na 1\na_total{path=\"local\"} 2\na_total{path=\"forwarded\"} 3\n";
-
-    #[test]
-    fn a_metric_is_summed_over_the_series_with_a_label() {
-        assert_eq!(sum(METRICS, "a_total", "forwarded").to_bits(), 3_f64.to_bits());
-        assert_eq!(sum(METRICS, "a_total", "").to_bits(), 5_f64.to_bits());
-        assert_eq!(sum(METRICS, "a", "").to_bits(), 1_f64.to_bits());
-    }
 
     #[test]
     fn the_log_names_the_address() {

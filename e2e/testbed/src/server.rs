@@ -1,29 +1,28 @@
-//! A server process of a run, and the wait until it is there.
+//! A server as a process of this machine, and the wait until it is there.
 
 use std::{
     fs::{self, File},
     future::Future,
-    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
 };
 
 /// Longest wait until a server is there: it takes a second, but on a busy machine who knows.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(10);
 /// Bytes of a log that are shown when a server fails.
 const SHOWN_LOG: usize = 4000;
 
 /// A process that ends with this value, and what it says.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     name: String,
     child: Child,
     log: PathBuf,
@@ -34,7 +33,7 @@ impl Server {
     ///
     /// # Errors
     /// When it can't be started.
-    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> Result<Self> {
+    pub fn start(name: &str, mut command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log)?;
         let program = command.as_std().get_program().to_owned();
@@ -52,12 +51,23 @@ impl Server {
     ///
     /// # Errors
     /// When it has ended.
-    pub(crate) fn pid(&self) -> Result<u32> {
+    pub fn pid(&self) -> Result<u32> {
         self.child.id().with_context(|| format!("{} has ended", self.name))
     }
 
+    /// Sends a signal, as in `STOP`.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let sent = std::process::Command::new("kill").args(["-s", signal, &self.pid()?.to_string()]).status()?;
+        ensure!(sent.success(), "kill -s {signal} failed");
+        Ok(())
+    }
+
     /// What it has said so far.
-    pub(crate) fn log(&self) -> String {
+    #[must_use]
+    pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
@@ -65,7 +75,7 @@ impl Server {
     ///
     /// # Errors
     /// When the server ends, or takes too long; shows what it said.
-    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&mut self, there: impl Fn(String) -> F) -> Result<T> {
+    pub async fn until<T, F: Future<Output = Option<T>>>(&mut self, there: impl Fn(String) -> F) -> Result<T> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(found) = there(self.log()).await {
@@ -85,25 +95,7 @@ impl Server {
     ///
     /// # Errors
     /// When it can't be ended.
-    pub(crate) async fn end(mut self) -> Result<()> {
+    pub async fn end(mut self) -> Result<()> {
         self.child.kill().await.with_context(|| format!("{} does not end", self.name))
     }
-}
-
-/// An address of the loopback network that nobody listens at.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// Does somebody listen there?
-pub(crate) async fn listens(address: SocketAddr) -> bool {
-    tokio::net::TcpStream::connect(address).await.is_ok()
-}
-
-/// The program that the variable names, else the one on PATH.
-pub(crate) fn program(variable: &str, name: &str) -> PathBuf {
-    std::env::var_os(variable).map_or_else(|| name.into(), Into::into)
 }
