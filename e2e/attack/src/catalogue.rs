@@ -3,7 +3,7 @@
 /// One kind of strangers in an attack: a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Strangers {
-    /// One of the names of [`crate::perform::names`].
+    /// One of the names of [`crate::strangers::perform::names`].
     pub name: &'static str,
     /// How many connections, or what else there are many of.
     pub count: usize,
@@ -203,7 +203,7 @@ pub const ATTACKS: &[Attack] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::perform;
+    use crate::strangers::perform;
 
     #[test]
     fn every_attack_has_a_name_of_its_own_and_strangers_that_know_what_to_do() {

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use daisi_ws_attack::{
     catalogue::{ATTACKS, Attack},
-    perform,
-    run::{Plan, run},
+    run::{attack::run, plan::Plan},
+    strangers::perform::perform,
     table,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
@@ -70,8 +70,7 @@ fn be_strangers() -> Result<()> {
     nice(STRANGERS_NICE)?;
     let mut order = String::new();
     std::io::stdin().read_to_string(&mut order)?;
-    let counts =
-        runtime::Builder::new_current_thread().enable_all().build()?.block_on(perform::perform(serde_json::from_str(&order)?))?;
+    let counts = runtime::Builder::new_current_thread().enable_all().build()?.block_on(perform(serde_json::from_str(&order)?))?;
     serde_json::to_writer(std::io::stdout(), &counts)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::{probe::Answers, run::Row};
+use crate::{impact::probe::Answers, run::row::Row};
 
 /// The head of the table.
 #[must_use]
@@ -30,7 +30,7 @@ pub fn head() -> String {
 #[must_use]
 pub fn line(row: &Row) -> String {
     let (before, during) = (&row.before, &row.during);
-    let heard = |span: &crate::run::Span| {
+    let heard = |span: &crate::run::row::Span| {
         let took = &span.heard.took;
         format!("{} / {} / {}", milliseconds(took.per_mille(500)), milliseconds(took.per_mille(990)), milliseconds(took.max()))
     };

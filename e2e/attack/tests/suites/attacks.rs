@@ -11,8 +11,8 @@ use std::{path::PathBuf, time::Duration};
 
 use daisi_ws_attack::{
     catalogue::Attack,
-    probe::Answers,
-    run::{Plan, Row, run},
+    impact::probe::Answers,
+    run::{attack::run, plan::Plan, row::Row},
     table,
 };
 

@@ -20,10 +20,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use crate::{
-    samples::Samples,
-    stage::{API_KEY, Stage},
-};
+use super::samples::Samples;
+use crate::stage::{pod::API_KEY, servers::Stage};
 
 /// The company of all of them; each has the agent `agent-{index}`.
 pub const COMPANY: &str = "audience";

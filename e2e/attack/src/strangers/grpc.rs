@@ -10,8 +10,11 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, time::sleep};
 
 use super::{
-    Order, Tally, crowd, discard,
-    wire::{END_HEADERS, END_STREAM, Kind, PREFACE, call, frame, header, message},
+    crowd::{crowd, crowd_of, discard},
+    http,
+    http2::{END_HEADERS, END_STREAM, Kind, PREFACE, call, frame, header, message},
+    order::Order,
+    tally::Tally,
 };
 
 /// Streams of a connection that are opened by strangers who want many.
@@ -50,7 +53,7 @@ where
 /// Connections that say nothing.
 pub(super) async fn idle(order: Arc<Order>, tally: Tally) {
     let to = order.grpc;
-    super::http::idle_at(order, to, tally).await;
+    http::idle_at(order, to, tally).await;
 }
 
 /// Settings without end, whose answers nobody reads.
@@ -69,66 +72,68 @@ pub(super) async fn calls_unread(order: Arc<Order>, tally: Tally) {
 }
 
 async fn unread(order: Arc<Order>, tally: Tally, bytes: fn(u32) -> Vec<u8>) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            connected_deaf(&order, index, &tally, |mut writing| {
-                let tally = tally.clone();
-                async move {
-                    for id in (1..LAST_STREAM).step_by(2) {
-                        writing.write_all(&bytes(id)).await?;
-                        tally.one("written");
-                        tokio::task::yield_now().await;
-                    }
-                    Ok(())
+    crowd(order, tally, move |order, tally, index| async move {
+        connected_deaf(&order, index, &tally, |mut writing| {
+            let tally = tally.clone();
+            async move {
+                for id in (1..LAST_STREAM).step_by(2) {
+                    writing.write_all(&bytes(id)).await?;
+                    tally.one("written");
+                    tokio::task::yield_now().await;
                 }
-            })
-            .await
-        }
+                Ok(())
+            }
+        })
+        .await
     })
     .await;
 }
 
 /// Connections that ask once a second whether the other side is there, and nothing else.
 pub(super) async fn pings(order: Arc<Order>, tally: Tally) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            connected(&order, index, &tally, |mut writing| async move {
-                loop {
-                    writing.write_all(&frame(Kind::Ping, 0, 0, &[0; 8])).await?;
-                    sleep(Duration::from_secs(1)).await;
-                }
-            })
-            .await
-        }
+    crowd(order, tally, move |order, tally, index| async move {
+        connected(&order, index, &tally, |mut writing| async move {
+            loop {
+                writing.write_all(&frame(Kind::Ping, 0, 0, &[0; 8])).await?;
+                sleep(Duration::from_secs(1)).await;
+            }
+        })
+        .await
     })
     .await;
 }
 
 /// The same as often as the connection takes.
 pub(super) async fn ping_flood(order: Arc<Order>, tally: Tally) {
-    repeat(order, tally, frame(Kind::Ping, 0, 0, &[0; 8])).await;
+    repeat(order, tally, Vec::new(), &frame(Kind::Ping, 0, 0, &[0; 8]), 4096).await;
 }
 
 /// Settings without end, each of which wants an answer.
 pub(super) async fn settings(order: Arc<Order>, tally: Tally) {
-    repeat(order, tally, frame(Kind::Settings, 0, 0, &[])).await;
+    repeat(order, tally, Vec::new(), &frame(Kind::Settings, 0, 0, &[]), 4096).await;
 }
 
-async fn repeat(order: Arc<Order>, tally: Tally, frame: Vec<u8>) {
-    let frames = frame.repeat(4096);
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally, frames) = (Arc::clone(&order), counts.clone(), frames.clone());
+/// A header block that never comes to its end.
+pub(super) async fn continuations(order: Arc<Order>, tally: Tally) {
+    let mut field = Vec::new();
+    header(&mut field, "x", "y");
+    let first = frame(Kind::Headers, 0, 1, &call(PUSH));
+    repeat(order, tally, first, &frame(Kind::Continuation, 0, 1, &field), 1000).await;
+}
+
+/// Sends `first`, and then a frame without end, so many at a time.
+async fn repeat(order: Arc<Order>, tally: Tally, first: Vec<u8>, frame: &[u8], times: u32) {
+    let (first, frames) = (Arc::new(first), Arc::new(frame.repeat(times as usize)));
+    crowd(order, tally, move |order, tally, index| {
+        let (first, frames) = (Arc::clone(&first), Arc::clone(&frames));
         async move {
             connected(&order, index, &tally, |mut writing| {
                 let tally = tally.clone();
                 async move {
+                    writing.write_all(&first).await?;
                     loop {
                         writing.write_all(&frames).await?;
-                        tally.add("frames", 4096);
+                        tally.add("frames", u64::from(times));
                         tokio::task::yield_now().await;
                     }
                 }
@@ -142,31 +147,28 @@ async fn repeat(order: Arc<Order>, tally: Tally, frame: Vec<u8>) {
 /// Calls that nobody proves and that stay open: `count` of them, two hundred on a connection.
 pub(super) async fn watches(order: Arc<Order>, tally: Tally) {
     let connections = order.count.div_ceil(STREAMS);
-    crowd(connections, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            connected(&order, index, &tally, |mut writing| {
-                let tally = tally.clone();
-                async move {
-                    for stream in 0..STREAMS {
-                        let id = u32::try_from(stream * 2 + 1).unwrap_or(LAST_STREAM);
-                        let mut bytes = frame(Kind::Headers, END_HEADERS, id, &call(WATCH));
-                        bytes.extend(frame(Kind::Data, END_STREAM, id, &message(false, &[])));
-                        writing.write_all(&bytes).await?;
-                        tally.one("calls");
-                        if stream % 50 == 49 {
-                            // All connections have their turn.
-                            sleep(Duration::from_millis(10)).await;
-                        }
-                    }
-                    loop {
-                        sleep(Duration::from_secs(1)).await;
-                        writing.write_all(&frame(Kind::Ping, 0, 0, &[0; 8])).await?;
+    crowd_of(connections, order, tally, move |order, tally, index| async move {
+        connected(&order, index, &tally, |mut writing| {
+            let tally = tally.clone();
+            async move {
+                for stream in 0..STREAMS {
+                    let id = u32::try_from(stream * 2 + 1).unwrap_or(LAST_STREAM);
+                    let mut bytes = frame(Kind::Headers, END_HEADERS, id, &call(WATCH));
+                    bytes.extend(frame(Kind::Data, END_STREAM, id, &message(false, &[])));
+                    writing.write_all(&bytes).await?;
+                    tally.one("calls");
+                    if stream % 50 == 49 {
+                        // All connections have their turn.
+                        sleep(Duration::from_millis(10)).await;
                     }
                 }
-            })
-            .await
-        }
+                loop {
+                    sleep(Duration::from_secs(1)).await;
+                    writing.write_all(&frame(Kind::Ping, 0, 0, &[0; 8])).await?;
+                }
+            }
+        })
+        .await
     })
     .await;
 }
@@ -233,9 +235,9 @@ pub(super) async fn bodies(order: Arc<Order>, tally: Tally) {
 }
 
 async fn each_stream(order: Arc<Order>, tally: Tally, bytes: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static) {
-    let (bytes, counts) = (Arc::new(bytes), tally.clone());
-    crowd(order.count, tally, move |index| {
-        let (order, tally, bytes) = (Arc::clone(&order), counts.clone(), Arc::clone(&bytes));
+    let bytes = Arc::new(bytes);
+    crowd(order, tally, move |order, tally, index| {
+        let bytes = Arc::clone(&bytes);
         async move {
             connected(&order, index, &tally, |mut writing| {
                 let tally = tally.clone();
@@ -248,32 +250,6 @@ async fn each_stream(order: Arc<Order>, tally: Tally, bytes: impl Fn(u32) -> Vec
                         }
                     }
                     Ok(())
-                }
-            })
-            .await
-        }
-    })
-    .await;
-}
-
-/// A header block that never comes to its end.
-pub(super) async fn continuations(order: Arc<Order>, tally: Tally) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            connected(&order, index, &tally, |mut writing| {
-                let tally = tally.clone();
-                async move {
-                    writing.write_all(&frame(Kind::Headers, 0, 1, &call(PUSH))).await?;
-                    let mut field = Vec::new();
-                    header(&mut field, "x", "y");
-                    let pieces = frame(Kind::Continuation, 0, 1, &field).repeat(1000);
-                    loop {
-                        writing.write_all(&pieces).await?;
-                        tally.add("frames", 1000);
-                        tokio::task::yield_now().await;
-                    }
                 }
             })
             .await

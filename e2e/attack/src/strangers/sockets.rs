@@ -8,7 +8,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Order, Pass, Tally, crowd, discard, http::status};
+use super::{
+    crowd::{crowd, discard},
+    http::status,
+    order::{Order, Pass},
+    tally::Tally,
+};
 
 /// Bytes of frames that are handed to the kernel at a time.
 const WRITTEN: usize = 64 * 1024;
@@ -53,15 +58,12 @@ pub(super) async fn connects_of_many(order: Arc<Order>, tally: Tally) {
 }
 
 async fn open_in_a_loop(order: Arc<Order>, tally: Tally, pass: fn(usize) -> usize) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            loop {
-                let socket = order.dial(index, order.http).await?;
-                // The session is dropped as soon as it is had.
-                if timeout(PATIENCE, open(socket, &order, pass(index), &tally)).await.is_err() {
-                    tally.one("no answer");
-                }
+    crowd(order, tally, move |order, tally, index| async move {
+        loop {
+            let socket = order.dial(index, order.http).await?;
+            // The session is dropped as soon as it is had.
+            if timeout(PATIENCE, open(socket, &order, pass(index), &tally)).await.is_err() {
+                tally.one("no answer");
             }
         }
     })
@@ -70,17 +72,14 @@ async fn open_in_a_loop(order: Arc<Order>, tally: Tally, pass: fn(usize) -> usiz
 
 /// Many sessions that all come back at once, and again each time that they are refused.
 pub(super) async fn storm(order: Arc<Order>, tally: Tally) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            let socket = order.dial(index, order.http).await?;
-            match timeout(PATIENCE, open(socket, &order, index, &tally)).await {
-                Ok(Ok(Some(socket))) => discard(socket.into_split().0).await,
-                Ok(other) => other.map(drop),
-                Err(_) => {
-                    tally.one("no answer");
-                    Ok(())
-                }
+    crowd(order, tally, move |order, tally, index| async move {
+        let socket = order.dial(index, order.http).await?;
+        match timeout(PATIENCE, open(socket, &order, index, &tally)).await {
+            Ok(Ok(Some(socket))) => discard(socket.into_split().0).await,
+            Ok(other) => other.map(drop),
+            Err(_) => {
+                tally.one("no answer");
+                Ok(())
             }
         }
     })
@@ -89,26 +88,23 @@ pub(super) async fn storm(order: Arc<Order>, tally: Tally) {
 
 /// Clients that select another chat as often as the limit on messages lets them.
 pub(super) async fn select_chats(order: Arc<Order>, tally: Tally) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            let socket = order.dial(index, order.http).await?;
-            let Some(socket) = open(socket, &order, index, &tally).await? else { return Ok(()) };
-            let (reading, mut writing) = socket.into_split();
-            let select = async {
-                for turn in 0_u64.. {
-                    sleep(Duration::from_millis(55)).await;
-                    let text = format!("{{\"type\":\"select_chat\",\"payload\":{{\"chat_id\":\"{index}-{turn}\"}}}}");
-                    // Short enough for a length of seven bits; a mask of zeros changes nothing.
-                    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap_or_default(), 0, 0, 0, 0];
-                    frame.extend_from_slice(text.as_bytes());
-                    writing.write_all(&frame).await?;
-                    tally.one("selections");
-                }
-                Ok(())
-            };
-            tokio::select! { ended = select => ended, ended = discard(reading) => ended }
-        }
+    crowd(order, tally, move |order, tally, index| async move {
+        let socket = order.dial(index, order.http).await?;
+        let Some(socket) = open(socket, &order, index, &tally).await? else { return Ok(()) };
+        let (reading, mut writing) = socket.into_split();
+        let select = async {
+            for turn in 0_u64.. {
+                sleep(Duration::from_millis(55)).await;
+                let text = format!("{{\"type\":\"select_chat\",\"payload\":{{\"chat_id\":\"{index}-{turn}\"}}}}");
+                // Short enough for a length of seven bits; a mask of zeros changes nothing.
+                let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap_or_default(), 0, 0, 0, 0];
+                frame.extend_from_slice(text.as_bytes());
+                writing.write_all(&frame).await?;
+                tally.one("selections");
+            }
+            Ok(())
+        };
+        tokio::select! { ended = select => ended, ended = discard(reading) => ended }
     })
     .await;
 }
@@ -145,9 +141,8 @@ pub(super) async fn continuations(order: Arc<Order>, tally: Tally) {
 
 async fn flood(order: Arc<Order>, tally: Tally, reads: bool, first: &'static [u8], frame: &'static [u8]) {
     let frames = frame.repeat(WRITTEN / frame.len());
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally, frames) = (Arc::clone(&order), counts.clone(), frames.clone());
+    crowd(order, tally, move |order, tally, index| {
+        let frames = frames.clone();
         async move {
             let socket = order.dial(index, order.http).await?;
             let Some(socket) =
@@ -179,27 +174,21 @@ async fn flood(order: Arc<Order>, tally: Tally, reads: bool, first: &'static [u8
 
 /// Sockets that read nothing after the answer that opens them.
 pub(super) async fn unread(order: Arc<Order>, tally: Tally) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            let socket = order.dial_narrow(index, order.http).await?;
-            let Some(socket) = open(socket, &order, index, &tally).await? else { return Ok(()) };
-            stay(socket).await
-        }
+    crowd(order, tally, move |order, tally, index| async move {
+        let socket = order.dial_narrow(index, order.http).await?;
+        let Some(socket) = open(socket, &order, index, &tally).await? else { return Ok(()) };
+        stay(socket).await
     })
     .await;
 }
 
 /// Sockets whose client does not even read the answer that opens them.
 pub(super) async fn unread_upgrades(order: Arc<Order>, tally: Tally) {
-    crowd(order.count, tally.clone(), move |index| {
-        let (order, tally) = (Arc::clone(&order), tally.clone());
-        async move {
-            let mut socket = order.dial_narrow(index, order.http).await?;
-            tally.one("attempts");
-            socket.write_all(&order.upgrade(index)?).await?;
-            stay(socket).await
-        }
+    crowd(order, tally, move |order, tally, index| async move {
+        let mut socket = order.dial_narrow(index, order.http).await?;
+        tally.one("attempts");
+        socket.write_all(&order.upgrade(index)?).await?;
+        stay(socket).await
     })
     .await;
 }

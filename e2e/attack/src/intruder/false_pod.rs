@@ -15,10 +15,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{
-    perform::wire::{Kind, frame},
-    store,
-};
+use super::redis;
+use crate::strangers::http2::{Kind, frame};
 
 const NAME: &str = "pod-of-nobody";
 /// What stands in each event of the audience.
@@ -67,10 +65,10 @@ impl FalsePod {
     /// When Redis does not take it.
     pub async fn announce(&self, redis: SocketAddr, company: &str, agents: usize) -> Result<()> {
         let record = format!("{{\"address\":\"{}\",\"started_at_ms\":1}}", self.address);
-        store::set(redis, &format!("pod:{NAME}"), record.as_bytes()).await?;
-        store::add_member(redis, "pods", NAME).await?;
+        redis::set(redis, &format!("pod:{NAME}"), record.as_bytes()).await?;
+        redis::add_member(redis, "pods", NAME).await?;
         for agent in 0..agents {
-            store::add_member(redis, &format!("route:{company}:agent-{agent}:chats"), NAME).await?;
+            redis::add_member(redis, &format!("route:{company}:agent-{agent}:chats"), NAME).await?;
         }
         Ok(())
     }

@@ -6,18 +6,14 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_testbed::http;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use crate::{
-    audience,
-    perform::{Pass, wire},
-    samples::Samples,
-};
+use super::{audience, samples::Samples};
+use crate::strangers::{http2, order::Pass};
 
 /// Longest wait for an answer: longer than that of any orchestrator.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,8 +44,8 @@ impl Question {
     async fn ask(&self, turn: usize) -> bool {
         let answered = async {
             match self {
-                Self::Http(to, path) => get(*to, path).await,
-                Self::Grpc(to) => wire::greeted(*to).await,
+                Self::Http(to, path) => http::get_within(PATIENCE, *to, path).await.is_ok_and(|answer| answer.status == 200),
+                Self::Grpc(to) => http2::greeted(*to).await,
                 Self::Session(to, passes) => match passes.get(turn % passes.len().max(1)) {
                     Some(Pass { path, token }) => audience::open(*to, path, token, None).await.is_ok(),
                     None => false,
@@ -58,19 +54,6 @@ impl Question {
         };
         timeout(PATIENCE, answered).await.unwrap_or(false)
     }
-}
-
-/// Is the answer a 200, read to its end?
-async fn get(from: SocketAddr, path: &str) -> bool {
-    let exchange = async {
-        let mut socket = TcpStream::connect(from).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
-    };
-    exchange.await.unwrap_or(false)
 }
 
 /// One question and its fate; none yet: the answer is waited for.

@@ -1,6 +1,14 @@
 //! Strangers at the port of browsers.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -8,7 +16,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Order, Tally, crowd};
+use super::{
+    crowd::{crowd, crowd_of},
+    http2::PREFACE,
+    order::Order,
+    tally::Tally,
+};
 
 /// Bytes of pipelined requests that are sent once: little, and each asks for much.
 const PIPELINED_BYTES: usize = 2000;
@@ -29,33 +42,31 @@ pub(super) async fn idle_probes(order: Arc<Order>, tally: Tally) {
 
 /// The same at any port.
 pub(super) async fn idle_at(order: Arc<Order>, to: SocketAddr, tally: Tally) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            let mut socket = order.dial(index, to).await?;
-            tally.one("opened");
-            socket.read_to_end(&mut Vec::new()).await.map(drop)
-        }
+    stay(order, to, tally, &[]).await;
+}
+
+/// Connects, sends this, and waits until the other side ends the connection.
+async fn stay(order: Arc<Order>, to: SocketAddr, tally: Tally, first: &'static [u8]) {
+    crowd(order, tally, move |order, tally, index| async move {
+        let mut socket = order.dial(index, to).await?;
+        tally.one("opened");
+        socket.write_all(first).await?;
+        socket.read_to_end(&mut Vec::new()).await.map(drop)
     })
     .await;
 }
 
 /// Connections that ask for the metrics many times at once and read nothing.
 pub(super) async fn pipeline(order: Arc<Order>, tally: Tally) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            let mut socket = order.dial_narrow(index, order.http).await?;
-            tally.one("opened");
-            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-            socket.write_all(&request.repeat(PIPELINED_BYTES / request.len())).await?;
-            // A byte now and then tells whether the other side has gone, without reading.
-            loop {
-                sleep(Duration::from_millis(500)).await;
-                socket.write_all(b"G").await?;
-            }
+    crowd(order, tally, move |order, tally, index| async move {
+        let mut socket = order.dial_narrow(index, order.http).await?;
+        tally.one("opened");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        socket.write_all(&request.repeat(PIPELINED_BYTES / request.len())).await?;
+        // A byte now and then tells whether the other side has gone, without reading.
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            socket.write_all(b"G").await?;
         }
     })
     .await;
@@ -74,17 +85,13 @@ pub(super) async fn slow_body(order: Arc<Order>, tally: Tally) {
 }
 
 async fn trickle(order: Arc<Order>, tally: Tally, head: &'static str) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            let mut socket = order.dial(index, order.http).await?;
-            tally.one("opened");
-            socket.write_all(head.as_bytes()).await?;
-            loop {
-                sleep(Duration::from_secs(1)).await;
-                socket.write_all(b"x").await?;
-            }
+    crowd(order, tally, move |order, tally, index| async move {
+        let mut socket = order.dial(index, order.http).await?;
+        tally.one("opened");
+        socket.write_all(head.as_bytes()).await?;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            socket.write_all(b"x").await?;
         }
     })
     .await;
@@ -103,9 +110,8 @@ pub(super) async fn long_request_ids(order: Arc<Order>, tally: Tally) {
 
 async fn again_and_again(order: Arc<Order>, tally: Tally, headers: String) {
     let request = format!("GET /ws/acme/agent HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally, request) = (Arc::clone(&order), counts.clone(), request.clone());
+    crowd(order, tally, move |order, tally, index| {
+        let request = request.clone();
         async move {
             let mut socket = BufReader::new(order.dial(index, order.http).await?);
             loop {
@@ -123,31 +129,24 @@ async fn again_and_again(order: Arc<Order>, tally: Tally, headers: String) {
 
 /// The greeting of another protocol, and then nothing.
 pub(super) async fn http2_preface(order: Arc<Order>, tally: Tally) {
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            let mut socket = order.dial(index, order.http).await?;
-            tally.one("opened");
-            socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
-            socket.read_to_end(&mut Vec::new()).await.map(drop)
-        }
-    })
-    .await;
+    let to = order.http;
+    stay(order, to, tally, PREFACE).await;
 }
 
 /// Connects with a wrong API key, each on a connection of its own: `count` in all, as fast as they are answered.
 pub(super) async fn refused(order: Arc<Order>, tally: Tally) {
-    let left = Arc::new(std::sync::atomic::AtomicUsize::new(order.count));
-    crowd(40, tally.clone(), move |index| {
-        let (order, tally, left) = (Arc::clone(&order), tally.clone(), Arc::clone(&left));
+    const REQUEST: &str =
+        "GET /ws/acme/agent HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\nConnection: close\r\n\r\n";
+    let left = Arc::new(AtomicUsize::new(order.count));
+    crowd_of(40, order, tally, move |order, tally, index| {
+        let left = Arc::clone(&left);
         async move {
             for turn in 0.. {
-                if left.fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+                if left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
                     return std::future::pending().await;
                 }
                 let mut socket = BufReader::new(order.dial(index * 50 + turn % 50, order.http).await?);
-                socket.write_all(b"GET /ws/acme/agent HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\nConnection: close\r\n\r\n").await?;
+                socket.write_all(REQUEST.as_bytes()).await?;
                 tally.one(&status(&mut socket).await?.0.to_string());
             }
             Ok(())
@@ -185,25 +184,21 @@ pub(super) async fn made_up_tokens(order: Arc<Order>, tally: Tally) {
 /// Sends a request after the other on each connection, and counts the answers by status. A server that closes is dialled again at once.
 async fn guess(order: Arc<Order>, tally: Tally, request: fn(usize, &str) -> String) {
     let pause = Duration::from_secs(1) * u32::try_from(order.count).unwrap_or(u32::MAX) / GUESSES_PER_SECOND;
-    let counts = tally.clone();
-    crowd(order.count, tally, move |index| {
-        let (order, tally) = (Arc::clone(&order), counts.clone());
-        async move {
-            let mut socket = BufReader::new(order.dial(index, order.http).await?);
-            let mut due = Instant::now();
-            for turn in 0.. {
-                sleep_until(due).await;
-                due += pause;
-                socket.write_all(request(turn * 1000 + index, &order.api_key).as_bytes()).await?;
-                let (status, closes) = status(&mut socket).await?;
-                tally.one(&status.to_string());
-                tally.one("attempts");
-                if closes {
-                    socket = BufReader::new(order.dial(index, order.http).await?);
-                }
+    crowd(order, tally, move |order, tally, index| async move {
+        let mut socket = BufReader::new(order.dial(index, order.http).await?);
+        let mut due = Instant::now();
+        for turn in 0.. {
+            sleep_until(due).await;
+            due += pause;
+            socket.write_all(request(turn * 1000 + index, &order.api_key).as_bytes()).await?;
+            let (status, closes) = status(&mut socket).await?;
+            tally.one(&status.to_string());
+            tally.one("attempts");
+            if closes {
+                socket = BufReader::new(order.dial(index, order.http).await?);
             }
-            Ok(())
         }
+        Ok(())
     })
     .await;
 }
