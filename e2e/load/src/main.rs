@@ -1,14 +1,14 @@
 //! Measures pods of the gateway against the floor: the least that any server must do for the same sockets, in the same run and under the same load.
 //!
-//! - `scenario`: what is measured. `report`: the figures, their budgets, the table.
+//! - `scenario`: what is measured. `conduct`: what scenarios are made of. `report`: the figures, their budgets, the table.
 //! - `stage`: the servers, started and ended here. `floor`: the yardstick, a server of this program.
-//! - `client`: the sockets, in processes of their own. `publisher`: the events. `ledger`: what came of them.
-//! - `wire`, `stamp`, `samples`, `clock`, `proc`: frames, identification, latencies, time, and what the kernel says of a process.
+//! - `client`: the sockets, in processes of their own, and what came of events there. `publisher`: the events.
+//! - `wire`, `stamp`, `stream`, `samples`, `clock`, `proc`: frames, identification, names, latencies, time, and what the kernel says of a process.
 
 mod client;
 mod clock;
+mod conduct;
 mod floor;
-mod ledger;
 mod options;
 mod proc;
 mod publisher;
@@ -17,6 +17,7 @@ mod samples;
 mod scenario;
 mod stage;
 mod stamp;
+mod stream;
 mod wire;
 
 use std::{path::Path, process::ExitCode};
@@ -24,12 +25,12 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
+use conduct::conductor::Conductor;
 use options::{Command, Options, Run};
 use report::{
     budget::{self, Verdict},
     json, plot, table,
 };
-use scenario::run::Conductor;
 
 fn main() -> ExitCode {
     match obey(Options::parse()) {
@@ -56,7 +57,7 @@ fn measure(run: Run) -> Result<ExitCode> {
     let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let conductor = Conductor::new(run)?;
-    let results = runtime.block_on(Box::pin(proc::stop::unless_told(conductor.run())))?;
+    let results = runtime.block_on(Box::pin(proc::stop::unless_told(scenario::run::run(&conductor))))?;
     let setting = conductor.setting();
     print(&table::text(&results));
     if let Some(path) = json {

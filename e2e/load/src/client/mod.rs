@@ -4,6 +4,7 @@
 
 pub(crate) mod fleet;
 pub(crate) mod handshake;
+mod ledger;
 pub(crate) mod process;
 pub(crate) mod protocol;
 mod set;

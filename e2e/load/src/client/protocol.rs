@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ledger::Faults, samples::Buckets};
+use super::ledger::Faults;
+use crate::samples::Buckets;
 
 /// A group of sockets that are opened, asked about and closed together.
 pub(crate) type SetId = u32;

@@ -8,8 +8,8 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
-use super::set::Set;
-use crate::{clock, ledger::Ledger, stamp, wire};
+use super::{ledger::Ledger, set::Set};
+use crate::{clock, stamp, wire};
 
 const SWITCHED: &[u8] = b"HTTP/1.1 101";
 const HEAD_END: &[u8] = b"\r\n\r\n";

@@ -6,6 +6,7 @@
 //!
 //! Behind a durable consumer, it is a yardstick for what the stream itself adds.
 
+mod burst;
 mod socket;
 mod subscription;
 mod upgrade;
@@ -29,13 +30,6 @@ pub(crate) const ANNOUNCEMENT: &str = "the floor listens on ";
 const QUEUE: usize = 4096;
 /// Connects that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4096;
-
-/// The events of one subject, encoded.
-#[derive(Debug)]
-pub(crate) struct Burst {
-    pub(crate) subject: Box<str>,
-    pub(crate) frames: Vec<u8>,
-}
 
 /// Serves until the process is ended; from the floor's durable, with an acknowledgement of each event, if `durable`.
 ///

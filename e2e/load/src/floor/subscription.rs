@@ -10,9 +10,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::Burst;
+use super::burst::Burst;
 use crate::{
-    stage::nats::{FLOORS_DURABLE, STREAM},
+    stream::{FLOORS_DURABLE, STREAM},
     wire,
 };
 

@@ -6,7 +6,7 @@ use memchr::memmem;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc, task::JoinSet};
 
 use super::{
-    Burst,
+    burst::Burst,
     socket::Socket,
     upgrade::{self, HEAD_END},
 };

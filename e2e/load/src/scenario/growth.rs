@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{
+use super::shared::{
     fan_out,
-    run::{Conductor, progress},
-    shared::{self, Measured, Plan},
+    trials::{self, Measured, Plan},
 };
-use crate::report::{Figure, Results, Size};
+use crate::{
+    conduct::conductor::{Conductor, progress},
+    report::{Figure, Results, Size},
+};
 
 const SOCKETS: [u32; 4] = [1_000, 5_000, 10_000, 19_000];
 const PODS: [u32; 3] = [1, 2, 4];
@@ -73,7 +75,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         for sockets in sockets {
             let size = Size { sockets: *sockets, pods: *pods };
             progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
-            let (gateway, floor) = shared::both(conductor, size, plan(conductor, size)).await?;
+            let (gateway, floor) = trials::both(conductor, size, plan(conductor, size)).await?;
             for Cost { name, unit, of, .. } in &COSTS {
                 let (value, floor) = (of(&gateway).unwrap_or(f64::NAN), floor.as_ref().and_then(of));
                 progress(format_args!("{name}: {value:.2} {unit}, floor {:.2}", floor.unwrap_or(f64::NAN)));

@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{
-    fan_out::Audience,
-    measured::{curve, ratio},
-    run::{Conductor, progress},
-};
 use crate::{
     client::{
         fleet::{Clients, Outcome, Wish},
         protocol::{Desks, Published},
+    },
+    conduct::{
+        audience::Audience,
+        conductor::{Conductor, progress},
+        figures::{curve, ratio},
     },
     publisher::Publisher,
     report::{Curve, Results, Size},

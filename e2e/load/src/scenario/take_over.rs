@@ -5,16 +5,16 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use tokio::time::sleep;
 
-use super::{
-    measured::{curve, each, ratio, seconds},
-    run::{Conductor, progress},
-};
 use crate::{
     client::{
         fleet::{Clients, Wish},
         protocol::{Desks, Published},
     },
     clock,
+    conduct::{
+        conductor::{Conductor, progress},
+        figures::{curve, each, ratio, seconds},
+    },
     report::{Results, Size},
     stage::servers::Servers,
 };

@@ -6,10 +6,8 @@ use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, consumer, stream};
 use daisi_ws_testbed::{nats, server::Server};
 
-/// The stream that pods take events from, by their default configuration.
-pub(crate) const STREAM: &str = "wa_stream";
-/// The consumer that a floor takes events from if it does not take them from a plain subscription.
-pub(crate) const FLOORS_DURABLE: &str = "floor";
+use crate::stream::{FLOORS_DURABLE, STREAM};
+
 /// What the store may take of the disk.
 const STORE: &str = "4G";
 /// Enough for the longest run; the oldest events go then.

@@ -1,10 +1,9 @@
 //! Every figure that has a budget, by how far it is from it.
 
 use super::{
-    MARGIN,
     axis::LogAxis,
     canvas::{Align, Canvas, Stroke, WIDTH},
-    heading, small,
+    layout::{MARGIN, heading, small},
 };
 use crate::report::{
     Figure, Results,

@@ -1,10 +1,9 @@
 //! Latencies: for each scenario a panel, with the percentiles of gateway and floor.
 
 use super::{
-    COLUMNS,
     axis::{self, LogAxis},
     canvas::{Align, Canvas, Stroke},
-    heading, panel, small,
+    layout::{COLUMNS, heading, panel, small},
 };
 use crate::report::{Curve, Results, table::number};
 

@@ -3,7 +3,7 @@
 use super::{
     axis::{self, LogAxis},
     canvas::{Align, Canvas, Stroke},
-    heading, panel,
+    layout::{heading, panel},
 };
 use crate::report::{Figure, Results};
 

@@ -5,15 +5,11 @@ mod budgets;
 mod canvas;
 mod curves;
 mod growth;
+mod layout;
 
 use super::{Results, setting::Setting};
-use canvas::{Align, Canvas, WIDTH};
-
-/// Free space at the left and right.
-const MARGIN: f64 = 40.0;
-/// Panels side by side.
-const COLUMNS: usize = 3;
-const GUTTER: f64 = 28.0;
+use canvas::{Align, Canvas};
+use layout::{MARGIN, thousands};
 
 /// The picture, as SVG.
 pub(crate) fn svg(setting: &Setting, results: &Results) -> String {
@@ -44,30 +40,6 @@ fn subtitle(setting: &Setting) -> String {
         "{} sockets a pod on {cores} cores ({processor}, Linux {kernel}), load and servers on the same cores; {gateway}",
         thousands(sizes.sockets)
     )
-}
-
-/// With a comma before the last three digits.
-fn thousands(count: u32) -> String {
-    if count < 1000 { count.to_string() } else { format!("{},{:03}", count / 1000, count % 1000) }
-}
-
-/// The left edge and the width of the nth panel of a row.
-fn panel(nth: usize) -> (f64, f64) {
-    let columns = small(COLUMNS);
-    let width = (WIDTH - 2.0 * MARGIN - GUTTER * (columns - 1.0)) / columns;
-    (MARGIN + small(nth % COLUMNS) * (width + GUTTER), width)
-}
-
-/// A small count as a coordinate.
-fn small(count: usize) -> f64 {
-    f64::from(u16::try_from(count).unwrap_or(u16::MAX))
-}
-
-/// A heading over a section. Returns where the section begins.
-fn heading(canvas: &mut Canvas, top: f64, title: &str, explanation: &str) -> f64 {
-    canvas.text(MARGIN, top + 34.0, Align::Start, "heading", title);
-    canvas.text(MARGIN, top + 54.0, Align::Start, "muted", explanation);
-    top + 72.0
 }
 
 #[cfg(test)]

@@ -9,30 +9,30 @@ const PERCENTILES: [f64; 14] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98
 
 /// `amount` for each of so many.
 #[expect(clippy::cast_precision_loss, reason = "counts have fewer digits than a float")]
-pub(super) fn each(amount: f64, count: u64) -> f64 {
+pub(crate) fn each(amount: f64, count: u64) -> f64 {
     amount / count.max(1) as f64
 }
 
 /// One count by another.
 #[expect(clippy::cast_precision_loss, reason = "counts have fewer digits than a float")]
-pub(super) fn ratio(count: u64, by: u64) -> f64 {
+pub(crate) fn ratio(count: u64, by: u64) -> f64 {
     each(count as f64, by)
 }
 
 /// The middle one; 0 if there are none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Nanoseconds between two times, as seconds.
 #[expect(clippy::cast_precision_loss, reason = "a run has fewer nanoseconds than a float has digits")]
-pub(super) fn seconds(from: u64, to: u64) -> f64 {
+pub(crate) fn seconds(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1e9
 }
 
 /// The percentiles of a latency.
-pub(super) fn curve(scenario: &'static str, server: &'static str, samples: &Samples) -> Curve {
+pub(crate) fn curve(scenario: &'static str, server: &'static str, samples: &Samples) -> Curve {
     let points = PERCENTILES.iter().map(|percentile| (*percentile, samples.millis_at(percentile / 100.0))).collect();
     Curve { scenario, server, points }
 }
@@ -42,7 +42,7 @@ pub(super) fn curve(scenario: &'static str, server: &'static str, samples: &Samp
 ///
 /// # Errors
 /// When something was.
-pub(super) fn is_sound(scenario: &str, servers: &Servers, outcome: &Outcome, sockets: u64) -> Result<()> {
+pub(crate) fn is_sound(scenario: &str, servers: &Servers, outcome: &Outcome, sockets: u64) -> Result<()> {
     let (counts, server) = (&outcome.counts, servers.name());
     let faults = counts.faults;
     ensure!(

@@ -5,17 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::{
-    measured::{each, is_sound, ratio, seconds},
-    side::Side,
-    turns::Turns,
-};
 use crate::{
     client::{
         fleet::Clients,
         protocol::{Published, SetId},
     },
     clock,
+    conduct::{
+        figures::{each, is_sound, ratio, seconds},
+        side::Side,
+        turns::Turns,
+    },
     report::{Curve, Figure, Size},
     samples::Samples,
     stage::redis::Redis,
@@ -134,5 +134,5 @@ pub(super) fn beside_a_durable(size: Size, gateway: &Turns<Spread>, durable: &Tu
 
 /// The latencies of this load.
 pub(super) fn curve(scenario: &'static str, server: &'static str, turns: &Turns<Spread>) -> Option<Curve> {
-    Some(super::measured::curve(scenario, server, &turns.samples(|turn| &turn.latency)?))
+    Some(crate::conduct::figures::curve(scenario, server, &turns.samples(|turn| &turn.latency)?))
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::{
-    measured::{each, ratio, seconds},
-    side::{Group, Side},
-    turns::Turns,
-};
 use crate::{
     client::protocol::{Published, SetId},
     clock,
+    conduct::{
+        figures::{each, ratio, seconds},
+        side::{Group, Side},
+        turns::Turns,
+    },
     report::{Curve, Figure, Size},
     samples::Samples,
     stage::redis::Redis,
@@ -23,7 +23,7 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// What was measured.
 #[derive(Debug)]
-pub(super) struct Storm {
+pub(crate) struct Storm {
     seconds: f64,
     pod_micros: f64,
     redis_micros: Option<f64>,
@@ -36,7 +36,7 @@ pub(super) struct Storm {
 ///
 /// # Errors
 /// When a server is gone.
-pub(super) async fn measure(side: &mut Side, old: SetId, group: Group) -> Result<Storm> {
+pub(crate) async fn measure(side: &mut Side, old: SetId, group: Group) -> Result<Storm> {
     let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
     let (cpu, redis, began) = (side.servers.cpu()?, redis_cpu(side), clock::nanos());
     side.clients.drop_all(old).await?;
@@ -51,7 +51,7 @@ pub(super) async fn measure(side: &mut Side, old: SetId, group: Group) -> Result
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Turns<Storm>, floor: Option<&Turns<Storm>>) -> Vec<Figure> {
+pub(crate) fn figures(size: Size, gateway: &Turns<Storm>, floor: Option<&Turns<Storm>>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Turns<Storm>) -> f64| size.figure("storm", name, unit, of(gateway), floor.map(of));
     let mut figures = vec![
         figure("time until all are ready", "s", |turns| turns.middle(|turn| turn.seconds)),
@@ -66,12 +66,12 @@ pub(super) fn figures(size: Size, gateway: &Turns<Storm>, floor: Option<&Turns<S
 }
 
 /// Why some did not come back.
-pub(super) fn notes(server: &'static str, turns: &Turns<Storm>) -> impl Iterator<Item = String> {
+pub(crate) fn notes(server: &'static str, turns: &Turns<Storm>) -> impl Iterator<Item = String> {
     let refused = turns.all().iter().map(|turn| &turn.refused).filter(|refused| !refused.is_empty());
     refused.map(move |refused| format!("storm: the {server} refused {refused:?}"))
 }
 
 /// Its times to `ready`.
-pub(super) fn curve(server: &'static str, turns: &Turns<Storm>) -> Option<Curve> {
-    Some(super::measured::curve("storm", server, &turns.samples(|turn| &turn.ready_in)?))
+pub(crate) fn curve(server: &'static str, turns: &Turns<Storm>) -> Option<Curve> {
+    Some(crate::conduct::figures::curve("storm", server, &turns.samples(|turn| &turn.ready_in)?))
 }

@@ -2,11 +2,9 @@
 
 use anyhow::Result;
 
-use super::{
-    spread::{Spread, confirmed_at, millis_at},
-    turns::Turns,
-};
+use super::spread::{Spread, confirmed_at, millis_at};
 use crate::{
+    conduct::turns::Turns,
     report::{Figure, Size},
     stage::pod::Pod,
 };

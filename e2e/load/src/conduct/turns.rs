@@ -1,12 +1,12 @@
 //! What was measured at one side, turn after turn. Sides take turns because a machine is not as fast at one minute as it is at the next; of the turns the
 //! middle one counts, so that what else the machine did in some of them disturbs little.
 
-use super::measured::median;
+use super::figures::median;
 use crate::samples::Samples;
 
 /// The turns so far.
 #[derive(Debug)]
-pub(super) struct Turns<T>(Vec<T>);
+pub(crate) struct Turns<T>(Vec<T>);
 
 impl<T> Default for Turns<T> {
     fn default() -> Self {
@@ -16,33 +16,33 @@ impl<T> Default for Turns<T> {
 
 impl<T> Turns<T> {
     /// One more.
-    pub(super) fn add(&mut self, turn: T) {
+    pub(crate) fn add(&mut self, turn: T) {
         self.0.push(turn);
     }
 
     /// Were there none?
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> &[T] {
+    pub(crate) fn all(&self) -> &[T] {
         &self.0
     }
 
     /// What it was in the middle; 0 if there were none.
-    pub(super) fn middle(&self, of: impl Fn(&T) -> f64) -> f64 {
+    pub(crate) fn middle(&self, of: impl Fn(&T) -> f64) -> f64 {
         median(self.0.iter().map(of).collect())
     }
 
     /// What it was in the middle of the turns that know it; none if no turn does.
-    pub(super) fn middle_of_some(&self, of: impl Fn(&T) -> Option<f64>) -> Option<f64> {
+    pub(crate) fn middle_of_some(&self, of: impl Fn(&T) -> Option<f64>) -> Option<f64> {
         let known: Vec<f64> = self.0.iter().filter_map(of).collect();
         (!known.is_empty()).then(|| median(known))
     }
 
     /// The latencies of all turns together; none if there were no turns.
-    pub(super) fn samples(&self, of: impl Fn(&T) -> &Samples) -> Option<Samples> {
+    pub(crate) fn samples(&self, of: impl Fn(&T) -> &Samples) -> Option<Samples> {
         self.0.iter().map(|turn| of(turn).clone()).reduce(|mut all, turn| {
             all.add(&turn.buckets());
             all
@@ -50,7 +50,7 @@ impl<T> Turns<T> {
     }
 
     /// The latency that the share `quantile` of all turns' does not exceed, in milliseconds; 0 if there were none.
-    pub(super) fn millis_at(&self, quantile: f64, of: impl Fn(&T) -> &Samples) -> f64 {
+    pub(crate) fn millis_at(&self, quantile: f64, of: impl Fn(&T) -> &Samples) -> f64 {
         self.samples(of).map_or(0.0, |samples| samples.millis_at(quantile))
     }
 }

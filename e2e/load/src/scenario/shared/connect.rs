@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::{
-    measured::{each, is_sound, ratio, seconds},
-    side::{Group, Side},
-    turns::Turns,
-};
 use crate::{
     client::protocol::Published,
     clock,
+    conduct::{
+        figures::{each, is_sound, ratio, seconds},
+        side::{Group, Side},
+        turns::Turns,
+    },
     report::{Figure, Size},
     stage::redis::Redis,
 };
@@ -22,8 +22,8 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// What was measured.
 #[derive(Debug)]
-pub(super) struct Connects {
-    pub(super) pod_micros: f64,
+pub(crate) struct Connects {
+    pub(crate) pod_micros: f64,
     redis_micros: Option<f64>,
     redis_calls: Option<f64>,
     per_second: f64,
@@ -34,7 +34,7 @@ pub(super) struct Connects {
 ///
 /// # Errors
 /// When one does not get ready, or a server is gone.
-pub(super) async fn measure(side: &mut Side, group: Group) -> Result<Connects> {
+pub(crate) async fn measure(side: &mut Side, group: Group) -> Result<Connects> {
     let redis_cpu = |side: &Side| side.redis().and_then(Redis::cpu);
     let (cpu, redis, calls) = (side.servers.cpu()?, redis_cpu(side), redis_calls(side).await?);
     let began = clock::nanos();
@@ -59,7 +59,7 @@ async fn redis_calls(side: &Side) -> Result<Option<u64>> {
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Turns<Connects>, floor: Option<&Turns<Connects>>) -> Vec<Figure> {
+pub(crate) fn figures(size: Size, gateway: &Turns<Connects>, floor: Option<&Turns<Connects>>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Connects) -> f64| {
         size.figure("connect", name, unit, gateway.middle(of), floor.map(|floor| floor.middle(of)))
     };

@@ -6,13 +6,15 @@ use anyhow::{Result, bail, ensure};
 
 use super::{
     forwarded::{self, Counted},
-    run::{Conductor, progress},
-    side::{AT_LEISURE, Group, Side},
     spread::{self, Load, Spread},
-    turns::Turns,
 };
 use crate::{
     client::protocol::{Desks, SetId},
+    conduct::{
+        conductor::{Conductor, progress},
+        side::{AT_LEISURE, Group, Side},
+        turns::Turns,
+    },
     options::Scenario,
     report::{Results, Size},
     stage::{pod::Pod, servers::Servers},
@@ -36,7 +38,7 @@ struct Trial {
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
-pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
+pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     let sizes = conductor.sizes;
     let size = Size { sockets: sizes.sockets, pods: 1 };
     let load = Load { set: SOCKETS, sockets: sizes.sockets, rate: sizes.rate, length: Duration::from_secs(sizes.spread_seconds) };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{
-    fan_out::Audience,
-    measured::{each, is_sound, ratio, seconds},
-    side::Side,
-    turns::Turns,
-};
 use crate::{
     client::protocol::Published,
+    conduct::{
+        audience::Audience,
+        figures::{each, is_sound, ratio, seconds},
+        side::Side,
+        turns::Turns,
+    },
     report::{Curve, Figure, Size},
     samples::Samples,
 };
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Debug)]
-pub(super) struct Burst {
+pub(crate) struct Burst {
     micros: f64,
     millions_per_second: f64,
     latency: Samples,
@@ -32,7 +32,7 @@ pub(super) struct Burst {
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
-pub(super) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<Burst> {
+pub(crate) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<Burst> {
     let Side { clients, servers, publisher, .. } = side;
     audience.publish(clients, publisher, EVENTS).await?;
     audience.received(clients, TIMEOUT).await?;
@@ -51,7 +51,7 @@ pub(super) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Turns<Burst>, floor: Option<&Turns<Burst>>) -> Vec<Figure> {
+pub(crate) fn figures(size: Size, gateway: &Turns<Burst>, floor: Option<&Turns<Burst>>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Turns<Burst>) -> f64| size.figure("burst", name, unit, of(gateway), floor.map(of));
     vec![
         figure("deliveries", "million/s", |turns| turns.middle(|turn| turn.millions_per_second)),
@@ -61,6 +61,6 @@ pub(super) fn figures(size: Size, gateway: &Turns<Burst>, floor: Option<&Turns<B
 }
 
 /// Its latencies.
-pub(super) fn curve(server: &'static str, turns: &Turns<Burst>) -> Option<Curve> {
-    Some(super::measured::curve("burst", server, &turns.samples(|turn| &turn.latency)?))
+pub(crate) fn curve(server: &'static str, turns: &Turns<Burst>) -> Option<Curve> {
+    Some(crate::conduct::figures::curve("burst", server, &turns.samples(|turn| &turn.latency)?))
 }

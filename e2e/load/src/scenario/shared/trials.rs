@@ -8,15 +8,18 @@ use tokio::time::sleep;
 use super::{
     burst::{self, Burst},
     connect::{self, Connects},
-    fan_out::{self, Audience, FanOut},
+    fan_out::{self, FanOut},
     idle::{self, Idle, Watch},
-    run::{Conductor, progress},
-    side::{AT_LEISURE, Group, Side},
     storm::{self, Storm},
-    turns::Turns,
 };
 use crate::{
     client::protocol::{Desks, SetId},
+    conduct::{
+        audience::Audience,
+        conductor::{Conductor, progress},
+        side::{AT_LEISURE, Group, Side},
+        turns::Turns,
+    },
     options::Scenario,
     report::{Results, Size},
     stage::servers::Servers,
@@ -33,30 +36,30 @@ const STORMS: u32 = 3;
 
 /// What was measured at one side.
 #[derive(Debug, Default)]
-pub(super) struct Measured {
-    pub(super) connects: Turns<Connects>,
-    pub(super) idle: Option<Idle>,
-    pub(super) fan_out: Turns<FanOut>,
+pub(crate) struct Measured {
+    pub(crate) connects: Turns<Connects>,
+    pub(crate) idle: Option<Idle>,
+    pub(crate) fan_out: Turns<FanOut>,
     burst: Turns<Burst>,
     storm: Turns<Storm>,
 }
 
 /// What of it is to be measured.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// So many sockets are open at each server before, and until memory was looked at: what a server needs once, for its first sockets, is no part of what
     /// each costs.
-    pub(super) forerunners: u32,
+    pub(crate) forerunners: u32,
     /// How often all sockets are opened. If more than once, the first time does not count for what a connect costs.
-    pub(super) connects: u32,
+    pub(crate) connects: u32,
     /// So long.
-    pub(super) idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     /// So many turns of [`fan_out::EVENTS`] events.
-    pub(super) fan_out: u32,
+    pub(crate) fan_out: u32,
     /// So many bursts that count.
-    pub(super) bursts: u32,
+    pub(crate) bursts: u32,
     /// So many.
-    pub(super) storms: u32,
+    pub(crate) storms: u32,
 }
 
 /// A side, its sockets, and what was measured at it so far.
@@ -75,7 +78,7 @@ struct Trial {
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
-pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
+pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     let sizes = conductor.sizes;
     let turns = |scenario, turns| if conductor.wants(scenario) { turns } else { 0 };
     let plan = Plan {
@@ -95,7 +98,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
-pub(super) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Result<(Measured, Option<Measured>)> {
+pub(crate) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Result<(Measured, Option<Measured>)> {
     let mut floor = Side::floors(conductor, size).await?.map(|side| Trial::of(side, size));
     let mut gateway = Trial::of(Side::pods(conductor, size, &vec![[].as_slice(); size.pods as usize]).await?, size);
     let mut trials: Vec<&mut Trial> = floor.iter_mut().chain([&mut gateway]).collect();

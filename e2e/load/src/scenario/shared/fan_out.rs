@@ -2,85 +2,40 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::{
-    measured::{each, is_sound},
-    side::Side,
-    turns::Turns,
-};
 use crate::{
-    client::{
-        fleet::Clients,
-        protocol::{Desks, Published, SetId},
+    client::protocol::Published,
+    conduct::{
+        audience::Audience,
+        figures::{each, is_sound},
+        side::Side,
+        turns::Turns,
     },
     proc::cpu::Cpu,
-    publisher::Publisher,
     report::{Curve, Figure, Size},
     samples::Samples,
 };
 
 /// Events of a turn.
-pub(super) const EVENTS: u32 = 10;
+pub(crate) const EVENTS: u32 = 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was measured.
 #[derive(Debug)]
-pub(super) struct FanOut {
-    pub(super) micros: f64,
+pub(crate) struct FanOut {
+    pub(crate) micros: f64,
     /// Of all deliveries of the turn.
     cpu: Cpu,
     client_micros: f64,
     latency: Samples,
 }
 
-/// The sockets that an event is for, and how many events they got so far.
-#[derive(Debug)]
-pub(super) struct Audience {
-    /// Their set.
-    pub(super) set: SetId,
-    /// How many they are, over all servers.
-    pub(super) sockets: u32,
-    /// Servers that they are spread over.
-    pub(super) servers: usize,
-    /// Events so far.
-    pub(super) published: u32,
-}
-
-impl Audience {
-    /// Publishes so many events for all of them at once. Returns when the first was sent.
-    ///
-    /// # Errors
-    /// When NATS is gone.
-    pub(super) async fn publish(&mut self, clients: &mut Clients, publisher: &mut Publisher, events: u32) -> Result<u64> {
-        let desk = Desks::Shared.agent(0);
-        let mut first = 0;
-        for event in 0..events {
-            let sent = publisher.publish(&desk, self.published).await?;
-            first = if event == 0 { sent } else { first };
-            self.published += 1;
-        }
-        let (before, now) = (Published::Each(self.published - events), Published::Each(self.published));
-        clients.expect(self.sockets, self.servers, before, now);
-        Ok(first)
-    }
-
-    /// Waits until all have what was published. Returns when the last of it was read.
-    ///
-    /// # Errors
-    /// When some of it does not come.
-    pub(super) async fn received(&self, clients: &mut Clients, at_most: Duration) -> Result<u64> {
-        let received = clients.received(at_most).await?;
-        ensure!(received.missing == 0, "{} deliveries are missing after {} s", received.missing, at_most.as_secs());
-        Ok(received.last)
-    }
-}
-
 /// Publishes the events of a turn and measures.
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
-pub(super) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<FanOut> {
+pub(crate) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<FanOut> {
     let Side { clients, servers, publisher, .. } = side;
     // The first event finds caches cold and buffers small.
     audience.publish(clients, publisher, 1).await?;
@@ -101,7 +56,7 @@ pub(super) async fn measure(side: &mut Side, audience: &mut Audience) -> Result<
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Turns<FanOut>, floor: Option<&Turns<FanOut>>) -> Vec<Figure> {
+pub(crate) fn figures(size: Size, gateway: &Turns<FanOut>, floor: Option<&Turns<FanOut>>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Turns<FanOut>) -> f64| size.figure("fan-out", name, unit, of(gateway), floor.map(of));
     vec![
         figure("CPU per delivery", "us", |turns| turns.middle(|turn| turn.micros)),
@@ -119,6 +74,6 @@ fn user_share(turns: &Turns<FanOut>) -> f64 {
 }
 
 /// Its latencies.
-pub(super) fn curve(server: &'static str, turns: &Turns<FanOut>) -> Option<Curve> {
-    Some(super::measured::curve("fan-out", server, &turns.samples(|turn| &turn.latency)?))
+pub(crate) fn curve(server: &'static str, turns: &Turns<FanOut>) -> Option<Curve> {
+    Some(crate::conduct::figures::curve("fan-out", server, &turns.samples(|turn| &turn.latency)?))
 }

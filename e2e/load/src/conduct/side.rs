@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::run::{Conductor, Stage};
+use super::conductor::{Conductor, Stage};
 use crate::{
     client::{
         fleet::{Clients, Wish},
@@ -17,30 +17,30 @@ use crate::{
 };
 
 /// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
-pub(super) const AT_LEISURE: u32 = 50;
+pub(crate) const AT_LEISURE: u32 = 50;
 
 /// Servers, and those who use them.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(crate) struct Side {
     stage: Stage,
-    pub(super) servers: Servers,
-    pub(super) clients: Clients,
-    pub(super) publisher: Publisher,
+    pub(crate) servers: Servers,
+    pub(crate) clients: Clients,
+    pub(crate) publisher: Publisher,
     /// Where sockets are opened: at all servers, unless it was narrowed.
     targets: Vec<SocketAddr>,
 }
 
 /// Sockets of a side.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// The set that they join.
-    pub(super) set: SetId,
+    pub(crate) set: SetId,
     /// How many, over all targets.
-    pub(super) count: u32,
+    pub(crate) count: u32,
     /// On which desks.
-    pub(super) desks: Desks,
+    pub(crate) desks: Desks,
     /// Handshakes that may be under way at once.
-    pub(super) in_flight: u32,
+    pub(crate) in_flight: u32,
 }
 
 impl Side {
@@ -48,7 +48,7 @@ impl Side {
     ///
     /// # Errors
     /// When something does not start.
-    pub(super) async fn floors(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
+    pub(crate) async fn floors(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
         Self::floors_on(conductor, size, false).await
     }
 
@@ -56,7 +56,7 @@ impl Side {
     ///
     /// # Errors
     /// When something does not start.
-    pub(super) async fn floor_on_durable(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
+    pub(crate) async fn floor_on_durable(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
         Self::floors_on(conductor, size, true).await
     }
 
@@ -73,7 +73,7 @@ impl Side {
     ///
     /// # Errors
     /// When something does not start.
-    pub(super) async fn pods(conductor: &Conductor, size: Size, environments: &[&[(&str, &str)]]) -> Result<Self> {
+    pub(crate) async fn pods(conductor: &Conductor, size: Size, environments: &[&[(&str, &str)]]) -> Result<Self> {
         let stage = conductor.stage().await?;
         let servers = conductor.pods(&stage, environments).await?;
         Self::of(conductor, stage, servers, size).await
@@ -86,12 +86,12 @@ impl Side {
     }
 
     /// Sockets are opened at this server only from now on.
-    pub(super) fn only_at(&mut self, target: SocketAddr) {
+    pub(crate) fn only_at(&mut self, target: SocketAddr) {
         self.targets = vec![target];
     }
 
     /// The Redis of its servers; floors have none.
-    pub(super) fn redis(&self) -> Option<&Redis> {
+    pub(crate) fn redis(&self) -> Option<&Redis> {
         self.stage.redis.as_ref()
     }
 
@@ -99,7 +99,7 @@ impl Side {
     ///
     /// # Errors
     /// When a client process is broken.
-    pub(super) async fn open(&mut self, group: Group) -> Result<u64> {
+    pub(crate) async fn open(&mut self, group: Group) -> Result<u64> {
         let Group { set, count, desks, in_flight } = group;
         let wish = Wish { set, targets: &self.targets, count, desks, in_flight, keys: &self.stage.keys, receive_buffer: None };
         self.clients.open(&wish).await
@@ -109,7 +109,7 @@ impl Side {
     ///
     /// # Errors
     /// When something does not end.
-    pub(super) async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         self.clients.end().await?;
         self.servers.end().await?;
         self.stage.end().await

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::measured::{each, ratio, seconds};
 use crate::{
     clock,
+    conduct::figures::{each, ratio, seconds},
     proc::cpu::Cpu,
     report::{Figure, Size},
     stage::servers::Servers,
@@ -12,8 +12,8 @@ use crate::{
 
 /// What was measured.
 #[derive(Debug)]
-pub(super) struct Idle {
-    pub(super) kilobytes: f64,
+pub(crate) struct Idle {
+    pub(crate) kilobytes: f64,
     /// As `kilobytes`, when the sockets have been watched.
     kilobytes_at_the_end: f64,
     /// Per cent of one core.
@@ -22,7 +22,7 @@ pub(super) struct Idle {
 
 /// Sockets that are watched.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// What the servers held before the sockets were opened.
     empty: u64,
     sockets: u32,
@@ -36,7 +36,7 @@ impl Watch {
     ///
     /// # Errors
     /// When a server is gone.
-    pub(super) fn begin(servers: &Servers, empty: u64, sockets: u32) -> Result<Self> {
+    pub(crate) fn begin(servers: &Servers, empty: u64, sockets: u32) -> Result<Self> {
         let kilobytes = kilobytes(servers, empty, sockets)?;
         Ok(Self { empty, sockets, kilobytes, cpu: servers.cpu()?, began: clock::nanos() })
     }
@@ -45,7 +45,7 @@ impl Watch {
     ///
     /// # Errors
     /// When a server is gone.
-    pub(super) fn end(self, servers: &Servers) -> Result<Idle> {
+    pub(crate) fn end(self, servers: &Servers) -> Result<Idle> {
         let passed = seconds(self.began, clock::nanos());
         let cpu = each((servers.cpu()? - self.cpu).micros() / 1e6, 1) / passed * 100.0;
         Ok(Idle { kilobytes: self.kilobytes, kilobytes_at_the_end: kilobytes(servers, self.empty, self.sockets)?, cpu })
@@ -57,7 +57,7 @@ fn kilobytes(servers: &Servers, empty: u64, sockets: u32) -> Result<f64> {
 }
 
 /// The figures of the gateway beside those of the floor.
-pub(super) fn figures(size: Size, gateway: &Idle, floor: Option<&Idle>) -> Vec<Figure> {
+pub(crate) fn figures(size: Size, gateway: &Idle, floor: Option<&Idle>) -> Vec<Figure> {
     vec![
         size.figure("idle", "memory per socket", "KB", gateway.kilobytes, floor.map(|floor| floor.kilobytes)),
         size.figure(
