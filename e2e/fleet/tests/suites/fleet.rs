@@ -13,9 +13,9 @@ use daisi_ws_fleet::{
     proxy::Mode,
 };
 use futures_util::future::try_join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::measure::{IN_HAND, measured, newcomers, others_were_spared, until_now};
+use crate::measure::{IN_HAND, frozen, measured, newcomers, others_were_spared, until_now};
 
 /// Long enough for every time-out that matters (breaker, liveness key, readiness, ack wait).
 const LONG: Duration = Duration::from_secs(15);
@@ -33,17 +33,13 @@ fn rushed(verdict: &Verdict, per_second: u32) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn pod_frozen_at_a_high_rate() {
-    let row = (34, "Pod frozen for 15 s, with 2,000 events/s for its own sessions alone");
-    let verdict = measured(row, Options::pods(3), async |cluster, load| {
+    let fault = "Pod frozen for 15 s, with 2,000 events/s for its own sessions alone";
+    let verdict = measured(34, fault, Options::pods(3), async |cluster, load| {
         let busy = Who::alone("busy");
         load.join(cluster, [(busy.clone(), vec![1])]).await?;
         load.rush(&busy, FOR_THE_FROZEN);
         load.run(RUN_UP).await;
-        let began = Instant::now();
-        container::freeze(&cluster.pods[1].container).await?;
-        sleep(LONG).await;
-        container::thaw(&cluster.pods[1].container).await?;
-        Ok(until_now(began, true).at(1))
+        Ok(frozen(&cluster.pods[1].container, LONG, true).await?.at(1))
     })
     .await;
     rushed(&verdict, FOR_THE_FROZEN);
@@ -53,8 +49,8 @@ async fn pod_frozen_at_a_high_rate() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn pods_join_while_anothers_redis_is_slow() {
-    let row = (82, "Three pods join in turn while another's link to Redis is 200 ms slower each way");
-    let verdict = measured(row, Options::pods(3), async |cluster, load| {
+    let fault = "Three pods join in turn while another's link to Redis is 200 ms slower each way";
+    let verdict = measured(82, fault, Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         cluster.redis_link(&cluster.pods[0], Mode::Delay(Duration::from_millis(200)));
         load.run(Duration::from_secs(2)).await;
@@ -84,9 +80,9 @@ async fn given_up(cluster: &Cluster) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn pod_leaves_at_a_thousand_events_a_second() {
-    let row = (83, "Pod leaves for good, at 1,000 events/s");
+    let fault = "Pod leaves for good, at 1,000 events/s";
     let mut given = f64::NAN;
-    let verdict = measured(row, Options::pods(3), async |cluster, load| {
+    let verdict = measured(83, fault, Options::pods(3), async |cluster, load| {
         // Half of what is stored concerns the one that leaves, and goes with its session to the next pod.
         for (agent, pods) in [("busy-0", vec![0]), ("busy-1", vec![1, 2])] {
             load.join(cluster, [(Who::alone(agent), pods)]).await?;
@@ -124,7 +120,7 @@ async fn all_ready(cluster: &Cluster) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn the_whole_fleet_is_restarted() {
-    let verdict = measured((84, "SIGTERM to all pods at once, started again"), Options::pods(3), async |cluster, load| {
+    let verdict = measured(84, "SIGTERM to all pods at once, started again", Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         try_join_all(cluster.pods.iter().map(|pod| container::restart(&pod.container))).await?;
         all_ready(cluster).await?;
@@ -140,7 +136,7 @@ async fn the_whole_fleet_is_restarted() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn the_whole_fleet_is_killed() {
-    let verdict = measured((85, "All pods killed at once, started again"), Options::pods(3), async |cluster, load| {
+    let verdict = measured(85, "All pods killed at once, started again", Options::pods(3), async |cluster, load| {
         let pods: Vec<&str> = cluster.pods.iter().map(|pod| pod.container.as_str()).collect();
         let began = Instant::now();
         docker(&[&["kill"], &pods[..]].concat()).await?;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use daisi_ws_fleet::{
     containers::cluster::{Cluster, Options},
+    faults::container,
     identity::Who,
     oracle::{fault_time::FaultTime, table, verdict::Verdict},
     traffic::load::Load,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// The load before a fault, and after it.
 const BEFORE: Duration = Duration::from_secs(4);
@@ -25,7 +26,8 @@ const A_NEWCOMER: u32 = 30;
 /// Runs a fault under the load and keeps what was measured as a row of the fault table. Nothing may be lost, doubled or misdelivered, and
 /// everybody must have a socket in the end.
 pub(crate) async fn measured(
-    (place, fault): (u32, &str),
+    place: u32,
+    fault: &str,
     options: Options,
     break_it: impl AsyncFnOnce(&mut Cluster, &mut Load) -> Result<FaultTime>,
 ) -> Verdict {
@@ -54,6 +56,15 @@ pub(crate) fn until_now(began: Instant, stalls: bool) -> FaultTime {
     FaultTime { began, ended: Instant::now(), stalls, pod: None }
 }
 
+/// Freezes a container for so long.
+pub(crate) async fn frozen(container: &str, length: Duration, stalls: bool) -> Result<FaultTime> {
+    let began = Instant::now();
+    container::freeze(container).await?;
+    sleep(length).await;
+    container::thaw(container).await?;
+    Ok(until_now(began, stalls))
+}
+
 /// So many sessions, each the only one of an agent of its own and at one of these pods, in turn; and for each a publisher that stores as much as those of the
 /// load do. Returned when all are ready.
 pub(crate) async fn newcomers(cluster: &Cluster, load: &mut Load, count: usize, pods: &[usize]) -> Result<Vec<Who>> {
@@ -70,6 +81,11 @@ pub(crate) async fn newcomers(cluster: &Cluster, load: &mut Load, count: usize, 
 pub(crate) fn route(who: &Who) -> String {
     let chats = who.chats().unwrap();
     format!("route:{}:{}:chats", chats.company, chats.agent)
+}
+
+/// No socket ended, and nothing was stored that a session had to do without.
+pub(crate) fn no_session_noticed(verdict: &Verdict) {
+    assert_eq!((verdict.closes.len(), verdict.away), (0, 0), "{}", verdict.describe());
 }
 
 /// Others were served as before while a pod was in trouble, but for so many events that it may have had in its hands.

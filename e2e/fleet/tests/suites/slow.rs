@@ -35,7 +35,7 @@ async fn behind_a_proxy(cluster: &Cluster, pod: usize) -> Proxy {
 async fn slow_client() {
     // It is about what is dropped, not about when the socket is given up.
     let options = Options::pods(3).with("DAISI_WS_APP_WRITE_TIMEOUT_SECONDS", "300");
-    let verdict = measured((60, "A client takes no bytes, then reads on"), options, async |cluster, load| {
+    let verdict = measured(60, "A client takes no bytes, then reads on", options, async |cluster, load| {
         let token = cluster.pods[0].token(&who("slow")).await?;
         let mut socket = client::open(cluster.pods[0].http()?, &who("slow"), &token).await?;
         let ready = socket.next().await.unwrap()?;
@@ -84,7 +84,7 @@ async fn slow_client() {
 #[ignore = "needs containers: .ci/e2e"]
 async fn dead_client() {
     let options = Options::pods(3).with("DAISI_WS_APP_PING_INTERVAL_SECONDS", "1").with("DAISI_WS_APP_PONG_WAIT_SECONDS", "3");
-    let verdict = measured((61, "A client vanishes without a goodbye"), options, async |cluster, _| {
+    let verdict = measured(61, "A client vanishes without a goodbye", options, async |cluster, _| {
         let token = cluster.pods[0].token(&who("dead")).await?;
         let proxy = behind_a_proxy(cluster, 0).await;
         let mut socket = client::open(proxy.address, &who("dead"), &token).await?;
@@ -104,7 +104,7 @@ async fn dead_client() {
 #[ignore = "needs containers: .ci/e2e"]
 async fn trickling_client() {
     let thin = Who::User { company: "acme".into(), agent: "agent-0".into(), user: "thin".into(), chat: None };
-    let verdict = measured((62, "A client takes 2 kB/s for 6 s"), Options::pods(3), async |cluster, load| {
+    let verdict = measured(62, "A client takes 2 kB/s for 6 s", Options::pods(3), async |cluster, load| {
         let token = cluster.pods[0].token(&thin).await?;
         let proxy = behind_a_proxy(cluster, 0).await;
         let mut socket = client::open(proxy.address, &thin, &token).await?;
