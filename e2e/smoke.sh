@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# smoke.sh IMAGE [REVISION]: what every image of the gateway must do, whoever built it (Nix, compose/Containerfile), before any suite is worth running.
+# smoke.sh IMAGE [REVISION]: what every image of the gateway must do, however it was built (Nix, compose/Containerfile), before any suite is worth running.
 # With REVISION, the image must say that it is of it. Needs Docker, and Python 3.11 to read the bill of materials.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")

@@ -186,7 +186,8 @@ pub const ATTACKS: &[Attack] = &[
     ),
     attack!(
         "all",
-        "at once: idle and pipelining connections, a log that nobody reads and refusals, pongs, one session in a loop, connections and watches at the port of pods",
+        "at once: idle and pipelining connections, a log that nobody reads and refusals, pongs, \
+         one session in a loop, connections and watches at the port of pods",
         [
             from_one_address("idle", 1200),
             from_one_address("pipeline", 1100),

@@ -2,7 +2,12 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::{impact::probe::Answers, run::row::Row};
+use daisi_ws_testbed::closes;
+
+use crate::{
+    impact::probe::Answers,
+    run::row::{Row, Span},
+};
 
 /// The head of the table.
 #[must_use]
@@ -30,7 +35,7 @@ pub fn head() -> String {
 #[must_use]
 pub fn line(row: &Row) -> String {
     let (before, during) = (&row.before, &row.during);
-    let heard = |span: &crate::run::row::Span| {
+    let heard = |span: &Span| {
         let took = &span.heard.took;
         format!("{} / {} / {}", milliseconds(took.per_mille(500)), milliseconds(took.per_mille(990)), milliseconds(took.max()))
     };
@@ -39,7 +44,7 @@ pub fn line(row: &Row) -> String {
         format!("{}: {}", row.attack.name, row.attack.says),
         format!("{} → {}", heard(before), heard(during)),
         format!("{}, {}", during.heard.lost, during.heard.doubled),
-        format!("{}, {}", closed(row), row.gaps),
+        format!("{}, {}", closes::words(&row.closed), row.gaps),
         answers(&before.health, &during.health),
         answers(&before.metrics, &during.metrics),
         answers(&before.front, &during.front),
@@ -74,15 +79,6 @@ fn answers(before: &Answers, during: &Answers) -> String {
         text
     };
     format!("{} → {}", of(before), of(during))
-}
-
-fn closed(row: &Row) -> String {
-    if row.closed.is_empty() {
-        return "0".to_owned();
-    }
-    let words =
-        row.closed.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
-    words.collect::<Vec<_>>().join(", ")
 }
 
 fn strangers(row: &Row) -> String {

@@ -1,5 +1,6 @@
-//! `autobahn-echo --listen ADDRESS [--compression MODE]`: sends every message back through the gateway's own framing and compression, so that
-//! `.ci/autobahn` can hold them against RFC 6455 and RFC 7692. MODE is one of `app.websocket_compression_mode`.
+//! `autobahn-echo --listen ADDRESS [--compression MODE]`: sends every message back through the gateway's own framing and
+//! compression, so that `.ci/autobahn` can hold them against RFC 6455 and RFC 7692. MODE is one of
+//! `app.websocket_compression_mode`.
 //!
 //! It prints the address that it listens on, for `--listen 127.0.0.1:0`, and runs until it is ended.
 
@@ -27,7 +28,7 @@ use tokio_tungstenite::tungstenite::{
 /// The longest message that the fuzzing client sends.
 const LIMIT: usize = 16 << 20;
 /// How long the client may take to go after the close frames.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[expect(clippy::print_stdout, reason = "the address is the output that callers read")]
 #[tokio::main(flavor = "current_thread")]
@@ -43,7 +44,8 @@ async fn main() -> Result<()> {
                 stream.set_nodelay(true)?;
                 sockets.spawn(serve(stream, mode));
             }
-            // What the fuzzing client does to a socket is its report's business; a task that panicked ends the server and so fails the run.
+            // What the fuzzing client does to a socket is its report's business; a task that panicked ends the server and so
+            // fails the run.
             Some(ended) = sockets.join_next() => drop(ended?),
         }
     }
@@ -56,8 +58,9 @@ async fn serve(mut stream: TcpStream, mode: CompressionMode) -> Result<()> {
     socket.queue(encode::close(code, ""));
     flush(&mut socket).await?;
     poll_fn(|cx| socket.poll_shutdown(cx)).await?;
-    // What the client has still sent is read: unread, it would make the system reset the connection, and the close frame might be lost.
-    let _ = timeout(FAREWELL, async {
+    // What the client has still sent is read: unread, it would make the kernel reset the connection, and the close frame might be
+    // lost.
+    let _ = timeout(CLOSE_TIMEOUT, async {
         while stream.read(&mut [0; 4096]).await? > 0 {}
         io::Result::Ok(())
     })

@@ -91,7 +91,8 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.severed += 1);
     }
 
-    /// Has another server behind it for whoever connects from now on, as a name that is given to another host; and ends what is open.
+    /// Has another server behind it for those who connect from now on, as a name that is given to another host; and ends what is
+    /// open.
     pub fn turn_to(&self, to: Lookup) {
         *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
         self.reset();
@@ -102,7 +103,7 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.all = mode);
     }
 
-    /// Sets the mode for whoever comes from `source`.
+    /// Sets the mode for those who come from `source`.
     pub fn set_from(&self, source: IpAddr, mode: Mode) {
         self.rules.send_modify(|rules| {
             rules.from.insert(source, mode);
@@ -124,7 +125,7 @@ async fn accept(listener: TcpListener, to: Arc<Mutex<Lookup>>, rules: watch::Rec
                 let (mode, severed) = { let rules = rules.borrow(); (rules.of(source.ip()), rules.severed) };
                 if mode != Mode::Cut {
                     let to = Arc::clone(&to.lock().unwrap_or_else(PoisonError::into_inner));
-                    connections.spawn(carry(socket, (source.ip(), severed), to, rules.clone()));
+                    connections.spawn(carry(socket, source.ip(), severed, to, rules.clone()));
                 }
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -133,7 +134,7 @@ async fn accept(listener: TcpListener, to: Arc<Mutex<Lookup>>, rules: watch::Rec
 }
 
 /// Carries one connection until either end is done with it, or it is cut.
-async fn carry(near: TcpStream, (source, severed): (IpAddr, u64), to: Lookup, rules: watch::Receiver<Rules>) {
+async fn carry(near: TcpStream, source: IpAddr, severed: u64, to: Lookup, rules: watch::Receiver<Rules>) {
     let mut cut = rules.clone();
     let work = async {
         let Some(server) = to().await else { return };

@@ -1,9 +1,11 @@
-//! Measures pods of the gateway against the floor: the least that any server must do for the same sockets, in the same run and under the same load.
+//! Measures pods of the gateway against the floor: the least that any server must do for the same sockets, in the same run and
+//! under the same load.
 //!
 //! - `scenario`: what is measured. `conduct`: what scenarios are made of. `report`: the figures, their budgets, the table.
 //! - `stage`: the servers, started and ended here. `floor`: the yardstick, a server of this program.
 //! - `client`: the sockets, in processes of their own, and what came of events there. `publisher`: the events.
-//! - `wire`, `stamp`, `stream`, `samples`, `clock`, `proc`: frames, identification, names, latencies, time, and what the kernel says of a process.
+//! - `wire`, `stamp`, `stream`, `samples`, `clock`, `proc`: frames, identification, names, latencies, time, and what the kernel
+//!   says of a process.
 
 mod client;
 mod clock;

@@ -27,7 +27,8 @@ pub(crate) enum Command {
         /// Where it listens; port 0 picks a free one.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
-        /// Takes events from the durable consumer that the run has made for it, and acknowledges each, instead of a plain subscription.
+        /// Takes events from the durable consumer that the run has made for it, and acknowledges each, instead of a plain
+        /// subscription.
         #[arg(long)]
         durable: bool,
     },
@@ -121,8 +122,8 @@ pub(crate) struct Run {
     /// The key of user tokens of pods that are there already.
     #[arg(long, env = "DAISI_WS_AUTH_TOKEN_AES_KEY", hide_env_values = true)]
     pub(crate) token_key: Option<String>,
-    /// Where the servers that are started keep their files, the stream among them; in memory (/dev/shm), the disk has no part in how late an event is
-    /// [default: the system's folder for temporary files].
+    /// Where the servers that are started keep their files, the stream among them; in memory (/dev/shm), the disk has no part in
+    /// how late an event is [default: the system's folder for temporary files].
     #[arg(long)]
     pub(crate) folder: Option<PathBuf>,
     /// Writes everything to this file, as JSON.

@@ -67,8 +67,8 @@ impl Publisher {
         self.send(desk, number, &event_time).await
     }
 
-    /// Publishes `rate` events a second for `length`: the next one always for the next of so many desks. Numbers begin at `first` events of the
-    /// round. Returns how many it were.
+    /// Publishes `rate` events a second for `length`: the next one always for the next of so many desks. Numbers begin at `first`
+    /// events of the round. Returns how many it were.
     ///
     /// # Errors
     /// When NATS is gone, or did not store an earlier one.
@@ -111,8 +111,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// How long it took from an event to its confirmation, of those that were confirmed since this was asked last. In `spread` a confirmation is looked at as soon as it comes
-    /// and nothing is due; elsewhere it may be later.
+    /// How long it took from an event to its confirmation, of those that were confirmed since this was asked last. In `spread` a
+    /// confirmation is looked at as soon as it comes and nothing is due; elsewhere it may be later.
     ///
     /// # Errors
     /// Never; the bounds of samples are good ones.

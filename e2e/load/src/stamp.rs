@@ -1,4 +1,4 @@
-//! What an event of a load test carries, so that whoever gets it knows which one it is and when it was sent, without reading JSON.
+//! What an event of a load test carries, so that its receiver knows which one it is and when it was sent, without reading JSON.
 
 use memchr::memmem;
 

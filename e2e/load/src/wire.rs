@@ -87,8 +87,9 @@ pub(crate) fn put_unmasked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a control frame as a client sends it. The mask is all zeroes: it is there to protect proxies from what pages send, and here no page
-/// sends anything, so that the payload goes as it is. What is beyond the longest payload of a control frame is cut off.
+/// Appends a control frame as a client sends it. The mask is all zeroes: it is there to protect proxies from what pages send, and
+/// here no page sends anything, so that the payload goes as it is. What is beyond the longest payload of a control frame is cut
+/// off.
 pub(crate) fn put_masked_control(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let payload = payload.get(..MAX_CONTROL).unwrap_or(payload);
     out.push(FIN | opcode);

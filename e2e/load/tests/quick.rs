@@ -1,4 +1,5 @@
-//! A rehearsal of every scenario, on a real Redis, a real NATS and pods of the real program: everything is delivered, and every figure is one.
+//! A rehearsal of every scenario, on a real Redis, a real NATS and pods of the real program: everything is delivered, and every
+//! figure is one.
 #![expect(clippy::expect_used, reason = "a test that fails has to say where")]
 
 use std::{

@@ -1,5 +1,6 @@
 //! What the tools beside it share: servers as processes on the loopback network, waits with a deadline, and plain HTTP.
 
+pub mod closes;
 pub mod http;
 pub mod loopback;
 pub mod metrics;

@@ -106,8 +106,8 @@ impl Audience {
             let agent = format!("agent-{index}");
             let token = pod.token(COMPANY, &agent, "somebody").await?;
             let (path, to) = (format!("/ws/{COMPANY}/{agent}"), pod.http);
-            let opened = timeout(OPENING, open(to, &path, &token, None)).await.context("a socket does not open")??;
-            tasks.spawn(listen(to, path, token, opened, Arc::clone(&book)));
+            let (socket, ready) = timeout(OPENING, open(to, &path, &token, None)).await.context("a socket does not open")??;
+            tasks.spawn(listen(to, path, token, socket, ready, Arc::clone(&book)));
         }
         let nats = async_nats::connect(stage.nats.to_string()).await.context("NATS does not answer")?;
         tasks.spawn(publish(nats, sockets, events_per_second, Arc::clone(&book)));
@@ -171,7 +171,8 @@ async fn listen(
     to: SocketAddr,
     path: String,
     token: String,
-    (mut socket, mut ready): (WebSocketStream<TcpStream>, serde_json::Value),
+    mut socket: WebSocketStream<TcpStream>,
+    mut ready: serde_json::Value,
     book: Shared,
 ) {
     loop {

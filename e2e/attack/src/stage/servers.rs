@@ -32,8 +32,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts NATS, Redis and so many pods with these variables beside the necessary ones; those in `wished` are left out where the gateway
-    /// does not know them.
+    /// Starts NATS, Redis and so many pods with these variables beside the necessary ones; those in `wished` are left out where
+    /// the gateway does not know them.
     ///
     /// # Errors
     /// When one of them does not get ready.

@@ -6,7 +6,8 @@ use tokio::{io::AsyncReadExt as _, net::tcp::OwnedReadHalf, task::JoinSet, time:
 
 use super::{order::Order, tally::Tally};
 
-/// Before a connection that was ended is opened again: what is measured is what connections hold, not how many two cores can open.
+/// Before a connection that was ended is opened again: what is measured is what connections hold, not how many two cores can
+/// open.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Has `order.count` strangers at a time. Each does `live` on a connection, and again when that has ended.

@@ -79,8 +79,8 @@ pub(super) async fn slow_headers(order: Arc<Order>, tally: Tally) {
 
 /// A request whose body never comes to its end.
 pub(super) async fn slow_body(order: Arc<Order>, tally: Tally) {
-    let head = "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\nContent-Type: application/json\r\n\
-                Content-Length: 1000\r\n\r\n{\"company_id\":\"";
+    let head = "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: nobody-holds-this-key\r\n\
+                Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"company_id\":\"";
     trickle(order, tally, head).await;
 }
 
@@ -160,8 +160,8 @@ pub(super) async fn key_guessing(order: Arc<Order>, tally: Tally) {
     guess(order, tally, |number, _| {
         let body = r#"{"company_id":"acme","agent_id":"agent","user_id":"user","expires_in_seconds":60}"#;
         format!(
-            "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: guess-number-{number:024}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+            "POST /generate-token HTTP/1.1\r\nHost: x\r\nX-API-Key: guess-number-{number:024}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
     })
@@ -174,14 +174,15 @@ pub(super) async fn made_up_tokens(order: Arc<Order>, tally: Tally) {
         // Of the size and the alphabet of a real one.
         let token = format!("{number:0>184}");
         format!(
-            "GET /ws/acme/agent?token={token} HTTP/1.1\r\nHost: x\r\nX-API-Key: {api_key}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGFpc2ktd3MtbG9hZC1rZQ==\r\n\r\n"
+            "GET /ws/acme/agent?token={token} HTTP/1.1\r\nHost: x\r\nX-API-Key: {api_key}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGFpc2ktd3MtbG9hZC1rZQ==\r\n\r\n"
         )
     })
     .await;
 }
 
-/// Sends a request after the other on each connection, and counts the answers by status. A server that closes is dialled again at once.
+/// Sends a request after the other on each connection, and counts the answers by status. A server that closes is dialled again at
+/// once.
 async fn guess(order: Arc<Order>, tally: Tally, request: fn(usize, &str) -> String) {
     let pause = Duration::from_secs(1) * u32::try_from(order.count).unwrap_or(u32::MAX) / GUESSES_PER_SECOND;
     crowd(order, tally, move |order, tally, index| async move {

@@ -99,7 +99,7 @@ pub fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Does a server greet whoever connects?
+/// Does a server greet its clients?
 pub async fn greeted(by: SocketAddr) -> bool {
     let exchange = async {
         let mut socket = TcpStream::connect(by).await?;

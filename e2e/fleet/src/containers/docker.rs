@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result, bail};
 use testcontainers::bollard::models::HostConfig;
 use tokio::process::Command;
 
-/// Label of everything that the harness makes, so that what a killed run left behind can be told from other containers. Its value is
-/// the harness's process id.
+/// Label of everything that the harness makes, so that what a killed run left behind can be told from other containers. Its value
+/// is the harness's process id.
 pub const LABEL: &str = "daisi-ws-e2e.pid";
 
-/// For a container that is reached by its own address: without this, `testcontainers` publishes its ports on the host, where any of them may have been
-/// taken by somebody's connection by the time that the engine binds it.
+/// For a container that is reached by its own address: without this, `testcontainers` publishes its ports on the host, where any
+/// of them may have been taken by somebody's connection by the time that the engine binds it.
 pub(crate) fn publish_nothing(host: &mut HostConfig) {
     host.publish_all_ports = Some(false);
 }
@@ -48,8 +48,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes a network on a private subnet that nobody uses yet. Its subnet is named, as only then may a container come back under the
-    /// address that it had before it was cut off.
+    /// Makes a network on a private subnet that nobody uses yet. Its subnet is named, as only then may a container come back
+    /// under the address that it had before it was cut off.
     ///
     /// # Errors
     /// When the engine makes none.

@@ -12,7 +12,8 @@ const IMAGE: (&str, &str) = ("redis", "7-alpine");
 const PORT: u16 = 6379;
 /// Starts a Redis that keeps nothing.
 pub(crate) const NO_DISK: [&str; 5] = ["redis-server", "--save", "", "--appendonly", "no"];
-/// Starts one that is started again the moment that it ends, with the snapshot that was taken last. What is in the snapshot can be read.
+/// Starts one that is started again the moment that it ends, with the snapshot that was taken last. What is in the snapshot can
+/// be read.
 pub(crate) const COMES_BACK: [&str; 3] =
     ["sh", "-c", "while :; do redis-server --protected-mode no --dir /data --save '' --appendonly no --rdbcompression no; done"];
 

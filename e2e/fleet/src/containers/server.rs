@@ -32,8 +32,8 @@ pub(crate) async fn start(
     request.start().await.with_context(|| format!("{}:{} does not start: has e2e/images/ensure.sh been run?", image.0, image.1))
 }
 
-/// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage must not make
-/// as many processes that ask the engine.
+/// Finds a container, wherever it is by now. What was found is good for a moment: a crowd that connects again after an outage
+/// must not make as many processes that ask the engine.
 pub(crate) fn lookup(container: &str, network: &str, port: u16) -> Lookup {
     type Found = Option<(Instant, Option<IpAddr>)>;
     let found: Arc<tokio::sync::Mutex<Found>> = Arc::default();

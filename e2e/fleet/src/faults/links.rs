@@ -61,7 +61,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Cuts and opens a pod's link to Redis and its links to its peers again and again, each in a rhythm of its own, until this time has passed; and opens them.
+    /// Cuts and opens a pod's link to Redis and its links to its peers again and again, each in a rhythm of its own, until this
+    /// time has passed; and opens them.
     ///
     /// # Errors
     /// When the pod has no address.

@@ -78,8 +78,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes the replica the primary, with what it has. The old one's connections end and what connects from then on reaches the new one, as when a name
-    /// or an address moves from host to host; and the old one is ended.
+    /// Makes the replica the primary, with what it has. The old one's connections end and what connects from then on reaches the
+    /// new one, as when a name or an address moves from host to host; and the old one is ended.
     ///
     /// # Errors
     /// When there is no replica.

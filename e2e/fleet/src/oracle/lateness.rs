@@ -16,14 +16,15 @@ use crate::{
     },
 };
 
-/// An event is late that takes longer than this: far more than an undisturbed fleet needs, on a machine that is busy with the harness too.
+/// An event is late that takes longer than this: far more than an undisturbed fleet needs, on a machine that is busy with the
+/// harness too.
 pub const LATE: Duration = Duration::from_secs(1);
-/// Lateness, in milliseconds, below which nobody looks: on a machine that is shared with the harness, the servers and whatever else it does, times up to
-/// here are noise.
+/// Lateness, in milliseconds, below which nobody looks: on a machine that is shared with the harness, the servers and whatever
+/// else it does, times up to here are noise.
 const NOISE_MS: u64 = 250;
 
-/// How late events were for the sessions that were on other pods all the time; where a fault was not at one pod, for all sessions. From the first attempt
-/// to store an event until the session saw it; 99th percentiles, in milliseconds.
+/// How late events were for the sessions that were on other pods all the time; where a fault was not at one pod, for all
+/// sessions. From the first attempt to store an event until the session saw it; 99th percentiles, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// Of what was stored before the fault.
@@ -32,8 +33,8 @@ pub struct Lateness {
     pub during_ms: Option<u64>,
     /// The same without the events that are counted as late.
     pub in_time_ms: Option<u64>,
-    /// Events, of those stored during the fault, that came to any of them more than a second late. What the pod had taken that the fault befell is among them: nobody else
-    /// has it before the pod is back or the ack wait is over.
+    /// Events, of those stored during the fault, that came to any of them more than a second late. What the pod had taken that
+    /// the fault befell is among them: nobody else has it before the pod is back or the ack wait is over.
     pub late: usize,
 }
 
@@ -67,7 +68,8 @@ impl Lateness {
         Self { before_ms: p99(before), during_ms: p99(during), in_time_ms: p99(in_time), late: late.len() }
     }
 
-    /// Was what came in time in time as before: at the 99th percentile at most twice as late, or too little to be told from noise?
+    /// Was what came in time in time as before: at the 99th percentile at most twice as late, or too little to be told from
+    /// noise?
     #[must_use]
     pub fn is_the_same(&self) -> bool {
         let Some((before, during)) = self.before_ms.zip(self.in_time_ms) else { return false };

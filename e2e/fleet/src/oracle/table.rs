@@ -1,8 +1,9 @@
 //! What was measured, as files: one a row of the fault table, from which `docs/faults.md` is written.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
+use daisi_ws_testbed::closes;
 use serde::{Deserialize, Serialize};
 
 use super::{lateness::Lateness, verdict::Verdict};
@@ -48,32 +49,43 @@ pub fn kept() -> Result<Vec<Measured>> {
 /// The table, as Markdown.
 #[must_use]
 pub fn table(all: &[Measured]) -> String {
-    let mut text = String::from(
-        "| Fault | Events/s in all | Events/s a session | Lost | Doubled | Misdelivered | Announced (gap frames) | Gone with its socket | Away | Sockets ended | Worst silence | Others' p99 before → during (in time) | Late for others | Recovery |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
+    const HEAD: [&str; 14] = [
+        "Fault",
+        "Events/s in all",
+        "Events/s a session",
+        "Lost",
+        "Doubled",
+        "Misdelivered",
+        "Announced (gap frames)",
+        "Gone with its socket",
+        "Away",
+        "Sockets ended",
+        "Worst silence",
+        "Others' p99 before → during (in time)",
+        "Late for others",
+        "Recovery",
+    ];
+    let mut text = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
     for Measured { fault, verdict, .. } in all {
-        let Verdict { stored_rate, rate, lost, doubled, misdelivered, announced, gaps, with_socket, away, .. } = verdict;
-        let _ = writeln!(
-            text,
-            "| {fault} | {stored_rate:.0} | {rate:.0} | {lost} | {doubled} | {misdelivered} | {announced} ({gaps}) | {with_socket} | {away} | {} | {} | {} | {} | {} |",
-            closes(&verdict.closes),
+        let cells = [
+            fault.clone(),
+            format!("{:.0}", verdict.stored_rate),
+            format!("{:.0}", verdict.rate),
+            verdict.lost.to_string(),
+            verdict.doubled.to_string(),
+            verdict.misdelivered.to_string(),
+            format!("{} ({})", verdict.announced, verdict.gaps),
+            verdict.with_socket.to_string(),
+            verdict.away.to_string(),
+            closes::words(&verdict.closes),
             seconds(verdict.worst_silence_ms),
             lateness(&verdict.others),
-            verdict.others.late,
+            verdict.others.late.to_string(),
             seconds(verdict.recovery_ms),
-        );
+        ];
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
-}
-
-fn closes(closes: &BTreeMap<u16, usize>) -> String {
-    if closes.is_empty() {
-        return "0".to_owned();
-    }
-    let words =
-        closes.iter().map(|(code, count)| if *code == 0 { format!("{count} broken") } else { format!("{count} × {code}") });
-    words.collect::<Vec<_>>().join(", ")
 }
 
 fn lateness(others: &Lateness) -> String {

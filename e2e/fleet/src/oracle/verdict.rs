@@ -1,10 +1,11 @@
 //! Compares what sessions saw with what was published.
 //!
-//! An event is owed to a socket when publishing it began after the socket was ready (for messages: after the chat was selected), and the stream
-//! had it before the socket ended. One that is owed and did not come is
+//! An event is owed to a socket when publishing it began after the socket was ready (for messages: after the chat was selected),
+//! and the stream had it before the socket ended. One that is owed and did not come is
 //!
 //! - *announced*, when a gap on that socket covers it;
-//! - *gone with its socket*, when the socket ended soon after: what was on its way to a client that is gone. The client knows, by the end;
+//! - *gone with its socket*, when the socket ended soon after: what was on its way to a client that is gone. The client knows, by
+//!   the end;
 //! - *lost*, in every other case: silently.
 //!
 //! How late events were for sessions that a fault is not about, before it and during it, is the business of `lateness.rs`.
@@ -122,7 +123,8 @@ impl Comparison<'_> {
             let got = self.socket(&mut account, socket);
             self.missing(&account, turn, socket, &got);
         }
-        // What was stored before a session came for the first time is not its own business; what came with its next socket it has.
+        // What was stored before a session came for the first time is not its own business; what came with its next socket it
+        // has.
         let away = |event: &&&Published| {
             event.started >= since && !sockets.iter().any(|socket| socket.owed(event)) && !account.got.contains(&event.number)
         };
@@ -267,8 +269,8 @@ fn share(events: usize, seconds: f64) -> f64 {
     events as f64 / seconds
 }
 
-/// The length of the longest subsequence of ever smaller numbers: by Dilworth, the least number of ascending sources that could have
-/// been interleaved into this.
+/// The length of the longest subsequence of ever smaller numbers: by Dilworth, the least number of ascending sources that could
+/// have been interleaved into this.
 fn longest_fall(seqs: &[u64]) -> usize {
     // tails[k] is the greatest last number of a falling subsequence of length k + 1.
     let mut tails: Vec<u64> = Vec::new();

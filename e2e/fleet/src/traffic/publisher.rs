@@ -22,7 +22,8 @@ use tokio::{
 use super::ledger::Published;
 use crate::identity::Subject;
 
-/// Longest wait for the stream's confirmation; then the same event is stored again under the same id, which the stream recognises.
+/// Longest wait for the stream's confirmation; then the same event is stored again under the same id, which the stream
+/// recognises.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 /// Between two attempts to store an event.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -126,8 +127,9 @@ impl Publisher {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores an event of each of the `subjects` in turn at every `period`, until `stopped`, without waiting for one before the next. While NATS is
-    /// away so many and no more wait to be stored, and the rate afterwards is as before: no burst makes up for an outage.
+    /// Stores an event of each of the `subjects` in turn at every `period`, until `stopped`, without waiting for one before the
+    /// next. While NATS is away so many and no more wait to be stored, and the rate afterwards is as before: no burst makes up
+    /// for an outage.
     pub(crate) async fn keep_storing(self, subjects: Vec<Subject>, period: Duration, mut stopped: watch::Receiver<bool>) {
         let mut ticks = interval(period);
         let mut storing = JoinSet::new();

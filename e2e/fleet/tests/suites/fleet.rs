@@ -99,7 +99,7 @@ async fn pod_leaves_at_a_thousand_events_a_second() {
     })
     .await;
     assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
-    // Whoever watches the fleet is not woken.
+    // Nobody who watches the fleet is woken.
     assert!(
         given < 0.5 && verdict.announced == 0,
         "{given} events were given up for a pod that said goodbye: {}",

@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep};
 /// The load before a fault, and after it.
 const BEFORE: Duration = Duration::from_secs(4);
 const AFTER: Duration = Duration::from_secs(8);
-/// The least that every session must have been owed a second, for the load to count as one. Outages during which nothing can be stored
-/// are part of the time.
+/// The least that every session must have been owed a second, for the load to count as one. Outages during which nothing can be
+/// stored are part of the time.
 const LEAST_RATE: f64 = 20.0;
 /// What one pod may have in its hands: what it has asked for, and what it has taken and not settled.
 pub(crate) const IN_HAND: usize = 2 * 256;
 /// Events a second for a newcomer.
 const A_NEWCOMER: u32 = 30;
 
-/// Runs a fault under the load and keeps what was measured as a row of the fault table. Nothing may be lost, doubled or misdelivered, and
-/// everybody must have a socket in the end.
+/// Runs a fault under the load and keeps what was measured as a row of the fault table. Nothing may be lost, doubled or
+/// misdelivered, and everybody must have a socket in the end.
 pub(crate) async fn measured(
     place: u32,
     fault: &str,
@@ -65,8 +65,8 @@ pub(crate) async fn frozen(container: &str, length: Duration, stalls: bool) -> R
     Ok(until_now(began, stalls))
 }
 
-/// So many sessions, each the only one of an agent of its own and at one of these pods, in turn; and for each a publisher that stores as much as those of the
-/// load do. Returned when all are ready.
+/// So many sessions, each the only one of an agent of its own and at one of these pods, in turn; and for each a publisher that
+/// stores as much as those of the load do. Returned when all are ready.
 pub(crate) async fn newcomers(cluster: &Cluster, load: &mut Load, count: usize, pods: &[usize]) -> Result<Vec<Who>> {
     let first = load.clients.len();
     let all: Vec<Who> = (first..first + count).map(|number| Who::alone(&format!("lone-{number}"))).collect();

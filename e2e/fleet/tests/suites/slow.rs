@@ -46,7 +46,8 @@ async fn slow_client() {
         for _ in 0..EVENTS {
             owed.insert(load.publisher.store_padded(&subject, SIZE).await.seq);
         }
-        // It reads on, slowly or fast: what it gets and what the gaps cover is all there was. Pods are not in step, so the last event may come before others.
+        // It reads on, slowly or fast: what it gets and what the gaps cover is all there was. Pods are not in step, so the last
+        // event may come before others.
         let (mut got, mut gaps) = (BTreeSet::new(), Vec::new());
         let mut missing = owed.clone();
         while !missing.is_empty() {

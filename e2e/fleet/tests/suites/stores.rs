@@ -13,7 +13,8 @@ const NEWCOMERS: usize = 6;
 const UNTIL_REFRESHED: Duration = Duration::from_secs(20);
 /// How long one pod's link to NATS carries nothing.
 const HALF_OPEN: Duration = Duration::from_secs(3);
-/// Events a second meanwhile: in the time until an event comes again, more than any window over what was taken lately would remember.
+/// Events a second meanwhile: in the time until an event comes again, more than any window over what was taken lately would
+/// remember.
 const HIGH_RATE: u32 = 3500;
 /// Longer than an ack wait.
 const UNTIL_AGAIN: Duration = Duration::from_secs(14);

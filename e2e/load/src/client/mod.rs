@@ -1,6 +1,7 @@
 //! The sockets of the test: cheap enough that on the same cores the server is what is measured.
 //!
-//! `process` is a process of its own, so that its files and its CPU time are apart from everything else; `fleet` is the conductor's end.
+//! `process` is a process of its own, so that its files and its CPU time are apart from everything else; `fleet` is the
+//! conductor's end.
 
 pub(crate) mod fleet;
 pub(crate) mod handshake;

@@ -132,8 +132,8 @@ impl Socket {
         }
     }
 
-    /// Reads what there is, with `buffer` to read into, and counts it in `set`. `to_the_end`: the kernel may have said all that it will say, so that
-    /// only a look tells whether there is more.
+    /// Reads what there is, with `buffer` to read into, and counts it in `set`. `to_the_end`: the kernel may have said all that
+    /// it will say, so that only a look tells whether there is more.
     pub(super) fn on_readable(&mut self, buffer: &mut [u8], set: &mut Set, to_the_end: bool) -> Result<Harvest, End> {
         let mut harvest = Harvest::default();
         while !self.paused && self.state != State::Connecting {

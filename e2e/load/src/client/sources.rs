@@ -2,15 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-/// Sockets from one address. It has 28,000 ports, the system looks for a free one by trial, and those of closed sockets stay taken for a minute: few, so that the
-/// search never costs more than the connect.
+/// Sockets from one address. It has 28,000 ports, the kernel looks for a free one by trial, and those of closed sockets stay
+/// taken for a minute: few, so that the search never costs more than the connect.
 const SOCKETS_PER_SOURCE: u32 = 1000;
 /// The addresses are 127.64.0.0 and up, apart from those that servers listen on.
 const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
 const COUNT: u32 = 1 << 22;
 
-/// Addresses of the loopback network, another one for every thousand sockets. They begin anywhere, so that a run does not meet the ports that one before has used, or
-/// that one beside it uses.
+/// Addresses of the loopback network, another one for every thousand sockets. They begin anywhere, so that a run does not meet
+/// the ports that one before has used, or that one beside it uses.
 #[derive(Debug)]
 pub(super) struct Sources {
     start: u32,

@@ -173,7 +173,7 @@ impl Worker {
             }
         }
         if underway.next == count && underway.unresolved == 0 {
-            // Whoever waits has left only if the process ends.
+            // A waiter has left only if the process ends.
             let _ = underway.done.send(());
             self.underway = None;
         }

@@ -165,7 +165,7 @@ impl Stage {
     }
 }
 
-/// Tells whoever waits what is going on.
+/// Tells the user what is going on.
 pub(crate) fn progress(what: fmt::Arguments<'_>) {
     eprintln!("... {what}");
 }

@@ -37,8 +37,8 @@ pub(crate) fn curve(scenario: &'static str, server: &'static str, samples: &Samp
     Curve { scenario, server, points }
 }
 
-/// Nothing may be lost or doubled, nor come out of order from one server (two that take events from the same stream may interleave them): a figure of
-/// a server that does not deliver is none.
+/// Nothing may be lost or doubled, nor come out of order from one server (two that take events from the same stream may
+/// interleave them): a figure of a server that does not deliver is none.
 ///
 /// # Errors
 /// When something was.

@@ -1,5 +1,5 @@
-//! What load is put on: one kind of servers, with sockets, events and a stage of its own, so that two of them can be measured in turns without one
-//! having a part in what the other costs.
+//! What load is put on: one kind of servers, with sockets, events and a stage of its own, so that two of them can be measured in
+//! turns without one having a part in what the other costs.
 
 use std::net::SocketAddr;
 

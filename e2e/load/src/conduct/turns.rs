@@ -1,5 +1,5 @@
-//! What was measured at one side, turn after turn. Sides take turns because a machine is not as fast at one minute as it is at the next; of the turns the
-//! middle one counts, so that what else the machine did in some of them disturbs little.
+//! What was measured at one side, turn after turn. Sides take turns because a machine is not as fast at one minute as it is at
+//! the next; of the turns the middle one counts, so that what else the machine did in some of them disturbs little.
 
 use super::figures::median;
 use crate::samples::Samples;

@@ -1,8 +1,9 @@
 //! The floor: the smallest server that does for its sockets what no server can leave out. Pods are measured against it.
 //!
-//! One thread a core, each with a runtime of its own and its share of the sockets; one of them reads events from a plain NATS subscription. What
-//! there is to read is taken in one go; the events of a subject become one run of encoded frames, which every socket of that subject gets in one
-//! write. No tokens, no sessions, no Redis, no acknowledgements, no metrics, no logs. It is a yardstick, not a gateway.
+//! One thread a core, each with a runtime of its own and its share of the sockets; one of them reads events from a plain NATS
+//! subscription. What there is to read is taken in one go; the events of a subject become one run of encoded frames, which every
+//! socket of that subject gets in one write. No tokens, no sessions, no Redis, no acknowledgements, no metrics, no logs. It is a
+//! yardstick, not a gateway.
 //!
 //! Behind a durable consumer, it is a yardstick for what the stream itself adds.
 
@@ -69,7 +70,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
     Ok(socket.listen(BACKLOG)?)
 }
 
-#[expect(clippy::print_stdout, reason = "whoever started it reads the address there")]
+#[expect(clippy::print_stdout, reason = "the process that started it reads the address there")]
 fn announce(address: SocketAddr) {
     println!("{ANNOUNCEMENT}{address}");
 }

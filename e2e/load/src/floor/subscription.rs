@@ -1,4 +1,5 @@
-//! Events from NATS, read from the wire: of a plain subscription to their subjects, or of a durable consumer, and then acknowledged.
+//! Events from NATS, read from the wire: of a plain subscription to their subjects, or of a durable consumer, and then
+//! acknowledged.
 
 use std::{net::SocketAddr, ops::Range};
 
@@ -41,7 +42,8 @@ enum Message {
     /// Something without consequence.
     Other,
     Ping,
-    /// An event: its subject, and where in the buffer the subject for replies and the payload are; `length` bytes are used up by it.
+    /// An event: its subject, and where in the buffer the subject for replies and the payload are; `length` bytes are used up by
+    /// it.
     Event {
         subject: Box<str>,
         reply: Range<usize>,
@@ -129,8 +131,8 @@ fn request(events: usize) -> String {
     format!("PUB $JS.API.CONSUMER.MSG.NEXT.{STREAM}.{FLOORS_DURABLE} {INBOX} {}\r\n{body}\r\n", body.len())
 }
 
-/// Appends an event's frame to those of its subject. Subjects that come one after another are the rule, many at once are not: a burst is for one,
-/// and of many each has one event.
+/// Appends an event's frame to those of its subject. Subjects that come one after another are the rule, many at once are not: a
+/// burst is for one, and of many each has one event.
 fn add(bursts: &mut Vec<Burst>, subject: Box<str>, sequence: u64, payload: &[u8]) {
     let text = [format!("{{\"type\":\"event\",\"seq\":{sequence},\"payload\":").as_bytes(), payload, b"}"].concat();
     match bursts.last_mut() {

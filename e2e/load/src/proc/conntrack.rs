@@ -1,4 +1,5 @@
-//! The table of connections that the kernel tracks, where it does: a connection stays there for two minutes after its end, and one that finds no room is as good as lost.
+//! The table of connections that the kernel tracks, where it does: a connection stays there for two minutes after its end, and
+//! one that finds no room is as good as lost.
 
 use std::{fs, time::Duration};
 
@@ -23,7 +24,8 @@ pub(crate) async fn room_for(connections: u32, wait: impl FnOnce()) -> Result<()
         let (Some(count), Some(max)) = (number(COUNT), number(MAX)) else { return Ok(()) };
         ensure!(
             has_room(0, max, connections),
-            "the kernel tracks {max} connections at most, too few for {connections} sockets: raise net.netfilter.nf_conntrack_max, or measure fewer"
+            "the kernel tracks {max} connections at most, too few for {connections} sockets: \
+             raise net.netfilter.nf_conntrack_max, or measure fewer"
         );
         if has_room(count, max, connections) {
             return Ok(());
@@ -34,7 +36,8 @@ pub(crate) async fn room_for(connections: u32, wait: impl FnOnce()) -> Result<()
         sleep(LOOK).await;
     }
     bail!(
-        "the kernel tracks so many connections that {connections} more find no room: raise net.netfilter.nf_conntrack_max, or measure fewer"
+        "the kernel tracks so many connections that {connections} more find no room: \
+         raise net.netfilter.nf_conntrack_max, or measure fewer"
     )
 }
 

@@ -1,4 +1,4 @@
-//! What else the machine was doing: figures of a busy machine are worse, and whoever reads them should know.
+//! What else the machine was doing: figures of a busy machine are worse, and their reader should know.
 
 use std::fs;
 
@@ -38,8 +38,8 @@ impl Machine {
     }
 }
 
-/// `cpu user nice system idle iowait irq softirq steal …`: the time of programs, and what a hypervisor kept. Interrupts are left out: the load's own
-/// packets cause them.
+/// `cpu user nice system idle iowait irq softirq steal …`: the time of programs, and what a hypervisor kept. Interrupts are left
+/// out: the load's own packets cause them.
 fn busy(stat: &str) -> Option<u64> {
     let fields: Vec<u64> = stat.lines().next()?.split_ascii_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     Some(fields.get(..3)?.iter().sum::<u64>() + fields.get(7).copied().unwrap_or(0))

@@ -18,12 +18,13 @@ const PODS: [u32; 3] = [1, 2, 4];
 /// In a rehearsal.
 const FEW_SOCKETS: [u32; 2] = [100, 300];
 const FEW_PODS: [u32; 2] = [1, 2];
-/// Sockets of each pod that are there before a size is measured, as far as it takes so many more: what a process needs once, for its first sockets, is no part of what a
-/// further one costs, and would be half of what a thousand do.
+/// Sockets of each pod that are there before a size is measured, as far as it takes so many more: what a process needs once, for
+/// its first sockets, is no part of what a further one costs, and would be half of what a thousand do.
 const FORERUNNERS: u32 = 2_000;
 /// Sockets that a process has files for.
 const MOST_SOCKETS: u32 = 19_500;
-/// Connects that a size is measured by, at least, but for the first of all sockets: two seconds of them, where a thousand take a tenth of one.
+/// Connects that a size is measured by, at least, but for the first of all sockets: two seconds of them, where a thousand take a
+/// tenth of one.
 const CONNECTS: u32 = 20_000;
 /// Deliveries, likewise.
 const DELIVERIES: u32 = 400_000;

@@ -22,7 +22,8 @@ use crate::{
 
 /// One of so many stops reading.
 const SLOW_ONE_OF: u32 = 10;
-/// Bytes that an event is longer than usual, so that kernels run out of room soon: a pod's may hold some megabytes for each socket.
+/// Bytes that an event is longer than usual, so that kernels' buffers are full soon: a pod's may hold some megabytes for each
+/// socket.
 const PADDING: usize = 32 * 1024;
 /// What a slow client's kernel takes before it refuses.
 const RECEIVE_BUFFER: u32 = 128 * 1024;
@@ -34,7 +35,7 @@ const SET: u32 = 0;
 /// Before latencies count: buffers find their size meanwhile.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Until the slow ones, reading again, have come to the end of what was kept for them.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CATCH_UP: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Measures it.
@@ -65,7 +66,8 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let mut audience = Audience { set: SET, sockets: count - slow_count, servers: 1, published: 0 };
     progress(format_args!("gateway: {count} sockets read"));
     let length = Duration::from_secs(conductor.sizes.slow_seconds);
-    // A pod takes its first event a moment after it has sockets; what has gathered by then would come at once, and be more than may wait for a socket.
+    // A pod takes its first event a moment after it has sockets; what has gathered by then would come at once, and be more than
+    // may wait for a socket.
     audience.publish(&mut others, &mut publisher, 1).await?;
     audience.received(&mut others, TIMEOUT).await?;
     paced(&mut others, &mut publisher, &mut audience, WARM_UP).await?;
@@ -74,7 +76,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     slow.pause(SET, u32::MAX).await?;
     let some_slow = paced(&mut others, &mut publisher, &mut audience, 3 * length).await?;
     slow.resume(SET).await?;
-    slow.closed(SET, u64::from(slow_count), FAREWELL).await?;
+    slow.closed(SET, u64::from(slow_count), CATCH_UP).await?;
     let fate = slow.report(SET, Published::Each(0)).await?.counts;
     slow.end().await?;
     others.end().await?;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use anyhow::Result;
+use daisi_ws_testbed::server::Server;
 use tokio::process::Command;
 
 use super::nats::Nats;
@@ -13,7 +14,6 @@ use crate::{
         memory,
     },
 };
-use daisi_ws_testbed::server::Server;
 
 /// A running floor.
 #[derive(Debug)]
@@ -24,7 +24,8 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Starts one and waits until it listens and is subscribed: to events as they are published, or to a durable consumer of the stream.
+    /// Starts one and waits until it listens and is subscribed: to events as they are published, or to a durable consumer of the
+    /// stream.
     ///
     /// # Errors
     /// When it does not start.

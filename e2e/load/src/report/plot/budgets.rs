@@ -31,7 +31,8 @@ pub(super) fn draw(canvas: &mut Canvas, results: &Results, top: f64) -> f64 {
         canvas,
         top,
         "Budgets",
-        "How many times its budget each figure is: to the left of the line it keeps it. The diamond is the floor under the same load.",
+        "How many times its budget each figure is: to the left of the line it keeps it. \
+         The diamond is the floor under the same load.",
     );
     let axis = LogAxis::new((1.0 / REACH, LEFT), (REACH, RIGHT));
     let height = ROW * small(figures.len());

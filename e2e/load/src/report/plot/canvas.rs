@@ -72,10 +72,11 @@ impl Canvas {
 
     pub(super) fn path(&mut self, points: &[(f64, f64)], Stroke { color, width, dashed }: Stroke) {
         let places: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let shape = r#"fill="none" stroke-linejoin="round" stroke-linecap="round""#;
         let dash = if dashed { r#" stroke-dasharray="5 4""# } else { "" };
         let _ = writeln!(
             self.body,
-            r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{dash}/>"#,
+            r#"<polyline points="{}" {shape} stroke="{color}" stroke-width="{width}"{dash}/>"#,
             places.join(" ")
         );
     }
@@ -97,7 +98,8 @@ impl Canvas {
     /// The whole picture, of this height.
     pub(super) fn finish(self, height: f64) -> String {
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
+             width=\"{WIDTH}\" height=\"{height:.0}\">\n\
              <style>{STYLE}</style>\n<rect width=\"{WIDTH}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n{}</svg>\n",
             self.body
         )

@@ -33,7 +33,8 @@ pub(super) fn draw(canvas: &mut Canvas, results: &Results, top: f64) -> f64 {
         canvas,
         top,
         "Latency",
-        "Milliseconds from publishing to reading, or from connecting to ready, that so many per cent do not exceed. Lower is better.",
+        "Milliseconds from publishing to reading, or from connecting to ready, that so many per cent do not exceed. \
+         Lower is better.",
     );
     let row = ABOVE + HEIGHT + BELOW;
     for (nth, scenario) in scenarios.iter().enumerate() {

@@ -29,7 +29,8 @@ pub(crate) fn svg(setting: &Setting, results: &Results) -> String {
         top + 26.0,
         Align::Start,
         "small",
-        "The floor is the least that any server must do for the same sockets: no sessions, no tokens, no acknowledgements, no metrics.",
+        "The floor is the least that any server must do for the same sockets: \
+         no sessions, no tokens, no acknowledgements, no metrics.",
     );
     canvas.finish(top + 44.0)
 }

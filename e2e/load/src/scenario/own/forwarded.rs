@@ -9,15 +9,16 @@ use crate::{
     stage::pod::Pod,
 };
 
-/// The pod that holds the sockets takes its events from another stream, in which there are none: so it pulls nothing of what the other shall
-/// forward to it.
+/// The pod that holds the sockets takes its events from another stream, in which there are none: so it pulls nothing of what the
+/// other shall forward to it.
 pub(super) const HOLDS_ONLY: [(&str, &str); 3] = [
     ("DAISI_WS_NATS_STREAM_NAME", "wa_nothing"),
     ("DAISI_WS_NATS_SUBJECT_PREFIX", "nothing"),
     ("DAISI_WS_NATS_STREAM_MAX_BYTES", "16777216"),
 ];
 
-/// What the pod that has the sockets says of the ways that events came by: how many, and for how many seconds in all they were under way.
+/// What the pod that has the sockets says of the ways that events came by: how many, and for how many seconds in all they were
+/// under way.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counted {
     forwarded: Way,
@@ -78,7 +79,8 @@ impl Way {
 /// The figures, beside those of the floor and of the same load on one pod.
 pub(super) fn figures(
     size: Size,
-    (gateway, counted): (&Turns<Spread>, Counted),
+    gateway: &Turns<Spread>,
+    counted: Counted,
     local: &Turns<Spread>,
     floor: Option<&Turns<Spread>>,
 ) -> Vec<Figure> {

@@ -52,8 +52,8 @@ pub(super) struct Spread {
     redis_micros: Option<f64>,
 }
 
-/// Publishes and measures. `before` events were published in earlier turns; returns how many are now. `begin` is called when the servers are warm, and what it
-/// gives comes back with what was measured.
+/// Publishes and measures. `before` events were published in earlier turns; returns how many are now. `begin` is called when the
+/// servers are warm, and what it gives comes back with what was measured.
 ///
 /// # Errors
 /// When a delivery is lost or doubled, or a server is gone.
@@ -120,7 +120,8 @@ pub(super) fn figures(size: Size, gateway: &Turns<Spread>, floor: Option<&Turns<
     figures
 }
 
-/// The figures of the gateway beside those of a floor that takes events from a durable consumer and acknowledges them: what is above that is the gateway's own.
+/// The figures of the gateway beside those of a floor that takes events from a durable consumer and acknowledges them: what is
+/// above that is the gateway's own.
 pub(super) fn beside_a_durable(size: Size, gateway: &Turns<Spread>, durable: &Turns<Spread>) -> Vec<Figure> {
     let figure = |name, unit, of: fn(&Turns<Spread>) -> f64| size.figure("spread", name, unit, of(gateway), Some(of(durable)));
     vec![

@@ -71,7 +71,7 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     results.curves.extend(spread::curve("spread", Servers::GATEWAY, &local.measured));
     if let Some(other) = &other {
         let size = Size { pods: 2, ..size };
-        results.figures.extend(forwarded::figures(size, (&other.measured, other.counted), &local.measured, of_floor));
+        results.figures.extend(forwarded::figures(size, &other.measured, other.counted, &local.measured, of_floor));
         results.curves.extend(of_floor.and_then(|floor| spread::curve("forwarded", Servers::FLOOR, floor)));
         results.curves.extend(spread::curve("forwarded", Servers::GATEWAY, &other.measured));
     }

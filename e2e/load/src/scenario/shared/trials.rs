@@ -47,8 +47,8 @@ pub(crate) struct Measured {
 /// What of it is to be measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// So many sockets are open at each server before, and until memory was looked at: what a server needs once, for its first sockets, is no part of what
-    /// each costs.
+    /// So many sockets are open at each server before, and until memory was looked at: what a server needs once, for its first
+    /// sockets, is no part of what each costs.
     pub(crate) forerunners: u32,
     /// How often all sockets are opened. If more than once, the first time does not count for what a connect costs.
     pub(crate) connects: u32,
@@ -94,7 +94,8 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     Ok(results(conductor, size, &gateway, floor.as_ref()))
 }
 
-/// What the pods do, and what as many floors do if they are wanted: each step at one and then at the other, as often as it has turns.
+/// What the pods do, and what as many floors do if they are wanted: each step at one and then at the other, as often as it has
+/// turns.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
