@@ -9,8 +9,8 @@
 
 pub mod catalogue;
 pub mod impact;
-pub mod intruder;
+mod intruder;
 pub mod run;
-pub mod stage;
+mod stage;
 pub mod strangers;
 pub mod table;

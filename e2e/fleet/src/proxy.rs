@@ -93,7 +93,7 @@ impl Proxy {
 
     /// Has another server behind it for those who connect from now on, as a name that is given to another host; and ends what is
     /// open.
-    pub fn turn_to(&self, to: Lookup) {
+    pub(crate) fn turn_to(&self, to: Lookup) {
         *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
         self.reset();
     }
@@ -104,7 +104,7 @@ impl Proxy {
     }
 
     /// Sets the mode for those who come from `source`.
-    pub fn set_from(&self, source: IpAddr, mode: Mode) {
+    pub(crate) fn set_from(&self, source: IpAddr, mode: Mode) {
         self.rules.send_modify(|rules| {
             rules.from.insert(source, mode);
         });

@@ -24,7 +24,7 @@ use super::samples::Samples;
 use crate::stage::{pod::API_KEY, servers::Stage};
 
 /// The company of all of them; each has the agent `agent-{index}`.
-pub const COMPANY: &str = "audience";
+pub(crate) const COMPANY: &str = "audience";
 /// Longest way to `ready`; longer than a pod that has no Redis looks for it.
 const OPENING: Duration = Duration::from_secs(20);
 /// Before a socket that was closed is opened again.
@@ -60,7 +60,7 @@ pub struct Heard {
 
 /// So many sockets, each with an agent of its own, and the publisher of their events.
 #[derive(Debug)]
-pub struct Audience {
+pub(crate) struct Audience {
     book: Shared,
     _tasks: JoinSet<()>,
 }
@@ -69,7 +69,7 @@ pub struct Audience {
 ///
 /// # Errors
 /// When it is not let in.
-pub async fn open(
+pub(crate) async fn open(
     to: SocketAddr,
     path: &str,
     token: &str,
@@ -98,7 +98,7 @@ impl Audience {
     ///
     /// # Errors
     /// When a socket can't be opened, or NATS does not answer.
-    pub async fn start(stage: &Stage, sockets: usize, events_per_second: u32) -> Result<Self> {
+    pub(crate) async fn start(stage: &Stage, sockets: usize, events_per_second: u32) -> Result<Self> {
         let pod = stage.pods.first().context("a stage has pods")?;
         let book = Shared::default();
         let mut tasks = JoinSet::new();
@@ -115,7 +115,7 @@ impl Audience {
     }
 
     /// Waits until every event that was published before `until` has come, at most for so long.
-    pub async fn settled(&self, until: Instant, within: Duration) {
+    pub(crate) async fn settled(&self, until: Instant, within: Duration) {
         let all_here = || {
             let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
             std::future::ready(book.sent.iter().take_while(|sent| sent.at < until).all(|sent| sent.copies > 0))
@@ -126,7 +126,7 @@ impl Audience {
 
     /// What came of the events published from `since` until `until`.
     #[must_use]
-    pub fn heard(&self, since: Instant, until: Instant) -> Heard {
+    pub(crate) fn heard(&self, since: Instant, until: Instant) -> Heard {
         let mut heard = Heard::default();
         for sent in &self.book.lock().unwrap_or_else(PoisonError::into_inner).sent {
             if sent.at >= since && sent.at < until {
@@ -142,7 +142,7 @@ impl Audience {
 
     /// Sockets that were closed, by code, and gaps that were announced.
     #[must_use]
-    pub fn disturbed(&self) -> (BTreeMap<u16, usize>, usize) {
+    pub(crate) fn disturbed(&self) -> (BTreeMap<u16, usize>, usize) {
         let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         (book.closed.clone(), book.gaps)
     }

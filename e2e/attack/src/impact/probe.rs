@@ -16,7 +16,7 @@ use super::{audience, samples::Samples};
 use crate::strangers::{http2, order::Pass};
 
 /// Longest wait for an answer: longer than that of any orchestrator.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two questions over HTTP.
 const PERIOD: Duration = Duration::from_millis(50);
 /// Between two new connections of another kind.
@@ -24,7 +24,7 @@ const SLOW_PERIOD: Duration = Duration::from_millis(250);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
-pub enum Question {
+pub(crate) enum Question {
     /// A path, on a new connection.
     Http(SocketAddr, &'static str),
     /// The greeting of the server of pods, on a new connection.
@@ -74,7 +74,7 @@ pub struct Answers {
 
 /// A question that is asked again and again, one at a time, until this is dropped.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     asked: Arc<Mutex<Vec<Asked>>>,
     _task: JoinSet<()>,
 }
@@ -82,7 +82,7 @@ pub struct Probe {
 impl Probe {
     /// Starts to ask.
     #[must_use]
-    pub fn start(question: Question) -> Self {
+    pub(crate) fn start(question: Question) -> Self {
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let (noted, mut task) = (Arc::clone(&asked), JoinSet::new());
         task.spawn(async move {
@@ -103,7 +103,7 @@ impl Probe {
 
     /// What was asked from `since` until `until`; a question that waits for its answer counts as one without.
     #[must_use]
-    pub fn answers(&self, since: Instant, until: Instant) -> Answers {
+    pub(crate) fn answers(&self, since: Instant, until: Instant) -> Answers {
         let mut answers = Answers::default();
         for asked in self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             if asked.at >= since && asked.at < until {

@@ -8,13 +8,8 @@ pub struct Samples(Vec<Duration>);
 
 impl Samples {
     /// Adds one.
-    pub fn add(&mut self, took: Duration) {
+    pub(crate) fn add(&mut self, took: Duration) {
         self.0.push(took);
-    }
-
-    /// Adds those of another span.
-    pub fn extend(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
     }
 
     /// How many there are.

@@ -34,7 +34,7 @@ struct Told {
 
 /// A server that takes what pods send, and answers no call.
 #[derive(Debug)]
-pub struct FalsePod {
+pub(crate) struct FalsePod {
     address: SocketAddr,
     told: Arc<Told>,
     _task: JoinSet<()>,
@@ -45,7 +45,7 @@ impl FalsePod {
     ///
     /// # Errors
     /// When it can't.
-    pub async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, told, mut task) = (listener.local_addr()?, Arc::<Told>::default(), JoinSet::new());
         let counts = Arc::clone(&told);
@@ -63,7 +63,7 @@ impl FalsePod {
     ///
     /// # Errors
     /// When Redis does not take it.
-    pub async fn announce(&self, redis: SocketAddr, company: &str, agents: usize) -> Result<()> {
+    pub(crate) async fn announce(&self, redis: SocketAddr, company: &str, agents: usize) -> Result<()> {
         let record = format!("{{\"address\":\"{}\",\"started_at_ms\":1}}", self.address);
         redis::set(redis, &format!("pod:{NAME}"), record.as_bytes()).await?;
         redis::add_member(redis, "pods", NAME).await?;
@@ -75,7 +75,7 @@ impl FalsePod {
 
     /// What it was told, in words.
     #[must_use]
-    pub fn report(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let Told { connections, bytes, events } = &*self.told;
         format!(
             "the false pod was dialled {} times and sent {} bytes with {} events of others",

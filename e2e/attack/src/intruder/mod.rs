@@ -1,4 +1,4 @@
 //! Somebody who can write to Redis.
 
-pub mod false_pod;
-pub mod redis;
+pub(crate) mod false_pod;
+pub(crate) mod redis;

@@ -39,7 +39,7 @@ async fn send(to: SocketAddr, commands: Vec<Vec<u8>>) -> Result<()> {
 ///
 /// # Errors
 /// When Redis does not take them.
-pub async fn fill_set(to: SocketAddr, key: &str, members: usize) -> Result<()> {
+pub(crate) async fn fill_set(to: SocketAddr, key: &str, members: usize) -> Result<()> {
     let mut commands = Vec::new();
     for first in (0..members).step_by(STEP) {
         let names: Vec<String> = (first..(first + STEP).min(members)).map(|n| format!("pod-of-nobody-{n}")).collect();
@@ -53,7 +53,7 @@ pub async fn fill_set(to: SocketAddr, key: &str, members: usize) -> Result<()> {
 ///
 /// # Errors
 /// When Redis does not take it.
-pub async fn set(to: SocketAddr, key: &str, value: &[u8]) -> Result<()> {
+pub(crate) async fn set(to: SocketAddr, key: &str, value: &[u8]) -> Result<()> {
     send(to, vec![command([&b"SET"[..], key.as_bytes(), value])]).await
 }
 
@@ -61,7 +61,7 @@ pub async fn set(to: SocketAddr, key: &str, value: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When Redis does not take it.
-pub async fn fill_string(to: SocketAddr, key: &str, bytes: usize) -> Result<()> {
+pub(crate) async fn fill_string(to: SocketAddr, key: &str, bytes: usize) -> Result<()> {
     set(to, key, &vec![b'x'; bytes]).await
 }
 
@@ -69,7 +69,7 @@ pub async fn fill_string(to: SocketAddr, key: &str, bytes: usize) -> Result<()> 
 ///
 /// # Errors
 /// When Redis does not take it.
-pub async fn add_member(to: SocketAddr, key: &str, member: &str) -> Result<()> {
+pub(crate) async fn add_member(to: SocketAddr, key: &str, member: &str) -> Result<()> {
     send(to, vec![command([&b"SADD"[..], key.as_bytes(), member.as_bytes()])]).await
 }
 

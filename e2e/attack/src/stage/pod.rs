@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep};
 use super::log::Log;
 
 /// The browsers' key.
-pub const API_KEY: &str = "browsers-hold-this-key-of-the-stage";
+pub(crate) const API_KEY: &str = "browsers-hold-this-key-of-the-stage";
 /// The key of the token API.
-pub const MINT_KEY: &str = "only-the-back-end-holds-this-key-of-the-stage";
+pub(crate) const MINT_KEY: &str = "only-the-back-end-holds-this-key-of-the-stage";
 /// Longest start of a pod.
 pub(super) const START: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,13 +27,13 @@ const TOKEN_SECONDS: u32 = 3600;
 
 /// A running pod.
 #[derive(Debug)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// Where browsers connect.
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Where pods connect.
-    pub grpc: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     /// Where orchestrators and scrapers ask: the listener of their own if the pod has one, else that of browsers.
-    pub probes: SocketAddr,
+    pub(crate) probes: SocketAddr,
     process: Child,
     log: Arc<Log>,
 }
@@ -80,24 +80,24 @@ impl Pod {
 
     /// The lines of its log so far.
     #[must_use]
-    pub fn log_lines(&self) -> u64 {
+    pub(crate) fn log_lines(&self) -> u64 {
         self.log.lines.load(Ordering::Relaxed)
     }
 
     /// The last lines of its log.
     #[must_use]
-    pub fn log_end(&self) -> String {
+    pub(crate) fn log_end(&self) -> String {
         self.log.text()
     }
 
     /// Has nobody read its log any more, or again.
-    pub fn read_log(&self, read: bool) {
+    pub(crate) fn read_log(&self, read: bool) {
         self.log.resume(read);
     }
 
     /// Resident memory, in bytes; none once it has ended.
     #[must_use]
-    pub fn memory(&self) -> Option<u64> {
+    pub(crate) fn memory(&self) -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -105,7 +105,7 @@ impl Pod {
 
     /// CPU time so far; none once it has ended.
     #[must_use]
-    pub fn cpu(&self) -> Option<Duration> {
+    pub(crate) fn cpu(&self) -> Option<Duration> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
         let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
         let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
@@ -117,7 +117,7 @@ impl Pod {
     ///
     /// # Errors
     /// When it gives none.
-    pub async fn token(&self, company: &str, agent: &str, user: &str) -> Result<String> {
+    pub(crate) async fn token(&self, company: &str, agent: &str, user: &str) -> Result<String> {
         let body =
             serde_json::json!({"company_id": company, "agent_id": agent, "user_id": user, "expires_in_seconds": TOKEN_SECONDS});
         tokens::mint(self.http, "/generate-token", MINT_KEY, &body).await

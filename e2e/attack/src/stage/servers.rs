@@ -17,15 +17,15 @@ const STORE: &str = "2G";
 
 /// Everything that a run is about.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// The pods; the first is attacked.
-    pub pods: Vec<Pod>,
+    pub(crate) pods: Vec<Pod>,
     /// Where NATS listens.
-    pub nats: SocketAddr,
+    pub(crate) nats: SocketAddr,
     /// Where Redis listens.
-    pub redis: SocketAddr,
+    pub(crate) redis: SocketAddr,
     /// The gateway's program.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     redis_process: Server,
     nats_process: Server,
     _folder: TempDir,
@@ -37,7 +37,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one of them does not get ready.
-    pub async fn start(binary: &Path, pods: usize, set: &[(String, String)], wished: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) async fn start(binary: &Path, pods: usize, set: &[(String, String)], wished: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (nats, nats_process) = nats::start(folder.path(), STORE).await?;
         let (redis, redis_process) = redis::start(folder.path()).await?;
@@ -99,7 +99,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it has ended.
-    pub fn freeze_redis(&self, frozen: bool) -> Result<()> {
+    pub(crate) fn freeze_redis(&self, frozen: bool) -> Result<()> {
         self.redis_process.signal(if frozen { "STOP" } else { "CONT" })
     }
 
@@ -107,7 +107,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one can't be ended.
-    pub async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         let Self { pods, redis_process, nats_process, .. } = self;
         drop(pods);
         redis_process.end().await?;
@@ -118,7 +118,7 @@ impl Stage {
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub async fn redis_calls(&self) -> Result<u64> {
+    pub(crate) async fn redis_calls(&self) -> Result<u64> {
         Ok(redis::calls(self.redis).await?.values().sum())
     }
 }

@@ -8,14 +8,14 @@ use tokio::{
 };
 
 /// What a client says first, with an empty SETTINGS frame behind it.
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Bytes of a frame's header.
-pub const HEADER: usize = 9;
+const HEADER: usize = 9;
 
 /// The kinds of frames that are written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Bytes of a body.
     Data = 0,
     /// A header block, or its beginning.
@@ -31,16 +31,16 @@ pub enum Kind {
 }
 
 /// The last frame of its stream; of a SETTINGS or a PING: the answer to one.
-pub const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 /// The last of its header block.
-pub const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// Writes a frame.
 ///
 /// # Panics
 /// Never: no attack writes a frame of more than 16 MiB.
 #[must_use]
-pub fn frame(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind as u8, flags];
     bytes.extend_from_slice(&stream.to_be_bytes());
@@ -49,7 +49,7 @@ pub fn frame(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a header without compression and without a place in any table.
-pub fn header(block: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn header(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for text in [name, value] {
         number(block, text.len());
@@ -75,7 +75,7 @@ fn number(block: &mut Vec<u8>, mut value: usize) {
 
 /// The headers of a call.
 #[must_use]
-pub fn call(path: &str) -> Vec<u8> {
+pub(crate) fn call(path: &str) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
@@ -92,7 +92,7 @@ pub fn call(path: &str) -> Vec<u8> {
 
 /// A message as gRPC frames it.
 #[must_use]
-pub fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
     let mut framed = vec![u8::from(compressed)];
     framed.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or_default().to_be_bytes());
     framed.extend_from_slice(bytes);
@@ -100,7 +100,7 @@ pub fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Does a server greet its clients?
-pub async fn greeted(by: SocketAddr) -> bool {
+pub(crate) async fn greeted(by: SocketAddr) -> bool {
     let exchange = async {
         let mut socket = TcpStream::connect(by).await?;
         socket.write_all(PREFACE).await?;

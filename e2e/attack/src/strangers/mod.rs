@@ -3,8 +3,8 @@
 mod crowd;
 mod grpc;
 mod http;
-pub mod http2;
+pub(crate) mod http2;
 pub mod order;
 pub mod perform;
 mod sockets;
-pub mod tally;
+mod tally;

@@ -7,7 +7,7 @@ use std::{
 
 /// Counts of what was done, shared by the tasks of a process.
 #[derive(Debug, Clone, Default)]
-pub struct Tally(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(crate) struct Tally(Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl Tally {
     pub(super) fn add(&self, what: &str, count: u64) {
@@ -26,7 +26,7 @@ impl Tally {
 
     /// The counts so far.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -217,12 +217,12 @@ impl Cluster {
 
     /// The name of the cluster's network.
     #[must_use]
-    pub fn network(&self) -> &str {
+    pub(crate) fn network(&self) -> &str {
         &self.name
     }
 
     /// Keeps the logs of all containers, and says where.
-    pub fn keep_logs(&self) {
+    pub(crate) fn keep_logs(&self) {
         let folder = artifacts::folder("logs").join(&self.name);
         if std::fs::create_dir_all(&folder).is_err() {
             return;

@@ -40,11 +40,11 @@ pub async fn address(container: &str, network: &str) -> Result<IpAddr> {
 }
 
 /// A network of a run's own, removed when it is dropped.
-pub struct Network {
+pub(crate) struct Network {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The address of this host in it.
-    pub gateway: IpAddr,
+    pub(crate) gateway: IpAddr,
 }
 
 impl Network {
@@ -53,7 +53,7 @@ impl Network {
     ///
     /// # Errors
     /// When the engine makes none.
-    pub async fn create(name: &str) -> Result<Self> {
+    pub(crate) async fn create(name: &str) -> Result<Self> {
         let label = format!("{LABEL}={}", std::process::id());
         let first = std::process::id() % 200;
         for attempt in 0..20 {

@@ -4,4 +4,4 @@ pub mod cluster;
 pub mod docker;
 pub mod pod;
 pub mod redis;
-pub mod server;
+mod server;

@@ -16,7 +16,7 @@ use crate::{identity::Who, proxy::Proxy};
 /// Where a pod serves browsers.
 pub const HTTP_PORT: u16 = 8080;
 /// Where a pod serves its peers.
-pub const GRPC_PORT: u16 = 50051;
+pub(crate) const GRPC_PORT: u16 = 50051;
 /// The browsers' API key in every cluster of the harness.
 pub const API_KEY: &str = "browsers-hold-this-key";
 /// The key of the token API in every cluster of the harness.
@@ -122,7 +122,7 @@ impl Pod {
     ///
     /// # Errors
     /// When it has none yet.
-    pub fn ip(&self) -> Result<IpAddr> {
+    pub(crate) fn ip(&self) -> Result<IpAddr> {
         self.ip.lock().unwrap_or_else(PoisonError::into_inner).context("the pod has no address")
     }
 
@@ -185,7 +185,7 @@ impl Pod {
     }
 
     /// Forgets the address: nobody tries to reach the pod any more.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.ip.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// An event is late that takes longer than this: far more than an undisturbed fleet needs, on a machine that is busy with the
 /// harness too.
-pub const LATE: Duration = Duration::from_secs(1);
+pub(crate) const LATE: Duration = Duration::from_secs(1);
 /// Lateness, in milliseconds, below which nobody looks: on a machine that is shared with the harness, the servers and whatever
 /// else it does, times up to here are noise.
 const NOISE_MS: u64 = 250;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long before its socket's end an event may have been on its way.
-pub const IN_FLIGHT: Duration = Duration::from_secs(2);
+const IN_FLIGHT: Duration = Duration::from_secs(2);
 
 /// One socket of a session.
 pub(super) struct Socket<'a> {

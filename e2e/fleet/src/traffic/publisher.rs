@@ -113,7 +113,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When NATS can't say.
-    pub async fn backlog(&self) -> Result<(usize, u64)> {
+    pub(crate) async fn backlog(&self) -> Result<(usize, u64)> {
         let stream = self.context.get_stream("wa_stream").await.map_err(|error| anyhow::anyhow!("{error}"))?;
         let mut consumer: jetstream::consumer::PullConsumer =
             stream.get_consumer("ws_fanout").await.map_err(|error| anyhow::anyhow!("{error}"))?;
