@@ -178,7 +178,7 @@ attack *ARGS='list':
     cargo build --release --locked -p daisi-ws-service
     servers=$(.ci/tools.sh --env)
     eval "$servers"
-    exec cargo run --locked -p daisi-ws-e2e --bin attack -- {{ ARGS }}
+    exec cargo run --locked -p daisi-ws-attack -- {{ ARGS }}
 
 # What metrics and traces cost, on a release build.
 [group('measure')]
