@@ -20,7 +20,7 @@ pub struct Pass {
 /// What a process of strangers shall do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// One of [`names`].
+    /// One of [`names`](super::perform::names).
     pub name: String,
     /// Where browsers connect.
     pub http: SocketAddr,
