@@ -1,61 +1,17 @@
 //! Pods that come, go, are taken for others, or stand in a store that says strange things.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
-use daisi_ws_service::ports::{
-    Announce, AnnounceError, Announcement, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
-};
+use daisi_ws_service::ports::{Announce, MAX_PODS, RouteChange, Routes as _, Standing};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::fleet::{Fleet, TestPod, Wrap, total, user};
+use crate::support::{
+    far::far,
+    fleet::{Fleet, TestPod, total, user},
+};
 
 const QUIET: Duration = Duration::from_secs(3);
-
-/// A store at the other end of a slow link: so long each way.
-struct Far {
-    inner: Arc<dyn Routes>,
-    way: Duration,
-}
-
-impl Far {
-    async fn there_and_back<T>(&self, call: impl Future<Output = T>) -> T {
-        sleep(self.way).await;
-        let answer = call.await;
-        sleep(self.way).await;
-        answer
-    }
-}
-
-#[async_trait]
-impl Routes for Far {
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
-        self.there_and_back(self.inner.apply(pod, changes)).await
-    }
-    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
-        self.there_and_back(self.inner.lookup(me, routes)).await
-    }
-    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
-        self.there_and_back(self.inner.resolve(pods, prune)).await
-    }
-    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
-        self.there_and_back(self.inner.announce(call)).await
-    }
-    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
-        self.there_and_back(self.inner.retire(pods)).await
-    }
-    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
-        self.there_and_back(self.inner.leave(me)).await
-    }
-    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
-        self.there_and_back(self.inner.pass_over(pod)).await
-    }
-}
-
-fn far(way: Duration) -> Option<Wrap> {
-    Some(Wrap { locks: None, routes: Some(Box::new(move |inner| Arc::new(Far { inner, way }) as _)) })
-}
 
 /// Has one pod take all events.
 fn only_takes(fleet: &Fleet, taker: usize) {
@@ -149,7 +105,7 @@ async fn a_pod_cut_off_from_the_store_hands_events_to_a_newcomer_all_the_same() 
 #[tokio::test(start_paused = true)]
 async fn no_event_is_nobodys_to_a_pod_with_a_slow_link_while_another_joins() {
     let mut fleet = Fleet::start(1).await;
-    let slow = fleet.add_pod(far(Duration::from_millis(200))).await;
+    let slow = fleet.add_pod(Some(far(Duration::from_millis(200)))).await;
     for _ in 0..10 {
         let newcomer = fleet.add_pod(None).await;
         only_takes(&fleet, slow);
@@ -169,7 +125,7 @@ async fn no_event_is_nobodys_to_a_pod_with_a_slow_link_while_another_joins() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_has_no_routes_before_it_is_a_member() {
     let fleet = Fleet::start(1).await;
-    let late = fleet.launch("late", "late:1", far(Duration::from_millis(400)));
+    let late = fleet.launch("late", "late:1", Some(far(Duration::from_millis(400))));
     let since = Instant::now();
     // The store is near for all but the routes: without its place the pod could write them before anybody can know it.
     let admitted = late.pod.connector().connect(user("acme", "a1", "sari"), "test").await;
@@ -292,7 +248,7 @@ async fn crowd(fleet: &Fleet, pods: usize, members: bool) {
 
 async fn a_crowd_holds_nothing_up(pods: usize, members: bool) {
     let mut fleet = Fleet::start(1).await;
-    let taker = fleet.add_pod(far(Duration::from_millis(10))).await;
+    let taker = fleet.add_pod(Some(far(Duration::from_millis(10)))).await;
     let mut client = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
     only_takes(&fleet, taker);
     crowd(&fleet, pods, members).await;

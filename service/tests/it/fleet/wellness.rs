@@ -1,23 +1,13 @@
 //! G1, G2, G7: a pod that is slow to bring events where they belong leaves them to others, and nobody waits for it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
-use daisi_ws_service::ports::{
-    Announce, AnnounceError, Announcement, Incarnation, Lookup, RouteChange, Routes, Standing, StoreError,
-};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, Wrap, total, user},
+    far::Way,
+    fleet::{Fleet, total, user},
 };
 
 const SUBJECT: &str = "wa.acme.a1.chats";
@@ -32,57 +22,10 @@ const WELL_AGAIN: Duration = Duration::from_secs(3);
 /// Longer than a peer's word counts.
 const FORGOTTEN: Duration = Duration::from_secs(4);
 
-/// A store at the end of a link whose delay, each way, can be changed.
-struct Link {
-    inner: Arc<dyn Routes>,
-    way_ms: Arc<AtomicU64>,
-}
-
-impl Link {
-    async fn there_and_back<T>(&self, call: impl Future<Output = T>) -> T {
-        self.one_way().await;
-        let answer = call.await;
-        self.one_way().await;
-        answer
-    }
-
-    async fn one_way(&self) {
-        let way = Duration::from_millis(self.way_ms.load(Ordering::Relaxed));
-        if !way.is_zero() {
-            sleep(way).await;
-        }
-    }
-}
-
-#[async_trait]
-impl Routes for Link {
-    async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
-        self.there_and_back(self.inner.apply(pod, changes)).await
-    }
-    async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError> {
-        self.there_and_back(self.inner.lookup(me, routes)).await
-    }
-    async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
-        self.there_and_back(self.inner.resolve(pods, prune)).await
-    }
-    async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError> {
-        self.there_and_back(self.inner.announce(call)).await
-    }
-    async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
-        self.there_and_back(self.inner.retire(pods)).await
-    }
-    async fn leave(&self, me: &PodRecord) -> Result<(), StoreError> {
-        self.there_and_back(self.inner.leave(me)).await
-    }
-    async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
-        self.there_and_back(self.inner.pass_over(pod)).await
-    }
-}
-
 /// A fleet whose pods have links of their own to the store, each with a session that wants every event.
 struct Setup {
     fleet: Fleet,
-    links: Vec<Arc<AtomicU64>>,
+    links: Vec<Way>,
     clients: Vec<Client>,
     published: Vec<u64>,
     /// What each session was brought, and how many gaps it was told of.
@@ -103,11 +46,9 @@ impl Setup {
     }
 
     async fn add_pod(&mut self) {
-        let way_ms = Arc::<AtomicU64>::default();
-        let for_pod = Arc::clone(&way_ms);
-        let around = move |inner| Arc::new(Link { inner, way_ms: Arc::clone(&for_pod) }) as _;
-        let pod = self.fleet.add_pod(Some(Wrap { locks: None, routes: Some(Box::new(around)) })).await;
-        self.links.push(way_ms);
+        let way = Way::default();
+        let pod = self.fleet.add_pod(Some(way.wrap())).await;
+        self.links.push(way);
         self.clients.push(self.fleet.connect(pod, user("acme", "a1", &format!("u{pod}"))).await.unwrap());
         self.seen.push(Vec::new());
         self.gaps.push(0);
@@ -115,7 +56,7 @@ impl Setup {
 
     /// So long each way from a pod to the store.
     fn slow_store(&self, pod: usize, way: Duration) {
-        self.links[pod].store(u64::try_from(way.as_millis()).unwrap(), Ordering::Relaxed);
+        self.links[pod].set(way);
     }
 
     fn isolate(&self, pod: usize, isolated: bool) {
