@@ -83,6 +83,15 @@ impl Shared {
         // The sender lives as long as this.
         let _ = self.held.subscribe().wait_for(|now| *now == held).await;
     }
+
+    /// Waits until no events are wanted, for now or for good.
+    async fn is_over(&self) {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => {}
+            () = self.is_held(true) => {}
+        }
+    }
 }
 
 /// Runs until the source is closed.
@@ -176,18 +185,18 @@ impl<'a> Puller<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = self.shared;
+        // Without an inbox the server drops the requests that are out. Waited for once: to begin to listen takes locks, which is much for every message.
+        let over = shared.is_over();
+        tokio::pin!(over);
         loop {
             tokio::select! {
                 biased;
-                () = shared.closing.cancelled() => return self.drain().await,
-                () = shared.is_held(true) => return self.drain().await,
+                () = &mut over => return self.drain().await,
                 () = self.advance() => {}
             }
             tokio::select! {
                 biased;
-                () = shared.closing.cancelled() => return self.drain().await,
-                // Without an inbox the server drops the requests that are out.
-                () = shared.is_held(true) => return self.drain().await,
+                () = &mut over => return self.drain().await,
                 message = self.subscriber.next() => match message {
                     Some(message) => self.read(message),
                     None => return,
