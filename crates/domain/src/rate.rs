@@ -5,50 +5,85 @@ use std::time::{Duration, Instant};
 /// The longest that a claim is put off.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
+const SECOND: u64 = 1_000_000_000;
+
+/// So many a second in the long run, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    rate: u32,
+    burst: u32,
+}
+
+impl Pace {
+    /// A rate of 0 counts as 1: what never came again could not be waited for.
+    #[must_use]
+    pub fn new(rate: u32, burst: u32) -> Self {
+        Self { rate: rate.max(1), burst }
+    }
+
+    /// How long it takes until so many have come, in nanoseconds.
+    fn time_of(self, count: u32) -> u64 {
+        u64::from(count) * SECOND / u64::from(self.rate)
+    }
+}
+
+/// What was taken of a burst and has not come again, as the time until it has: eight bytes a client, as pace and time are kept elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Debt(u64);
+
+impl Debt {
+    /// So much time has passed.
+    pub fn wait(&mut self, passed: Duration) {
+        self.0 = self.0.saturating_sub(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes so many; false, and nothing is taken, when they are more than is left.
+    pub fn spend(&mut self, cost: u32, pace: Pace) -> bool {
+        let owed = self.0.saturating_add(pace.time_of(cost));
+        let has_enough = owed <= pace.time_of(pace.burst);
+        if has_enough {
+            self.0 = owed;
+        }
+        has_enough
+    }
+
+    /// Takes one in any case; how long it is until it has come.
+    fn claim(&mut self, pace: Pace) -> Duration {
+        self.0 = self.0.saturating_add(pace.time_of(1));
+        Duration::from_nanos(self.0.saturating_sub(pace.time_of(pace.burst))).min(MAX_WAIT)
+    }
+}
+
 /// Allows `rate` messages a second in the long run and `burst` at once.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
-    rate: f64,
-    burst: f64,
-    level: f64,
-    filled_at: Instant,
+    pace: Pace,
+    debt: Debt,
+    at: Instant,
 }
 
 impl TokenBucket {
     /// A full bucket.
     #[must_use]
     pub fn new(rate: u32, burst: u32, now: Instant) -> Self {
-        Self { rate: f64::from(rate), burst: f64::from(burst), level: f64::from(burst), filled_at: now }
+        Self { pace: Pace::new(rate, burst), debt: Debt::default(), at: now }
     }
 
     /// Takes one; false when none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
-        self.spend(1)
-    }
-
-    /// Puts in what has come since the last time.
-    pub fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.burst);
-        self.filled_at = now;
-    }
-
-    /// Takes so many of what was there at the last refill; false, and nothing is taken, when they are more than is left.
-    pub fn spend(&mut self, cost: u32) -> bool {
-        let cost = f64::from(cost);
-        if self.level < cost {
-            return false;
-        }
-        self.level -= cost;
-        true
+        self.debt.spend(1, self.pace)
     }
 
     /// Takes one in any case; how long it is until it has come, for whoever waits for that.
     pub fn claim(&mut self, now: Instant) -> Duration {
         self.refill(now);
-        self.level -= 1.0;
-        Duration::from_secs_f64((-self.level / self.rate).clamp(0.0, MAX_WAIT.as_secs_f64()))
+        self.debt.claim(self.pace)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        self.debt.wait(now.saturating_duration_since(self.at));
+        self.at = now;
     }
 }
 
@@ -67,9 +102,18 @@ mod tests {
 
     #[test]
     fn what_costs_more_than_is_left_takes_nothing() {
-        let start = crate::a_moment();
-        let mut bucket = TokenBucket::new(5, 10, start);
-        assert!(bucket.spend(8) && !bucket.spend(3) && bucket.spend(2) && !bucket.spend(1));
+        let (pace, mut debt) = (Pace::new(5, 10), Debt::default());
+        assert!(debt.spend(8, pace) && !debt.spend(3, pace) && debt.spend(2, pace) && !debt.spend(1, pace));
+    }
+
+    #[test]
+    fn what_comes_in_the_smallest_parts_is_not_less() {
+        let (pace, mut debt) = (Pace::new(3, 1_000_000), Debt::default());
+        assert!(debt.spend(1_000_000, pace));
+        for _ in 0..1_000_000 {
+            debt.wait(Duration::from_micros(1));
+        }
+        assert!(debt.spend(3, pace) && !debt.spend(1, pace));
     }
 
     #[test]

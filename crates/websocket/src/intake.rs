@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use daisi_ws_domain::rate::TokenBucket;
+use daisi_ws_domain::rate::{Debt, Pace};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::decode::ProtocolError;
@@ -35,12 +35,16 @@ pub struct Rates {
     pub bytes: u32,
 }
 
-/// What is left of a client's allowance.
+/// What is left of a client's allowance. Every socket has one, most of them without ever needing it: what can be worked out is not kept.
 #[derive(Debug)]
 pub(super) struct Intake {
-    messages: TokenBucket,
-    frames: TokenBucket,
-    bytes: TokenBucket,
+    rates: Rates,
+    byte_burst: u32,
+    messages: Debt,
+    frames: Debt,
+    bytes: Debt,
+    /// When time was last taken off the debts.
+    at: Instant,
     /// Pings that were sent and not answered.
     asked: u8,
 }
@@ -52,17 +56,11 @@ fn narrow(bytes: usize) -> u32 {
 impl Intake {
     /// All of it, for a client whose messages may have `limit` bytes.
     pub(super) fn new(rates: Rates, limit: usize, now: Instant) -> Self {
-        let frames = rates.messages.saturating_mul(FRAMES_A_MESSAGE);
-        let frame_burst = rates.message_burst.saturating_mul(FRAMES_A_MESSAGE);
         // As bytes of the wire and those that they become, all compressed.
         let longest = limit.saturating_mul(BURST_MESSAGES * (COMPRESSED + 1));
         let byte_burst = rates.bytes.saturating_mul(BURST_SECONDS).max(narrow(longest));
-        Self {
-            messages: TokenBucket::new(rates.messages, rates.message_burst, now),
-            frames: TokenBucket::new(frames, frame_burst, now),
-            bytes: TokenBucket::new(rates.bytes, byte_burst, now),
-            asked: 0,
-        }
+        let nothing = Debt::default();
+        Self { rates, byte_burst, messages: nothing, frames: nothing, bytes: nothing, at: now, asked: 0 }
     }
 
     /// A ping goes out: its answer costs nothing.
@@ -72,16 +70,19 @@ impl Intake {
 
     /// So many bytes were read at once.
     pub(super) fn read(&mut self, bytes: usize, now: Instant) -> Result<(), ProtocolError> {
-        for bucket in [&mut self.messages, &mut self.frames, &mut self.bytes] {
-            bucket.refill(now);
+        let passed = now.saturating_duration_since(self.at);
+        self.at = now;
+        for debt in [&mut self.messages, &mut self.frames, &mut self.bytes] {
+            debt.wait(passed);
         }
-        Self::charge(&mut self.bytes, narrow(bytes.max(MIN_READ)))
+        self.charge_bytes(narrow(bytes.max(MIN_READ)))
     }
 
     /// A frame has come, whole.
     pub(super) fn frame(&mut self, opcode: OpCode, bytes: u64) -> Result<(), ProtocolError> {
+        let Rates { messages, message_burst, .. } = self.rates;
         match opcode {
-            OpCode::Data(Data::Text | Data::Binary) => Self::charge(&mut self.messages, 1),
+            OpCode::Data(Data::Text | Data::Binary) => charge(&mut self.messages, 1, Pace::new(messages, message_burst)),
             OpCode::Data(_) if bytes >= SUBSTANTIAL => Ok(()),
             OpCode::Control(Control::Pong) if self.asked > 0 => {
                 self.asked -= 1;
@@ -89,18 +90,25 @@ impl Intake {
             }
             // Whoever leaves is not told that he said it too fast.
             OpCode::Control(Control::Close) => Ok(()),
-            OpCode::Data(_) | OpCode::Control(_) => Self::charge(&mut self.frames, 1),
+            OpCode::Data(_) | OpCode::Control(_) => {
+                let [rate, burst] = [messages, message_burst].map(|of| of.saturating_mul(FRAMES_A_MESSAGE));
+                charge(&mut self.frames, 1, Pace::new(rate, burst))
+            }
         }
     }
 
     /// So many compressed bytes, which were paid for as bytes, have become so many.
     pub(super) fn inflated(&mut self, from: usize, to: usize) -> Result<(), ProtocolError> {
-        Self::charge(&mut self.bytes, narrow(from.saturating_mul(COMPRESSED - 1).saturating_add(to)))
+        self.charge_bytes(narrow(from.saturating_mul(COMPRESSED - 1).saturating_add(to)))
     }
 
-    fn charge(bucket: &mut TokenBucket, cost: u32) -> Result<(), ProtocolError> {
-        if bucket.spend(cost) { Ok(()) } else { Err(ProtocolError::TooMuch) }
+    fn charge_bytes(&mut self, bytes: u32) -> Result<(), ProtocolError> {
+        charge(&mut self.bytes, bytes, Pace::new(self.rates.bytes, self.byte_burst))
     }
+}
+
+fn charge(debt: &mut Debt, cost: u32, pace: Pace) -> Result<(), ProtocolError> {
+    if debt.spend(cost, pace) { Ok(()) } else { Err(ProtocolError::TooMuch) }
 }
 
 #[cfg(test)]
@@ -115,6 +123,11 @@ mod tests {
     fn intake() -> (Intake, Instant) {
         let now = tokio::time::Instant::now().into_std();
         (Intake::new(RATES, 65_536, now), now)
+    }
+
+    #[test]
+    fn an_idle_socket_keeps_one_line_of_memory_for_it() {
+        assert!(size_of::<Intake>() <= 64, "{}", size_of::<Intake>());
     }
 
     /// How many of something pass before it is too much.

@@ -26,8 +26,8 @@ use crate::{
 /// The read buffer that all sockets of a thread share.
 const READ_BUFFER: usize = 16 * 1024;
 /// What a socket takes in before others have their turn: some tens of microseconds.
-const FRAMES_A_TURN: usize = 64;
-const BYTES_A_TURN: usize = 64 * 1024;
+const FRAMES_A_TURN: u32 = 64;
+const BYTES_A_TURN: u32 = 64 * 1024;
 /// What is thrown away of a client that is done, before it is not read any more.
 const MAX_DISCARDED: usize = 1024 * 1024;
 /// Frames in one write.
@@ -69,8 +69,8 @@ impl<S> From<S> for Upgraded<S> {
 /// What was taken in since others had their turn.
 #[derive(Debug, Default)]
 struct Turn {
-    frames: usize,
-    bytes: usize,
+    frames: u32,
+    bytes: u32,
 }
 
 impl Turn {
@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Step::Part => self.turn.frames += 1,
                 Step::Nothing => match self.poll_read(cx) {
-                    Poll::Ready(read) => self.turn.bytes += read?,
+                    Poll::Ready(read) => self.turn.bytes += u32::try_from(read?).unwrap_or(BYTES_A_TURN),
                     Poll::Pending => {
                         self.turn = Turn::default();
                         return Poll::Pending;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daisi_ws_domain::{
     close::{CloseReason, ErrorCode},
     frame::{ClientFrame, ErrorBody, Frame},
+    rate::TokenBucket,
 };
 use daisi_ws_websocket::{Message, encode};
 use futures_util::FutureExt as _;
@@ -13,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Connection, select_chat::select};
+use super::{Connection, SELECTION_BURST, SELECTIONS_PER_SECOND, select_chat::select};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
@@ -59,7 +60,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
             }
             ClientFrame::SelectChat(chat) => {
-                let wait = self.selections.claim(Instant::now().into_std());
+                let now = Instant::now().into_std();
+                let full = || Box::new(TokenBucket::new(SELECTIONS_PER_SECOND, SELECTION_BURST, now));
+                let wait = self.selections.get_or_insert_with(full).claim(now);
                 let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
                 self.selection = Some(if wait.is_zero() {
                     selection.boxed()

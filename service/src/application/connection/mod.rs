@@ -81,12 +81,10 @@ struct Connection<S> {
     expires_at: Option<Instant>,
     /// Goes off at the next deadline, or earlier: it is set anew only when it has gone off, or when a deadline comes before it.
     timer: Pin<Box<Sleep>>,
-    /// What is held of a message that is not whole.
-    inbound: Charge,
-    /// What it has of its own for compression.
-    _contexts: Charge,
-    /// Selections of chats, each of which is work for the store and other pods.
-    selections: TokenBucket,
+    /// What it has of its own for compression; most have nothing.
+    _contexts: Option<Box<Charge>>,
+    /// Selections of chats, each of which is work for the store and other pods. Made with the first.
+    selections: Option<Box<TokenBucket>>,
     config: Arc<Config>,
 }
 
@@ -97,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (app, now) = (&config.app, Instant::now());
         let ping_at = ping_schedule::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
-        let memory = connector.hub.memory();
+        let contexts = agreement.map_or(0, Agreement::contexts);
         let mut connection = Self {
             socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref()))
                 .limited(rates(app), app.max_message_bytes),
@@ -105,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             connector: Arc::clone(connector),
             compressor: Compressor::new(agreement, app.websocket_compression_threshold),
             outbound: Outbound::default(),
-            selections: TokenBucket::new(SELECTIONS_PER_SECOND, SELECTION_BURST, now.into_std()),
+            selections: None,
             selection: None,
             heard_at: now,
             ping_at,
@@ -114,8 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             watched: None,
             is_behind: false,
             has_inbound: false,
-            inbound: memory.charge(Kind::Inbound, 0),
-            _contexts: memory.charge(Kind::Compression, agreement.map_or(0, Agreement::contexts)),
+            _contexts: (contexts > 0).then(|| Box::new(connector.hub.memory().charge(Kind::Compression, contexts))),
             config,
         };
         // A token may run out before the first ping is due.
@@ -155,8 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn note_inbound(&mut self, held: usize) {
         self.has_inbound = held > 0;
-        self.inbound.set(held);
-        self.session.set_inbound(held);
+        self.session.set_inbound(held, self.connector.hub.memory());
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
@@ -396,12 +392,20 @@ mod tests {
             offset_of!(Of, heard_at),
             offset_of!(Of, ping_at),
             offset_of!(Of, timer),
-            offset_of!(Of, inbound),
+            offset_of!(Of, _contexts),
             offset_of!(Of, selections),
             offset_of!(Of, config),
         ];
         let first_rare = rare.into_iter().min().unwrap();
         assert!(offset_of!(Of, socket) + size_of::<WebSocket<tokio::net::TcpStream>>() <= first_rare, "{first_rare}");
         assert!(first_rare <= 6 * LINE, "{first_rare}");
+    }
+
+    /// What most sockets never need is in boxes that they do not have.
+    #[test]
+    fn an_idle_socket_fits_in_few_lines_and_its_session_with_its_counters_in_eight() {
+        let (connection, session) = (size_of::<Connection<tokio::net::TcpStream>>(), size_of::<Session>());
+        assert!(connection <= 7 * LINE, "{connection}");
+        assert!(session + 2 * size_of::<usize>() <= 8 * LINE, "{session}");
     }
 }

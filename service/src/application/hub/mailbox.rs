@@ -110,19 +110,28 @@ impl Bounds {
 struct Inner {
     closed: bool,
     stalled: bool,
+    /// While it is behind: bytes that are being written.
+    writing: u32,
     bytes: usize,
     queue: Queue,
     overflowing_since: Option<Instant>,
-    /// What was dropped: all of it older than what waits, so it is announced before the next item.
-    lost: Option<Gap>,
-    /// Since when the socket has always had something that the system did not take, and how many bytes are being written.
-    behind: Option<(Instant, u32)>,
+    /// What was dropped: all of it older than what waits, so it is announced before the next item. In a box, as most sockets never miss anything.
+    lost: Option<Box<Gap>>,
+    /// Since when the socket has always had something that the system did not take.
+    behind_since: Option<Instant>,
     /// The memory of a long queue beside its items; a short one is part of what a socket takes.
-    long: Option<Charge>,
+    long: Option<Box<Charge>>,
 }
 
 /// A queue is long with more places than this.
 const LONG: usize = 16;
+
+fn add_to(lost: &mut Option<Box<Gap>>, gap: Gap) {
+    match lost {
+        Some(lost) => **lost = lost.merge(gap),
+        None => *lost = Some(Box::new(gap)),
+    }
+}
 
 impl Inner {
     /// Counts the memory of the queue, after it may have changed.
@@ -130,7 +139,10 @@ impl Inner {
         let places = self.queue.capacity();
         match &mut self.long {
             None if places <= LONG => {}
-            None => self.long = self.queue.memory().map(|memory| memory.charge(Kind::Mailboxes, places * Queue::PLACE)),
+            None => {
+                let charge = self.queue.memory().map(|memory| memory.charge(Kind::Mailboxes, places * Queue::PLACE));
+                self.long = charge.map(Box::new);
+            }
             Some(_) if places <= LONG => self.long = None,
             Some(charge) => charge.set(places * Queue::PLACE),
         }
@@ -138,8 +150,7 @@ impl Inner {
 
     /// Drops one of what waits; it lives on in the gap.
     fn lose(&mut self, item: &Item) -> usize {
-        let gap = item.as_gap();
-        self.lost = Some(self.lost.map_or(gap, |lost| lost.merge(gap)));
+        add_to(&mut self.lost, item.as_gap());
         usize::from(item.is_event())
     }
 }
@@ -214,8 +225,7 @@ impl Mailbox {
             queue.remove_oldest(excess, |oldest| {
                 *bytes -= oldest.bytes();
                 dropped += usize::from(matches!(oldest, Item::Event(_)));
-                let gap = oldest.as_gap();
-                *lost = Some(lost.map_or(gap, |lost| lost.merge(gap)));
+                add_to(lost, oldest.as_gap());
             });
         }
         if dropped > 0 {
@@ -245,18 +255,18 @@ impl Mailbox {
     /// Says that the system has not taken all, and how many bytes are being written; or `None`: it has, and nothing waits.
     pub(crate) fn set_behind(&self, writing: Option<usize>) {
         let mut inner = self.lock();
-        let since = inner.behind.map(|(since, _)| since);
-        inner.behind = writing.map(|bytes| (since.unwrap_or_else(Instant::now), narrow(bytes)));
+        inner.writing = narrow(writing.unwrap_or(0));
+        inner.behind_since = writing.map(|_| inner.behind_since.unwrap_or_else(Instant::now));
     }
 
     /// How the socket does.
     pub(crate) fn standing(&self) -> Standing {
         let inner = self.lock();
         Standing {
-            behind_since: inner.behind.map(|(since, _)| since),
+            behind_since: inner.behind_since,
             stalled: inner.stalled,
             waiting: inner.bytes,
-            writing: inner.behind.map_or(0, |(_, bytes)| bytes as usize),
+            writing: inner.writing as usize,
             may_shed: self.bounds.policy == DropPolicy::DropOldest,
         }
     }
@@ -292,7 +302,7 @@ impl Mailbox {
             return Items::new();
         }
         let mut items = Items::with_capacity(inner.queue.len() + usize::from(inner.lost.is_some()));
-        items.extend(inner.lost.take().map(|gap| Item::Gap(Box::new(gap))));
+        items.extend(inner.lost.take().map(Item::Gap));
         let mut taken = 0;
         while taken < bytes
             && let Some(item) = inner.queue.pop_front()

@@ -20,7 +20,10 @@ use daisi_ws_domain::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::mailbox::{Mailbox, MailboxLimits, Push, item::Item};
+use super::{
+    mailbox::{Mailbox, MailboxLimits, Push, item::Item},
+    memory::{Charge, Kind, Memory},
+};
 use crate::runtime::workers::Worker;
 
 /// Whose session it is, in words.
@@ -80,8 +83,17 @@ struct Rare {
     confirmed_until: Option<Instant>,
     /// The owners that it took its session from; most have none.
     predecessors: Box<[LockOwner]>,
-    /// Bytes that are held for a message that is not whole, and since when there is one.
-    inbound: Option<(u32, Instant)>,
+    /// A message of the client's that is not whole; in a box, as most of the time there is none.
+    inbound: Option<Box<Inbound>>,
+}
+
+/// A message that is not whole.
+#[derive(Debug)]
+struct Inbound {
+    /// There has always been one.
+    since: Instant,
+    /// What is held of it.
+    held: Charge,
 }
 
 /// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says goodbye.
@@ -338,17 +350,20 @@ impl Session {
         self.rare().active_at = Instant::now();
     }
 
-    /// Notes how many bytes are held of a message that is not whole.
-    pub(crate) fn set_inbound(&self, bytes: usize) {
+    /// Notes how many bytes are held of a message that is not whole, and has them count there.
+    pub(crate) fn set_inbound(&self, bytes: usize, memory: &Arc<Memory>) {
         let mut rare = self.rare();
-        let since = rare.inbound.map(|(_, since)| since);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        rare.inbound = (bytes > 0).then(|| (bytes, since.unwrap_or_else(Instant::now)));
+        if bytes == 0 {
+            rare.inbound = None;
+            return;
+        }
+        let none = || Box::new(Inbound { since: Instant::now(), held: memory.charge(Kind::Inbound, 0) });
+        rare.inbound.get_or_insert_with(none).held.set(bytes);
     }
 
     /// How many, and since when without a break.
     pub(crate) fn inbound(&self) -> Option<(usize, Instant)> {
-        self.rare().inbound.map(|(bytes, since)| (bytes as usize, since))
+        self.rare().inbound.as_ref().map(|inbound| (inbound.held.bytes(), inbound.since))
     }
 
     /// Has the session's task look again at what waits.
