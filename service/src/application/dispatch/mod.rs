@@ -50,7 +50,7 @@ const MAX_SETTLEMENTS: usize = 512;
 const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
 /// So many bytes of events are followed by a millisecond in which sockets write: mailboxes are filled no faster than a fast client could read.
 const BYTES_A_MILLISECOND: usize = 1024 * 1024;
-/// From one pull to the next while events are given back: it is for others to take them.
+/// From one pull to the next when events come back that were given back: it is for others to take them.
 const FOR_OTHERS: Duration = Duration::from_millis(5);
 /// The pauses after pulls that failed at once.
 const PULL_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
@@ -143,7 +143,7 @@ impl Dispatcher {
                     complained_at = None;
                     pauses.reset();
                     let mut pause = time_to_write(&raw);
-                    if self.wellness.stance().gives_back() {
+                    if self.wellness.stance().gives_back() && raw.iter().any(|raw| raw.delivery.count > 1) {
                         pause = pause.max(FOR_OTHERS);
                     }
                     let linger = Linger::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(pause);
@@ -223,7 +223,8 @@ impl Dispatcher {
                 batch.push(Taken { event, delivery, ack_token, permit, span, here });
             }
         }
-        if !batch.is_empty() {
+        // Here already, as whoever looks routes up may have to wait for the store.
+        if let Some((batch, _)) = self.pass_on(batch) {
             // Its other end lives as long as this one.
             let _ = taken.send(batch);
         }
