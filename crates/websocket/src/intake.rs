@@ -8,7 +8,7 @@ use std::time::Instant;
 use daisi_ws_domain::rate::{Debt, Pace};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::decode::ProtocolError;
+use crate::error::ProtocolError;
 
 /// Frames beside messages (pings, pongs, continuations), for each message that is allowed: clients and proxies ping every few seconds, and a long message may come in
 /// parts.

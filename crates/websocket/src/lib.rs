@@ -7,6 +7,7 @@
 //!
 //! - [`encode`]: a frame's bytes.
 //! - [`decode`]: messages from bytes, however they are cut.
+//! - [`error`]: what ends a socket by the client's doing.
 //! - [`deflate`]: compression of one message; [`negotiate`]: what a client offers and what it gets.
 //! - [`intake`]: what a client may send in a time.
 //! - [`socket`]: both ends put together over a stream.
@@ -14,11 +15,13 @@
 pub mod decode;
 pub mod deflate;
 pub mod encode;
+pub mod error;
 pub mod intake;
 pub mod negotiate;
 pub mod socket;
 
-pub use decode::{Message, ProtocolError};
+pub use decode::Message;
+pub use error::ProtocolError;
 pub use intake::Rates;
 pub use negotiate::Agreement;
 pub use socket::{SocketError, Upgraded, WebSocket};

@@ -17,9 +17,10 @@ use tokio::{
 };
 
 use crate::{
-    decode::{Decoder, Message, ProtocolError, Step},
+    decode::{Decoder, Message, Step},
     deflate::Inflater,
     encode,
+    error::ProtocolError,
     intake::{Intake, Rates},
 };
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::sampling::SESSION_LINE;
+use super::line::SESSION_LINE;
 
 /// The target of audit lines.
 pub(crate) const TARGET: &str = "daisi_ws_service::audit";

@@ -1,8 +1,12 @@
-//! Lines that the log writes about itself, which no event of `tracing` is behind, in either format.
+//! What lines look like: their two formats, those that the log writes about itself, which no event of `tracing` is behind, and the name of those that are sampled
+//! apart.
 
 use tracing::Level;
 
 use super::json;
+
+/// The `name` of lines that tell a session's story.
+pub const SESSION_LINE: &str = "session";
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

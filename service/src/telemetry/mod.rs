@@ -38,9 +38,9 @@ pub use context::{current_traceparent, outgoing_traceparent, remote_context, set
 use levels::NoPayloads;
 pub use levels::{FilterError, LevelHandle, filter};
 use line::Format;
+pub use line::SESSION_LINE;
 pub(crate) use panics::log_panics;
 use queue::Class;
-pub use sampling::SESSION_LINE;
 use sampling::Sampled;
 use writer::LineWriter;
 

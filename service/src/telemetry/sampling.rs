@@ -25,7 +25,10 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Filter};
 
-use super::{audit, line::Format};
+use super::{
+    audit,
+    line::{Format, SESSION_LINE},
+};
 
 /// The time in which lines of one kind are counted together.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
@@ -33,8 +36,6 @@ pub(super) const WINDOW: Duration = Duration::from_secs(10);
 pub(super) const FIRST: u32 = 10;
 /// The same for lines that tell a session's story, one when it opens and one when it closes: operators look for each. More than that is a storm.
 pub(super) const FIRST_OF_SESSIONS: u32 = 2000;
-/// The `name` of such lines.
-pub const SESSION_LINE: &str = "session";
 /// Kinds that are counted apart. Beyond, all share one.
 pub(super) const MAX_KINDS: usize = 512;
 /// The fields that make kinds of lines from one place.

@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use self::log::Log;
+pub use self::log::{Headers, StreamOptions, Take};
 use crate::{
     ports::{AckToken, EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits},
     runtime::clock,
@@ -36,46 +37,6 @@ use crate::{
 /// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.
 const OUTAGE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How a stream is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamOptions {
-    /// An event not settled within this time is delivered again.
-    pub ack_wait: Duration,
-    /// So many events may be unsettled over all pods.
-    pub max_ack_pending: usize,
-    /// So many events are kept; the oldest make room.
-    pub capacity: usize,
-    /// So often an event is delivered, at most; past that it vanishes. `None` is without a limit.
-    pub max_deliveries: Option<u64>,
-}
-
-impl Default for StreamOptions {
-    /// Ten seconds and 5000, as the configuration has them, and 100 000 events.
-    fn default() -> Self {
-        Self { ack_wait: Duration::from_secs(10), max_ack_pending: 5000, capacity: 100_000, max_deliveries: None }
-    }
-}
-
-/// What a publisher sends beside subject and payload.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// `X-Request-ID`.
-    pub request_id: Option<String>,
-    /// `traceparent`.
-    pub traceparent: Option<String>,
-}
-
-/// Which pod took an event last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Take {
-    /// The event.
-    pub seq: u64,
-    /// The pod.
-    pub pod: PodId,
-    /// When the event was stored, since the Unix epoch.
-    pub stored_at: Duration,
-}
-
 /// The stream is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event stream is down")]
@@ -83,8 +44,6 @@ pub struct StreamDown;
 
 #[derive(Debug)]
 struct Inner {
-    id: StreamId,
-    options: StreamOptions,
     log: Mutex<Log>,
     /// Moves with every change that a waiting pull has to look at.
     version: watch::Sender<u64>,
@@ -101,7 +60,7 @@ impl Stream {
     #[must_use]
     pub fn new(options: StreamOptions) -> Self {
         let id = StreamId(i128::try_from(clock::now().as_nanos()).unwrap_or_default());
-        Self { inner: Arc::new(Inner { id, options, log: Mutex::new(Log::default()), version: watch::Sender::new(0) }) }
+        Self { inner: Arc::new(Inner { log: Mutex::new(Log::new(id, options)), version: watch::Sender::new(0) }) }
     }
 
     /// The source of one pod. The first one begins the consumer: it delivers what is published from now on.
@@ -130,7 +89,7 @@ impl Stream {
         if log.down {
             return Err(StreamDown);
         }
-        let seq = log.append(subject, payload.into(), headers, self.inner.options.capacity);
+        let seq = log.append(subject, payload.into(), headers);
         drop(log);
         self.wake();
         Ok(seq)
@@ -240,7 +199,7 @@ impl EventSource for StreamHandle {
                     (Vec::new(), None)
                 } else if log.reaches(&self.pod) {
                     patience = None;
-                    let events = log.deliver(&self.stream.inner, max.max(1));
+                    let events = log.deliver(max.max(1));
                     log.note_takes(&self.pod, &events);
                     (events, log.next_due())
                 } else {
@@ -278,7 +237,7 @@ impl EventSource for StreamHandle {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
                     for (ack_token, settlement) in &settlements {
-                        log.settle(ack_token, *settlement, self.stream.inner.options.ack_wait);
+                        log.settle(ack_token, *settlement);
                     }
                     break;
                 }
@@ -304,7 +263,7 @@ impl EventSource for StreamHandle {
         if !log.reaches(&self.pod) {
             return Err(unavailable("the stream is down"));
         }
-        let settled = SettledUpTo { stream: self.stream.inner.id, seq: log.floor(), at: clock::now() };
+        let settled = SettledUpTo { stream: log.id, seq: log.floor(), at: clock::now() };
         Ok(SourceLag { pending: log.undelivered(), ack_pending: log.unsettled(), settled: Some(settled) })
     }
 
@@ -319,7 +278,7 @@ impl EventSource for StreamHandle {
     }
 
     fn limits(&self) -> SourceLimits {
-        let options = &self.stream.inner.options;
+        let options = self.stream.lock().options;
         SourceLimits { ack_wait: options.ack_wait, max_ack_pending: options.max_ack_pending }
     }
 

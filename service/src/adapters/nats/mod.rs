@@ -16,6 +16,7 @@ mod progress;
 mod publish;
 mod puller;
 mod server_time;
+mod settle;
 mod source;
 mod subjects;
 mod trouble;

@@ -21,7 +21,7 @@ use super::{
     arrival::Arrival,
     bind::{self, Binding, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
-    source::publish_settlements,
+    settle::publish_settlements,
     trouble::Trouble,
     wire::{self, Incoming, NextRequest, PROBE},
 };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, Subject, jetstream::ContextBuilder};
+use async_nats::{Client, jetstream::ContextBuilder};
 use async_trait::async_trait;
 use daisi_ws_domain::gap::Gap;
 use tokio::{
@@ -17,6 +17,7 @@ use super::{
     connect::{Happening, NatsStartError, Target},
     progress::Progress,
     puller::{self, Shared},
+    settle::publish_settlements,
     trouble::Trouble,
     wire,
 };
@@ -30,8 +31,6 @@ use crate::{
 const API_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for an error that came before an answer.
 const ERROR_TIMEOUT: Duration = Duration::from_millis(20);
-/// Longest wait until a batch of settlements is on the wire.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A pull tolerates a link that is down for this long before it says so.
 const PULL_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait until everything is given back: a command, what is on its way, the settlements.
@@ -173,27 +172,6 @@ async fn ask_for_an_answer(shared: &Shared) -> Result<(), BindError> {
     // The server's errors come before its answers, and by another task.
     let _ = timeout(ERROR_TIMEOUT, trouble.denial()).await;
     Ok(())
-}
-
-/// Sends settlements in order and flushes once. Within a short time-out.
-pub(super) async fn publish_settlements(client: &Client, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
-    let unavailable = |reason: String| SourceError::Unavailable(reason);
-    let all = async {
-        for (ack_token, settlement) in settlements {
-            if !ack_token.0.starts_with(wire::ACK_PREFIX) {
-                tracing::warn!("a token of another source can't be settled here");
-                continue;
-            }
-            client
-                .publish(Subject::from(ack_token.0), wire::settlement(settlement))
-                .await
-                .map_err(|e| unavailable(e.to_string()))?;
-        }
-        client.flush().await.map_err(|e| unavailable(e.to_string()))
-    };
-    timeout(SETTLE_TIMEOUT, all)
-        .await
-        .unwrap_or_else(|_| Err(unavailable("the settlements could not be sent in time".to_owned())))
 }
 
 impl Drop for NatsSource {

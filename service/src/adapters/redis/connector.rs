@@ -16,7 +16,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::{
-    connection::{no_answer, store_error},
+    errors::{no_answer, store_error},
     lineage::Lineage,
 };
 use crate::{

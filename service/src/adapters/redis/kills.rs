@@ -21,8 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     RedisStore,
-    connection::{no_answer, store_error},
     connector::Connector,
+    errors::{no_answer, store_error},
     keys,
     lineage::Lineage,
 };

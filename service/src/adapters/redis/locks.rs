@@ -13,7 +13,7 @@ use daisi_ws_domain::{
 };
 use redis::ScriptInvocation;
 
-use super::{RedisStore, claims::TAKEN, connection::malformed, keys, script::Lua};
+use super::{RedisStore, claims::TAKEN, errors::malformed, keys, script::Lua, values::milliseconds};
 use crate::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError};
 
 /// A claim that meets a value which is no owner is made once more, on that value.
@@ -182,9 +182,4 @@ fn renewal(batch: &[LockRenewal]) -> ScriptInvocation<'static> {
 
 fn parse<T>(value: &[u8], parse: impl Fn(&str) -> Option<T>) -> Option<T> {
     parse(std::str::from_utf8(value).ok()?)
-}
-
-/// A time to live as Redis takes it; it refuses 0.
-pub(super) fn milliseconds(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX >> 1).max(1)
 }

@@ -6,6 +6,7 @@
 mod claims;
 mod connection;
 mod connector;
+mod errors;
 mod keys;
 mod kills;
 mod lineage;
@@ -16,6 +17,7 @@ mod refusals;
 mod routes;
 mod script;
 mod token_cache;
+mod values;
 mod watch;
 
 use std::{fmt, sync::Arc};

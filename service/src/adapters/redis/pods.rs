@@ -9,7 +9,13 @@ use std::{
 use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use tokio::time::Instant;
 
-use super::{RedisStore, connection::malformed, keys, locks::milliseconds, routes::epoch_of, script::Lua};
+use super::{
+    RedisStore,
+    errors::malformed,
+    keys,
+    script::Lua,
+    values::{epoch_of, milliseconds, pod_id},
+};
 use crate::ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError};
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
@@ -298,10 +304,6 @@ impl RedisStore {
 /// Members that are no pod id are skipped: none of the fleet wrote them.
 fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
     members.iter().filter_map(|member| pod_id(member)).collect()
-}
-
-pub(super) fn pod_id(member: &[u8]) -> Option<PodId> {
-    PodId::parse(std::str::from_utf8(member).ok()?).ok()
 }
 
 // === presence ===

@@ -9,19 +9,17 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     RedisStore,
-    connection::{is_demoted, malformed, no_answer, note, store_error},
+    connection::note,
     connector::Connector,
+    errors::{is_demoted, malformed, no_answer, store_error},
     keys,
     lineage::Lineage,
-    locks::milliseconds,
-    pods::pod_id,
     script::Lua,
+    values::{epoch_of, milliseconds, pod_id},
 };
 use crate::{
     metrics::Metrics,
-    ports::{
-        Announce, AnnounceError, Announcement, Epoch, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
-    },
+    ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError},
 };
 
 /// Names of pods that are read in one look-up, over all its routes: some milliseconds.
@@ -169,11 +167,6 @@ impl Routes for RedisStore {
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
         self.count_passed_over(pod).await
     }
-}
-
-/// Whatever bytes it is, it stays the same for as long as the data does.
-pub(super) fn epoch_of(bytes: &[u8]) -> Epoch {
-    Epoch(String::from_utf8_lossy(bytes).into_owned())
 }
 
 // === the writer ===

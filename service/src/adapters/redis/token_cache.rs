@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use daisi_ws_domain::session::SessionKind;
 
-use super::{RedisStore, keys, locks::milliseconds};
+use super::{RedisStore, keys, values::milliseconds};
 use crate::ports::{StoreError, TokenCache};
 
 #[async_trait]

@@ -7,12 +7,12 @@ use std::{
 
 use bytes::Bytes;
 use daisi_ws_domain::{
+    event::StreamId,
     gap::{Gap, GapCause},
     ids::PodId,
 };
 use tokio::time::Instant;
 
-use super::{Headers, Inner, Take};
 use crate::{
     ports::{AckToken, Delivery, RawEvent, Settlement},
     runtime::clock,
@@ -20,6 +20,46 @@ use crate::{
 
 /// So many takes are remembered: what a person can look at.
 const TAKES: usize = 1000;
+
+/// How a stream is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// An event not settled within this time is delivered again.
+    pub ack_wait: Duration,
+    /// So many events may be unsettled over all pods.
+    pub max_ack_pending: usize,
+    /// So many events are kept; the oldest make room.
+    pub capacity: usize,
+    /// So often an event is delivered, at most; past that it vanishes. `None` is without a limit.
+    pub max_deliveries: Option<u64>,
+}
+
+impl Default for StreamOptions {
+    /// Ten seconds and 5000, as the configuration has them, and 100 000 events.
+    fn default() -> Self {
+        Self { ack_wait: Duration::from_secs(10), max_ack_pending: 5000, capacity: 100_000, max_deliveries: None }
+    }
+}
+
+/// What a publisher sends beside subject and payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// `X-Request-ID`.
+    pub request_id: Option<String>,
+    /// `traceparent`.
+    pub traceparent: Option<String>,
+}
+
+/// Which pod took an event last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// The event.
+    pub seq: u64,
+    /// The pod.
+    pub pod: PodId,
+    /// When the event was stored, since the Unix epoch.
+    pub stored_at: Duration,
+}
 
 #[derive(Debug, Clone)]
 struct Stored {
@@ -38,8 +78,10 @@ struct Pending {
     due: Instant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Log {
+    pub(super) id: StreamId,
+    pub(super) options: StreamOptions,
     events: VecDeque<Stored>,
     /// How many were dropped before the first event in `events`; sequences begin with 1.
     dropped: u64,
@@ -55,6 +97,23 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// An empty one, without a consumer yet.
+    pub(super) fn new(id: StreamId, options: StreamOptions) -> Self {
+        Self {
+            id,
+            options,
+            events: VecDeque::new(),
+            dropped: 0,
+            next: None,
+            pending: BTreeMap::new(),
+            terminated: BTreeSet::new(),
+            takes: VecDeque::new(),
+            down: false,
+            cut: HashSet::new(),
+            passed_over: Vec::new(),
+        }
+    }
+
     /// Sequence of the oldest event that is kept, or of the next if there is none.
     fn first(&self) -> u64 {
         self.dropped + 1
@@ -75,11 +134,11 @@ impl Log {
         self.next = Some(self.end());
     }
 
-    /// Stores an event, for which the oldest makes room if there are `capacity` already.
-    pub(super) fn append(&mut self, subject: &str, payload: Bytes, headers: Headers, capacity: usize) -> u64 {
+    /// Stores an event, for which the oldest makes room if there are as many as may be.
+    pub(super) fn append(&mut self, subject: &str, payload: Bytes, headers: Headers) -> u64 {
         let seq = self.end();
         self.events.push_back(Stored { subject: subject.to_owned(), payload, headers, at: clock::now(), since: Instant::now() });
-        if self.events.len() > capacity.max(1) {
+        if self.events.len() > self.options.capacity.max(1) {
             self.drop_oldest();
         }
         seq
@@ -125,23 +184,23 @@ impl Log {
     }
 
     /// Delivers up to `max` events that are due, redeliveries first.
-    pub(super) fn deliver(&mut self, inner: &Inner, max: usize) -> Vec<RawEvent> {
+    pub(super) fn deliver(&mut self, max: usize) -> Vec<RawEvent> {
         let now = Instant::now();
-        let due = now + inner.options.ack_wait;
-        self.let_vanish(inner.options.max_deliveries, now);
+        let due = now + self.options.ack_wait;
+        self.let_vanish(now);
         let mut deliver: Vec<u64> = self.pending.iter().filter(|(_, p)| p.due <= now).map(|(seq, _)| *seq).take(max).collect();
         let mut next = self.next.unwrap_or_else(|| self.end()).max(self.first());
-        let free = inner.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
+        let free = self.options.max_ack_pending.max(1).saturating_sub(self.pending.len());
         let new = (self.end() - next).min(free.min(max - deliver.len()) as u64);
         deliver.extend(next..next + new);
         next += new;
         self.next = Some(next);
-        deliver.into_iter().filter_map(|seq| self.deliver_one(inner, seq, due)).collect()
+        deliver.into_iter().filter_map(|seq| self.deliver_one(seq, due)).collect()
     }
 
     /// What is due again and was delivered as often as may be is gone, and said to be.
-    fn let_vanish(&mut self, limit: Option<u64>, now: Instant) {
-        let Some(limit) = limit else { return };
+    fn let_vanish(&mut self, now: Instant) {
+        let Some(limit) = self.options.max_deliveries else { return };
         let vanished: Vec<u64> =
             self.pending.iter().filter(|(_, p)| p.due <= now && p.deliveries >= limit).map(|(seq, _)| *seq).collect();
         for seq in vanished {
@@ -158,7 +217,7 @@ impl Log {
         self.takes.drain(..over);
     }
 
-    fn deliver_one(&mut self, inner: &Inner, seq: u64, due: Instant) -> Option<RawEvent> {
+    fn deliver_one(&mut self, seq: u64, due: Instant) -> Option<RawEvent> {
         let stored = self.get(seq)?.clone();
         let pending = self.pending.entry(seq).or_insert(Pending { deliveries: 0, due });
         pending.deliveries += 1;
@@ -166,12 +225,12 @@ impl Log {
         Some(RawEvent {
             subject: stored.subject,
             payload: stored.payload,
-            stream: inner.id,
+            stream: self.id,
             seq,
             stored_at: stored.at,
             delivery: Delivery {
                 age: stored.since.elapsed(),
-                is_last: inner.options.max_deliveries.is_some_and(|limit| pending.deliveries >= limit),
+                is_last: self.options.max_deliveries.is_some_and(|limit| pending.deliveries >= limit),
                 ..Delivery::now(pending.deliveries)
             },
             request_id: stored.headers.request_id,
@@ -181,12 +240,12 @@ impl Log {
     }
 
     /// Settles an event. As nats-server does, this looks at the sequence alone; the delivery in the token is for people.
-    pub(super) fn settle(&mut self, ack_token: &AckToken, settlement: Settlement, ack_wait: Duration) {
+    pub(super) fn settle(&mut self, ack_token: &AckToken, settlement: Settlement) {
         let Some(seq) = ack_token.0.split('.').next().and_then(|seq| seq.parse().ok()) else { return };
         let Some(pending) = self.pending.get_mut(&seq) else { return };
         match settlement {
             Settlement::Retry(delay) => pending.due = Instant::now() + delay,
-            Settlement::Extend => pending.due = Instant::now() + ack_wait,
+            Settlement::Extend => pending.due = Instant::now() + self.options.ack_wait,
             Settlement::Ack => {
                 self.pending.remove(&seq);
             }
