@@ -3,31 +3,26 @@
 //! The runtime's timers end at whole milliseconds, and it sleeps for whole milliseconds, each rounded up: whoever waits for one there waits for one to two and a half.
 //! For the one loop that every event passes, that is most of an event's way.
 
-use std::{io, time::Duration};
+use std::io;
 
-use rustix::{
-    io::Errno,
-    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime},
-};
-use tokio::{net::unix::pipe::Receiver, time::Instant};
+use tokio::time::Instant;
+
+use self::kernel::KernelTimer;
 
 /// A timer for one wait at a time.
-///
-/// For the runtime the descriptor is the reading end of a pipe: what can be waited for and read, and the one such type that can be made of any descriptor in safe Rust.
 #[derive(Debug)]
-pub struct FineTimer(Option<Receiver>);
+pub struct FineTimer(Option<KernelTimer>);
 
 impl FineTimer {
-    /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had. Has to be called within a runtime, and is of use within that one only.
+    /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had, as on systems other than Linux. Has to be called within a runtime, and is of
+    /// use within that one only.
     #[must_use]
     pub fn of_the_kernel() -> Self {
-        let timer = || -> io::Result<_> {
-            Receiver::from_owned_fd_unchecked(timerfd_create(
-                TimerfdClockId::Monotonic,
-                TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-            )?)
-        };
-        match timer() {
+        Self::or_of_the_runtime(KernelTimer::new())
+    }
+
+    fn or_of_the_runtime(timer: io::Result<KernelTimer>) -> Self {
+        match timer {
             Ok(timer) => Self(Some(timer)),
             Err(error) => {
                 tracing::warn!(%error, "there is no fine timer; events may be a millisecond or two later under load");
@@ -49,8 +44,7 @@ impl FineTimer {
             return;
         }
         if let Some(timer) = &self.0
-            && set(timer, left).is_ok()
-            && expired(timer).await.is_ok()
+            && timer.wait(left).await.is_ok()
         {
             return;
         }
@@ -58,32 +52,75 @@ impl FineTimer {
     }
 }
 
-/// Begins a wait, and ends the one before, whose end is forgotten even if it was not read.
-fn set(timer: &Receiver, time: Duration) -> Result<(), Errno> {
-    let once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let end = Timespec::try_from(time).map_err(|_| Errno::INVAL)?;
-    timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: end })?;
-    Ok(())
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::{io, os::fd::OwnedFd, time::Duration};
+
+    use rustix::{
+        io::Errno,
+        time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime},
+    };
+    use tokio::io::{Interest, unix::AsyncFd};
+
+    /// A timer that the runtime's reactor hears of.
+    #[derive(Debug)]
+    pub(super) struct KernelTimer(AsyncFd<OwnedFd>);
+
+    impl KernelTimer {
+        pub(super) fn new() -> io::Result<Self> {
+            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            #[expect(
+                deprecated,
+                reason = "it is unsound for descriptors that others close; this one is owned, and its successor is unsafe"
+            )]
+            AsyncFd::with_interest(timer, Interest::READABLE).map(Self)
+        }
+
+        /// Waits so long. A wait before it that was given up is over, and its end is forgotten even if it was not read.
+        pub(super) async fn wait(&self, time: Duration) -> io::Result<()> {
+            let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let end = Timespec::try_from(time).map_err(|_| Errno::INVAL)?;
+            timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: end })?;
+            let mut times = [0; size_of::<u64>()];
+            loop {
+                let mut ready = self.0.readable().await?;
+                // That it would block is no answer: what the runtime had heard of was the end of the wait before.
+                if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut times)?)) {
+                    return read.map(|_| ());
+                }
+            }
+        }
+    }
 }
 
-async fn expired(timer: &Receiver) -> io::Result<()> {
-    let mut times = [0; size_of::<u64>()];
-    loop {
-        timer.readable().await?;
-        match timer.try_read(&mut times) {
-            // What the runtime had heard of was the end of the wait before.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read.map(|_| ()),
+#[cfg(not(target_os = "linux"))]
+mod kernel {
+    use std::{convert::Infallible, io, time::Duration};
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(super) struct KernelTimer(Infallible);
+
+    impl KernelTimer {
+        pub(super) fn new() -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(super) async fn wait(&self, _: Duration) -> io::Result<()> {
+            match self.0 {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SHORT: Duration = Duration::from_micros(200);
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_wait_for_a_part_of_a_millisecond_is_not_a_millisecond_long() {
         let timer = FineTimer::of_the_kernel();
@@ -116,6 +153,14 @@ mod tests {
             timer.sleep_until(begun + 2 * SHORT).await;
             assert!(begun.elapsed() >= 2 * SHORT);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_kernel_has_none_the_runtimes_is_waited_for() {
+        let timer = FineTimer::or_of_the_runtime(Err(io::ErrorKind::Unsupported.into()));
+        let begun = Instant::now();
+        timer.sleep_until(begun + Duration::from_secs(60)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(60));
     }
 
     #[tokio::test(start_paused = true)]
