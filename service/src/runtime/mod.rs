@@ -6,4 +6,5 @@ pub mod fine_timer;
 pub mod lifecycle;
 pub mod linger;
 pub mod listen;
+pub(crate) mod prefetch;
 pub mod workers;

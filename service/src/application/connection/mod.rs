@@ -44,7 +44,7 @@ use super::{
 use crate::{
     config::{App, Config, OutagePolicy},
     metrics::Metrics,
-    runtime::clock,
+    runtime::{clock, prefetch::prefetch},
 };
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
@@ -130,13 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     ///
     /// Whoever puts something in the mailbox, or ends the session, after the waker is registered has this polled again: nothing needs to be looked at twice.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        // Has the processor fetch the lines side by side; without it, each is waited for when its turn comes.
-        std::hint::black_box((
-            self.selection.is_some(),
-            self.outbound.is_idle(),
-            self.socket.is_flushed(),
-            self.socket.is_closed(),
-        ));
+        prefetch((self.selection.is_some(), self.outbound.is_idle(), self.socket.is_flushed(), self.socket.is_closed()));
         self.session.register(cx.waker());
         match self.poll_all(cx) {
             Ok(()) => {

@@ -24,7 +24,7 @@ use super::{
     mailbox::{Mailbox, MailboxLimits, Push, item::Item},
     memory::{Charge, Kind, Memory},
 };
-use crate::runtime::workers::Worker;
+use crate::runtime::{prefetch::prefetch, workers::Worker};
 
 /// Whose session it is, in words.
 #[derive(Debug)]
@@ -192,10 +192,9 @@ impl Session {
         pushed
     }
 
-    /// Has the processor fetch what [`Session::put`] and the task that it wakes will look at. Called for many sessions one after another, the fetches go on side by
-    /// side; without it, each put waits for its own.
+    /// [Prefetches](prefetch) what [`Session::put`] and the task that it wakes will look at: for many sessions before the first put.
     pub(crate) fn prefetch(&self) {
-        std::hint::black_box((self.is_aborted(), self.mailbox.is_sound()));
+        prefetch((self.is_aborted(), self.mailbox.is_sound()));
     }
 
     /// Has the task woken when something is put in the mailbox or the session is ended. For one task at a time; look for both after this call.
