@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::runtime::lifecycle::Tasks;
+use crate::runtime::{backoff::Backoff, lifecycle::Tasks};
 
 /// Connections through one door; more wait to be accepted. A dev fleet has a handful.
 const MAX_CONNECTIONS: usize = 4096;
@@ -21,7 +21,7 @@ const BUFFER: usize = 16 * 1024;
 /// How long what a pod said last may take to come through a door that was shut behind it: a process that ends leaves its bytes to the kernel, too.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Wait after an accept failed for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));
 
 /// What a door lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +79,7 @@ async fn accept(listener: TcpListener, state: watch::Receiver<State>, tasks: Tas
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_RETRY).await;
+            tokio::time::sleep(ACCEPT_PAUSES.nth(1)).await;
             continue;
         };
         let mut state = state.clone();

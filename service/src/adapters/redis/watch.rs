@@ -15,13 +15,14 @@ use crate::{
     metrics::Metrics,
     ports::StoreError,
     readiness::{Dependency, Readiness},
+    runtime::backoff::Backoff,
 };
 
 /// How often the server is asked whether it may evict keys.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often the rights are tried. They are also tried when another server answers, and every second while one is missing.
 const TRY_EVERY: Duration = Duration::from_secs(60);
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 /// Argument: `1` to try every right that a session needs. Answers with the server's memory limit and policy, and what was refused.
 ///
@@ -95,7 +96,7 @@ impl ServerWatch {
                 // That it is away is told by those who need it.
                 Err(StoreError::Unavailable(_)) => {}
             }
-            let pause = if lacks.is_empty() { LOOK_EVERY } else { TRY_AGAIN };
+            let pause = if lacks.is_empty() { LOOK_EVERY } else { TRY_AGAIN.nth(1) };
             let mut waited = std::pin::pin!(sleep(pause));
             loop {
                 let deaf_for = deaf.borrow_and_update().clone();

@@ -34,7 +34,7 @@ const MAX_BATCH: usize = 500;
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
 
 /// Locks in dispute are looked at again after this time.
-const DISPUTED_PAUSE: Duration = Duration::from_secs(1);
+const DISPUTED_PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 /// What renewal works with.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Renewer {
                     began = Instant::now();
                     self.renew_all().await
                 }
-                () = tokio::time::sleep(DISPUTED_PAUSE), if !disputed.is_empty() => self.renew(&disputed).await,
+                () = tokio::time::sleep(DISPUTED_PAUSE.nth(1)), if !disputed.is_empty() => self.renew(&disputed).await,
             };
             match renewed {
                 Ok(()) => pauses.reset(),

@@ -10,13 +10,13 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
 use super::{Beside, Membership, judge::PROBED_AT_ONCE};
-use crate::{ports::PeerError, readiness::Dependency};
+use crate::{ports::PeerError, readiness::Dependency, runtime::backoff::Backoff};
 
 /// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pause before those that could not be reached are tried again meanwhile: an answer may only have said that clocks differ.
-const TRY_AGAIN: Duration = Duration::from_millis(200);
+const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(200));
 
 impl Membership {
     /// Meets peers as announcements show them; after the first round this pod has its place.
@@ -24,8 +24,9 @@ impl Membership {
         let mut met = HashMap::new();
         beside.shown.notified().await;
         let meeting = async {
+            let mut pauses = TRY_AGAIN;
             while !self.meet_all(&mut met).await {
-                sleep(TRY_AGAIN).await;
+                sleep(pauses.pause()).await;
             }
         };
         let _ = timeout(FIRST_WITHIN, meeting).await;

@@ -24,12 +24,13 @@ use super::{fleet::directory::Directory, forward::forwarder::Forwarder, hub::reg
 use crate::{
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
     readiness::{Dependency, Readiness},
+    runtime::backoff::Backoff,
 };
 
 /// Announcements within the life of a liveness key: so many may fail before the key lapses.
 const ANNOUNCEMENTS_PER_TTL: u32 = 5;
 /// Pause before routes that could not be registered again are tried anew; the writer has a back-off of its own.
-const REGISTER_PAUSE: Duration = Duration::from_millis(200);
+const REGISTER_PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 /// How far this pod has its place in the fleet.
 #[derive(Debug, Clone)]
@@ -275,7 +276,7 @@ impl Membership {
     /// missed until the routes are there would go untold.
     async fn register_again(&self, beside: &Beside) {
         let mut wanted = beside.register.subscribe();
-        let mut done = Registering::default();
+        let (mut done, mut pauses) = (Registering::default(), REGISTER_PAUSES);
         loop {
             let now = *wanted.borrow_and_update();
             if now.rounds == done.rounds {
@@ -283,9 +284,10 @@ impl Membership {
                 continue;
             }
             if self.writer.reassert().await.is_err() {
-                tokio::time::sleep(REGISTER_PAUSE).await;
+                tokio::time::sleep(pauses.pause()).await;
                 continue;
             }
+            pauses.reset();
             if now.gaps > done.gaps {
                 let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
                 tracing::warn!(

@@ -38,7 +38,7 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(1);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// A route that the store refused is tried again this long after: who deletes the key that stands in its way gets the route soon.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+const REFUSED_PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 type Asker = oneshot::Sender<Result<(), StoreError>>;
 type Answer = oneshot::Receiver<Result<(), StoreError>>;
@@ -224,7 +224,7 @@ impl RouteWriter {
         }
         let still_wanted = refused.iter().filter_map(|place| batch.get(*place)).filter(|route| self.hub.wants(route));
         pending.refused.extend(still_wanted.cloned());
-        let retry_at = pending.retry_at.unwrap_or_else(|| Instant::now() + REFUSED_PAUSE);
+        let retry_at = pending.retry_at.unwrap_or_else(|| Instant::now() + REFUSED_PAUSE.nth(1));
         pending.retry_at = (!pending.refused.is_empty()).then_some(retry_at);
         refused.clone()
     }
@@ -280,6 +280,8 @@ impl RouteTtls {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use async_trait::async_trait;
     use daisi_ws_domain::{
         ids::{AgentId, ChatId, CompanyId},
@@ -292,14 +294,19 @@ mod tests {
         ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, Standing},
     };
 
-    /// A store that takes its time to write.
-    struct Slow;
+    /// A store that takes its time to write, or is away.
+    #[derive(Default)]
+    struct Slow {
+        is_away: bool,
+        tried: Mutex<BTreeSet<Instant>>,
+    }
 
     #[async_trait]
     impl Routes for Slow {
         async fn apply(&self, _: &PodId, _: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
+            self.tried.lock().unwrap().insert(Instant::now());
             tokio::time::sleep(Duration::from_millis(2)).await;
-            Ok(Vec::new())
+            if self.is_away { Err(StoreError::Unavailable("it is away".into())) } else { Ok(Vec::new()) }
         }
         async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
             Ok(Lookup { incarnation: Incarnation(0), epoch: None, pods: Vec::new(), refused: Vec::new(), unread: Vec::new() })
@@ -339,11 +346,30 @@ mod tests {
         };
         writer.lock().refresh.extend((0..2 * MAX_CHANGES).map(|n| route(10 * MAX_CHANGES + n)));
         let (_held, config) = watch::channel(Arc::new(testing::config()));
-        let me = PodId::parse("me").unwrap();
+        let (store, me) = (Slow::default(), PodId::parse("me").unwrap());
         tokio::select! {
             () = storm => {}
-            () = writer.run(&Slow, &me, config, &metrics) => {}
+            () = writer.run(&store, &me, config, &metrics) => {}
             done = tokio::time::timeout(Duration::from_secs(1), writer.reassert()) => done.expect("it is answered").unwrap(),
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn two_pods_do_not_try_a_store_that_is_away_in_step() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let stores = [(); 2].map(|()| Slow { is_away: true, ..Slow::default() });
+        let (_held, config) = watch::channel(Arc::new(testing::config()));
+        let (began, me) = (Instant::now(), PodId::parse("me").unwrap());
+        let pods = stores.each_ref().map(|store| {
+            let writer = RouteWriter::new(Arc::new(Hub::new(Arc::clone(&metrics))));
+            let (company, agent) = (CompanyId::parse("acme").unwrap(), AgentId::parse("a1").unwrap());
+            writer.lock().refresh.insert(RouteKey::Chats { company, agent });
+            let (me, config, metrics) = (&me, config.clone(), &metrics);
+            async move { writer.run(store, me, config, metrics).await }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(60), futures_util::future::join_all(pods)).await;
+        let [one, other] = stores.map(|store| store.tried.into_inner().unwrap());
+        // They begin together, and may meet once or twice by chance, of the five hundred milliseconds that each wait has.
+        assert!(one.len() > 50 && one.contains(&began) && other.contains(&began), "{} tries", one.len());
+        assert!(one.intersection(&other).count() < 10, "{one:?} {other:?}");
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::places::{Caller, Cut, Places};
-use crate::adapters::grpc::tls::Tls;
+use crate::{adapters::grpc::tls::Tls, runtime::backoff::Backoff};
 
 /// How long a connection may stay without a proved call. A pod's first call proves it, and a probe asks and goes.
 const PROVE_WITHIN: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ const MAX_UNPROVED_BYTES: usize = 256 * 1024;
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));
 
 /// The connections of a listener, until the stream is dropped. `end` breaks every one of them.
 pub(crate) fn connections(
@@ -71,7 +71,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a peer's connection; trying again");
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSES.nth(1)).await;
             }
         }
     }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     adapters::http::forwarded::Peer,
     runtime::{
+        backoff::Backoff,
         lifecycle::Tasks,
         listen::listen,
         workers::{Worker, Workers},
@@ -35,7 +36,7 @@ const BACKLOG: u32 = 4096;
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));
 /// Strangers that go then.
 const ROOM: usize = 32;
 
@@ -138,7 +139,7 @@ impl Acceptor {
                         tracing::warn!(error = %error, "connections can't be accepted now; trying on");
                     }
                     self.places.make_room(ROOM);
-                    sleep(ACCEPT_RETRY).await;
+                    sleep(ACCEPT_PAUSES.nth(failures)).await;
                 }
             }
         }
