@@ -66,6 +66,15 @@ pub enum StreamChoice {
     Memory(Stream),
 }
 
+/// What a pod stands on.
+#[derive(Debug, Clone)]
+pub struct BackendChoice {
+    /// Its session store.
+    pub store: StoreChoice,
+    /// Its event stream.
+    pub stream: StreamChoice,
+}
+
 /// Why a pod could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -142,7 +151,7 @@ impl Gateway {
     /// `nats.retry_on_failed_connect` is off.
     pub async fn bind(
         config: &ConfigWatch,
-        (store, stream): (StoreChoice, StreamChoice),
+        choice: BackendChoice,
         shutdown: Shutdown,
         metrics: &Arc<Metrics>,
         extra: Option<Router>,
@@ -164,7 +173,8 @@ impl Gateway {
         let key = FleetKey::derive(&settings.auth.token_aes_key, &settings.auth.admin_token_aes_key);
         let tls = tls(&settings.server, &tasks)?;
         let readiness = Readiness::default();
-        let (backends, cache) = backends(&settings, &id, (&key, tls.as_ref()), (&store, &stream), &readiness, &tasks).await?;
+        let around = Around { config: &settings, me: &id, key: &key, tls: tls.as_ref(), readiness: &readiness, tasks: &tasks };
+        let (backends, cache) = backends(&choice, around).await?;
         let live = config.subscribe();
         let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
         let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
@@ -375,15 +385,19 @@ fn tls(server: &Server, tasks: &Tasks) -> Result<Option<Tls>, TlsError> {
 
 type Cache = Option<Arc<dyn TokenCache>>;
 
-async fn backends(
-    config: &Config,
-    me: &PodId,
-    (key, tls): (&FleetKey, Option<&Tls>),
-    (store, stream): (&StoreChoice, &StreamChoice),
-    readiness: &Readiness,
-    tasks: &Tasks,
-) -> Result<(Backends, Cache), StartError> {
-    let source: Arc<dyn EventSource> = match stream {
+/// What the backends of a pod are made with.
+struct Around<'a> {
+    config: &'a Config,
+    me: &'a PodId,
+    key: &'a FleetKey,
+    tls: Option<&'a Tls>,
+    readiness: &'a Readiness,
+    tasks: &'a Tasks,
+}
+
+async fn backends(choice: &BackendChoice, around: Around<'_>) -> Result<(Backends, Cache), StartError> {
+    let Around { config, me, key, tls, readiness, tasks } = around;
+    let source: Arc<dyn EventSource> = match &choice.stream {
         StreamChoice::Nats => Arc::new(NatsSource::connect(&config.nats, ConsumerDefaults::from(&config.app), tasks).await?),
         StreamChoice::Memory(stream) => Arc::new(stream.handle(me.clone())),
     };
@@ -397,7 +411,7 @@ async fn backends(
     };
     let peers: Arc<dyn Peers> = Arc::new(GrpcPeers::new(settings, Arc::clone(tasks.metrics()), tasks));
     let kind = config.auth.token_cache;
-    Ok(match store {
+    Ok(match &choice.store {
         StoreChoice::Redis => {
             let store = RedisStore::new(&config.redis, tasks.clone())?;
             let store = Arc::new(store.with_fleet_key(key.clone(), config.server.grpc_accept_previous));

@@ -13,7 +13,7 @@ use crate::{
     application::{
         admission::{
             connect::Connector,
-            dispute::Disputes,
+            dispute::{Disputes, Means},
             evict::Evictor,
             goodbyes::Goodbyes,
             killer::Killer,
@@ -181,7 +181,12 @@ impl Pod {
             let room = room.clone();
             async move { room.watch().await }
         });
-        parts.spawn(me, config, backends, &place, (pod.renewer.clone(), tasks));
+        parts.spawn(me, config, backends, &place, tasks);
+        let renewer = pod.renewer.clone();
+        tasks.supervise("renew", move || {
+            let renewer = renewer.clone();
+            async move { renewer.run().await }
+        });
         tasks.supervise("membership", move || {
             let (membership, leaving, unannounced) = (membership.clone(), leaving.clone(), unannounced.clone());
             async move {
@@ -394,11 +399,15 @@ impl Parts {
     }
 
     fn renewer(&self, config: &watch::Receiver<Arc<Config>>, backends: &Backends) -> Renewer {
-        let disputes = Disputes::new(
-            (Arc::clone(&self.hub), Arc::clone(&backends.locks), Arc::clone(&self.owners)),
-            (self.evictor.clone(), self.killer.clone(), self.releaser.clone()),
-            Arc::clone(&self.metrics),
-        );
+        let disputes = Disputes::new(Means {
+            hub: Arc::clone(&self.hub),
+            locks: Arc::clone(&backends.locks),
+            owners: Arc::clone(&self.owners),
+            evictor: self.evictor.clone(),
+            killer: self.killer.clone(),
+            releaser: self.releaser.clone(),
+            metrics: Arc::clone(&self.metrics),
+        });
         Renewer {
             hub: Arc::clone(&self.hub),
             locks: Arc::clone(&backends.locks),
@@ -411,15 +420,8 @@ impl Parts {
         }
     }
 
-    /// Starts the tasks that keep the store in step with the hub.
-    fn spawn(
-        self,
-        me: &PodRecord,
-        config: watch::Receiver<Arc<Config>>,
-        backends: &Backends,
-        place: &Place,
-        (renewer, tasks): (Renewer, &Tasks),
-    ) {
+    /// Starts the tasks that keep the store in step with the hub, but for the renewer.
+    fn spawn(self, me: &PodRecord, config: watch::Receiver<Arc<Config>>, backends: &Backends, place: &Place, tasks: &Tasks) {
         let (place, metrics) = (place.clone(), tasks.metrics());
         let (writer, routes, id, live, counts) =
             (self.writer, Arc::clone(&backends.routes), me.id.clone(), config.clone(), Arc::clone(metrics));
@@ -455,10 +457,6 @@ impl Parts {
         tasks.supervise("lock deadlines", move || {
             let (deadlines, hub, evictor, config) = (Arc::clone(&deadlines), Arc::clone(&hub), evictor.clone(), config.clone());
             async move { deadlines.run(&hub, &evictor, config).await }
-        });
-        tasks.supervise("renew", move || {
-            let renewer = renewer.clone();
-            async move { renewer.run().await }
         });
     }
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::error::CliError;
 use crate::{
     config::{Config, ConfigWatch, Sources},
-    gateway::{Gateway, StoreChoice, StreamChoice},
+    gateway::{BackendChoice, Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{lifecycle::Shutdown, workers::Workers},
     telemetry::LevelHandle,
@@ -29,7 +29,7 @@ pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) ->
 /// When the pod can't start, or ends otherwise than by a signal.
 pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &LevelHandle) -> Result<(), CliError> {
     let shutdown = Shutdown::default();
-    let backends = (StoreChoice::Redis, StreamChoice::Nats);
+    let backends = BackendChoice { store: StoreChoice::Redis, stream: StreamChoice::Nats };
     let binding = Box::pin(Gateway::bind(config, backends, shutdown.clone(), metrics, None));
     let signals = shutdown.clone().obey_signals(|| config.request_reload());
     let mut signals = std::pin::pin!(signals);

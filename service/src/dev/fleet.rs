@@ -27,7 +27,7 @@ use crate::{
         mint::{AdminTokenRequest, Minter, UserTokenRequest},
     },
     config::Config,
-    gateway::{StoreChoice, StreamChoice},
+    gateway::{BackendChoice, StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{
         clock,
@@ -75,7 +75,7 @@ impl Fleet {
         }
         let minter = Minter::new(TokenKeys::parse(&settings.auth)?, clock::now);
         let logins = logins(&minter)?;
-        let (store, stream) = backends;
+        let BackendChoice { store, stream } = backends;
         let inner = Arc::new(Running {
             slots,
             store,
@@ -139,7 +139,7 @@ impl Fleet {
 }
 
 /// What the pods stand on, and where published events go.
-fn backends(plan: &Plan, settings: &mut Config) -> ((StoreChoice, StreamChoice), Sink) {
+fn backends(plan: &Plan, settings: &mut Config) -> (BackendChoice, Sink) {
     let store = match &plan.redis {
         Some(address) => {
             settings.redis.address.clone_from(address);
@@ -163,7 +163,7 @@ fn backends(plan: &Plan, settings: &mut Config) -> ((StoreChoice, StreamChoice),
         }
     };
     let sink = Sink { subject_prefix: settings.nats.subject_prefix.as_str().into(), backend };
-    ((store, stream), sink)
+    (BackendChoice { store, stream }, sink)
 }
 
 fn start_error(pod: &PodId, error: ChangeError) -> FleetError {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{error::FleetError, gate::Gate};
 use crate::{
     config::{Config, ConfigWatch},
-    gateway::{Gateway, RunError, StartError, StoreChoice, StreamChoice},
+    gateway::{BackendChoice, Gateway, RunError, StartError, StoreChoice, StreamChoice},
     metrics::Metrics,
     readiness::Readiness,
     runtime::lifecycle::{Shutdown, Tasks},
@@ -71,7 +71,7 @@ pub(super) struct Slot {
     pub(super) http: Gate,
     pub(super) grpc: Gate,
     settings: Config,
-    backends: (StoreChoice, StreamChoice),
+    backends: BackendChoice,
     fleet: Shutdown,
     tasks: Tasks,
     tenant: Mutex<Tenant>,
@@ -81,7 +81,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Common<'a> {
     pub(super) settings: &'a Config,
-    pub(super) backends: &'a (StoreChoice, StreamChoice),
+    pub(super) backends: &'a BackendChoice,
     pub(super) fleet: &'a Shutdown,
     /// Own the doors: they outlive the pods, so that a drain's goodbyes get through.
     pub(super) doors: &'a Tasks,
@@ -210,12 +210,12 @@ impl Slot {
     }
 
     fn can_be_cut_off(&self) -> bool {
-        matches!(self.backends, (StoreChoice::Memory(_), StreamChoice::Memory(_)))
+        matches!(self.backends, BackendChoice { store: StoreChoice::Memory(_), stream: StreamChoice::Memory(_) })
     }
 
     /// Cuts the pod off from the backends in memory, or heals the cut.
     fn cut_off(&self, cut: bool) {
-        let (store, stream) = &self.backends;
+        let BackendChoice { store, stream } = &self.backends;
         if let StoreChoice::Memory(store) = store {
             store.cut(&self.id, cut);
         }

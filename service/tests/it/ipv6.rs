@@ -13,7 +13,7 @@ use daisi_ws_service::{
     },
     application::fleet::key::FleetKey,
     config::ConfigWatch,
-    gateway::{Gateway, StoreChoice, StreamChoice},
+    gateway::{BackendChoice, Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     ports::Peers as _,
     runtime::lifecycle::{Shutdown, Tasks},
@@ -30,7 +30,8 @@ async fn a_pod_bound_to_ipv6_alone_is_reached_by_browsers_peers_and_its_own_heal
     config.server.pod_id = "pod-six".to_owned();
     let key = FleetKey::derive(&config.auth.token_aes_key, &config.auth.admin_token_aes_key);
     let watch = ConfigWatch::fixed(config, Arc::clone(&metrics));
-    let backends = (StoreChoice::Memory(Store::new()), StreamChoice::Memory(Stream::new(StreamOptions::default())));
+    let stream = Stream::new(StreamOptions::default());
+    let backends = BackendChoice { store: StoreChoice::Memory(Store::new()), stream: StreamChoice::Memory(stream) };
     let shutdown = Shutdown::default();
     let gateway = Box::pin(Gateway::bind(&watch, backends, shutdown.clone(), &metrics, None)).await.unwrap();
     let (http, record) = (gateway.http_addr(), gateway.record().clone());

@@ -13,7 +13,7 @@ use daisi_ws_service::{
         stream::{Stream, StreamOptions},
     },
     config::{Config, ConfigWatch},
-    gateway::{Gateway, StoreChoice, StreamChoice},
+    gateway::{BackendChoice, Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     runtime::{
         lifecycle::{Shutdown, Tasks},
@@ -43,7 +43,8 @@ async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
     change(&mut config);
     let metrics = Arc::new(Metrics::new().unwrap());
     let watch = ConfigWatch::fixed(config, Arc::clone(&metrics));
-    let backends = (StoreChoice::Memory(Store::new()), StreamChoice::Memory(Stream::new(StreamOptions::default())));
+    let stream = Stream::new(StreamOptions::default());
+    let backends = BackendChoice { store: StoreChoice::Memory(Store::new()), stream: StreamChoice::Memory(stream) };
     let shutdown = Shutdown::default();
     let gateway = Box::pin(Gateway::bind(&watch, backends, shutdown.clone(), &metrics, None)).await.unwrap();
     let (http, probe) = (gateway.http_addr(), gateway.probe_addr().unwrap());

@@ -110,6 +110,12 @@ struct Ear {
     inbox: Arc<KillInbox>,
 }
 
+/// A connection on which kills are heard.
+struct Subscription {
+    sink: PubSubSink,
+    stream: PubSubStream,
+}
+
 impl Ear {
     async fn listen_for_ever(&self) {
         let (mut backoff, mut reported) = (BACKOFF, false);
@@ -135,18 +141,19 @@ impl Ear {
         }
     }
 
-    async fn subscribe(&self) -> Result<(PubSubSink, PubSubStream), StoreError> {
+    async fn subscribe(&self) -> Result<Subscription, StoreError> {
         let within = self.connector.timeout();
         let (mut sink, stream) = self.connector.connect_pubsub().await?.split();
         match timeout(within, sink.psubscribe(keys::KILL_PATTERN)).await {
-            Ok(Ok(())) => Ok((sink, stream)),
+            Ok(Ok(())) => Ok(Subscription { sink, stream }),
             Ok(Err(error)) => Err(store_error(&error)),
             Err(_) => Err(no_answer(within)),
         }
     }
 
     /// Hears kills until the subscription ends, and says why it did.
-    async fn hear(&self, mut moves: watch::Receiver<u64>, (mut sink, mut stream): (PubSubSink, PubSubStream)) -> StoreError {
+    async fn hear(&self, mut moves: watch::Receiver<u64>, subscription: Subscription) -> StoreError {
+        let Subscription { mut sink, mut stream } = subscription;
         let within = self.connector.timeout();
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -62,15 +62,23 @@ struct Open {
     since: Instant,
 }
 
+/// What disputes are settled with.
+pub(crate) struct Means {
+    pub(crate) hub: Arc<Hub>,
+    /// Where locks are taken back.
+    pub(crate) locks: Arc<dyn SessionLocks>,
+    pub(crate) owners: Arc<Owners>,
+    /// Closes losers here.
+    pub(crate) evictor: Evictor,
+    /// Closes losers elsewhere.
+    pub(crate) killer: Killer,
+    pub(crate) releaser: Releaser,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// Settles disputes about locks.
 pub struct Disputes {
-    hub: Arc<Hub>,
-    locks: Arc<dyn SessionLocks>,
-    owners: Arc<Owners>,
-    evictor: Evictor,
-    killer: Killer,
-    releaser: Releaser,
-    metrics: Arc<Metrics>,
+    means: Means,
     /// At most one a session of this pod.
     open: Mutex<HashMap<ConnectionId, Open>>,
 }
@@ -91,13 +99,9 @@ pub(crate) struct LockLife {
 }
 
 impl Disputes {
-    /// Without any dispute yet. Locks are taken back from `locks`; losers here are closed by `evictor`, elsewhere by `killer`.
-    pub(crate) fn new(
-        (hub, locks, owners): (Arc<Hub>, Arc<dyn SessionLocks>, Arc<Owners>),
-        (evictor, killer, releaser): (Evictor, Killer, Releaser),
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { hub, locks, owners, evictor, killer, releaser, metrics, open: Mutex::default() }
+    /// Without any dispute yet.
+    pub(crate) fn new(means: Means) -> Self {
+        Self { means, open: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Open>> {
@@ -107,7 +111,7 @@ impl Disputes {
     /// The sessions whose disputes are open.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let mut open = self.lock();
-        open.retain(|connection, _| self.hub.contains(connection));
+        open.retain(|connection, _| self.means.hub.contains(connection));
         open.values().map(|open| Arc::clone(&open.session)).collect()
     }
 
@@ -125,7 +129,7 @@ impl Disputes {
             return;
         }
         let owners: Vec<LockOwner> = lost.iter().map(|(_, owner)| owner.clone()).collect();
-        let states = self.owners.states_of(&owners).await;
+        let states = self.means.owners.states_of(&owners).await;
         let mut taken_back = Vec::new();
         for ((session, owner), state) in lost.into_iter().zip(states) {
             let unknown_for = self.note(&session, &owner);
@@ -158,12 +162,12 @@ impl Disputes {
         self.count("lost");
         tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock is in other hands; the socket is closed");
         self.close(session);
-        self.evictor.evict(session.connection(), CloseReason::SessionReplaced);
+        self.means.evictor.evict(session.connection(), CloseReason::SessionReplaced);
     }
 
     async fn take_back(&self, session: Arc<Session>, owner: LockOwner, kill: bool, ttl: Duration) {
         let asked = Instant::now();
-        match self.locks.replace(session.key(), &owner, session.owner(), ttl).await {
+        match self.means.locks.replace(session.key(), &owner, session.owner(), ttl).await {
             Ok(Acquire::Acquired { .. }) => {}
             // It is in yet other hands, or nobody knows: the next renewal sees.
             Ok(Acquire::Held(_)) => return,
@@ -176,17 +180,17 @@ impl Disputes {
         tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock named a socket that is older or no more, and was taken back");
         session.confirm_lock(asked, ttl);
         self.close(&session);
-        if kill && let Err(error) = self.killer.kill(&session, &owner).await {
+        if kill && let Err(error) = self.means.killer.kill(&session, &owner).await {
             tracing::debug!(%error, "an older socket could not be told to go; it finds out by its next renewal");
         }
         // It may have ended meanwhile, and its lock been released before it was taken back.
-        if !self.hub.contains(session.connection()) {
-            self.releaser.release(&session);
+        if !self.means.hub.contains(session.connection()) {
+            self.means.releaser.release(&session);
         }
     }
 
     fn count(&self, outcome: &str) {
-        self.metrics.session_renewals_total.with_label_values(&[outcome]).inc();
+        self.means.metrics.session_renewals_total.with_label_values(&[outcome]).inc();
     }
 }
 

@@ -101,7 +101,7 @@ impl Renewer {
             match self.locks.renew(&renewals).await {
                 Ok(outcomes) => {
                     for ((session, renewal), outcome) in batch.iter().zip(&renewals).zip(outcomes) {
-                        lost.extend(self.apply(session, (asked, renewal.ttl), outcome).map(|owner| (Arc::clone(session), owner)));
+                        lost.extend(self.apply(session, asked, renewal.ttl, outcome).map(|owner| (Arc::clone(session), owner)));
                     }
                     self.release_unanswered();
                 }
@@ -146,7 +146,7 @@ impl Renewer {
     }
 
     /// Takes over what a renewal came to that was asked for, for a time to live. Returns the owner of a lock that is another's.
-    fn apply(&self, session: &Session, (asked, ttl): (Instant, Duration), outcome: Renewal) -> Option<LockOwner> {
+    fn apply(&self, session: &Session, asked: Instant, ttl: Duration, outcome: Renewal) -> Option<LockOwner> {
         match outcome {
             Renewal::Renewed => self.count("renewed", 1),
             Renewal::Restored => self.count("restored", 1),
