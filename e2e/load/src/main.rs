@@ -24,7 +24,7 @@ mod wire;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
 use conduct::conductor::Conductor;
@@ -56,6 +56,7 @@ fn obey(options: Options) -> Result<ExitCode> {
 
 /// One thread conducts and publishes: it shall take as little as possible of the cores that are measured.
 fn measure(run: Run) -> Result<ExitCode> {
+    ensure!(cfg!(target_os = "linux"), "what a process costs is read from /proc, which only Linux has");
     let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let conductor = Conductor::new(run)?;
