@@ -41,7 +41,7 @@ use crate::{
         clock,
         fine_timer::FineTimer,
         lifecycle::{Shutdown, Tasks},
-        workers::Workers,
+        workers::Teams,
     },
 };
 
@@ -138,8 +138,6 @@ pub struct Gateway {
     readiness: Readiness,
     config: ConfigWatch,
     tasks: Tasks,
-    workers: Option<Arc<Workers>>,
-    probe_workers: Option<Arc<Workers>>,
     metrics: Arc<Metrics>,
 }
 
@@ -207,24 +205,8 @@ impl Gateway {
             readiness,
             config: config.clone(),
             tasks,
-            workers: None,
-            probe_workers: None,
             metrics: Arc::clone(metrics),
         })
-    }
-
-    /// Has connections served on these workers, and not on the runtime that runs the pod.
-    #[must_use]
-    pub fn on_workers(mut self, workers: Arc<Workers>) -> Self {
-        self.workers = Some(workers);
-        self
-    }
-
-    /// Has probes answered on these workers, if they have a port of their own: whatever befalls the pod's runtime and its sockets, a probe does not wait for it.
-    #[must_use]
-    pub fn probes_on(mut self, workers: Arc<Workers>) -> Self {
-        self.probe_workers = Some(workers);
-        self
     }
 
     /// This pod.
@@ -263,35 +245,21 @@ impl Gateway {
         &self.tasks
     }
 
-    /// Serves until the soft token is cancelled, then drains and ends, at the latest after `app.shutdown_timeout_seconds`. The hard token ends it
+    /// Serves on the workers until the soft token is cancelled, then drains and ends, at the latest after `app.shutdown_timeout_seconds`. The hard token ends it
     /// at once.
     ///
     /// # Errors
     /// When the server for peers fails by itself, or another pod lives under this one's id: the pod is drained all the same.
-    pub async fn run(self) -> Result<(), RunError> {
-        let Self {
-            me,
-            pod,
-            http,
-            routes,
-            probes,
-            grpc,
-            grpc_settings,
-            readiness,
-            config,
-            tasks,
-            workers,
-            probe_workers,
-            metrics,
-        } = self;
+    pub async fn run(self, workers: Teams) -> Result<(), RunError> {
+        let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, metrics } = self;
         let shutdown = tasks.shutdown().clone();
         let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
         tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
-        http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, workers, stop_http.clone());
+        http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, &workers.sockets, stop_http.clone());
         if let Some((server, routes)) = probes {
             tracing::info!(probe.address = %server.local_addr(), "probes are answered on a port of their own");
             // Away from the sockets' threads, and until everything else has ended.
-            server.serve(routes, Intake::Probes, &tasks, probe_workers, CancellationToken::new());
+            server.serve(routes, Intake::Probes, &tasks, &workers.probes, CancellationToken::new());
         }
         let (look, watched) = (
             SelfCheck::new(me.clone(), grpc.local_addr(), grpc_settings.key.clone(), grpc_settings.tls.clone()),

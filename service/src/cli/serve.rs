@@ -9,7 +9,7 @@ use crate::{
     config::{Config, ConfigWatch, Sources},
     gateway::{BackendChoice, Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
-    runtime::{lifecycle::Shutdown, workers::Workers},
+    runtime::{lifecycle::Shutdown, workers::PodWorkers},
     telemetry::LevelHandle,
 };
 
@@ -42,11 +42,11 @@ pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &Lev
     config.start(gateway.tasks());
     level.follow(config, gateway.tasks());
     // They end last, after all that may run on them.
-    let workers = Arc::new(Workers::start(std::thread::available_parallelism().map_or(1, usize::from))?);
-    let probe_workers = Arc::new(Workers::named("probes", 1)?);
-    let runtimes = workers.all().iter().map(|worker| worker.runtime().clone()).chain(Handle::try_current());
+    let workers = PodWorkers::start()?;
+    let teams = workers.teams();
+    let runtimes = teams.sockets.iter().map(|worker| worker.runtime().clone()).chain(Handle::try_current());
     runtimes.for_each(|runtime| metrics.watch_runtime(runtime));
-    let mut running = Box::pin(gateway.on_workers(Arc::clone(&workers)).probes_on(Arc::clone(&probe_workers)).run());
+    let mut running = Box::pin(gateway.run(teams));
     tokio::select! {
         ended = &mut running => ended.map_err(CliError::failed),
         // They end with the hard token, which ends the pod too.

@@ -28,6 +28,9 @@ pub enum FleetError {
     /// The process may not listen to signals.
     #[error("can't listen to signals: {0}")]
     Signals(#[from] std::io::Error),
+    /// The threads that serve the pods can't be had.
+    #[error("can't start the threads that serve sockets: {0}")]
+    Workers(std::io::Error),
     /// A pod was not to be started: a fault of ours.
     #[error("{0}")]
     Order(String),

@@ -32,6 +32,7 @@ use crate::{
     runtime::{
         clock,
         lifecycle::{Shutdown, Tasks},
+        workers::PodWorkers,
     },
 };
 
@@ -48,6 +49,8 @@ pub struct Fleet {
     pods: Tasks,
     logins: Vec<Login>,
     plan: Plan,
+    #[expect(dead_code, reason = "the pods' threads end with it")]
+    workers: PodWorkers,
 }
 
 impl Fleet {
@@ -65,7 +68,15 @@ impl Fleet {
         let metrics = Arc::new(Metrics::new()?);
         let tasks = |name| Tasks::new(shutdown.clone(), Arc::clone(&metrics), tracing::info_span!("fleet", part = name));
         let (doors, pods) = (tasks("doors"), tasks("pods"));
-        let common = Common { settings: &settings, backends: &backends, fleet: &shutdown, doors: &doors, pods: &pods };
+        let workers = PodWorkers::start().map_err(FleetError::Workers)?;
+        let common = Common {
+            settings: &settings,
+            backends: &backends,
+            fleet: &shutdown,
+            doors: &doors,
+            pods: &pods,
+            workers: &workers.teams(),
+        };
         let mut slots = Vec::new();
         for number in 0..plan.pods {
             let port = if plan.base_port == 0 { 0 } else { plan.base_port + number };
@@ -88,7 +99,7 @@ impl Fleet {
         for slot in &inner.slots {
             Box::pin(slot.start(control::routes(&inner))).await.map_err(|source| start_error(&slot.id, source))?;
         }
-        Ok(Self { inner, shutdown, pods, logins, plan: plan.clone() })
+        Ok(Self { inner, shutdown, pods, logins, plan: plan.clone(), workers })
     }
 
     /// Where the pods are, tokens for them, and commands to try: text for a terminal. It has secrets, made for this fleet alone.

@@ -15,7 +15,10 @@ use crate::{
     gateway::{BackendChoice, Gateway, RunError, StartError, StoreChoice, StreamChoice},
     metrics::Metrics,
     readiness::Readiness,
-    runtime::lifecycle::{Shutdown, Tasks},
+    runtime::{
+        lifecycle::{Shutdown, Tasks},
+        workers::Teams,
+    },
 };
 
 /// What the pod in a slot does now.
@@ -74,6 +77,7 @@ pub(super) struct Slot {
     backends: BackendChoice,
     fleet: Shutdown,
     tasks: Tasks,
+    workers: Teams,
     tenant: Mutex<Tenant>,
 }
 
@@ -87,6 +91,8 @@ pub(super) struct Common<'a> {
     pub(super) doors: &'a Tasks,
     /// Own the pods.
     pub(super) pods: &'a Tasks,
+    /// Serve the pods.
+    pub(super) workers: &'a Teams,
 }
 
 impl Slot {
@@ -115,6 +121,7 @@ impl Slot {
             backends: common.backends.clone(),
             fleet: common.fleet.clone(),
             tasks: common.pods.clone(),
+            workers: common.workers.clone(),
             tenant: Mutex::new(tenant),
         })
     }
@@ -153,7 +160,7 @@ impl Slot {
         self.grpc.open(gateway.grpc_addr());
         let slot = Arc::clone(self);
         self.tasks.spawn("dev pod", async move {
-            slot.report(Box::pin(gateway.run()).await);
+            slot.report(Box::pin(gateway.run(slot.workers.clone())).await);
             slot.ended(start);
         });
         Ok(())

@@ -97,17 +97,17 @@ impl Tasks {
         self.start(self.guard(name, task).instrument(self.span.clone()));
     }
 
-    /// As [`Tasks::spawn`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see [`Tasks::at_the_end`]. To wait for
+    /// As [`Tasks::spawn_on`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see [`Tasks::at_the_end`]. To wait for
     /// the token in each of them would have every wake-up take a lock that all of them share, and so would the pod's span around them cost at every wake-up;
     /// what they log has to name the pod.
-    pub fn spawn_many(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_many_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let metrics = Arc::clone(&self.metrics);
         // No async block around it, which would have room for the task twice.
-        self.start(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
+        worker.spawn(self.tracker.track_future(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
             if let Err(panic) = ended {
                 report_panic(&metrics, name, panic.as_ref());
             }
-        }));
+        })));
     }
 
     /// Calls `end` when the hard token is cancelled.
@@ -120,9 +120,9 @@ impl Tasks {
     }
 
     /// As [`Tasks::spawn`], on a worker.
-    pub fn spawn_on(&self, worker: &Worker, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guarded = self.guard(name, task).instrument(self.span.clone());
-        worker.runtime().spawn(self.tracker.track_future(guarded));
+        worker.spawn(self.tracker.track_future(guarded));
     }
 
     fn guard<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
@@ -171,7 +171,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::supervise`], on a worker.
-    pub fn supervise_on<F>(&self, worker: &Worker, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    pub fn supervise_on<F>(&self, worker: &Arc<Worker>, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {

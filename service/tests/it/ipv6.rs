@@ -16,7 +16,10 @@ use daisi_ws_service::{
     gateway::{BackendChoice, Gateway, StoreChoice, StreamChoice},
     metrics::Metrics,
     ports::Peers as _,
-    runtime::lifecycle::{Shutdown, Tasks},
+    runtime::{
+        lifecycle::{Shutdown, Tasks},
+        workers::PodWorkers,
+    },
 };
 use tokio::process::Command;
 
@@ -37,7 +40,9 @@ async fn a_pod_bound_to_ipv6_alone_is_reached_by_browsers_peers_and_its_own_heal
     let (http, record) = (gateway.http_addr(), gateway.record().clone());
     assert_eq!(record.address, format!("[::1]:{}", gateway.grpc_addr().port()));
     let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
-    tasks.spawn("gateway", async move { gateway.run().await.unwrap() });
+    let workers = PodWorkers::start().unwrap();
+    let teams = workers.teams();
+    tasks.spawn("gateway", async move { gateway.run(teams).await.unwrap() });
 
     assert_eq!(get(http, "/health", "").await.status, 200);
     let settings = PeersSettings {

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use daisi_ws_service::{
     metrics::Metrics,
     runtime::{
         lifecycle::{Shutdown, Tasks},
-        workers::Workers,
+        workers::{PodWorkers, Worker},
     },
 };
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
@@ -33,7 +33,7 @@ struct Pod {
     shutdown: Shutdown,
     running: Tasks,
     /// Ends last, as in `serve`.
-    _probe_cores: Arc<Workers>,
+    workers: PodWorkers,
 }
 
 async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
@@ -49,13 +49,13 @@ async fn pod(change: impl FnOnce(&mut Config)) -> Pod {
     let gateway = Box::pin(Gateway::bind(&watch, backends, shutdown.clone(), &metrics, None)).await.unwrap();
     let (http, probe) = (gateway.http_addr(), gateway.probe_addr().unwrap());
     let running = Tasks::new(Shutdown::default(), metrics, tracing::Span::none());
-    let probe_workers = Arc::new(Workers::named("probes", 1).unwrap());
-    let gateway = gateway.probes_on(Arc::clone(&probe_workers));
-    running.spawn("gateway", async move { gateway.run().await.unwrap() });
+    let workers = PodWorkers::start().unwrap();
+    let teams = workers.teams();
+    running.spawn("gateway", async move { gateway.run(teams).await.unwrap() });
     while get(probe, "/ready", "").await.status != 200 {
         tokio::task::yield_now().await;
     }
-    Pod { http, probe, shutdown, running, _probe_cores: probe_workers }
+    Pod { http, probe, shutdown, running, workers }
 }
 
 /// The head of the answer to a connect; the socket stays open with the stream.
@@ -102,10 +102,23 @@ async fn probes_are_answered_until_a_drain_is_over() {
     pod.running.ended().await;
 }
 
+/// Has a worker do nothing until what this returns is dropped.
+fn hold(worker: &Arc<Worker>) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (holds, held) = mpsc::channel();
+    worker.spawn(async move {
+        holds.send(()).unwrap();
+        let _ = released.recv();
+    });
+    held.recv().unwrap();
+    release
+}
+
 #[tokio::test]
 async fn a_probe_is_answered_while_nothing_else_of_the_pod_runs() {
     let pod = pod(|_| {}).await;
-    // This blocks the thread that all of the pod runs on, its sockets included.
+    // This blocks the thread that all of the pod runs on, but for its sockets, whose threads are held up too.
+    let held: Vec<_> = pod.workers.teams().sockets.iter().map(hold).collect();
     for path in ["/health", "/ready", "/metrics"] {
         let mut stream = std::net::TcpStream::connect(pod.probe).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -114,6 +127,7 @@ async fn a_probe_is_answered_while_nothing_else_of_the_pod_runs() {
         stream.read_exact(&mut status).unwrap();
         assert_eq!(&status, b"HTTP/1.1 200", "{path}");
     }
+    drop(held);
     pod.shutdown.soft.cancel();
     pod.running.ended().await;
 }

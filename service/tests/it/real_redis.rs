@@ -11,7 +11,7 @@ use daisi_ws_service::{
     application::admission::connect::Admission,
     pod::{Backends, Pod},
     readiness::Readiness,
-    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks},
+    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks, workers::Workers},
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use crate::support::{
 struct Pods {
     pods: Vec<(Pod, Tasks)>,
     server: RedisServer,
+    workers: Workers,
 }
 
 impl Pods {
@@ -60,11 +61,11 @@ impl Pods {
             async move { redis::cmd("PUBSUB").arg("NUMPAT").query_async::<usize>(&mut client).await.unwrap() >= 1 }
         })
         .await;
-        Self { pods, server }
+        Self { pods, server, workers: Workers::start(1).unwrap() }
     }
 
     async fn connect(&self, pod: usize) -> Admission {
-        self.pods[pod].0.connector().connect(user("acme", "a1", "sari"), "test").await.unwrap()
+        self.pods[pod].0.connector().connect(user("acme", "a1", "sari"), "test", self.workers.first()).await.unwrap()
     }
 }
 

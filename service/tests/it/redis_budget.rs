@@ -23,7 +23,7 @@ use daisi_ws_service::{
     pod::{Backends, Pod},
     ports::{Routes as _, SessionLocks as _},
     readiness::Readiness,
-    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks},
+    runtime::{clock, fine_timer::FineTimer, lifecycle::Tasks, workers::Workers},
 };
 use redis::AsyncCommands as _;
 use tokio::sync::watch;
@@ -50,6 +50,7 @@ struct Gateway {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     server: RedisServer,
+    workers: Workers,
 }
 
 impl Gateway {
@@ -89,7 +90,8 @@ impl Gateway {
             async move { redis::cmd("PUBSUB").arg("NUMPAT").query_async::<usize>(&mut client).await.unwrap() == 1 }
         })
         .await;
-        let gateway = Self { pod, me, store, stream, proxy, tasks, metrics, server };
+        let workers = Workers::start(1).unwrap();
+        let gateway = Self { pod, me, store, stream, proxy, tasks, metrics, server, workers };
         let warm = gateway.connect(user("warm", "up", "one")).await;
         gateway.renewer().renew_all().await.unwrap();
         gateway.store.lookup(&gateway.me.id, &[]).await.unwrap();
@@ -99,7 +101,7 @@ impl Gateway {
     }
 
     async fn connect(&self, claims: Claims) -> Admission {
-        self.pod.connector().connect(claims, "test").await.unwrap()
+        self.pod.connector().connect(claims, "test", self.workers.first()).await.unwrap()
     }
 
     fn renewer(&self) -> &Renewer {

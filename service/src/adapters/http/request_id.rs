@@ -138,13 +138,14 @@ mod tests {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks =
             crate::runtime::lifecycle::Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
+        let workers = crate::runtime::workers::Workers::start(1).unwrap();
         let server = crate::adapters::http::listener::server::HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let mut stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
         server.serve(
             app,
             crate::adapters::http::listener::intake::Intake::Probes,
             &tasks,
-            None,
+            workers.team(),
             tokio_util::sync::CancellationToken::new(),
         );
         let request = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{header}\r\n\r\n");

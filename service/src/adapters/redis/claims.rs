@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ports::StoreError,
-    runtime::{backoff::Backoff, lifecycle::Tasks, linger::Linger, workers::with_batched_wakes},
+    runtime::{backoff::Backoff, lifecycle::Tasks, linger::Linger},
 };
 
 /// Claims in one round trip.
@@ -127,7 +127,7 @@ impl Claims {
         let stopped = || StoreError::Unavailable("the pod has stopped asking for locks".into());
         let (answer, answered) = oneshot::channel();
         self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| stopped())?;
-        with_batched_wakes(answered).await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
+        answered.await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
     }
 }
 

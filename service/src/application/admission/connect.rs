@@ -28,6 +28,7 @@ use crate::{
     config::{CompressionMode, Config},
     metrics::Metrics,
     ports::{SessionLocks, StoreError},
+    runtime::workers::Worker,
 };
 
 /// A new session is refused when the store does not answer within this time.
@@ -171,15 +172,21 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Enters, locks and routes a session. Dropping the future gives everything back.
+    /// Enters, locks and routes a session that is to live on `worker`. Dropping the future gives everything back.
     ///
     /// # Errors
     /// When the session cannot be had; the error says what the client can do.
-    pub async fn connect(self: &Arc<Self>, claims: Claims, request_id: &str) -> Result<Admission, ConnectError> {
+    pub async fn connect(
+        self: &Arc<Self>,
+        claims: Claims,
+        request_id: &str,
+        worker: &Arc<Worker>,
+    ) -> Result<Admission, ConnectError> {
         let started = Instant::now();
         let config = self.config.borrow().clone();
         let connection = ConnectionId::from_random(rand::random());
-        let session = Arc::new(Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id));
+        let session = Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id, worker);
+        let session = Arc::new(session);
         let kind = session.kind().as_str();
         self.hub.enter(&session, config.app.max_connections)?;
         let mut admission =
@@ -226,7 +233,7 @@ impl Connector {
         tokio::select! {
             biased;
             reason = session.closed() => Err(reason.into()),
-            joined = self.writer.join(session.connection(), &routes) => match (joined?, session.close_reason()) {
+            joined = self.writer.join(session, &routes) => match (joined?, session.close_reason()) {
                 (true, _) => Ok(()),
                 // Whoever takes a session out of the hub says why first.
                 (false, reason) => Err(reason.map_or(ConnectError::Internal, ConnectError::from)),

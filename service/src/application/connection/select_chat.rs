@@ -13,7 +13,7 @@ pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, cha
     let (Some(route), old_route) = (session.chat_route(&chat), old.as_ref().and_then(|chat| session.chat_route(chat))) else {
         return Err(ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
     };
-    match connector.writer.join(connection, std::slice::from_ref(&route)).await {
+    match connector.writer.join(&session, std::slice::from_ref(&route)).await {
         Ok(_) => {
             session.set_chat(Some(chat.clone()));
             if let Some(old_route) = old_route.filter(|old| *old != route) {

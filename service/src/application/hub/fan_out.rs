@@ -34,7 +34,7 @@ const VISIT_BYTES: usize = 4 * 1024 * 1024;
 pub(super) type List = Arc<Vec<Arc<Session>>>;
 
 /// Puts an event in the mailbox of a session. False if nobody will take it out.
-pub(super) fn put(session: &Session, event: &Arc<PreparedMessage>, metrics: &Metrics) -> bool {
+fn put(session: &Session, event: &Arc<PreparedMessage>, metrics: &Metrics) -> bool {
     put_item(session, Item::Event(Arc::clone(event)), metrics)
 }
 
@@ -208,7 +208,7 @@ impl WorkerQueue {
         }
         // A runtime that is shut down drops what it is given at once, and the worker wants the lock then.
         drop(state);
-        self.worker.runtime().spawn(Filling(Arc::clone(self)).run());
+        self.worker.spawn(Filling(Arc::clone(self)).run());
     }
 
     /// Puts all that waits in mailboxes, now and on this thread.
@@ -244,7 +244,7 @@ impl Drop for Filling {
     }
 }
 
-/// The queues of all cores that have sessions.
+/// The queues of all workers that have sessions.
 #[derive(Debug)]
 pub(super) struct FanOut {
     queues: Vec<Arc<WorkerQueue>>,
@@ -256,31 +256,24 @@ impl FanOut {
         Self { queues: Vec::new(), metrics }
     }
 
-    /// That of the worker on which a session lives, if it lives on one.
-    pub(super) fn queue_of(&mut self, session: &Session) -> Option<&Arc<WorkerQueue>> {
-        let worker = session.worker()?;
+    /// That of the worker on which a session lives.
+    pub(super) fn queue_of(&mut self, session: &Session) -> &Arc<WorkerQueue> {
+        let worker = session.worker();
         let known = self.queues.iter().position(|queue| Arc::ptr_eq(&queue.worker, worker));
         let place = known.unwrap_or_else(|| {
             self.queues.push(Arc::new(WorkerQueue::new(worker, &self.metrics)));
             self.queues.len() - 1
         });
-        self.queues.get(place)
+        &self.queues[place]
     }
 
     /// Brings an event to one session.
     pub(super) fn bring(&mut self, session: &Arc<Session>, event: &Arc<PreparedMessage>) -> usize {
-        match self.queue_of(session) {
-            Some(queue) => queue.bring(std::slice::from_ref(session), || Arc::new(vec![Arc::clone(session)]), event),
-            None => usize::from(put(session, event, &self.metrics)),
-        }
+        self.queue_of(session).bring(std::slice::from_ref(session), || Arc::new(vec![Arc::clone(session)]), event)
     }
 
     /// Has every worker work off what was brought.
     pub(super) fn start(&self) {
         self.queues.iter().for_each(WorkerQueue::start);
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use daisi_ws_domain::ids::ConnectionId;
 
 use super::{
-    fan_out::{FanOut, List, WorkerQueue, put},
+    fan_out::{FanOut, List, WorkerQueue},
     prepared_message::PreparedMessage,
     session::Session,
 };
@@ -26,8 +26,7 @@ pub(super) struct Many {
 
 #[derive(Debug)]
 struct Share {
-    /// None for those that live on no worker.
-    queue: Option<Arc<WorkerQueue>>,
+    queue: Arc<WorkerQueue>,
     /// Copied only when somebody joins or leaves while an event is on its way to it.
     sessions: List,
 }
@@ -48,12 +47,9 @@ impl Many {
             return;
         }
         let queue = fan_out.queue_of(session);
-        let is_same = |share: &Share| match (&share.queue, queue) {
-            (Some(theirs), Some(ours)) => Arc::ptr_eq(theirs, ours),
-            (theirs, ours) => theirs.is_none() && ours.is_none(),
-        };
-        let share = self.shares.iter().position(is_same).unwrap_or_else(|| {
-            self.shares.push(Share { queue: queue.cloned(), sessions: List::default() });
+        let known = self.shares.iter().position(|share| Arc::ptr_eq(&share.queue, queue));
+        let share = known.unwrap_or_else(|| {
+            self.shares.push(Share { queue: Arc::clone(queue), sessions: List::default() });
             self.shares.len() - 1
         });
         let sessions = Arc::make_mut(&mut self.shares[share].sessions);
@@ -75,18 +71,12 @@ impl Many {
         }
     }
 
-    fn bring(&self, event: &Arc<PreparedMessage>, fan_out: &FanOut) -> usize {
+    fn bring(&self, event: &Arc<PreparedMessage>) -> usize {
         let mut count = 0;
-        for (number, share) in self.shares.iter().enumerate() {
-            count += match &share.queue {
-                None => share.sessions.iter().filter(|session| put(session, event, fan_out.metrics())).count(),
-                Some(_) if share.sessions.is_empty() => 0,
-                Some(queue) => {
-                    // What a worker counts its references in is its own.
-                    let event = if number == 0 { event } else { &Arc::new(PreparedMessage::clone(event)) };
-                    queue.bring(&share.sessions, || Arc::clone(&share.sessions), event)
-                }
-            };
+        for (number, share) in self.shares.iter().enumerate().filter(|(_, share)| !share.sessions.is_empty()) {
+            // What a worker counts its references in is its own.
+            let event = if number == 0 { event } else { &Arc::new(PreparedMessage::clone(event)) };
+            count += share.queue.bring(&share.sessions, || Arc::clone(&share.sessions), event);
         }
         count
     }
@@ -121,7 +111,7 @@ impl Members {
     pub(super) fn bring(&self, event: &Arc<PreparedMessage>, fan_out: &mut FanOut) -> usize {
         match self {
             Self::One(only) => fan_out.bring(only, event),
-            Self::Many(many) => many.bring(event, fan_out),
+            Self::Many(many) => many.bring(event),
         }
     }
 

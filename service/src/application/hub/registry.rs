@@ -415,10 +415,8 @@ impl Hub {
 
     /// Puts what is still on its way to a session in its mailbox, before its last word is said.
     pub fn catch_up(&self, session: &Session) {
-        let queue = self.lock().fan_out.queue_of(session).cloned();
-        if let Some(queue) = queue {
-            queue.work_off();
-        }
+        let queue = Arc::clone(self.lock().fan_out.queue_of(session));
+        queue.work_off();
     }
 
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.

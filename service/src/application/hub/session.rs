@@ -61,8 +61,8 @@ pub struct Session {
     asked: AtomicBool,
     locked: AtomicBool,
     reason: OnceLock<CloseReason>,
-    /// Where the task below runs, if it is pinned.
-    worker: Option<Arc<Worker>>,
+    /// Where the task below runs.
+    worker: Arc<Worker>,
     /// The one task that has the session at a time: first its connect, then its socket's.
     task: AtomicWaker,
     mailbox: Mailbox,
@@ -102,9 +102,16 @@ const CONFIRMATION_MARGIN: Duration = Duration::from_secs(2);
 const MAX_PREDECESSORS: usize = 4;
 
 impl Session {
-    /// A session that has nothing yet: no lock, no route. It lives on the worker that it is made on.
+    /// A session that has nothing yet: no lock, no route. It lives on `worker`, where its task has to run.
     #[must_use]
-    pub fn new(claims: Claims, pod: PodId, connection: ConnectionId, limits: MailboxLimits, request_id: &str) -> Self {
+    pub fn new(
+        claims: Claims,
+        pod: PodId,
+        connection: ConnectionId,
+        limits: MailboxLimits,
+        request_id: &str,
+        worker: &Arc<Worker>,
+    ) -> Self {
         Self {
             key: claims.session_key(),
             owner: LockOwner::new(pod, connection.clone()),
@@ -116,7 +123,7 @@ impl Session {
             locked: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
-            worker: Worker::current(),
+            worker: Arc::clone(worker),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
             rare: Mutex::new(Rare {
@@ -203,16 +210,15 @@ impl Session {
     }
 
     fn wake(&self) {
-        let Some(waker) = self.task.take() else { return };
-        match &self.worker {
-            Some(worker) => worker.wake(waker),
-            None => waker.wake(),
+        if let Some(waker) = self.task.take() {
+            self.worker.wake(waker);
         }
     }
 
-    /// Where the session lives, if it is pinned.
-    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
-        self.worker.as_ref()
+    /// Where the session lives.
+    #[must_use]
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
     }
 
     /// What waits for the socket.

@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{
-    ids::{ConnectionId, PodId},
-    route::RouteKey,
-    ttl::TtlRange,
-};
+use daisi_ws_domain::{ids::PodId, route::RouteKey, ttl::TtlRange};
 use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::{
@@ -21,11 +17,11 @@ use tokio::{
 };
 
 use crate::{
-    application::hub::registry::Hub,
+    application::hub::{registry::Hub, session::Session},
     config::Config,
     metrics::Metrics,
     ports::{RouteChange, Routes, StoreError},
-    runtime::{backoff::Backoff, linger::Linger, workers::with_batched_wakes},
+    runtime::{backoff::Backoff, linger::Linger},
 };
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
@@ -98,16 +94,16 @@ impl RouteWriter {
     ///
     /// # Errors
     /// As [`RouteWriter::confirm`].
-    pub async fn join(&self, connection: &ConnectionId, routes: &[RouteKey]) -> Result<bool, StoreError> {
+    pub async fn join(&self, session: &Session, routes: &[RouteKey]) -> Result<bool, StoreError> {
         let confirmed = {
             // Held meanwhile, or the writer, on another worker, would write a route before it knows who waits for it, and then write it again.
             let mut pending = self.lock();
-            if !routes.iter().all(|route| self.hub.join(connection, route)) {
+            if !routes.iter().all(|route| self.hub.join(session.connection(), route)) {
                 return Ok(false);
             }
             pending.ask(routes)
         };
-        self.answer(confirmed).await.map(|()| true)
+        session.worker().wait_for(self.answer(confirmed)).await.map(|()| true)
     }
 
     /// Waits until the store holds, for each of these routes, what the hub wanted when this was called or later.
@@ -136,7 +132,7 @@ impl RouteWriter {
 
     async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         self.wake.notify_one();
-        with_batched_wakes(answer).await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
     }
 
     /// Writes until cancelled. One at a time: a second one would break the order of writes.

@@ -29,6 +29,32 @@ async fn g1_every_session_gets_its_events_once_and_in_order_whichever_pods_are_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn g1_a_crowd_at_a_desk_gets_a_burst_once_and_in_order_and_one_of_it_what_is_its_own_in_between() {
+    // More than may wait for a worker is taken at a time.
+    let fleet = Fleet::with(1, |config| config.app.nats_pull_batch = 1000).await;
+    let mut crowd = Vec::new();
+    for n in 0..40 {
+        crowd.push(fleet.connect(0, user("acme", "a1", &format!("u{n}"))).await.unwrap());
+    }
+    let mut one = fleet.connect(0, user("acme", "a1", "one")).await.unwrap();
+    one.select_chat("c1").await;
+    let (mut all, mut everything) = (Vec::new(), Vec::new());
+    for n in 0..1500 {
+        if n % 3 == 0 {
+            everything.push(fleet.publish("wa.acme.a1.messages.c1", "{}"));
+        } else {
+            all.push(fleet.publish("wa.acme.a1.chats", "{}"));
+            everything.extend(all.last());
+        }
+    }
+    assert_eq!(one.drain_seqs(QUIET).await, everything);
+    for client in &mut crowd {
+        assert_eq!(client.drain_seqs(QUIET).await, all);
+    }
+    fleet.all_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_that_come_in_quick_succession_share_a_look_up_of_their_routes() {
     const ROUNDS: u64 = 10;
     let fleet = Fleet::start(1).await;

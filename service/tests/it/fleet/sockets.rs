@@ -208,7 +208,7 @@ async fn a_token_that_runs_out_before_the_first_ping_closes_its_socket_on_time()
 #[tokio::test(start_paused = true)]
 async fn an_idle_sockets_task_is_small() {
     let fleet = Fleet::with(1, |_| ()).await;
-    let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test").await.unwrap();
+    let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test", fleet.workers.first()).await.unwrap();
     let (_ours, theirs) = tokio::io::duplex(64);
     let task = size_of_val(&admission.serve(theirs.into(), None));
     assert!(task <= 700, "{task} bytes");

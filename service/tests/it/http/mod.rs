@@ -17,7 +17,10 @@ use daisi_ws_service::{
     config::Config,
     metrics::Metrics,
     readiness::{Dependency, Readiness},
-    runtime::lifecycle::{Shutdown, Tasks},
+    runtime::{
+        lifecycle::{Shutdown, Tasks},
+        workers::Workers,
+    },
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -43,10 +46,20 @@ struct Pod {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     stop: CancellationToken,
+    _workers: Workers,
 }
 
 impl Pod {
     async fn start() -> Self {
+        Self::start_on(Workers::start(2).unwrap()).await
+    }
+
+    /// The same, on the test's thread and clock.
+    async fn start_here() -> Self {
+        Self::start_on(Workers::of_the_runtime()).await
+    }
+
+    async fn start_on(workers: Workers) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
         let (config, receiver) = watch::channel(Arc::new(fixture::config()));
@@ -66,9 +79,9 @@ impl Pod {
         let (address, stop) = (server.local_addr(), CancellationToken::new());
         let probes = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let probe = probes.local_addr();
-        probes.serve(probe_router(&parts), Intake::Probes, &tasks, None, stop.clone());
-        server.serve(router(parts, Some(extra)), Intake::Browsers(receiver), &tasks, None, stop.clone());
-        Self { address, probe, config, readiness, metrics, tasks, stop }
+        probes.serve(probe_router(&parts), Intake::Probes, &tasks, workers.team(), stop.clone());
+        server.serve(router(parts, Some(extra)), Intake::Browsers(receiver), &tasks, workers.team(), stop.clone());
+        Self { address, probe, config, readiness, metrics, tasks, stop, _workers: workers }
     }
 
     async fn get(&self, target: &str, head: &str) -> Answer {
@@ -159,7 +172,7 @@ async fn no_key_token_or_query_reaches_a_log_line() {
     // With a single subscriber, tracing asks the thread that first meets a line whether anybody listens: another test's thread would say no, for all.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let pod = Pod::start().await;
+    let pod = Pod::start_here().await;
     let (good, bad) = (user_token("acme", "a1", "sari"), user_token("other", "a1", "sari"));
     for token in [&good, &bad] {
         pod.knock(&format!("/ws/acme/a1?token={token}&x-api-key={API_KEY}&mark=in-the-query")).await;
@@ -227,7 +240,7 @@ async fn a_refusal_behind_a_good_request_on_the_same_connection_has_the_shape_to
 
 #[tokio::test(start_paused = true)]
 async fn half_a_head_is_told_that_it_took_too_long_and_silence_is_not() {
-    let pod = Pod::start().await;
+    let pod = Pod::start_here().await;
     let mut stream = TcpStream::connect(pod.address).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: te").await.unwrap();
     let mut text = String::new();
@@ -301,7 +314,7 @@ async fn the_record_of_a_token_names_who_had_it_made_for_whom_and_with_which_key
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let pod = Pod::start().await;
+    let pod = Pod::start_here().await;
     let wish = json!({ "company_id": "acme", "agent_id": "a1", "user_id": "sari@example.com", "expires_in_seconds": 60 });
     assert_eq!(pod.mint("/generate-token", wish.clone()).await.status, 200);
     let mut endless = wish.clone();

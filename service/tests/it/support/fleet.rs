@@ -31,6 +31,7 @@ use daisi_ws_service::{
         clock,
         fine_timer::FineTimer,
         lifecycle::{Shutdown, Tasks},
+        workers::Workers,
     },
 };
 use tokio::{io::DuplexStream, sync::watch};
@@ -62,6 +63,8 @@ pub(crate) struct Fleet {
     pub(crate) stream: Stream,
     pub(crate) network: Network,
     pub(crate) pods: Vec<TestPod>,
+    /// All pods' sockets are on it.
+    pub(crate) workers: Workers,
     /// Stands in the way of the stream, for pods that are added later.
     pub(crate) around_source: Option<Around<dyn EventSource>>,
     settings: Config,
@@ -112,6 +115,7 @@ impl Fleet {
             stream: Stream::new(options),
             network: Network::new(),
             pods: Vec::new(),
+            workers: Workers::of_the_runtime(),
             around_source: None,
             settings,
         };
@@ -182,9 +186,10 @@ impl Fleet {
     /// Opens a session for a test that speaks for its client byte by byte.
     pub(crate) async fn open_raw(&self, pod: usize, claims: Claims, pipe: usize) -> Result<DuplexStream, ConnectError> {
         let at = &self.pods[pod];
-        let admission = at.pod.connector().connect(claims, "test").await?;
+        let worker = self.workers.first();
+        let admission = at.pod.connector().connect(claims, "test", worker).await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
-        at.tasks.spawn_many("socket", async move {
+        at.tasks.spawn_many_on(worker, "socket", async move {
             admission.serve(theirs.into(), None).await;
         });
         Ok(ours)

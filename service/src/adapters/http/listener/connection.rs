@@ -38,7 +38,10 @@ use super::{
     proxy_protocol,
     refusal::Refusal,
 };
-use crate::adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId};
+use crate::{
+    adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId},
+    runtime::workers::Worker,
+};
 
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
 /// keep one out that does.
@@ -58,6 +61,8 @@ pub(crate) struct Arrival {
     pub(crate) app: Router,
     pub(crate) intake: Intake,
     pub(crate) stop: CancellationToken,
+    /// Where it is served.
+    pub(crate) worker: Arc<Worker>,
 }
 
 /// Serves one connection until it ends, has to leave, or becomes a socket.
@@ -81,8 +86,8 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
             arrival.place.belongs_to(arrival.intake.share_of_client(arrival.peer), arrival.intake.bounds());
         }
     }
-    let Arrival { peer, place, app, stop, .. } = arrival;
-    let (upgrade, app) = (DeferredUpgrade::default(), TowerToHyperService::new(app));
+    let Arrival { peer, place, app, stop, worker, .. } = arrival;
+    let (upgrade, app) = (DeferredUpgrade::on(worker), TowerToHyperService::new(app));
     let stream = HeldIo::new(stream);
     let news = stream.news();
     let service = service_fn(|mut request: Request<Incoming>| {

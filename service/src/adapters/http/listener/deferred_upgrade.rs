@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use super::refusal::Refusal;
+use crate::runtime::workers::Worker;
 
 /// What an answer that switches protocols begins with.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
@@ -37,10 +38,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 type Owner = Box<dyn FnOnce(Upgraded<TcpStream>) + Send>;
 
 /// Who owns the connection after the answer that switches protocols. Each connection has one, which every request on it carries.
-#[derive(Clone, Default)]
-pub(crate) struct DeferredUpgrade(Arc<Mutex<Option<Owner>>>);
+#[derive(Clone)]
+pub(crate) struct DeferredUpgrade {
+    owner: Arc<Mutex<Option<Owner>>>,
+    worker: Arc<Worker>,
+}
 
 impl DeferredUpgrade {
+    /// That of a connection on this worker.
+    pub(crate) fn on(worker: Arc<Worker>) -> Self {
+        Self { owner: Arc::default(), worker }
+    }
+
+    /// Where the connection lives, and has to go on living.
+    pub(crate) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
     /// That of the request's connection; none where it can't be taken over.
     pub(crate) fn of(request: &Request) -> Option<Self> {
         request.extensions().get().cloned()
@@ -48,12 +62,12 @@ impl DeferredUpgrade {
 
     /// Names the owner. It is called once the answer is made, and has to write it; or dropped, if the client leaves before.
     pub(crate) fn hand_to(&self, owner: impl FnOnce(Upgraded<TcpStream>) + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(owner));
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(owner));
     }
 
     /// Gives the connection to its owner, if it has one. `read` was read behind the request.
     pub(crate) fn complete(&self, connection: HeldIo, read: Bytes) {
-        let owner = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
         let HeldIo { stream, answer, .. } = connection;
         if let Some(owner) = owner {
             owner(Upgraded { stream, answer: answer.into(), read });

@@ -21,7 +21,7 @@ use crate::{
         backoff::Backoff,
         lifecycle::Tasks,
         listen::listen,
-        workers::{Worker, Workers},
+        workers::{Team, Worker},
     },
 };
 
@@ -43,7 +43,7 @@ const ROOM: usize = 32;
 /// A bound listener that does not answer yet.
 #[derive(Debug)]
 pub struct HttpServer {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     address: SocketAddr,
 }
 
@@ -55,7 +55,7 @@ impl HttpServer {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = listen(address, BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener: listener.into_std()?, address })
     }
 
     /// The address that it is bound to, with its real port.
@@ -67,33 +67,26 @@ impl HttpServer {
     /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
     /// request that is under way. Sockets are not its business any more.
     ///
-    /// Where there are `workers`, each connection lives on one of them from its first byte on, with the socket that it becomes.
-    pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, workers: Option<Arc<Workers>>, stop: CancellationToken) {
+    /// Each connection lives on one of the workers from its first byte on, with the socket that it becomes.
+    pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, workers: &Team, stop: CancellationToken) {
         let places = Places::new(intake.name(), Arc::clone(tasks.metrics()));
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let acceptor = Acceptor { app, intake, tasks: tasks.clone(), workers: workers.clone(), stop, places, room };
-        let Some(workers) = workers else {
-            let listener = Arc::new(self.listener);
-            tasks.supervise("http listener", move || acceptor.clone().run(Arc::clone(&listener)));
-            return;
-        };
-        let Ok(listener) = self.listener.into_std().map(Arc::new) else {
-            tracing::error!("the listener can't be shared by the workers; no connection will be accepted");
-            return;
-        };
-        for worker in workers.all() {
-            let (acceptor, listener) = (acceptor.clone(), Arc::clone(&listener));
-            tasks.supervise_on(worker, "http listener", move || acceptor.clone().run_shared(Arc::clone(&listener)));
+        let acceptor = Acceptor { app, intake, tasks: tasks.clone(), workers: Arc::clone(workers), stop, places, room };
+        let listener = Arc::new(self.listener);
+        for worker in workers.iter() {
+            let (acceptor, here, listener) = (acceptor.clone(), Arc::clone(worker), Arc::clone(&listener));
+            tasks.supervise_on(worker, "http listener", move || acceptor.clone().run(Arc::clone(&here), Arc::clone(&listener)));
         }
     }
 }
 
+/// What accepts, on each worker from the one queue that the kernel has for all of them.
 #[derive(Clone)]
 struct Acceptor {
     app: Router,
     intake: Intake,
     tasks: Tasks,
-    workers: Option<Arc<Workers>>,
+    workers: Team,
     stop: CancellationToken,
     places: Arc<Places>,
     room: Arc<Semaphore>,
@@ -108,15 +101,14 @@ struct Accepted {
 }
 
 impl Acceptor {
-    /// Accepts on a worker, from the one queue that the kernel has for all of them.
-    async fn run_shared(self, listener: Arc<std::net::TcpListener>) {
+    async fn run(self, here: Arc<Worker>, listener: Arc<std::net::TcpListener>) {
         match listener.try_clone().and_then(TcpListener::from_std) {
-            Ok(listener) => self.run(Arc::new(listener)).await,
+            Ok(listener) => self.accept_all(&here, listener).await,
             Err(error) => tracing::error!(error = %error, "the listener can't be had on this worker; the others go on"),
         }
     }
 
-    async fn run(self, listener: Arc<TcpListener>) {
+    async fn accept_all(self, here: &Arc<Worker>, listener: TcpListener) {
         let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
@@ -130,7 +122,7 @@ impl Acceptor {
                         tracing::info!(failures, "connections are accepted again");
                         failures = 0;
                     }
-                    self.start(accepted);
+                    self.start(here, accepted);
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -158,16 +150,25 @@ impl Acceptor {
         Ok(Accepted { stream, peer, place, permit })
     }
 
-    fn start(&self, accepted: Accepted) {
+    fn start(&self, here: &Arc<Worker>, accepted: Accepted) {
         let Accepted { stream, peer, place, permit } = accepted;
-        let arrival = Arrival { peer, place, app: self.app.clone(), intake: self.intake.clone(), stop: self.stop.clone() };
-        let Some(worker) = self.workers.as_ref().and_then(|workers| least_loaded(workers)) else {
-            self.tasks.spawn("http connection", async move {
+        let elsewhere = here.outdone_by(&self.workers);
+        let worker = elsewhere.unwrap_or(here);
+        let arrival = Arrival {
+            peer,
+            place,
+            app: self.app.clone(),
+            intake: self.intake.clone(),
+            stop: self.stop.clone(),
+            worker: Arc::clone(worker),
+        };
+        if elsewhere.is_none() {
+            self.tasks.spawn_on(worker, "http connection", async move {
                 connection::serve(stream, arrival).await;
                 drop(permit);
             });
             return;
-        };
+        }
         // Out of this runtime, to be waited for in that one.
         let Ok(stream) = stream.into_std() else { return };
         self.tasks.spawn_on(worker, "http connection", async move {
@@ -177,13 +178,6 @@ impl Acceptor {
             drop(permit);
         });
     }
-}
-
-/// The worker that has so many fewer connections than this one that a new one should go there. The kernel does not share them out evenly.
-fn least_loaded(workers: &Workers) -> Option<&Arc<Worker>> {
-    let (here, least) = (Worker::current()?, workers.least_loaded());
-    let fair = least.load() + least.load() / 8 + 16;
-    (here.load() > fair).then_some(least)
 }
 
 /// Did the accept fail because that one client left again, rather than for want of something here?
@@ -202,7 +196,7 @@ mod tests {
     };
 
     use super::{super::intake::GRACE, *};
-    use crate::{adapters::http::listener::deferred_upgrade::DeferredUpgrade, config::ProxyProtocol};
+    use crate::{adapters::http::listener::deferred_upgrade::DeferredUpgrade, config::ProxyProtocol, runtime::workers::Workers};
 
     #[test]
     fn want_of_file_descriptors_is_ours_and_a_client_that_left_is_not() {
@@ -214,18 +208,19 @@ mod tests {
     /// An answer of which the system keeps less than a half for a client that does not read.
     const LONG: usize = 48 << 20;
 
-    /// A pod that has room for so many strangers, and what tells it to stop.
-    async fn pod(app: Router, intake: Intake) -> (SocketAddr, Tasks, CancellationToken) {
+    /// A pod on such workers, and what tells it to stop.
+    async fn pod(workers: &Workers, app: Router, intake: Intake) -> (SocketAddr, Tasks, CancellationToken) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (server, stop) = (HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), CancellationToken::new());
         let address = server.local_addr();
-        server.serve(app, intake, &tasks, None, stop.clone());
+        server.serve(app, intake, &tasks, workers.team(), stop.clone());
         (address, tasks, stop)
     }
 
-    async fn narrow_pod(app: Router) -> (SocketAddr, Tasks, CancellationToken) {
-        pod(app, Intake::AtMost(4)).await
+    /// One that has room for so many strangers.
+    async fn narrow_pod(workers: &Workers, app: Router) -> (SocketAddr, Tasks, CancellationToken) {
+        pod(workers, app, Intake::AtMost(4)).await
     }
 
     async fn ask(stream: &mut TcpStream) -> String {
@@ -251,7 +246,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_is_served_however_many_say_nothing() {
-        let (address, ..) = narrow_pod(Router::new()).await;
+        let workers = Workers::start(2).unwrap();
+        let (address, ..) = narrow_pod(&workers, Router::new()).await;
         let mut silent = Vec::new();
         for _ in 0..40 {
             silent.push(connect(address).await);
@@ -266,9 +262,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_the_next_request_before_the_answer_is_ended_with_a_word() {
+        let workers = Workers::start(2).unwrap();
         let (served, app) = (Arc::new(Semaphore::new(0)), Router::new());
         let count = Arc::clone(&served);
-        let (address, ..) = narrow_pod(app.route("/", axum::routing::get(async move || count.add_permits(1)))).await;
+        let (address, ..) = narrow_pod(&workers, app.route("/", axum::routing::get(async move || count.add_permits(1)))).await;
         let mut stream = connect(address).await;
         stream.write_all("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(100).as_bytes()).await.unwrap();
         let mut answers = String::new();
@@ -285,8 +282,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_its_answer_leaves_for_who_asks() {
+        let workers = Workers::start(2).unwrap();
         let long = axum::routing::get(async || "x".repeat(LONG));
-        let (address, ..) = narrow_pod(Router::new().route("/long", long)).await;
+        let (address, ..) = narrow_pod(&workers, Router::new().route("/long", long)).await;
         let mut deaf = Vec::new();
         for _ in 0..8 {
             let mut stream = connect(address).await;
@@ -302,6 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_us_is_not_asked_to_leave() {
+        let workers = Workers::start(2).unwrap();
         let (go, gone) = (Arc::new(tokio::sync::Notify::new()), Arc::new(Semaphore::new(0)));
         let (wait, begun) = (Arc::clone(&go), Arc::clone(&gone));
         let hang = axum::routing::get(async move |request: axum::extract::Request| {
@@ -310,7 +309,7 @@ mod tests {
             wait.notified().await;
             "at last"
         });
-        let (address, ..) = narrow_pod(Router::new().route("/", hang)).await;
+        let (address, ..) = narrow_pod(&workers, Router::new().route("/", hang)).await;
         let mut patient = connect(address).await;
         patient.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
         gone.acquire().await.unwrap().forget();
@@ -327,10 +326,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_has_its_share_and_a_trusted_proxy_speaks_for_others() {
+        let workers = Workers::of_the_runtime();
         let mut config = crate::config::testing::config();
         config.limits.pending_connections_per_address = 2;
         let (sender, config) = watch::channel(Arc::new(config));
-        let (address, tasks, _stop) = pod(Router::new(), Intake::Browsers(config)).await;
+        let (address, tasks, _stop) = pod(&workers, Router::new(), Intake::Browsers(config)).await;
         let mut silent = vec![connect(address).await, connect(address).await, connect(address).await];
         assert!(ask(&mut silent[0]).await.starts_with("HTTP/1.1 404"), "they have just come");
         sleep(GRACE).await;
@@ -356,13 +356,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_trusted_proxy_has_to_say_for_whom_it_speaks_where_that_is_required() {
+        let workers = Workers::start(2).unwrap();
         let tell = async |request: axum::extract::Request| request.extensions().get::<Peer>().unwrap().0.to_string();
         let served = async |trusted: &str, bytes: &str| {
             let mut config = crate::config::testing::config();
             config.server.trusted_proxies = vec![trusted.parse().unwrap()];
             config.server.proxy_protocol = ProxyProtocol::Required;
             let (_keep, config) = watch::channel(Arc::new(config));
-            let (address, ..) = pod(Router::new().route("/", axum::routing::get(tell)), Intake::Browsers(config)).await;
+            let (address, ..) = pod(&workers, Router::new().route("/", axum::routing::get(tell)), Intake::Browsers(config)).await;
             let mut stream = connect(address).await;
             let request = format!("{bytes}GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
@@ -380,6 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_becomes_something_else_makes_room() {
+        let workers = Workers::start(2).unwrap();
         let upgrade = async |request: axum::extract::Request| {
             DeferredUpgrade::of(&request)
                 .unwrap()
@@ -387,7 +389,7 @@ mod tests {
             let headers = [("connection", "upgrade"), ("upgrade", "test")];
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
         };
-        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", axum::routing::get(upgrade))).await;
+        let (address, tasks, _stop) = narrow_pod(&workers, Router::new().route("/", axum::routing::get(upgrade))).await;
         for _ in 0..9 {
             let mut stream = connect(address).await;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
@@ -401,6 +403,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_system_keeps_little_for_a_client_beside_what_is_on_its_way() {
+        let workers = Workers::start(2).unwrap();
         let (seen, mut unsent) = tokio::sync::mpsc::channel(1);
         let upgrade = async move |request: axum::extract::Request| {
             DeferredUpgrade::of(&request).unwrap().hand_to(move |upgraded| {
@@ -408,7 +411,7 @@ mod tests {
             });
             (axum::http::StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "test")])
         };
-        let (address, ..) = narrow_pod(Router::new().route("/", axum::routing::get(upgrade))).await;
+        let (address, ..) = narrow_pod(&workers, Router::new().route("/", axum::routing::get(upgrade))).await;
         let mut stream = connect(address).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n").await.unwrap();
         assert_eq!(unsent.recv().await, Some(UNSENT_BYTES));
@@ -416,8 +419,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_asks_for_nothing_is_ended() {
+        let workers = Workers::of_the_runtime();
         for begun in ["", "GET / HTT", "GET / HTTP/1.1\r\nHost: test\r\n"] {
-            let (address, ..) = narrow_pod(Router::new()).await;
+            let (address, ..) = narrow_pod(&workers, Router::new()).await;
             let mut stream = connect(address).await;
             stream.write_all(begun.as_bytes()).await.unwrap();
             let mut rest = Vec::new();
@@ -428,8 +432,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_read_ends_the_connection() {
+        let workers = Workers::of_the_runtime();
         let long = axum::routing::get(async || "x".repeat(LONG));
-        let (address, tasks, _stop) = narrow_pod(Router::new().route("/", long)).await;
+        let (address, tasks, _stop) = narrow_pod(&workers, Router::new().route("/", long)).await;
         let mut stream = connect(address).await;
         assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200"));
         let began = tokio::time::Instant::now();
@@ -445,7 +450,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_ended_between_requests() {
-        let (address, ..) = narrow_pod(Router::new()).await;
+        let workers = Workers::of_the_runtime();
+        let (address, ..) = narrow_pod(&workers, Router::new()).await;
         let mut stream = connect(address).await;
         assert!(ask(&mut stream).await.starts_with("HTTP/1.1 404"));
         let mut rest = Vec::new();
@@ -454,12 +460,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_never_ends_does_not_keep_the_server_from_stopping() {
+        let workers = Workers::of_the_runtime();
         let (started, mut begun) = tokio::sync::mpsc::channel(1);
         let hang = async move || {
             let _ = started.send(()).await;
             std::future::pending::<()>().await;
         };
-        let (address, tasks, stop) = narrow_pod(Router::new().route("/", axum::routing::get(hang))).await;
+        let (address, tasks, stop) = narrow_pod(&workers, Router::new().route("/", axum::routing::get(hang))).await;
         let mut stream = connect(address).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
         begun.recv().await.unwrap();

@@ -1,6 +1,6 @@
 //! The opening handshake of RFC 6455, by hand: it must be known to be good before a session is touched, and answered only after.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use axum::{
     body::{Body, HttpBody as _},
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::{
     adapters::http::{credentials::lists, error::HttpError, listener::deferred_upgrade::DeferredUpgrade},
     config::CompressionMode,
-    runtime::lifecycle::Tasks,
+    runtime::{lifecycle::Tasks, workers::Worker},
 };
 
 /// The one version of the protocol.
@@ -52,6 +52,11 @@ impl Handshake {
         Ok(Self { accept, subprotocol, extensions, upgrade })
     }
 
+    /// Where the connection lives.
+    pub(crate) fn worker(&self) -> &Arc<Worker> {
+        self.upgrade.worker()
+    }
+
     /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer first, and to end by itself at the hard
     /// token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
     pub(crate) fn upgrade<F>(
@@ -64,8 +69,8 @@ impl Handshake {
         F: Future<Output = ()> + Send + 'static,
     {
         let agreement = Agreement::reach(mode, self.extensions.iter().map(String::as_str));
-        let sessions = tasks.clone();
-        self.upgrade.hand_to(move |upgraded| sessions.spawn_many("session", serve(upgraded, agreement)));
+        let (sessions, worker) = (tasks.clone(), Arc::clone(self.upgrade.worker()));
+        self.upgrade.hand_to(move |upgraded| sessions.spawn_many_on(&worker, "session", serve(upgraded, agreement)));
         answer(self.accept, self.subprotocol, agreement.as_ref())
     }
 }
@@ -147,7 +152,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::Arc};
+    use std::future::poll_fn;
 
     use axum::{Router, response::IntoResponse as _, routing::get};
     use daisi_ws_websocket::{Message, WebSocket, deflate::Inflater, encode};
@@ -155,7 +160,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::adapters::http::listener::{intake::Intake, server::HttpServer};
+    use crate::{
+        adapters::http::listener::{intake::Intake, server::HttpServer},
+        runtime::workers::Workers,
+    };
 
     const GOOD: &[(&str, &str)] = &[
         ("connection", "keep-alive, Upgrade"),
@@ -250,7 +258,7 @@ mod tests {
     }
 
     /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is dropped.
-    async fn server(limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
+    async fn server(workers: &Workers, limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
@@ -273,14 +281,15 @@ mod tests {
         };
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, None, CancellationToken::new());
+        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, workers.team(), CancellationToken::new());
         (address, dropped, tasks)
     }
 
     #[tokio::test]
     async fn an_upgraded_connection_is_a_socket_that_belongs_to_the_tasks() {
         use futures_util::{SinkExt as _, StreamExt as _};
-        let (address, dropped, tasks) = server(1024).await;
+        let workers = Workers::start(1).unwrap();
+        let (address, dropped, tasks) = server(&workers, 1024).await;
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
@@ -294,7 +303,8 @@ mod tests {
     #[tokio::test]
     async fn a_message_over_the_limit_ends_the_socket() {
         use futures_util::{SinkExt as _, StreamExt as _};
-        let (address, dropped, _tasks) = server(16).await;
+        let workers = Workers::start(1).unwrap();
+        let (address, dropped, _tasks) = server(&workers, 16).await;
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
         socket.send("x".repeat(17).into()).await.unwrap();
@@ -305,7 +315,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_and_the_first_frame_are_one_write() {
-        let (address, ..) = server(1024).await;
+        let workers = Workers::start(1).unwrap();
+        let (address, ..) = server(&workers, 1024).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
         let mut bytes = [0; 1024];
@@ -316,6 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_session_owns_is_dropped_when_the_client_is_gone_before_the_answer() {
+        let workers = Workers::start(1).unwrap();
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());
         let (sender, dropped) = tokio::sync::oneshot::channel();
@@ -332,7 +344,7 @@ mod tests {
         };
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, None, CancellationToken::new());
+        server.serve(Router::new().route("/", get(open)), Intake::Probes, &tasks, workers.team(), CancellationToken::new());
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
         is_asked.await.unwrap();

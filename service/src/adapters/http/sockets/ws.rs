@@ -38,7 +38,7 @@ use crate::{
     },
     config::Config,
     metrics::Metrics,
-    runtime::lifecycle::Tasks,
+    runtime::{lifecycle::Tasks, workers::Worker},
     telemetry::{
         audit::{Action, Actor, Audit, Refused, Subject},
         spans,
@@ -124,7 +124,7 @@ impl SocketsState {
         let charge = self.throttle.connect(&claims, client)?;
         // From here on it waits for us.
         let held = request.extensions().get::<Arc<Place>>().map(Place::hold);
-        let connect = self.connect(claims, id);
+        let connect = self.connect(claims, id, handshake.worker());
         let outcome = if traced.is_none() { connect.await } else { connect.instrument(traced).await };
         drop(held);
         if outcome.as_ref().is_err_and(ConnectError::is_ours) {
@@ -174,9 +174,9 @@ impl SocketsState {
         )
     }
 
-    async fn connect(&self, claims: Claims, id: &RequestId) -> Result<Admission, ConnectError> {
+    async fn connect(&self, claims: Claims, id: &RequestId, worker: &Arc<Worker>) -> Result<Admission, ConnectError> {
         let turn = self.connecting.turn().await?;
-        let outcome = self.connector.connect(claims, id.as_str()).await;
+        let outcome = self.connector.connect(claims, id.as_str(), worker).await;
         turn.end(&outcome);
         outcome
     }

@@ -95,7 +95,7 @@ impl Connector {
                 None => self.locks.acquire(key, owner, ttl).await,
             }
         };
-        let outcome = match timeout(STORE_PATIENCE, attempt).await {
+        let outcome = match timeout(STORE_PATIENCE, session.worker().wait_for(attempt)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => return Err(ConnectError::StoreUnavailable),
         };

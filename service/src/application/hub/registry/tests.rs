@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use daisi_ws_domain::{
     claims::{AdminClaims, Claims, UserClaims},
@@ -8,7 +10,17 @@ use daisi_ws_domain::{
 };
 
 use super::*;
-use crate::{application::hub::mailbox::MailboxLimits, config::DropPolicy};
+use crate::{
+    application::hub::mailbox::MailboxLimits,
+    config::DropPolicy,
+    runtime::workers::{Worker, Workers},
+};
+
+/// Where sessions live of which it does not matter.
+fn anywhere() -> &'static Arc<Worker> {
+    static WORKERS: LazyLock<Workers> = LazyLock::new(|| Workers::start(1).unwrap());
+    WORKERS.first()
+}
 
 fn hub() -> Hub {
     Hub::new(Arc::new(Metrics::new().unwrap()))
@@ -24,7 +36,7 @@ fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {
         overflow_timeout: Duration::from_secs(30),
     };
     let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::parse(connection).unwrap());
-    let session = Arc::new(Session::new(claims, pod, connection, limits, "test"));
+    let session = Arc::new(Session::new(claims, pod, connection, limits, "test", anywhere()));
     hub.enter(&session, 100).unwrap();
     hub.join(session.connection(), &session.claims().base_route());
     session

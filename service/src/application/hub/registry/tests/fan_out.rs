@@ -3,17 +3,16 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::runtime::workers::{Worker, Workers};
 
 const CHATS: &str = "wa.acme.a1.chats";
 
 /// Holds a worker up until it is dropped: nothing else runs there meanwhile.
 struct Held(#[expect(dead_code, reason = "its end lets the worker go on")] mpsc::Sender<()>);
 
-fn hold(worker: &Worker) -> Held {
+fn hold(worker: &Arc<Worker>) -> Held {
     let (release, released) = mpsc::channel::<()>();
     let (holds, held) = mpsc::channel();
-    worker.runtime().spawn(async move {
+    worker.spawn(async move {
         holds.send(()).unwrap();
         let _ = released.recv();
     });
@@ -33,15 +32,12 @@ fn limits(policy: DropPolicy) -> MailboxLimits {
 }
 
 /// Users of one desk on a worker.
-fn enter_on(hub: &Hub, worker: &Worker, count: usize, limits: MailboxLimits) -> Vec<Arc<Session>> {
-    let (made, sessions) = mpsc::channel();
-    worker.runtime().spawn(async move {
-        for _ in 0..count {
-            let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::from_random(rand::random()));
-            made.send(Arc::new(Session::new(user("acme", "a1", "u"), pod, connection, limits, "test"))).unwrap();
-        }
-    });
-    let sessions: Vec<Arc<Session>> = sessions.iter().collect();
+fn enter_on(hub: &Hub, worker: &Arc<Worker>, count: usize, limits: MailboxLimits) -> Vec<Arc<Session>> {
+    let session = |_| {
+        let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::from_random(rand::random()));
+        Arc::new(Session::new(user("acme", "a1", "u"), pod, connection, limits, "test", worker))
+    };
+    let sessions: Vec<Arc<Session>> = (0..count).map(session).collect();
     for session in &sessions {
         hub.enter(session, 1_000_000).unwrap();
         assert!(hub.join(session.connection(), &session.claims().base_route()));
@@ -71,8 +67,8 @@ fn seqs(session: &Session) -> Vec<u64> {
 #[test]
 fn an_event_for_many_sessions_waits_for_their_cores_and_for_no_other() {
     let (hub, workers) = (hub(), Workers::start(2).unwrap());
-    let [here, there] = [0, 1].map(|worker| enter_on(&hub, &workers.all()[worker], 100, limits(DropPolicy::DropOldest)));
-    let held = hold(&workers.all()[0]);
+    let [here, there] = [0, 1].map(|worker| enter_on(&hub, &workers.team()[worker], 100, limits(DropPolicy::DropOldest)));
+    let held = hold(workers.first());
     assert_eq!(deliver(&hub, &event(CHATS, 1)), Delivered::To(200));
     filled(&there);
     assert!(here.iter().all(|session| session.mailbox().is_empty()), "the worker that is held has filled mailboxes");
@@ -84,12 +80,12 @@ fn an_event_for_many_sessions_waits_for_their_cores_and_for_no_other() {
 #[test]
 fn what_is_for_one_session_waits_behind_what_is_for_many() {
     let (hub, workers) = (hub(), Workers::start(1).unwrap());
-    let sessions = enter_on(&hub, &workers.all()[0], 100, limits(DropPolicy::DropOldest));
+    let sessions = enter_on(&hub, workers.first(), 100, limits(DropPolicy::DropOldest));
     let route = sessions[7].chat_route(&ChatId::parse("c.1").unwrap()).unwrap();
     hub.join(sessions[7].connection(), &route);
     deliver(&hub, &event("wa.acme.a1.messages.c.1", 1));
     assert_eq!(sessions[7].mailbox().len(), 1, "nothing was there to wait behind");
-    let held = hold(&workers.all()[0]);
+    let held = hold(workers.first());
     deliver(&hub, &event(CHATS, 2));
     deliver(&hub, &event("wa.acme.a1.messages.c.1", 3));
     deliver(&hub, &event(CHATS, 4));
@@ -103,8 +99,8 @@ fn what_is_for_one_session_waits_behind_what_is_for_many() {
 #[test]
 fn a_session_that_leaves_still_has_what_was_on_its_way_and_one_that_joins_has_not() {
     let (hub, workers) = (hub(), Workers::start(1).unwrap());
-    let sessions = enter_on(&hub, &workers.all()[0], 100, limits(DropPolicy::DropOldest));
-    let held = hold(&workers.all()[0]);
+    let sessions = enter_on(&hub, workers.first(), 100, limits(DropPolicy::DropOldest));
+    let held = hold(workers.first());
     deliver(&hub, &event(CHATS, 1));
     hub.evict(sessions[3].connection(), CloseReason::SessionReplaced);
     let late = enter(&hub, user("acme", "a1", "late"), "late");
@@ -118,8 +114,8 @@ fn a_session_that_leaves_still_has_what_was_on_its_way_and_one_that_joins_has_no
 fn a_core_that_falls_behind_has_its_work_done_by_who_brings_more() {
     const EVENTS: u64 = 3000;
     let (hub, workers) = (hub(), Workers::start(1).unwrap());
-    let sessions = enter_on(&hub, &workers.all()[0], 100, limits(DropPolicy::DropOldest));
-    let held = hold(&workers.all()[0]);
+    let sessions = enter_on(&hub, workers.first(), 100, limits(DropPolicy::DropOldest));
+    let held = hold(workers.first());
     for seq in 1..=EVENTS {
         deliver(&hub, &event(CHATS, seq));
     }
@@ -134,9 +130,8 @@ fn a_core_that_falls_behind_has_its_work_done_by_who_brings_more() {
 fn a_socket_is_let_write_before_it_gets_more_than_a_few_megabytes() {
     const EVENTS: u64 = 20;
     let (hub, workers) = (hub(), Workers::start(1).unwrap());
-    let sessions =
-        enter_on(&hub, &workers.all()[0], 100, MailboxLimits { burst_bytes: 1 << 30, ..limits(DropPolicy::DropOldest) });
-    let held = hold(&workers.all()[0]);
+    let sessions = enter_on(&hub, workers.first(), 100, MailboxLimits { burst_bytes: 1 << 30, ..limits(DropPolicy::DropOldest) });
+    let held = hold(workers.first());
     let text = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20));
     for seq in 1..=EVENTS {
         let payload = Payload::parse(&Bytes::from(text.clone())).unwrap();
@@ -145,7 +140,7 @@ fn a_socket_is_let_write_before_it_gets_more_than_a_few_megabytes() {
     // As its task would, whenever it has its turn.
     let (done, taken) = mpsc::channel();
     let session = Arc::clone(&sessions[0]);
-    workers.all()[0].runtime().spawn(async move {
+    workers.first().spawn(async move {
         let (mut most, mut all) = (0, 0);
         while all < EVENTS {
             let taken = session.mailbox().take(usize::MAX).len();
@@ -164,7 +159,7 @@ fn a_socket_is_let_write_before_it_gets_more_than_a_few_megabytes() {
 fn a_session_whose_mailbox_runs_over_is_ended_and_takes_nothing_more() {
     let (hub, workers) = (hub(), Workers::start(1).unwrap());
     let sessions =
-        enter_on(&hub, &workers.all()[0], 100, MailboxLimits { bytes: 300, burst_bytes: 1500, ..limits(DropPolicy::Block) });
+        enter_on(&hub, workers.first(), 100, MailboxLimits { bytes: 300, burst_bytes: 1500, ..limits(DropPolicy::Block) });
     for seq in 1..=20 {
         deliver(&hub, &event(CHATS, seq));
     }
@@ -180,10 +175,10 @@ fn a_session_whose_mailbox_runs_over_is_ended_and_takes_nothing_more() {
 fn whoever_joins_and_leaves_the_others_get_every_event_once() {
     let (hub, workers) = (hub(), Workers::start(2).unwrap());
     let mut sessions: Vec<_> =
-        (0..60).flat_map(|n| enter_on(&hub, &workers.all()[n % 2], 1, limits(DropPolicy::DropOldest))).collect();
+        (0..60).flat_map(|n| enter_on(&hub, &workers.team()[n % 2], 1, limits(DropPolicy::DropOldest))).collect();
     for seq in 1..=50 {
         if seq % 3 == 0 {
-            sessions.push(enter(&hub, user("acme", "a1", "u"), &format!("no-worker-{seq}")));
+            sessions.push(enter(&hub, user("acme", "a1", "u"), &format!("elsewhere-{seq}")));
         }
         let gone = sessions.swap_remove((seq as usize * 7) % sessions.len());
         assert!(hub.remove(gone.connection()));
