@@ -51,7 +51,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(3);
 /// Where sessions are kept.
 #[derive(Debug, Clone)]
 pub enum StoreChoice {
-    /// In the configured Redis.
+    /// In Redis, as the section `redis` says.
     Redis,
     /// In this process, shared with the pods that have the same store.
     Memory(Store),
@@ -60,7 +60,7 @@ pub enum StoreChoice {
 /// Where events come from.
 #[derive(Debug, Clone)]
 pub enum StreamChoice {
-    /// The configured NATS.
+    /// NATS JetStream, as the section `nats` says.
     Nats,
     /// This process; shared with the pods that have the same stream.
     Memory(Stream),
@@ -84,17 +84,17 @@ pub enum StartError {
     /// A listener could not be had.
     #[error("can't listen for browsers on {address} (server.http_port): {source}")]
     Http {
-        /// Where.
+        /// The address that could not be bound.
         address: SocketAddr,
-        /// Why not.
+        /// What the system said.
         source: std::io::Error,
     },
     /// The listener for probes could not be had.
     #[error("can't listen for probes on {address} (server.probe_port): {source}")]
     Probe {
-        /// Where.
+        /// The address that could not be bound.
         address: SocketAddr,
-        /// Why not.
+        /// What the system said.
         source: std::io::Error,
     },
     /// The listener for peers could not be had.
@@ -142,7 +142,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Binds the listeners, connects the backends and starts the pod. `extra` routes are served beside the contract's.
+    /// Binds the listeners, connects the backends and starts the pod. `extra` routes are served beside a pod's own.
     ///
     /// # Errors
     /// When an address can't be had, or a backend can't be had as configured. A Redis or NATS that is merely away is no error, unless
@@ -209,13 +209,13 @@ impl Gateway {
         })
     }
 
-    /// This pod.
+    /// This pod, as others know it: id, address, start.
     #[must_use]
     pub fn record(&self) -> &PodRecord {
         &self.me
     }
 
-    /// Where browsers connect.
+    /// Where browsers connect, with the port that was picked.
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http.local_addr()
@@ -227,7 +227,7 @@ impl Gateway {
         self.probes.as_ref().map(|(server, _)| server.local_addr())
     }
 
-    /// Where peers connect.
+    /// Where peers connect, with the port that was picked.
     #[must_use]
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc.local_addr()

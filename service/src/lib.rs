@@ -12,7 +12,8 @@
 //! - [`config`], [`metrics`], [`telemetry`]: what every module uses.
 //! - [`dev`]: the embedded fleet. [`cli`]: the commands.
 //!
-//! `ARCHITECTURE.md` follows each of them, and says how the races are closed.
+//! `ARCHITECTURE.md` defines the guarantees that comments name (G1 to G9), follows each path through these rooms function by function, and says how
+//! the races are closed. `docs/adr` has a page for each decision.
 
 pub mod adapters;
 pub mod application;

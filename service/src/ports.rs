@@ -36,17 +36,17 @@ pub enum StoreError {
 pub enum Acquire {
     /// The lock is ours. Carries the chat that the session had selected before, if that is still remembered.
     Acquired {
-        /// The chat to restore.
+        /// The chat to restore before `ready`.
         saved_chat: Option<ChatId>,
     },
-    /// Somebody holds it.
+    /// Somebody holds it: the owner as of this call.
     Held(LockOwner),
 }
 
 /// One lock to renew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockRenewal {
-    /// The session.
+    /// The session whose lock it is.
     pub key: SessionKey,
     /// The owner that must be in the lock.
     pub owner: LockOwner,
@@ -97,14 +97,14 @@ pub trait SessionLocks: Send + Sync {
 pub enum RouteChange {
     /// The pod has sockets on this route. Also extends the route's life.
     Add {
-        /// The route.
+        /// The route that is changed.
         route: RouteKey,
         /// Its time to live from now.
         ttl: Duration,
     },
     /// The pod has no socket on this route any more.
     Remove {
-        /// The route.
+        /// The route that is changed.
         route: RouteKey,
     },
 }
@@ -137,7 +137,7 @@ pub struct Lookup {
 /// How a pod makes itself known.
 #[derive(Debug, Clone, Copy)]
 pub struct Announce<'a> {
-    /// Itself.
+    /// The pod that announces itself.
     pub me: &'a PodRecord,
     /// Life of its liveness key.
     pub ttl: Duration,
@@ -159,7 +159,7 @@ impl<'a> Announce<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("another pod has this id, at {}", record.address)]
 pub struct IdTaken {
-    /// Which.
+    /// The other process, as it announced itself.
     pub record: PodRecord,
     /// When its liveness key runs out, unless it is renewed.
     pub expires_in: Duration,
@@ -250,7 +250,7 @@ pub trait Routes: Send + Sync {
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KillSignal {
-    /// Somebody wants a session.
+    /// Somebody wants a session: its victim, if it is here, has to go.
     Kill(Kill),
     /// Listening was interrupted and goes on: kills may have been missed, so the locks must be checked.
     Resubscribed,
@@ -278,7 +278,7 @@ pub trait KillListener: Send {
 /// Where opened tokens are left, by digest, for pods of the predecessor, which look there before they open one. It is never read: a token proves itself.
 #[async_trait]
 pub trait TokenCache: Send + Sync {
-    /// Keeps what a token says for `ttl`, in place of what was there. `digest` is the lower-case hex that the contract names.
+    /// Keeps what a token says for `ttl`, in place of what was there. `digest` is the lower-case hex under which they look.
     async fn put(&self, kind: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError>;
 }
 
@@ -325,21 +325,21 @@ impl Delivery {
 /// An event as the stream has it: nothing about it is checked yet.
 #[derive(Debug, Clone)]
 pub struct RawEvent {
-    /// Where it was published.
+    /// Where it was published; not parsed yet.
     pub subject: String,
     /// Whatever bytes the publisher sent.
     pub payload: Bytes,
-    /// The stream's identity.
+    /// The stream's time of creation: one made anew counts from 1 again.
     pub stream: StreamId,
-    /// Stream sequence.
+    /// Its place in the stream.
     pub seq: u64,
     /// When it was stored, since the Unix epoch.
     pub stored_at: Duration,
     /// How it came.
     pub delivery: Delivery,
-    /// `X-Request-ID` header.
+    /// The publisher's `X-Request-ID`, if it gave one.
     pub request_id: Option<String>,
-    /// `traceparent` header.
+    /// The publisher's W3C trace context, if it gave one.
     pub traceparent: Option<String>,
     /// Settles it.
     pub ack_token: AckToken,
@@ -348,7 +348,7 @@ pub struct RawEvent {
 /// What becomes of a pulled event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done.
+    /// Every live target has it, or there is none.
     Ack,
     /// Deliver it again, to any pod, after this time.
     Retry(Duration),
@@ -370,7 +370,7 @@ pub struct SourceLimits {
 /// Up to where the consumer's events are settled, all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettledUpTo {
-    /// The stream.
+    /// The stream whose consumer it is.
     pub stream: StreamId,
     /// The consumer's ack floor: no event up to this sequence comes again.
     pub seq: u64,
@@ -456,7 +456,7 @@ pub enum PeerError {
 pub struct RouteGap {
     /// The route; `None`: every session.
     pub route: Option<RouteKey>,
-    /// What they missed.
+    /// What they missed, as their clients are told.
     pub gap: Gap,
 }
 
@@ -465,7 +465,7 @@ pub struct RouteGap {
 pub enum Handed {
     /// Some socket there took it, now or before.
     Taken,
-    /// Nobody there wants it.
+    /// No socket there wants it.
     Nobody,
     /// The pod drains, and a session that wants it was told to go and may not be on another pod yet: it has to be delivered again soon.
     Between,

@@ -11,7 +11,7 @@ const MAX_OPEN_FACTOR: u32 = 8;
 /// What the breaker says to a call that is about to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on.
+    /// The call may be made, beside others.
     Allow,
     /// Go on, as the only call: its result decides.
     Probe,
@@ -90,7 +90,7 @@ impl Breaker {
         }
     }
 
-    /// Is it closed?
+    /// Is it closed, so that calls go on without a probe?
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })

@@ -14,13 +14,13 @@ use crate::{
 /// Why the plaintext of a token gives no claims.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsError {
-    /// Not the JSON object of the contract, or a field missing.
-    #[error("the token's content is not what the contract says")]
+    /// Not the JSON object that a token holds, or a field missing.
+    #[error("the token's content is not that of a token")]
     Malformed,
     /// An id breaks its rule.
     #[error("the token has a bad id: {0}")]
     Id(#[from] IdError),
-    /// Its time is over.
+    /// Its `expires_at` has passed.
     #[error("the token has expired")]
     Expired,
     /// The subscription asks for another company than the restriction allows.
@@ -31,35 +31,35 @@ pub enum ClaimsError {
 /// The claims of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserClaims {
-    /// Tenant.
+    /// The only company whose events the session sees.
     pub company: CompanyId,
-    /// Desk.
+    /// The only agent of it whose events the session sees.
     pub agent: AgentId,
-    /// Operator.
+    /// With company and agent the key of the session: one live socket has it.
     pub user: UserId,
-    /// Since the Unix epoch.
+    /// End of the token's life, since the Unix epoch.
     pub expires_at: Duration,
 }
 
 /// The claims of an administrator; the subscription is already narrowed by the restriction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminClaims {
-    /// Administrator.
+    /// The key of the session: one live socket has it.
     pub admin: AdminId,
     /// Tenants whose agent events it sees.
     pub company: Scope<CompanyId>,
     /// Desks whose agent events it sees.
     pub agent: Scope<AgentId>,
-    /// Since the Unix epoch.
+    /// End of the token's life, since the Unix epoch.
     pub expires_at: Duration,
 }
 
 /// Either kind, for the one code path that both share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claims {
-    /// An operator.
+    /// Sees chats and messages of one agent.
     User(UserClaims),
-    /// An administrator.
+    /// Sees the events about agents that its restriction covers.
     Admin(AdminClaims),
 }
 

@@ -20,7 +20,7 @@ impl ClientAddress {
     /// Nobody knows: no connection is behind it.
     pub const UNKNOWN: Self = Self { address: None, is_proxy: false };
 
-    /// A client's own address.
+    /// That of a client, which has a share of the limits by it.
     #[must_use]
     pub fn of_client(address: IpAddr) -> Self {
         Self { address: Some(address.to_canonical()), is_proxy: false }
@@ -32,7 +32,7 @@ impl ClientAddress {
         Self { address: Some(address.to_canonical()), is_proxy: true }
     }
 
-    /// The address itself.
+    /// The address, if one is known.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.address

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The codes of the contract, over HTTP and WebSocket alike.
+/// The codes of `docs/protocol.md`, over HTTP and WebSocket alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorCode {
     /// No API key, or a wrong one.
@@ -11,13 +11,13 @@ pub enum ErrorCode {
     InvalidToken,
     /// The session went to a newer socket.
     SessionConflict,
-    /// Too many messages.
+    /// Past a rate: of connects (429) or of a client's messages (4429).
     RateLimitExceeded,
     /// Something the client sent makes no sense.
     BadRequest,
     /// The routes of a session could not be registered.
     SubscriptionFailure,
-    /// A fault of ours.
+    /// A fault of ours: trying again later may help.
     InternalServerError,
     /// Pod full, draining, or without Redis: try again, here or elsewhere.
     ServiceUnavailable,
@@ -39,7 +39,7 @@ impl ErrorCode {
         }
     }
 
-    /// The HTTP status of the contract's table.
+    /// The HTTP status, as `docs/protocol.md` lists it.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
@@ -57,7 +57,7 @@ impl ErrorCode {
 /// Why a socket ended; the closed set behind the `reason` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The client said goodbye.
+    /// The client sent a close frame first.
     ClientClosed,
     /// The connection broke, or the client spoke no valid WebSocket.
     ConnectionLost,
@@ -81,14 +81,14 @@ pub enum CloseReason {
     MemoryPressure,
     /// The lock could not be renewed and the policy is `strict`.
     LockUnconfirmed,
-    /// The pod drains.
+    /// The pod drains: the client should come back at once, to another one.
     GoingAway,
-    /// A fault of ours.
+    /// A fault of ours, counted and logged where it happened.
     Internal,
 }
 
 impl CloseReason {
-    /// The close code (RFC 6455 section 7.4 and the contract's table), or `None` where no close frame is due.
+    /// The close code (RFC 6455 section 7.4, and `docs/protocol.md`), or `None` where no close frame is due.
     #[must_use]
     pub fn code(self) -> Option<u16> {
         match self {

@@ -62,27 +62,27 @@ pub type Routes = SmallVec<[RouteKey; 1]>;
 /// Whom an event is for, as its subject says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// `….chats`
+    /// `….chats`: for every session of the company and agent.
     Chats {
-        /// Tenant.
+        /// The company that the subject names.
         company: CompanyId,
-        /// Desk.
+        /// The agent that the subject names.
         agent: AgentId,
     },
-    /// `….messages.{chat_id}`
+    /// `….messages.{chat_id}`: for those of them that selected the chat.
     Messages {
-        /// Tenant.
+        /// The company that the subject names.
         company: CompanyId,
-        /// Desk.
+        /// The agent that the subject names.
         agent: AgentId,
-        /// Chat; may have dots.
+        /// The rest of the subject, dots included.
         chat: ChatId,
     },
-    /// `….agents`
+    /// `….agents`: for every admin whose restriction covers company and agent.
     Agents {
-        /// Tenant.
+        /// The company that the subject names.
         company: CompanyId,
-        /// Desk.
+        /// The agent that the subject names.
         agent: AgentId,
     },
 }
@@ -128,7 +128,7 @@ impl Address {
         }
     }
 
-    /// Tenant.
+    /// The company that the subject names, whatever kind of event it is.
     #[must_use]
     pub fn company(&self) -> &CompanyId {
         match self {
@@ -136,7 +136,7 @@ impl Address {
         }
     }
 
-    /// Desk.
+    /// The agent that the subject names, whatever kind of event it is.
     #[must_use]
     pub fn agent(&self) -> &AgentId {
         match self {
@@ -344,9 +344,9 @@ impl StreamId {
 /// One event, addressed and checked.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Whom it is for.
+    /// Whom it is for, as its subject says.
     pub address: Address,
-    /// The publisher's object.
+    /// The publisher's JSON object, byte for byte.
     pub payload: Payload,
     /// The stream it was stored in.
     pub stream: StreamId,
@@ -354,7 +354,7 @@ pub struct Event {
     pub seq: u64,
     /// When the stream stored it, since the Unix epoch.
     pub stored_at: Duration,
-    /// `X-Request-ID` of the publisher.
+    /// The publisher's `X-Request-ID`, for the log alone.
     pub request_id: Option<String>,
     /// W3C trace context of the publisher.
     pub traceparent: Option<String>,

@@ -14,13 +14,13 @@ pub const SUBPROTOCOL: &str = "json.v1";
 pub enum FrameKind {
     /// The session is locked and its routes are registered.
     Ready,
-    /// An event.
+    /// One event of the stream.
     Event,
     /// Something the client sent was refused, or the socket is about to close.
     Error,
     /// A chat was selected and its route is registered.
     ChatSelected,
-    /// Events were lost here.
+    /// Events were lost, in this place of the order.
     Gap,
 }
 
@@ -60,7 +60,7 @@ struct Envelope<P> {
 pub struct ErrorBody {
     /// What a client branches on.
     pub code: ErrorCode,
-    /// What a person reads.
+    /// One sentence for a person; programs go by the code.
     pub message: String,
     /// What to do next, or what was wrong exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ impl Frame {
         self.kind
     }
 
-    /// The text's bytes.
+    /// The JSON text, shared and not copied.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.text

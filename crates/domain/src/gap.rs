@@ -5,11 +5,11 @@
 pub struct Gap {
     /// How many; `None` where nobody can know (the pod was frozen while events were routed past it).
     pub dropped: Option<u64>,
-    /// Lowest sequence lost.
+    /// Lowest sequence lost; `None` where nobody knows.
     pub first_seq: Option<u64>,
-    /// Highest sequence lost.
+    /// Highest sequence lost; `None` where nobody knows.
     pub last_seq: Option<u64>,
-    /// Why.
+    /// The `reason` in the frame.
     pub cause: GapCause,
 }
 

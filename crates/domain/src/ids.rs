@@ -15,13 +15,13 @@ pub const MAX_CHAT_ID_BYTES: usize = 256;
 /// Why a text is no id of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing there.
+    /// No bytes; the kind of id.
     #[error("{0} is empty")]
     Empty(&'static str),
-    /// More bytes than the contract allows.
+    /// More bytes than an id may have.
     #[error("{kind} is longer than {limit} bytes")]
     TooLong {
-        /// Which id.
+        /// The kind of id that the text should be.
         kind: &'static str,
         /// The most bytes it may have.
         limit: usize,
@@ -29,7 +29,7 @@ pub enum IdError {
     /// White space, a control character, or one that would change the meaning of a key or subject.
     #[error("{kind} has the character {found:?}, which is not allowed there")]
     Forbidden {
-        /// Which id.
+        /// The kind of id that the text should be.
         kind: &'static str,
         /// The first character at fault.
         found: char,
@@ -70,7 +70,7 @@ macro_rules! id {
                 Ok(Self(text.into()))
             }
 
-            /// The id as text.
+            /// The id as it stands in keys, subjects and logs.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -7,7 +7,7 @@ use crate::ids::PodId;
 /// Where a pod is, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodRecord {
-    /// Its id.
+    /// Its id, one in the fleet.
     pub id: PodId,
     /// `host:port` that peers dial.
     pub address: String,

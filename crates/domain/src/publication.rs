@@ -42,13 +42,13 @@ impl Publication {
         Ok(Self { subject: subject.to_owned(), payload: payload.clone() })
     }
 
-    /// Where it goes.
+    /// A subject that every pod reads as an event's.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The publisher's bytes.
+    /// One JSON object, as it was given.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.payload

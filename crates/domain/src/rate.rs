@@ -63,7 +63,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// A full bucket of `burst`, which fills again at `rate` a second.
     #[must_use]
     pub fn new(rate: u32, burst: u32, now: Instant) -> Self {
         Self { pace: Pace::new(rate, burst), debt: Debt::default(), at: now }

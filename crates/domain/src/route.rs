@@ -7,7 +7,7 @@ use crate::ids::{AgentId, ChatId, CompanyId};
 pub enum Scope<T> {
     /// Every company or agent (`*`).
     Any,
-    /// This one.
+    /// This one and no other.
     Only(T),
 }
 
@@ -54,25 +54,25 @@ impl AsText for AgentId {
 pub enum RouteKey {
     /// Every session of a company and agent.
     Chats {
-        /// Tenant.
+        /// The company in the key.
         company: CompanyId,
-        /// Desk.
+        /// The agent in the key.
         agent: AgentId,
     },
     /// Those of them that selected the chat.
     Messages {
-        /// Tenant.
+        /// The company in the key.
         company: CompanyId,
-        /// Desk.
+        /// The agent in the key.
         agent: AgentId,
-        /// Chat.
+        /// The chat in the key, dots included.
         chat: ChatId,
     },
     /// Admins that subscribed to just this scope.
     Agents {
-        /// Tenants.
+        /// The companies that an admin may see.
         company: Scope<CompanyId>,
-        /// Desks.
+        /// The agents that an admin may see.
         agent: Scope<AgentId>,
     },
 }

@@ -9,7 +9,7 @@ use crate::ids::{AdminId, AgentId, CompanyId, ConnectionId, IdError, PodId, User
 pub enum SessionKind {
     /// An operator of one company and agent.
     User,
-    /// An administrator.
+    /// An administrator: sees the events about agents.
     Admin,
 }
 
@@ -27,18 +27,18 @@ impl SessionKind {
 /// What is exclusive: at most one live socket in the fleet per key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionKey {
-    /// An operator.
+    /// A user of one agent of a company.
     User {
-        /// Tenant.
+        /// The company of the token.
         company: CompanyId,
-        /// Desk.
+        /// The agent of the token.
         agent: AgentId,
-        /// Operator.
+        /// The user of the token.
         user: UserId,
     },
-    /// An administrator.
+    /// An administrator: sees the events about agents.
     Admin {
-        /// Administrator.
+        /// The admin of the token.
         admin: AdminId,
     },
 }
@@ -97,7 +97,7 @@ impl fmt::Display for LockOwner {
 /// The order to close one socket, so that another can have its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
-    /// The session.
+    /// The session that has to be let go.
     pub key: SessionKey,
     /// The pod of the socket that takes over.
     pub new_pod: PodId,

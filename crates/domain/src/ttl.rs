@@ -1,4 +1,4 @@
-//! Adaptive time to live: long for what is in use, short for what is not (seed section 4).
+//! Adaptive time to live: long for what is in use, short for what is not (`adaptive_ttl` in the configuration).
 
 use std::time::Duration;
 

@@ -12,11 +12,11 @@ use crate::{deflate::Inflater, encode::MAX_CONTROL_BYTES, error::ProtocolError, 
 /// A message of a client, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Text.
+    /// A whole text message, valid UTF-8.
     Text(String),
-    /// Bytes.
+    /// A whole binary message.
     Binary(Vec<u8>),
-    /// Wants its payload back.
+    /// A ping, whose payload the pong must carry.
     Ping(Vec<u8>),
     /// An answer to a ping, or a sign of life by itself.
     Pong(Vec<u8>),

@@ -29,9 +29,9 @@ const BURST_MESSAGES: usize = 2;
 pub struct Rates {
     /// Messages a second, text or binary.
     pub messages: u32,
-    /// Messages at once.
+    /// Messages that may come at once.
     pub message_burst: u32,
-    /// Bytes a second.
+    /// Bytes a second in the long run, as read and as inflated.
     pub bytes: u32,
 }
 

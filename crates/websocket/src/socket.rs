@@ -52,7 +52,7 @@ pub enum SocketError {
 /// A stream on which the opening handshake has been read and is not answered yet.
 #[derive(Debug)]
 pub struct Upgraded<S> {
-    /// The stream.
+    /// The connection, with nothing written after the request.
     pub stream: S,
     /// What accepts the handshake; it has to be written before all else.
     pub answer: Bytes,

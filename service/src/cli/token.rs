@@ -17,25 +17,25 @@ use crate::{
 /// Arguments of `token`.
 #[derive(Debug, Subcommand)]
 pub enum Args {
-    /// For an operator.
+    /// A token for a user of one agent.
     User(UserArgs),
-    /// For an administrator.
+    /// A token for an administrator.
     Admin(AdminArgs),
 }
 
 /// Arguments of `token user`.
 #[derive(Debug, clap::Args)]
 pub struct UserArgs {
-    /// Tenant.
+    /// The company whose events the session sees.
     #[arg(long, value_parser = CompanyId::parse)]
     pub company: CompanyId,
-    /// Desk.
+    /// The agent of it.
     #[arg(long, value_parser = AgentId::parse)]
     pub agent: AgentId,
-    /// Operator.
+    /// The user; one live socket has its session.
     #[arg(long, value_parser = UserId::parse)]
     pub user: UserId,
-    /// Life of the token.
+    /// Seconds that the token lives.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     pub ttl_seconds: u64,
 }
@@ -43,7 +43,7 @@ pub struct UserArgs {
 /// Arguments of `token admin`.
 #[derive(Debug, clap::Args)]
 pub struct AdminArgs {
-    /// Administrator.
+    /// The admin; one live socket has its session.
     #[arg(long, value_parser = AdminId::parse)]
     pub admin: AdminId,
     /// Tenant whose agent events it sees; all without.
@@ -55,7 +55,7 @@ pub struct AdminArgs {
     /// Tenant beyond which it may not see; none without.
     #[arg(long)]
     pub restriction: Option<String>,
-    /// Life of the token.
+    /// Seconds that the token lives.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     pub ttl_seconds: u64,
 }
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, sources: &Sources, out: &mut dyn io::Write) -> Re
     Ok(writeln!(out, "{token}")?)
 }
 
-/// Encrypts a token's plaintext with a validated key of 64 hex characters; gives the text form of the contract.
+/// Encrypts a token's plaintext with a validated key of 64 hex characters; gives the text form that `docs/protocol.md` describes.
 ///
 /// # Errors
 /// When the system has no randomness to give.

@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// What came of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
-    /// Nothing is different.
+    /// Nothing is different; nobody is told.
     Unchanged,
     /// What a reload can apply is in force.
     Applied {
@@ -31,7 +31,7 @@ pub enum Reload {
         /// The keys with another value than the one in force, which stays until the next start.
         need_restart: Vec<String>,
     },
-    /// The old configuration stays.
+    /// The old configuration stays whole; this says why.
     Refused(ConfigError),
 }
 

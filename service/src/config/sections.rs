@@ -91,7 +91,7 @@ pub struct Server {
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyProtocol {
-    /// Nobody speaks it.
+    /// Connections begin with HTTP.
     Off,
     /// Trusted proxies have to, and nobody else may.
     Required,
@@ -148,7 +148,7 @@ pub struct Nats {
     /// Credentials file (JWT and seed), instead of both.
     #[serde(deserialize_with = "path_or_nothing")]
     pub credentials_file: Option<PathBuf>,
-    /// Require TLS.
+    /// Requires TLS, whatever the URL says.
     pub tls: bool,
     /// CA bundle (PEM) for TLS; empty: the platform's.
     #[serde(deserialize_with = "path_or_nothing")]
@@ -170,11 +170,11 @@ pub struct Redis {
     pub address: String,
     /// ACL user; empty: the default user.
     pub username: String,
-    /// Password.
+    /// Password; empty: none is sent.
     pub password: Secret,
-    /// Database number.
+    /// Database number; chosen on each connection.
     pub db: u32,
-    /// Use TLS.
+    /// Speaks TLS to the server.
     pub tls: bool,
     /// CA bundle (PEM) for TLS; empty: the bundled roots.
     #[serde(deserialize_with = "path_or_nothing")]
@@ -278,7 +278,7 @@ pub struct App {
     pub client_message_burst: u32,
     /// Bytes a second of a client, compressed and inflated ones.
     pub client_bytes_per_second: u32,
-    /// Sockets of this pod.
+    /// Sockets that this pod may have; one more is refused with 503.
     pub max_connections: usize,
     /// Close a socket when its token runs out.
     pub close_on_token_expiry: bool,
@@ -331,7 +331,7 @@ pub enum DropPolicy {
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum OutagePolicy {
-    /// They stay.
+    /// They stay: two pods may write for one session until Redis is back.
     Available,
     /// They are closed with 1013.
     Strict,
@@ -353,10 +353,10 @@ pub struct AdaptiveTtl {
 pub struct TtlRule {
     /// Off: the fixed TTL of `app` is used.
     pub enabled: bool,
-    /// For what is idle.
+    /// Time to live of what was idle for the threshold.
     #[serde(rename = "min_ttl_seconds", with = "seconds")]
     pub min_ttl: Duration,
-    /// For what is active.
+    /// Time to live of what is active.
     #[serde(rename = "max_ttl_seconds", with = "seconds")]
     pub max_ttl: Duration,
     /// How long something counts as active.

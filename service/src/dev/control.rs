@@ -26,7 +26,7 @@ use crate::{
     telemetry::audit::{Action, Actor, Audit},
 };
 
-/// Everything that a dev pod serves beside the contract.
+/// Everything that a dev pod serves beside what every pod does.
 pub(super) fn routes(fleet: &Arc<Fleet>) -> Router {
     let control = Router::new()
         .route("/dev/status", get(status))

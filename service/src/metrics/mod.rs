@@ -1,6 +1,6 @@
 //! Every metric of the gateway, in one struct and one registry.
 //!
-//! The `dws_*` names are the contract's. Labels come from closed sets; a session, user, chat or subject is never one. The only label with an
+//! The `dws_*` names are those of the predecessor, so that dashboards go on. Labels come from closed sets; a session, user, chat or subject is never one. The only label with an
 //! open set is `pod`, and a peer's series are removed when the peer is. Every other series is there from the start, at 0.
 
 mod kinds;
@@ -211,7 +211,7 @@ metrics! {
     redis_may_evict: IntGauge = "dws_redis_may_evict", [], NONE, "Whether Redis may throw keys away when its memory is full (maxmemory with a policy other than noeviction).";
     redis_evicted_keys_total: IntCounter = "dws_redis_evicted_keys_total", [], NONE, "Keys that Redis was seen to have thrown away for want of memory, whoever's they were.";
 
-    redis_keys_refused_total: IntCounterVec = "dws_redis_keys_refused_total", ["kind": &["lock", "route", "token", "fleet"]], NONE, "Times that a key of Redis held something else than the contract says: a lock, a route, a token, or a key of the fleet.";
+    redis_keys_refused_total: IntCounterVec = "dws_redis_keys_refused_total", ["kind": &["lock", "route", "token", "fleet"]], NONE, "Times that a key of Redis held something else than what pods write there: a lock, a route, a token, or a key of the fleet.";
 
     routes_wanted: IntGauge = "dws_routes_wanted", [], NONE, "Routes that sockets of this pod are on.";
     route_writes_total: IntCounterVec = "dws_route_writes_total", ["outcome": OK_ERROR], NONE, "Batches of route changes written, or failed.";

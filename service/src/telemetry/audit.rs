@@ -70,13 +70,13 @@ impl fmt::Debug for Actor<'_> {
 /// Whom it is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Subject<'a> {
-    /// Tenant.
+    /// The company it is about.
     pub company: Option<&'a str>,
-    /// Desk.
+    /// The agent it is about.
     pub agent: Option<&'a str>,
-    /// Operator.
+    /// The user it is about.
     pub user: Option<&'a str>,
-    /// Administrator.
+    /// The admin it is about.
     pub admin: Option<&'a str>,
 }
 
@@ -92,7 +92,7 @@ pub struct TokenFacts<'a> {
 /// Why it was refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
-    /// The code of the contract.
+    /// The code of the answer (`docs/protocol.md`).
     pub code: &'a str,
     /// What the client is told.
     pub message: &'a str,
@@ -101,11 +101,11 @@ pub struct Refused<'a> {
 /// One thing that somebody did, or was not let do.
 #[derive(Clone, Copy)]
 pub struct Audit<'a> {
-    /// What.
+    /// What was done, or asked for.
     pub action: Action,
-    /// Who.
+    /// Who did it, as far as is known.
     pub actor: Actor<'a>,
-    /// About whom.
+    /// Whom it is about; empty where it is the pod.
     pub subject: Subject<'a>,
     /// With which token, or which one was made.
     pub token: TokenFacts<'a>,
@@ -113,7 +113,7 @@ pub struct Audit<'a> {
     pub connection: Option<&'a (dyn fmt::Display + Sync)>,
     /// Names of what was changed, or whatever else the action is about.
     pub what: Option<&'a str>,
-    /// Why not, if not.
+    /// Why it was refused; `None` if it was done.
     pub refused: Option<Refused<'a>>,
 }
 

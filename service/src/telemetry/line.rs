@@ -11,9 +11,9 @@ pub const SESSION_LINE: &str = "session";
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// An object a line.
+    /// One JSON object a line, for collectors.
     Json,
-    /// For people.
+    /// One readable line, for a terminal.
     Text,
 }
 

@@ -44,9 +44,9 @@ pub enum TlsError {
     /// A file can't be read, or holds nothing of its kind.
     #[error("{}: {source}", file.display())]
     File {
-        /// Which.
+        /// The file that can't be used.
         file: PathBuf,
-        /// Why not.
+        /// What is wrong with it.
         source: pem::Error,
     },
     /// The certificate and its key, or an authority, can't be used.

@@ -23,7 +23,7 @@ pub(super) struct HttpError {
 }
 
 impl HttpError {
-    /// An error with the status that the contract gives its code.
+    /// An error with the status of its code.
     pub(super) fn new(body: ErrorBody) -> Self {
         let status = StatusCode::from_u16(body.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, body, headers: Vec::new() }
@@ -33,7 +33,7 @@ impl HttpError {
         Self::new(ErrorBody::new(ErrorCode::BadRequest, message))
     }
 
-    /// HTTP's own refusals (404, 405, 426) have no code in the contract: the request makes no sense, so it is `BadRequest`.
+    /// HTTP's own refusals (404, 405, 426) have no code of their own: the request makes no sense, so it is `BadRequest`.
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self

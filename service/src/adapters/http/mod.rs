@@ -36,13 +36,13 @@ use crate::{
 pub struct HttpParts {
     /// Origins, limits and graces are read from it at each request.
     pub config: watch::Receiver<Arc<Config>>,
-    /// Opens keys and tokens.
+    /// Says who a request is from, or why nobody.
     pub auth: Arc<Authenticator>,
     /// Makes tokens.
     pub minter: Minter,
-    /// Gets sessions.
+    /// Wins the session before the upgrade is answered.
     pub connector: Arc<Connector>,
-    /// How often.
+    /// Refuses connects and guesses past their rates.
     pub throttle: Arc<Throttle>,
     /// What `/ready` says.
     pub readiness: Readiness,
@@ -52,7 +52,7 @@ pub struct HttpParts {
     pub tasks: Tasks,
 }
 
-/// Every route of the contract, and those of `extra` beside them.
+/// Every route of a pod, and those of `extra` beside them.
 ///
 /// Each answer carries `X-Request-ID`, and each error the one JSON shape, on the extra routes too.
 pub fn router(parts: HttpParts, extra: Option<Router>) -> Router {

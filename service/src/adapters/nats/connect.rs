@@ -31,7 +31,7 @@ pub enum NatsStartError {
     /// `nats.credentials_file` can't be read or holds no credentials.
     #[error("nats.credentials_file {path:?}: {source}")]
     Credentials {
-        /// The file.
+        /// The file that can't be used.
         path: PathBuf,
         /// What is wrong with it.
         source: std::io::Error,
@@ -42,7 +42,7 @@ pub enum NatsStartError {
     /// `nats.ca_file` can't be read.
     #[error("nats.ca_file {path:?}: {source}")]
     CaFile {
-        /// The file.
+        /// The file that can't be used.
         path: PathBuf,
         /// What is wrong with it.
         source: std::io::Error,

@@ -26,7 +26,7 @@ pub enum PublishError {
     /// No stream stores this subject.
     #[error("no stream stores the subject {subject:?}: is the gateway running, and is nats.subject_prefix the same?")]
     NoStream {
-        /// The subject.
+        /// The subject that nobody stores.
         subject: String,
     },
     /// The server takes no event of this size.

@@ -30,15 +30,15 @@ const MAX_CA_BYTES: u64 = 4 << 20;
 /// The section `redis` can't be meant like this.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not `host:port`.
+    /// `redis.address` is not `host:port`.
     #[error("redis.address: {0:?} is not host:port")]
     Address(String),
     /// The file can't be read.
     #[error("redis.ca_file: can't read {path}")]
     CaFile {
-        /// The file.
+        /// The file that `redis.ca_file` names.
         path: String,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -29,7 +29,7 @@ pub(super) fn lock(key: &SessionKey) -> String {
     format!("session:{}", session_parts(key))
 }
 
-/// The selected chat. For an administrator, of whom the contract knows none, with an empty part: else it would be the lock of the user
+/// The selected chat. For an administrator, for whom the predecessor has none, with an empty part: else it would be the lock of the user
 /// `selected_chat` of a company `admin`.
 pub(super) fn selected_chat(key: &SessionKey) -> String {
     let empty = match key {

@@ -33,7 +33,7 @@ impl Refusals {
             tracing::warn!(
                 redis.key = key,
                 kind,
-                "a key of Redis holds something else than what the contract says; it costs only what it is about, until it is deleted"
+                "a key of Redis holds something else than what pods write there; it costs only what it is about, until it is deleted"
             );
         }
     }

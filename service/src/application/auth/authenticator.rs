@@ -55,7 +55,7 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// The error code of the contract.
+    /// The error code of the answer (`docs/protocol.md`).
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {

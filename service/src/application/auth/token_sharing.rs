@@ -56,7 +56,7 @@ impl TokenSharing {
     }
 }
 
-/// The digest under which the contract keeps a token.
+/// The digest under which the predecessor's pods look a token up.
 fn digest(kind: SessionKind, token: &str) -> String {
     let prefix = match kind {
         SessionKind::User => "",

@@ -231,7 +231,7 @@ fn lifetimes(config: &Config, breaches: &mut Breaches) {
 fn rule(rule: &TtlRule, refresh: Duration, [min, max, threshold]: [&'static str; 3], breaches: &mut Breaches) {
     breaches.not_zero(&[(min, rule.min_ttl), (threshold, rule.activity_threshold)]);
     breaches.require(rule.min_ttl <= rule.max_ttl, max, format!("must not be less than {min}"));
-    // The seed's own 15 s with a renewal every 10 s must pass, so one renewal in a life has to do here.
+    // The predecessor's 15 s with a renewal every 10 s must pass, so one renewal in a life has to do here.
     breaches.require(!rule.enabled || refresh < rule.min_ttl, min, "must be more than app.ttl_refresh_interval_seconds");
 }
 

@@ -82,9 +82,9 @@ pub enum GrpcServerError {
     /// The address is taken, or not ours.
     #[error("can't listen for peers on {address}: {source}")]
     Bind {
-        /// Where.
+        /// The address that could not be bound.
         address: SocketAddr,
-        /// Why not.
+        /// What the system said.
         source: io::Error,
     },
     /// It ended by itself.

@@ -239,7 +239,7 @@ fn is_allowed(allowed: &[OriginPattern], headers: &HeaderMap) -> bool {
     }
 }
 
-/// A foreign origin is told `InvalidToken`, the contract's code for 403: its credentials, whatever they are, open nothing from there.
+/// A foreign origin is told `InvalidToken`, the one code for 403: its credentials, whatever they are, open nothing from there.
 fn check_origin(config: &Config, request: &Request) -> Result<(), HttpError> {
     if is_allowed(&config.server.allowed_origins, request.headers()) {
         return Ok(());

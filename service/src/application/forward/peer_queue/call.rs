@@ -12,7 +12,7 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// Longest pause before the one retry of a failed call (seed section 3.2).
+/// Longest pause before the one retry of a failed call.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Calls by which a batch is divided to find the event that a peer fails at: twice the halvings of the largest.
 const MAX_DIVISIONS: usize = 16;
