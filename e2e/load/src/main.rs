@@ -31,7 +31,7 @@ use conduct::conductor::Conductor;
 use options::{Command, Options, Run};
 use report::{
     budget::{self, Verdict},
-    json, plot, table,
+    json, plot, ranges, table,
 };
 
 fn main() -> ExitCode {
@@ -49,6 +49,7 @@ fn obey(options: Options) -> Result<ExitCode> {
     match options.command {
         Command::Floor { nats, listen, durable } => floor::run(nats, listen, durable)?,
         Command::Clients { threads } => client::process::run(threads)?,
+        Command::Table { results, into } => show_ranges(&results, into.as_deref())?,
         Command::Run(run) => return measure(*run),
     }
     Ok(ExitCode::SUCCESS)
@@ -71,6 +72,17 @@ fn measure(run: Run) -> Result<ExitCode> {
     }
     let missed = results.figures.iter().any(|figure| budget::verdict(figure) == Verdict::Missed);
     Ok(if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints the table of several runs, or puts it into a document.
+fn show_ranges(results: &Path, into: Option<&Path>) -> Result<()> {
+    let table = ranges::of_folder(results)?;
+    let Some(path) = into else {
+        print(&table);
+        return Ok(());
+    };
+    let document = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    write(path, &ranges::put_into(&document, &table)?)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

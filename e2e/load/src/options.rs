@@ -19,6 +19,14 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Measures, and prints each figure beside its budget.
     Run(Box<Run>),
+    /// Makes one table of the results of several runs: the least and the most of each figure.
+    Table {
+        /// The folder of what `run --json` has written.
+        results: PathBuf,
+        /// Puts the table into this document, between its marks, and prints nothing.
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
     /// Serves as the floor: the socket work and nothing else.
     Floor {
         /// NATS, whose events it delivers.

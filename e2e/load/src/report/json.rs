@@ -48,7 +48,7 @@ pub(crate) fn text(setting: &Setting, results: &Results) -> Result<String> {
         results.figures.iter().map(|figure| Judged { figure, budget: budget::of(figure).map(|limit| bound(figure, limit)) });
     let document =
         Document { setting, figures: figures.collect(), curves: &results.curves, notes: &results.notes, others: results.others };
-    Ok(serde_json::to_string_pretty(&document)?)
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
 fn bound(figure: &Figure, limit: Limit) -> Bound {

@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod json;
 pub(crate) mod plot;
+pub(crate) mod ranges;
 pub(crate) mod setting;
 pub(crate) mod table;
 
