@@ -1,6 +1,10 @@
 //! Documents that are made of what the program has: they must not lag behind it.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use daisi_ws_service::config::is_reloadable;
 
@@ -67,24 +71,79 @@ fn configuration_md_is_made_of_the_defaults() {
     assert!(there == wanted, "docs/configuration.md is stale: UPDATE_DOCS=1 cargo test -p daisi-ws-service --test it docs::");
 }
 
-/// Every relative link of the documents leads to a file.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// All files below a folder whose name ends so; not what tools make or fetch.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            let is_made = ["target", "node_modules", ".git", "result"].contains(&name);
+            found.extend(if is_made { Vec::new() } else { files(&path, endings) });
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A heading as the part of a link behind its `#`.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    kept.trim().replace(' ', "-")
+}
+
+/// Every relative link of a document leads to a file, and to a heading of it where it names one.
 #[test]
 fn links_lead_somewhere() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let documents = documents.filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let top = ["README.md", "ARCHITECTURE.md", "SECURITY.md"].map(|name| root.join(name));
     let mut seen = 0;
-    for document in documents.chain(top) {
+    for document in files(&root(), &[".md"]) {
         let text = fs::read_to_string(&document).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap();
-            if file.is_empty() || file.contains("://") {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains(':') || file.starts_with('<') {
                 continue;
             }
             seen += 1;
-            assert!(document.parent().unwrap().join(file).exists(), "{}: {link}", document.display());
+            let target = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", document.display());
+            if !heading.is_empty() && target.extension().is_some_and(|ending| ending == "md") {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings =
+                    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#')));
+                assert!(headings.any(|other| other == heading), "{}: no heading for {link}", document.display());
+            }
         }
     }
-    assert!(seen > 5, "the links were not found");
+    assert!(seen > 50, "the links were not found");
+}
+
+/// What the repository refers to is in it: nobody can look up a paper that is not.
+#[test]
+fn nothing_refers_to_a_paper_that_is_not_in_the_repository() {
+    // In two pieces each, as this file is read as well.
+    let papers = [("the ", "seed"), ("seed ", "section"), ("the ", "contract"), ("design", ".md"), ("contract", ".md")];
+    let papers = papers.into_iter().chain([("lessons", ".md"), ("style", ".md")]).map(|(head, tail)| format!("{head}{tail}"));
+    let papers: Vec<String> = papers.collect();
+    let endings =
+        [".rs", ".md", ".yml", ".yaml", ".nix", ".sh", ".toml", ".js", ".ts", ".tsx", ".json", ".html", ".proto", ".py"];
+    let mut found = Vec::new();
+    for path in files(&root(), &endings).into_iter().chain(files(&root().join(".ci"), &[""])) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let text = text.to_lowercase();
+        // A seed of chance is none of them.
+        let has_chance = text.contains("rng") || path.components().any(|part| part.as_os_str() == "simulation");
+        for paper in papers.iter().filter(|paper| !(has_chance && paper.ends_with("seed"))) {
+            // The suites of the ports' contracts are here.
+            let is_suite = |rest: &str| ["s ", " suite", " test"].iter().any(|suite| rest.starts_with(suite));
+            if text.split(paper.as_str()).skip(1).any(|rest| !is_suite(rest)) {
+                found.push(format!("{}: {paper}", path.display()));
+            }
+        }
+    }
+    assert_eq!(found, [] as [String; 0]);
 }

@@ -1,6 +1,7 @@
 //! Integration tests, in one binary: contract suites of the ports, fleets in one process, fleets for real.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails has to say where")]
 
+mod architecture;
 mod auth;
 mod console;
 mod contracts;

@@ -1,4 +1,4 @@
-//! Keys of Redis that hold something else than the contract says: each costs what it is about, and nothing else.
+//! Keys of Redis that hold something else than what pods write there: each costs what it is about, and nothing else.
 
 use bytes::Bytes;
 use daisi_ws_domain::{

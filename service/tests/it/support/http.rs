@@ -40,7 +40,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// Asserts an error of this status and code in the contract's shape, with a request id.
+    /// Asserts an error of this status and code in the shape of all errors, with a request id.
     #[track_caller]
     pub(crate) fn assert_error(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{self:?}");

@@ -76,7 +76,7 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The section `nats` of a pod that uses it, with the names of the contract.
+    /// The section `nats` of a pod that uses it, with the default names.
     pub(crate) fn section(&self) -> Nats {
         let mut nats = section(&self.url());
         match self.access {
@@ -186,7 +186,7 @@ impl Drop for NatsServer {
     }
 }
 
-/// The section `nats` with the names of the contract.
+/// The section `nats` with the default names.
 pub(crate) fn section(url: &str) -> Nats {
     Nats {
         url: url.to_owned(),
@@ -207,7 +207,7 @@ pub(crate) fn section(url: &str) -> Nats {
     }
 }
 
-/// An event that may be published, under the prefix of the contract.
+/// An event that may be published, under the default prefix.
 pub(crate) fn publication(subject: &str, payload: impl Into<Bytes>) -> Publication {
     Publication::parse("wa", subject, &payload.into()).expect("it is an event")
 }
