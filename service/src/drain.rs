@@ -16,6 +16,7 @@ use crate::{
     },
     ports::Routes,
     readiness::Readiness,
+    telemetry::Chain,
 };
 
 /// Sockets closed in one go.
@@ -123,7 +124,9 @@ impl Drain {
         };
         match tokio::time::timeout_at(deadline, leave).await {
             Ok(Ok(())) => tracing::info!("the pod is empty: no lock, no route, no membership left"),
-            Ok(Err(error)) => tracing::warn!(%error, "locks or routes are left to their time to live"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %Chain(&error), error.kind = error.as_str(), "locks or routes are left to their time to live");
+            }
             Err(_) => tracing::warn!("the drain's time is over; locks or routes are left to their time to live"),
         }
     }

@@ -33,7 +33,7 @@ use crate::{
         Config, ConfigWatch, Server, TokenCacheKind, advertise_address, grpc_bind_ip, host_address, host_name, pod_id,
         probe_bind_ip,
     },
-    metrics::Metrics,
+    metrics::{Metrics, labels::Lenience},
     pod::{Backends, Pod},
     ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
     readiness::{Dependency, Readiness},
@@ -320,13 +320,14 @@ async fn probe_server(server: &Server) -> Result<Option<HttpServer>, StartError>
 fn warn_of_lenience(server: &Server, metrics: &Metrics) {
     let open = [
         (
-            "grpc_allow_unauthenticated",
+            Lenience::AllowUnauthenticated,
             server.grpc_allow_unauthenticated,
             "events are taken from whoever reaches the port for pods",
         ),
-        ("grpc_accept_previous", server.grpc_accept_previous, "answers and records that prove nothing are believed"),
+        (Lenience::AcceptPrevious, server.grpc_accept_previous, "answers and records that prove nothing are believed"),
     ];
     for (setting, is_open, meaning) in open {
+        let setting = setting.as_str();
         metrics.grpc_lenient.with_label_values(&[setting]).set(i64::from(is_open));
         if is_open {
             tracing::warn!(setting = format!("server.{setting}"), "{meaning}; switch it off when all pods are of this version");

@@ -3,6 +3,8 @@
 //! Methods speak domain types, never keys or channels. Unless a method says otherwise: it returns within a short time-out of its own (an
 //! outage is an error, not a wait), dropping its future is safe and leaves the outcome unknown, and calls may run concurrently.
 
+mod errors;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,16 +20,9 @@ use daisi_ws_domain::{
     session::{Kill, LockOwner, SessionKey, SessionKind},
 };
 
-/// The shared store (Redis) could not do it. What was asked may or may not have happened.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// No connection, or no answer within the time-out. Try again.
-    #[error("the session store is unavailable: {0}")]
-    Unavailable(String),
-    /// It answered with an error. Trying again may not help; its operator has to look.
-    #[error("the session store refused: {0}")]
-    Refused(String),
-}
+pub use crate::metrics::labels::KeyKind;
+pub(crate) use errors::log_store_error;
+pub use errors::{Cause, PeerError, SourceError, StoreError};
 
 // ---- session locks ---------------------------------------------------------------------------------------------------------------
 
@@ -389,14 +384,6 @@ pub struct SourceLag {
     pub settled: Option<SettledUpTo>,
 }
 
-/// The source could not do it now.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SourceError {
-    /// No connection or no answer; it reconnects by itself.
-    #[error("the event stream is unavailable: {0}")]
-    Unavailable(String),
-}
-
 /// The durable consumer that all pods share: each event is taken by one pod at a time.
 #[async_trait]
 pub trait EventSource: Send + Sync {
@@ -433,23 +420,6 @@ pub trait EventSource: Send + Sync {
 }
 
 // ---- peers -----------------------------------------------------------------------------------------------------------------------
-
-/// A call to a peer failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    /// No connection, or it broke. Nothing or everything may have arrived; sending again is safe.
-    #[error("the peer is unreachable: {0}")]
-    Unreachable(String),
-    /// No answer in time. Sending again is safe.
-    #[error("the peer did not answer in time")]
-    TimedOut,
-    /// It does not accept us, or does not know the call: another fleet's key, another version. It lives, and asking again will not help.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// It answered that it could not do just this; something else in the same call may be the reason.
-    #[error("the peer failed: {0}")]
-    Failed(String),
-}
 
 /// What the sessions on one route of a pod, or all of them, have missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -492,7 +462,7 @@ pub trait Peers: Send + Sync {
 
     /// Does it say that it has room for sockets? Bounded by a short time-out of its own. A pod that is too old to know the question refuses it.
     async fn has_room(&self, _to: &PodRecord) -> Result<bool, PeerError> {
-        Err(PeerError::Refused("it is not asked for room".to_owned()))
+        Err(PeerError::refused("it is not asked for room"))
     }
 
     /// Does it say that it takes events and can bring them where they belong? Bounded by a short time-out of its own. A pod that is too old to know the question is

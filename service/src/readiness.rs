@@ -5,17 +5,20 @@ use std::{
     time::Duration,
 };
 
+use daisi_ws_domain::words;
 use tokio::time::Instant;
 
-/// A dependency whose outage makes the pod unready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dependency {
-    /// The event stream.
-    Nats,
-    /// The session store.
-    Redis,
-    /// The server for other pods.
-    Grpc,
+words! {
+    /// A dependency whose outage makes the pod unready.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Dependency {
+        /// The event stream.
+        Nats = "nats",
+        /// The session store.
+        Redis = "redis",
+        /// The server for other pods.
+        Grpc = "grpc",
+    }
 }
 
 /// What `/ready` answers.
@@ -60,6 +63,8 @@ struct State {
     /// Whether each gives all that is needed of it, and what not.
     gives: [Seen; 3],
     lacks: [Vec<String>; 3],
+    /// Why each that is down is so, where that is known.
+    troubles: [Option<String>; 3],
     draining: bool,
     full: bool,
     room_elsewhere: bool,
@@ -78,6 +83,7 @@ impl Default for Readiness {
                 seen: [Seen::Never; 3],
                 gives: [Seen::Up; 3],
                 lacks: Default::default(),
+                troubles: Default::default(),
                 draining: false,
                 full: false,
                 room_elsewhere: false,
@@ -91,6 +97,16 @@ impl Readiness {
     pub fn observe(&self, dependency: Dependency, up: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.seen[dependency as usize].note(up);
+        if up {
+            state.troubles[dependency as usize] = None;
+        }
+    }
+
+    /// Notes that a dependency was seen to be down, and why, in words for an operator: is it away, or does it refuse?
+    pub fn observe_trouble(&self, dependency: Dependency, why: String) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.seen[dependency as usize].note(false);
+        state.troubles[dependency as usize] = Some(why);
     }
 
     /// Until [`Readiness::lacks`] says that nothing is missing, the dependency counts as away.
@@ -105,10 +121,11 @@ impl Readiness {
         state.lacks[dependency as usize] = lacks;
     }
 
-    /// All that is lacking.
+    /// All that is lacking, and why what is down is so.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).lacks.iter().flatten().cloned().collect()
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.troubles.iter().flatten().chain(state.lacks.iter().flatten()).cloned().collect()
     }
 
     /// Notes that the drain has begun: never ready again.
@@ -200,6 +217,17 @@ mod tests {
         tokio::time::advance(GRACE).await;
         assert!(!readiness.report(GRACE).ready);
         assert_eq!(readiness.problems(), ["psubscribe"]);
+    }
+
+    #[test]
+    fn why_a_dependency_is_down_is_told_until_it_is_up() {
+        let readiness = Readiness::default();
+        readiness.observe(Dependency::Redis, true);
+        readiness.observe_trouble(Dependency::Redis, "redis: denied".to_owned());
+        readiness.observe(Dependency::Redis, false);
+        assert_eq!((readiness.report(Duration::ZERO).redis, readiness.problems()), (false, vec!["redis: denied".to_owned()]));
+        readiness.observe(Dependency::Redis, true);
+        assert_eq!((readiness.report(Duration::ZERO).redis, readiness.problems()), (true, Vec::new()));
     }
 
     #[tokio::test(start_paused = true)]

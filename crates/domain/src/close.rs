@@ -2,43 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The codes of `docs/protocol.md`, over HTTP and WebSocket alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ErrorCode {
-    /// No API key, or a wrong one.
-    InvalidAPIKey,
-    /// A token that is missing, malformed, sealed with another key, expired, or not for this path.
-    InvalidToken,
-    /// The session went to a newer socket.
-    SessionConflict,
-    /// Past a rate: of connects (429) or of a client's messages (4429).
-    RateLimitExceeded,
-    /// Something the client sent makes no sense.
-    BadRequest,
-    /// The routes of a session could not be registered.
-    SubscriptionFailure,
-    /// A fault of ours: trying again later may help.
-    InternalServerError,
-    /// Pod full, draining, or without Redis: try again, here or elsewhere.
-    ServiceUnavailable,
+crate::words! {
+    /// The codes of `docs/protocol.md`, over HTTP and WebSocket alike.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum ErrorCode {
+        /// No API key, or a wrong one.
+        InvalidAPIKey = "InvalidAPIKey",
+        /// A token that is missing, malformed, sealed with another key, expired, or not for this path.
+        InvalidToken = "InvalidToken",
+        /// The session went to a newer socket.
+        SessionConflict = "SessionConflict",
+        /// Past a rate: of connects (429) or of a client's messages (4429).
+        RateLimitExceeded = "RateLimitExceeded",
+        /// Something the client sent makes no sense.
+        BadRequest = "BadRequest",
+        /// The routes of a session could not be registered.
+        SubscriptionFailure = "SubscriptionFailure",
+        /// A fault of ours: trying again later may help.
+        InternalServerError = "InternalServerError",
+        /// Pod full, draining, or without Redis: try again, here or elsewhere.
+        ServiceUnavailable = "ServiceUnavailable",
+    }
 }
 
 impl ErrorCode {
-    /// The word used in bodies and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidAPIKey => "InvalidAPIKey",
-            Self::InvalidToken => "InvalidToken",
-            Self::SessionConflict => "SessionConflict",
-            Self::RateLimitExceeded => "RateLimitExceeded",
-            Self::BadRequest => "BadRequest",
-            Self::SubscriptionFailure => "SubscriptionFailure",
-            Self::InternalServerError => "InternalServerError",
-            Self::ServiceUnavailable => "ServiceUnavailable",
-        }
-    }
-
     /// The HTTP status, as `docs/protocol.md` lists it.
     #[must_use]
     pub fn http_status(self) -> u16 {
@@ -54,37 +41,39 @@ impl ErrorCode {
     }
 }
 
-/// Why a socket ended; the closed set behind the `reason` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// The client sent a close frame first.
-    ClientClosed,
-    /// The connection broke, or the client spoke no valid WebSocket.
-    ConnectionLost,
-    /// A newer socket has the session.
-    SessionReplaced,
-    /// The token ran out while the socket was open.
-    TokenExpired,
-    /// The client sent more messages a second than allowed.
-    RateLimited,
-    /// The client sent a message over the size limit.
-    MessageTooBig,
-    /// The client broke the WebSocket protocol (RFC 6455 section 7.4.1, 1002).
-    ProtocolError,
-    /// The client sent text that is no UTF-8, or compressed data that is none (1007).
-    InvalidData,
-    /// Nothing was heard for the pong time-out.
-    PongTimeout,
-    /// The client did not take bytes for the write time-out, or its overflow is full.
-    SlowClient,
-    /// The pod held more memory than it may, and this client was among the slowest.
-    MemoryPressure,
-    /// The lock could not be renewed and the policy is `strict`.
-    LockUnconfirmed,
-    /// The pod drains: the client should come back at once, to another one.
-    GoingAway,
-    /// A fault of ours, counted and logged where it happened.
-    Internal,
+crate::words! {
+    /// Why a socket ended; the closed set behind the `reason` label.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum CloseReason {
+        /// The client sent a close frame first.
+        ClientClosed = "client-closed",
+        /// The connection broke, or the client spoke no valid WebSocket.
+        ConnectionLost = "connection-lost",
+        /// A newer socket has the session.
+        SessionReplaced = "session-replaced",
+        /// The token ran out while the socket was open.
+        TokenExpired = "token-expired",
+        /// The client sent more messages a second than allowed.
+        RateLimited = "rate-limited",
+        /// The client sent a message over the size limit.
+        MessageTooBig = "message-too-big",
+        /// The client broke the WebSocket protocol (RFC 6455 section 7.4.1, 1002).
+        ProtocolError = "protocol-error",
+        /// The client sent text that is no UTF-8, or compressed data that is none (1007).
+        InvalidData = "invalid-data",
+        /// Nothing was heard for the pong time-out.
+        PongTimeout = "pong-timeout",
+        /// The client did not take bytes for the write time-out, or its overflow is full.
+        SlowClient = "slow-client",
+        /// The pod held more memory than it may, and this client was among the slowest.
+        MemoryPressure = "memory-pressure",
+        /// The lock could not be renewed and the policy is `strict`.
+        LockUnconfirmed = "lock-unconfirmed",
+        /// The pod drains: the client should come back at once, to another one.
+        GoingAway = "going-away",
+        /// A fault of ours, counted and logged where it happened.
+        Internal = "internal-error",
+    }
 }
 
 impl CloseReason {
@@ -103,27 +92,6 @@ impl CloseReason {
             Self::SessionReplaced => Some(4402),
             Self::TokenExpired => Some(4403),
             Self::RateLimited => Some(4429),
-        }
-    }
-
-    /// The text of the close frame, and the word in metrics and logs. At most 123 bytes fit a control frame.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "client-closed",
-            Self::ConnectionLost => "connection-lost",
-            Self::SessionReplaced => "session-replaced",
-            Self::TokenExpired => "token-expired",
-            Self::RateLimited => "rate-limited",
-            Self::MessageTooBig => "message-too-big",
-            Self::ProtocolError => "protocol-error",
-            Self::InvalidData => "invalid-data",
-            Self::PongTimeout => "pong-timeout",
-            Self::SlowClient => "slow-client",
-            Self::MemoryPressure => "memory-pressure",
-            Self::LockUnconfirmed => "lock-unconfirmed",
-            Self::GoingAway => "going-away",
-            Self::Internal => "internal-error",
         }
     }
 

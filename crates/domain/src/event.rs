@@ -16,29 +16,16 @@ use crate::{
     route::{RouteKey, Scope},
 };
 
-/// What an event is; the closed set behind every `kind` label and `event_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// A chat of the list changed.
-    Chat,
-    /// A message in one chat.
-    Message,
-    /// An agent changed; for admins.
-    Agent,
-}
-
-impl EventKind {
-    /// All of them, each at the place that it has as a number.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Message, Self::Agent];
-
-    /// The word written as `event_type`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Message => "message",
-            Self::Agent => "agent",
-        }
+crate::words! {
+    /// What an event is; the closed set behind every `kind` label and `event_type`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum EventKind {
+        /// A chat of the list changed.
+        Chat = "chat",
+        /// A message in one chat.
+        Message = "message",
+        /// An agent changed; for admins.
+        Agent = "agent",
     }
 }
 
@@ -176,23 +163,14 @@ impl Address {
     }
 }
 
-/// Which way an event came to the socket's pod; the closed set behind the `path` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// The pod that took it from the stream has the socket.
-    Local,
-    /// A peer handed it over.
-    Forwarded,
-}
-
-impl Path {
-    /// The word in metrics and traces.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Forwarded => "forwarded",
-        }
+crate::words! {
+    /// Which way an event came to the socket's pod; the closed set behind the `path` label.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Path {
+        /// The pod that took it from the stream has the socket.
+        Local = "local",
+        /// A peer handed it over.
+        Forwarded = "forwarded",
     }
 }
 

@@ -9,35 +9,20 @@ use crate::{close::ErrorCode, event::Event, gap::Gap, ids::ChatId};
 /// The name of the sub-protocol, offered when the client asks for it.
 pub const SUBPROTOCOL: &str = "json.v1";
 
-/// The kinds of frame that the server writes; the closed set behind the `type` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FrameKind {
-    /// The session is locked and its routes are registered.
-    Ready,
-    /// One event of the stream.
-    Event,
-    /// Something the client sent was refused, or the socket is about to close.
-    Error,
-    /// A chat was selected and its route is registered.
-    ChatSelected,
-    /// Events were lost, in this place of the order.
-    Gap,
-}
-
-impl FrameKind {
-    /// All of them, each at the place that it has as a number.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Event, Self::Error, Self::ChatSelected, Self::Gap];
-
-    /// The word in the frame and in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Event => "event",
-            Self::Error => "error",
-            Self::ChatSelected => "chat_selected",
-            Self::Gap => "gap",
-        }
+crate::words! {
+    /// The kinds of frame that the server writes; the closed set behind the `type` label.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum FrameKind {
+        /// The session is locked and its routes are registered.
+        Ready = "ready",
+        /// One event of the stream.
+        Event = "event",
+        /// Something the client sent was refused, or the socket is about to close.
+        Error = "error",
+        /// A chat was selected and its route is registered.
+        ChatSelected = "chat_selected",
+        /// Events were lost, in this place of the order.
+        Gap = "gap",
     }
 }
 

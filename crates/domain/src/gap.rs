@@ -13,26 +13,16 @@ pub struct Gap {
     pub cause: GapCause,
 }
 
-/// Why events were lost; the closed set behind the `cause` label and the notice's `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GapCause {
-    /// The client did not read, and its mailbox was full.
-    SlowClient,
-    /// The events could not be brought to this pod in time.
-    GivenUp,
-    /// This pod was frozen, or taken for dead, and events were routed past it.
-    PodResumed,
-}
-
-impl GapCause {
-    /// The word in the notice and in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SlowClient => "slow_client",
-            Self::GivenUp => "given_up",
-            Self::PodResumed => "pod_resumed",
-        }
+crate::words! {
+    /// Why events were lost; the closed set behind the `cause` label and the notice's `reason`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum GapCause {
+        /// The client did not read, and its mailbox was full.
+        SlowClient = "slow_client",
+        /// The events could not be brought to this pod in time.
+        GivenUp = "given_up",
+        /// This pod was frozen, or taken for dead, and events were routed past it.
+        PodResumed = "pod_resumed",
     }
 }
 

@@ -21,6 +21,7 @@ pub mod route;
 pub mod seen;
 pub mod session;
 pub mod ttl;
+mod words;
 
 /// Some moment: what tests count from, as nothing here reads a clock.
 #[cfg(test)]

@@ -4,23 +4,14 @@ use std::fmt;
 
 use crate::ids::{AdminId, AgentId, CompanyId, ConnectionId, IdError, PodId, UserId};
 
-/// The two kinds of session; the closed set behind every `type` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SessionKind {
-    /// An operator of one company and agent.
-    User,
-    /// An administrator: sees the events about agents.
-    Admin,
-}
-
-impl SessionKind {
-    /// The word used in metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Admin => "admin",
-        }
+crate::words! {
+    /// The two kinds of session; the closed set behind every `type` label.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum SessionKind {
+        /// An operator of one company and agent.
+        User = "user",
+        /// An administrator: sees the events about agents.
+        Admin = "admin",
     }
 }
 

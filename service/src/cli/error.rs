@@ -2,7 +2,10 @@
 
 use std::{error::Error, io};
 
-use crate::{config::ConfigError, telemetry::TelemetryError};
+use crate::{
+    config::ConfigError,
+    telemetry::{Chain, TelemetryError},
+};
 
 /// A command failed.
 pub(super) const EXIT_FAILED: u8 = 1;
@@ -52,7 +55,7 @@ impl CliError {
                 listed
                     + "\nSet these in the file or the environment (docs/configuration.md has every key); `dev` needs no configuration."
             }
-            other => format!("error: {other}"),
+            other => format!("error: {}", Chain(other)),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use self::error::CliError;
 use self::{identity::own_pod_id, runtime::block_on};
 use crate::{
     config::{Config, Secrets, Sources},
-    telemetry::{self, FlushedAtExit, LevelHandle},
+    telemetry::{self, Chain, FlushedAtExit, LevelHandle},
 };
 
 /// How long what still blocks a thread of the runtime may hold up the exit.
@@ -149,7 +149,7 @@ fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(),
     };
     let ended = runtime.block_on(work(telemetry.level()));
     let ended = ended.map_err(|error| {
-        tracing::error!(%error, pod.id = %pod, "the gateway ends with an error");
+        tracing::error!(error = %Chain(&error), pod.id = %pod, "the gateway ends with an error");
         CliError::Logged(Box::new(error))
     });
     // In this order: the last traces leave through the runtime.

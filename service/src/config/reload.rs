@@ -11,9 +11,12 @@ use tokio::sync::{Notify, watch};
 
 use super::{Config, ConfigError, Problem, Secrets, Sources, file_watch::FileWatch, keys, redact, validate};
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, labels::Reloaded},
     runtime::lifecycle::Tasks,
-    telemetry::audit::{Action, Actor, Audit, Refused},
+    telemetry::{
+        Chain,
+        audit::{Action, Actor, Audit, Refused},
+    },
 };
 
 /// How long a change is left to settle: an editor's save and Kubernetes' swap are several events each, a few milliseconds apart.
@@ -126,15 +129,15 @@ impl ConfigWatch {
 
     fn report(&self, outcome: &Reload) {
         let audit = Audit::of(Action::ReloadConfig, Actor::default());
-        let count = |outcome| self.shared.metrics.config_reloads_total.with_label_values(&[outcome]).inc();
+        let count = |outcome: Reloaded| self.shared.metrics.config_reloads_total.with_label_values(&[outcome.as_str()]).inc();
         match outcome {
             Reload::Unchanged => tracing::debug!("the configuration was read again and is the same"),
             Reload::Applied { changed, need_restart } if need_restart.is_empty() => {
-                count("applied");
+                count(Reloaded::Applied);
                 Audit { what: Some(&changed.join(", ")), ..audit }.log("the configuration was reloaded");
             }
             Reload::Applied { changed, need_restart } => {
-                count("applied");
+                count(Reloaded::Applied);
                 Audit { what: Some(&changed.join(", ")), ..audit }.log("the configuration was reloaded");
                 tracing::warn!(
                     config.need_restart = need_restart.join(", "),
@@ -142,11 +145,11 @@ impl ConfigWatch {
                 );
             }
             Reload::Refused(error) => {
-                count("refused");
+                count(Reloaded::Refused);
                 // The reason may quote a value, and is in the line below, which shows no secret.
                 let refused = Refused { code: "InvalidConfiguration", message: "the configuration is not valid" };
                 Audit { refused: Some(refused), ..audit }.log("the configuration was not reloaded");
-                tracing::error!(%error, "the configuration was not reloaded: the old one stays in force");
+                tracing::error!(error = %Chain(error), "the configuration was not reloaded: the old one stays in force");
             }
         }
     }
@@ -172,7 +175,7 @@ impl ConfigWatch {
             let this = self.clone();
             if tokio::task::spawn_blocking(move || this.reload()).await.is_err() {
                 // The panic hook has logged why; a reload that panics changes nothing.
-                self.shared.metrics.config_reloads_total.with_label_values(&["refused"]).inc();
+                self.shared.metrics.config_reloads_total.with_label_values(&[Reloaded::Refused.as_str()]).inc();
             }
         }
     }
@@ -182,7 +185,7 @@ impl ConfigWatch {
         match FileWatch::start(file, Arc::clone(&self.shared.wanted)) {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!(%error, config.file = %file.display(), "the configuration file can't be watched: only SIGHUP reloads it");
+                tracing::warn!(error = %Chain(&error), config.file = %file.display(), "the configuration file can't be watched: only SIGHUP reloads it");
                 None
             }
         }

@@ -19,6 +19,7 @@ use crate::{
         lifecycle::{Shutdown, Tasks},
         workers::Teams,
     },
+    telemetry::Chain,
 };
 
 /// What the pod in a slot does now.
@@ -244,7 +245,7 @@ impl Slot {
 
     fn report(&self, ended: Result<(), RunError>) {
         if let Err(error) = ended {
-            tracing::error!(pod.id = %self.id, %error, "the pod ended by itself");
+            tracing::error!(pod.id = %self.id, error = %Chain(&error), "the pod ended by itself");
         }
     }
 

@@ -14,8 +14,11 @@ use std::{
 use daisi_ws_domain::{
     event::{EventKind, Path},
     frame::FrameKind,
+    words,
 };
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, local::LocalHistogram};
+
+use super::labels::Direction;
 
 /// So many threads count without getting in each other's way; where there are more, some share.
 const SHARDS: usize = 32;
@@ -28,26 +31,18 @@ thread_local! {
     };
 }
 
-/// Settlements, by the word in metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SettledAs {
-    /// Acknowledged.
-    Acked,
-    /// To be delivered again.
-    Retried,
-    /// Terminated: some live pod could not be reached in time.
-    GivenUp,
-}
-
-impl SettledAs {
-    const ALL: [Self; 3] = [Self::Acked, Self::Retried, Self::GivenUp];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Acked => "acked",
-            Self::Retried => "retried",
-            Self::GivenUp => "given_up",
-        }
+words! {
+    /// What a taken event came to.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum SettledAs {
+        /// Acknowledged.
+        Acked = "acked",
+        /// To be delivered again.
+        Retried = "retried",
+        /// Terminated: some live pod could not be reached in time.
+        GivenUp = "given_up",
+        /// Terminated: it is no event.
+        Poison = "poison",
     }
 }
 
@@ -104,10 +99,10 @@ impl ShardedCounters {
             }
         };
         let count = |counter| Count { counter, more: 0 };
-        let bytes = |direction| count(shown.bytes.with_label_values(&[direction]));
+        let bytes = |direction: Direction| count(shown.bytes.with_label_values(&[direction.as_str()]));
         Self {
-            bytes_in: bytes("in"),
-            bytes_out: bytes("out"),
+            bytes_in: bytes(Direction::In),
+            bytes_out: bytes(Direction::Out),
             sent: FrameKind::ALL.map(|kind| count(shown.sent.with_label_values(&[kind.as_str()]))),
             received: EventKind::ALL.map(|kind| count(shown.received.with_label_values(&[kind.as_str()]))),
             settled: SettledAs::ALL.map(|outcome| count(shown.settled.with_label_values(&[outcome.as_str()]))),

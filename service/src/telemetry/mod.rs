@@ -5,6 +5,7 @@
 //! collector that is away costs traces and nothing else.
 
 pub mod audit;
+mod chain;
 mod context;
 mod json;
 mod levels;
@@ -34,6 +35,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+pub use chain::Chain;
 pub use context::{current_traceparent, outgoing_traceparent, remote_context, set_parent};
 use levels::NoPayloads;
 pub use levels::{FilterError, LevelHandle, filter};
@@ -88,7 +90,7 @@ impl Drop for Telemetry {
         if let Some(traces) = &self.traces
             && let Err(error) = traces.shutdown_with_timeout(traces::FLUSH_TIMEOUT)
         {
-            tracing::warn!(%error, "the last traces were not exported");
+            tracing::warn!(error = %Chain(&error), "the last traces were not exported");
         }
     }
 }

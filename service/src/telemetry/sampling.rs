@@ -39,11 +39,12 @@ pub(super) const FIRST_OF_SESSIONS: u32 = 2000;
 /// Kinds that are counted apart. Beyond, all share one.
 pub(super) const MAX_KINDS: usize = 512;
 /// The fields that make kinds of lines from one place.
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 13] = [
     "action",
     "outcome",
     "error.code",
     "error.message",
+    "error.kind",
     "reason",
     "why",
     "kind",

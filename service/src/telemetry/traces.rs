@@ -13,6 +13,8 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter},
 };
 
+use super::chain::Chain;
+
 /// The name under which traces are found.
 pub(super) const SERVICE: &str = "daisi-ws-service";
 /// The longest flush at a shutdown: it comes after the drain, and the orchestrator's patience is nearly used up by then.
@@ -67,7 +69,9 @@ impl<E> Outspoken<E> {
     fn note(&self, result: &OTelSdkResult) {
         let was_failing = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
-            Err(error) if !was_failing => tracing::warn!(%error, "traces can't be exported; those meanwhile are lost"),
+            Err(error) if !was_failing => {
+                tracing::warn!(error = %Chain(error), "traces can't be exported; those meanwhile are lost");
+            }
             Ok(()) if was_failing => tracing::info!("traces are exported again"),
             _ => {}
         }

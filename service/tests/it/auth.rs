@@ -62,7 +62,7 @@ impl FakeCache {
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Well => Ok(()),
-            Mood::Failing => Err(StoreError::Unavailable("on purpose".into())),
+            Mood::Failing => Err(StoreError::unreachable("on purpose")),
             Mood::Hanging => std::future::pending().await,
         }
     }

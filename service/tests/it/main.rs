@@ -13,6 +13,7 @@ mod framing;
 mod grpc;
 mod http;
 mod ipv6;
+mod labels;
 mod logs;
 mod manifests;
 mod probes;

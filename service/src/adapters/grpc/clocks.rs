@@ -148,11 +148,13 @@ mod tests {
         // As if its own clock were wrong.
         peers.clocks().lock().insert(to.id.clone(), 3600);
         let gaps = [RouteGap { route: None, gap: Gap::unknown(GapCause::GivenUp) }];
-        assert_eq!(peers.announce_gaps(&to, &gaps).await, Ok(()), "the first hello brought the clock");
+        peers.announce_gaps(&to, &gaps).await.expect("the first hello brought the clock");
         // Its clock is set while the connection stays.
         peers.clocks().lock().insert(to.id.clone(), -180);
-        assert!(matches!(peers.announce_gaps(&to, &gaps).await, Err(PeerError::Unreachable(why)) if why.contains("clock")));
-        assert_eq!(peers.announce_gaps(&to, &gaps).await, Ok(()));
+        assert!(
+            matches!(peers.announce_gaps(&to, &gaps).await, Err(PeerError::Unreachable(why)) if why.to_string().contains("clock"))
+        );
+        peers.announce_gaps(&to, &gaps).await.unwrap();
         tasks.shutdown().hard.cancel();
     }
 }

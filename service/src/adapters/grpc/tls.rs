@@ -19,6 +19,8 @@ use tokio_rustls::{
     },
 };
 
+use crate::telemetry::Chain;
+
 /// How often the files are looked at. A certificate is renewed days before it runs out.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -108,7 +110,9 @@ impl Tls {
                 tracing::info!("the certificate for pods was read again");
             }
             // A file at a time is replaced; the next look sees the others.
-            Err(error) => tracing::warn!(%error, "the certificate for pods has changed and can't be used; the one before stays"),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the certificate for pods has changed and can't be used; the one before stays");
+            }
         }
     }
 

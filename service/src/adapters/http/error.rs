@@ -10,7 +10,10 @@ use axum::{
 use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody};
 
 use crate::application::{
-    admission::{connect::ConnectError, throttle::TooOften},
+    admission::{
+        connect::{ConnectError, Unavailable},
+        throttle::TooOften,
+    },
     auth::{authenticator::AuthError, mint::MintError},
 };
 
@@ -20,13 +23,15 @@ pub(super) struct HttpError {
     status: StatusCode,
     body: ErrorBody,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What of the store was missing, for the log alone.
+    unavailable: Option<Unavailable>,
 }
 
 impl HttpError {
     /// An error with the status of its code.
     pub(super) fn new(body: ErrorBody) -> Self {
         let status = StatusCode::from_u16(body.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, body, headers: Vec::new() }
+        Self { status, body, headers: Vec::new(), unavailable: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -67,6 +72,11 @@ impl HttpError {
         &self.body.message
     }
 
+    /// What of the store was missing, if that is why.
+    pub(super) fn unavailable(&self) -> Option<&Unavailable> {
+        self.unavailable.as_ref()
+    }
+
     /// Is it the service, rather than the client, that has to change something?
     pub(super) fn is_ours(&self) -> bool {
         self.status.is_server_error()
@@ -89,7 +99,7 @@ impl From<AuthError> for HttpError {
 
 impl From<ConnectError> for HttpError {
     fn from(error: ConnectError) -> Self {
-        let refused = Self::new(error.body());
+        let refused = Self { unavailable: error.unavailable().cloned(), ..Self::new(error.body()) };
         match error.retry_after() {
             Some(wait) => refused.with_header(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))),
             None => refused,
@@ -122,6 +132,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::StoreError;
 
     #[test]
     fn retry_after_is_never_zero() {
@@ -151,7 +162,7 @@ mod tests {
             (ConnectError::Full, true),
             (ConnectError::Draining, true),
             (ConnectError::Busy, true),
-            (ConnectError::StoreUnavailable, true),
+            (StoreError::Stopped.into(), true),
             (ConnectError::RateLimited, true),
             (ConnectError::Replaced, false),
             (ConnectError::TokenExpired, false),

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     readiness::{Readiness, ReadinessReport},
+    telemetry::Chain,
 };
 
 /// The Prometheus text format.
@@ -140,7 +141,7 @@ async fn metrics(State(ops): State<Ops>) -> Response {
     match ops.scrapes.text(&ops.metrics) {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(error = %error, "the metrics could not be written");
+            tracing::error!(error = %Chain(&error), "the metrics could not be written");
             HttpError::new(ErrorBody::new(ErrorCode::InternalServerError, "the metrics could not be written")).into_response()
         }
     }

@@ -227,7 +227,7 @@ impl NetworkHandle {
         if state.strangers.contains(&self.me) == state.strangers.contains(&to.id) {
             return Ok(());
         }
-        Err(PeerError::Refused("the proof is not of this fleet".to_owned()))
+        Err(PeerError::refused(Nowhere::OfAnotherFleet))
     }
 
     /// Runs `ask` at the peer, now or when it thaws, and waits for its answer.
@@ -251,19 +251,19 @@ impl NetworkHandle {
             Routed::Held => {}
             Routed::Swallowed => {
                 sleep(FREEZE_NOTICED).await;
-                return Err(unreachable("no sign of life"));
+                return Err(PeerError::unreachable(Nowhere::NoSignOfLife));
             }
             Routed::Cut => {
                 sleep(CUT_NOTICED).await;
-                return Err(unreachable("the link is cut"));
+                return Err(PeerError::unreachable(Nowhere::Cut));
             }
-            Routed::Gone => return Err(unreachable("nobody listens there")),
+            Routed::Gone => return Err(PeerError::unreachable(Nowhere::Nobody)),
         }
         match timeout(FREEZE_NOTICED, answer).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(_))) => Err(PeerError::Failed("the peer failed to handle the call".to_owned())),
-            Ok(Err(_)) => Err(unreachable("the peer was killed, or takes no more calls")),
-            Err(_) => Err(unreachable("no sign of life")),
+            Ok(Ok(Err(_))) => Err(PeerError::failed(Nowhere::Panicked)),
+            Ok(Err(_)) => Err(PeerError::unreachable(Nowhere::Killed)),
+            Err(_) => Err(PeerError::unreachable(Nowhere::NoSignOfLife)),
         }
     }
 
@@ -275,7 +275,7 @@ impl NetworkHandle {
             {
                 let state = self.shared.lock();
                 if state.killed.contains(&self.me) {
-                    return Err(unreachable("this pod was killed"));
+                    return Err(PeerError::unreachable(Nowhere::KilledHere));
                 }
                 if !state.frozen.contains(&self.me) {
                     return Ok(());
@@ -351,8 +351,23 @@ fn set<T: std::hash::Hash + Eq>(set: &mut HashSet<T>, value: T, present: bool) {
     }
 }
 
-fn unreachable(why: &str) -> PeerError {
-    PeerError::Unreachable(why.to_owned())
+/// Why a call got nowhere.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Nowhere {
+    #[error("no sign of life")]
+    NoSignOfLife,
+    #[error("the link is cut")]
+    Cut,
+    #[error("nobody listens there")]
+    Nobody,
+    #[error("the peer was killed, or takes no more calls")]
+    Killed,
+    #[error("this pod was killed")]
+    KilledHere,
+    #[error("the peer panicked in the call")]
+    Panicked,
+    #[error("the proof is not of this fleet")]
+    OfAnotherFleet,
 }
 
 #[cfg(test)]

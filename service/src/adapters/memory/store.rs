@@ -10,6 +10,7 @@ mod tokens;
 
 use std::{
     collections::HashSet,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{ids::PodId, route::RouteKey};
+use daisi_ws_domain::{ids::PodId, route::RouteKey, session::SessionKey};
 use tables::Tables;
 
 use crate::{
@@ -50,13 +51,20 @@ struct State {
 struct Faults {
     down: bool,
     frozen: bool,
+    denying: bool,
     cut: HashSet<PodId>,
     refused: HashSet<RouteKey>,
+    refused_locks: HashSet<SessionKey>,
 }
+
+/// As a server says it whose user lacks a right.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("NOPERM the store denies every call")]
+struct Denies;
 
 impl Faults {
     fn reaches(&self, pod: &PodId) -> bool {
-        !self.down && !self.frozen && !self.cut.contains(pod)
+        !self.down && !self.frozen && !self.denying && !self.cut.contains(pod)
     }
 }
 
@@ -95,6 +103,11 @@ impl Store {
         self.change_faults(|faults| faults.frozen = frozen);
     }
 
+    /// Has the store refuse every call, as where the user has no rights; or lets pods in again.
+    pub fn set_denying(&self, denying: bool) {
+        self.change_faults(|faults| faults.denying = denying);
+    }
+
     /// Cuts one pod off from the store, or heals the cut.
     pub fn cut(&self, pod: &PodId, cut: bool) {
         self.change_faults(|faults| {
@@ -114,6 +127,17 @@ impl Store {
             state.faults.refused.insert(route.clone());
         } else {
             state.faults.refused.remove(route);
+        }
+    }
+
+    /// Loses a session's lock and refuses it from now on, as where its name is taken by a key of another kind; or has it again, free.
+    pub fn refuse_lock(&self, key: &SessionKey, refused: bool) {
+        let mut state = self.lock();
+        state.tables.locks.remove(key);
+        if refused {
+            state.faults.refused_locks.insert(key.clone());
+        } else {
+            state.faults.refused_locks.remove(key);
         }
     }
 
@@ -200,19 +224,27 @@ impl StoreHandle {
 
     /// Runs a command on the data, or fails as the faults say.
     async fn run<T>(&self, command: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+        self.attempt(|state| Ok(command(state))).await
+    }
+
+    /// The same for a command that the data may refuse.
+    async fn attempt<T>(&self, command: impl FnOnce(&mut State) -> Result<T, StoreError>) -> Result<T, StoreError> {
         // In a block: the guard must be gone before the await.
         {
             let mut state = self.store.lock();
-            let Faults { down, frozen, cut, .. } = &state.faults;
+            let Faults { down, frozen, denying, cut, .. } = &state.faults;
             if *down || cut.contains(&self.pod) {
-                return Err(StoreError::Unavailable("connection refused".into()));
+                return Err(StoreError::unreachable(io::Error::from(io::ErrorKind::ConnectionRefused)));
+            }
+            if *denying && !*frozen {
+                return Err(StoreError::denied(Denies));
             }
             if !*frozen {
-                return Ok(command(&mut state));
+                return command(&mut state);
             }
         }
         tokio::time::sleep(FROZEN_TIMEOUT).await;
-        Err(StoreError::Unavailable(format!("no answer within {FROZEN_TIMEOUT:?}")))
+        Err(StoreError::TimedOut(FROZEN_TIMEOUT))
     }
 
     fn announced_before(&self) -> bool {

@@ -176,9 +176,10 @@ pub struct StreamHandle {
     known: AtomicUsize,
 }
 
-fn unavailable(reason: &str) -> SourceError {
-    SourceError::Unavailable(reason.to_owned())
-}
+/// As a client says it that has no connection.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the stream is down")]
+struct Down;
 
 #[async_trait]
 impl EventSource for StreamHandle {
@@ -189,7 +190,7 @@ impl EventSource for StreamHandle {
         loop {
             version.mark_unchanged();
             if *closed.borrow_and_update() {
-                return Err(unavailable("it is closed"));
+                return Err(SourceError::Closed);
             }
             let is_held = *held.borrow_and_update();
             let (events, until) = {
@@ -205,7 +206,7 @@ impl EventSource for StreamHandle {
                 } else {
                     let until = *patience.get_or_insert_with(|| Instant::now() + OUTAGE_PATIENCE);
                     if until <= Instant::now() {
-                        return Err(unavailable("the stream is down"));
+                        return Err(SourceError::unreachable(Down));
                     }
                     (Vec::new(), Some(until))
                 }
@@ -243,7 +244,7 @@ impl EventSource for StreamHandle {
                 }
             }
             if timeout_at(until, version.changed()).await.is_err() {
-                return Err(unavailable("the stream is down"));
+                return Err(SourceError::unreachable(Down));
             }
         }
         self.stream.wake();
@@ -261,7 +262,7 @@ impl EventSource for StreamHandle {
     async fn lag(&self) -> Result<SourceLag, SourceError> {
         let log = self.stream.lock();
         if !log.reaches(&self.pod) {
-            return Err(unavailable("the stream is down"));
+            return Err(SourceError::unreachable(Down));
         }
         let settled = SettledUpTo { stream: log.id, seq: log.floor(), at: clock::now() };
         Ok(SourceLag { pending: log.undelivered(), ack_pending: log.unsettled(), settled: Some(settled) })

@@ -116,10 +116,45 @@ pub(super) enum BindError {
     #[error("{0}")]
     Unfit(String),
     /// Trying again won't help until somebody changes something.
-    #[error("refused: {0}")]
-    Refused(String),
-    #[error("{0}")]
-    Unavailable(String),
+    #[error("it is refused")]
+    Refused(#[source] Step),
+    #[error("it is not to be had now")]
+    Unavailable(#[source] Step),
+}
+
+/// A step of the binding that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {what}")]
+pub struct Step {
+    what: &'static str,
+    #[source]
+    why: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl BindError {
+    pub(super) fn refused(what: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Refused(Step { what, why: why.into() })
+    }
+
+    pub(super) fn unavailable(what: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Step { what, why: why.into() })
+    }
+
+    /// Has somebody to change something before it can work?
+    pub(super) fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// What is wrong with a name or an answer.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Wrong {
+    #[error("nats.stream_name is no name of a stream")]
+    StreamName,
+    #[error("nats.consumer_name is no name of a consumer")]
+    ConsumerName,
+    #[error("one vanishes as fast as it is made")]
+    Vanishes,
 }
 
 /// Finds or makes both. Safe to run on many pods at once: whoever comes second uses what the first has made.
@@ -142,7 +177,7 @@ pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults, 
         };
         return read(nats, &info, &consumer, made, js.client().max_payload());
     }
-    Err(BindError::Unavailable("the stream or the consumer vanishes as fast as it is made".to_owned()))
+    Err(BindError::unavailable("make the stream and the consumer", Wrong::Vanishes))
 }
 
 async fn find_stream(js: &Context, nats: &Nats) -> Result<Option<stream::Info>, BindError> {
@@ -150,11 +185,11 @@ async fn find_stream(js: &Context, nats: &Nats) -> Result<Option<stream::Info>, 
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            GetStreamErrorKind::JetStream(e) => Err(api_error("look up the stream", &e)),
+            GetStreamErrorKind::JetStream(e) => Err(api_error("look up the stream", e)),
             GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
-                Err(BindError::Refused("nats.stream_name is no name of a stream".to_owned()))
+                Err(BindError::refused("look up the stream", Wrong::StreamName))
             }
-            GetStreamErrorKind::Request => Err(BindError::Unavailable(format!("look up the stream: {error}"))),
+            GetStreamErrorKind::Request => Err(BindError::unavailable("look up the stream", error)),
         },
     }
 }
@@ -176,8 +211,8 @@ async fn make_stream(js: &Context, nats: &Nats) -> Result<bool, BindError> {
         Err(error) => match error.kind() {
             // Another pod was faster, with another configuration.
             CreateStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NAME_EXIST => Ok(false),
-            CreateStreamErrorKind::JetStream(e) => Err(api_error("make the stream", &e)),
-            _ => Err(BindError::Unavailable(format!("make the stream: {error}"))),
+            CreateStreamErrorKind::JetStream(e) => Err(api_error("make the stream", e)),
+            _ => Err(BindError::unavailable("make the stream", error)),
         },
     }
 }
@@ -191,31 +226,31 @@ pub(super) async fn read_consumer(js: &Context, nats: &Nats, known: &Known) -> R
 async fn find_consumer(js: &Context, nats: &Nats, known: &Known) -> Result<Option<consumer::Info>, BindError> {
     let Some(value) = ask_for_consumer(js, nats).await? else { return Ok(None) };
     take_in(&value, known)?;
-    consumer::Info::deserialize(&value).map(Some).map_err(|error| unreadable(&error))
+    consumer::Info::deserialize(&value).map(Some).map_err(unreadable)
 }
 
 fn take_in(value: &serde_json::Value, known: &Known) -> Result<Reading, BindError> {
-    let reading = Reading::deserialize(value).map_err(|error| unreadable(&error))?;
+    let reading = Reading::deserialize(value).map_err(unreadable)?;
     known.take_in(&reading);
     Ok(reading)
 }
 
-fn unreadable(error: &serde_json::Error) -> BindError {
-    BindError::Unavailable(format!("what the server says of the consumer can't be read: {error}"))
+fn unreadable(error: serde_json::Error) -> BindError {
+    BindError::unavailable("read what the server says of the consumer", error)
 }
 
 /// The answer as it comes: the client's own type leaves out the server's time.
 async fn ask_for_consumer(js: &Context, nats: &Nats) -> Result<Option<serde_json::Value>, BindError> {
     let name = &nats.consumer_name;
     if name.is_empty() || name.contains(['.', '*', '>', '/', '\\']) || name.contains(char::is_whitespace) {
-        return Err(BindError::Refused("nats.consumer_name is no name of a consumer".to_owned()));
+        return Err(BindError::refused("look up the consumer", Wrong::ConsumerName));
     }
     let subject = format!("CONSUMER.INFO.{}.{name}", nats.stream_name);
     match js.request(subject, &serde_json::json!({})).await {
         Ok(Response::Ok(value)) => Ok(Some(value)),
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(None),
-        Ok(Response::Err { error }) => Err(api_error("look up the consumer", &error)),
-        Err(error) => Err(BindError::Unavailable(format!("look up the consumer: {error}"))),
+        Ok(Response::Err { error }) => Err(api_error("look up the consumer", error)),
+        Err(error) => Err(BindError::unavailable("look up the consumer", error)),
     }
 }
 
@@ -247,8 +282,8 @@ async fn make_consumer(
             Kind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(false),
             Kind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_ALREADY_EXISTS => Ok(false),
             Kind::JetStream(e) if e.error_code() == ErrorCode::CONSUMER_NAME_EXIST => Ok(false),
-            Kind::JetStream(e) => Err(api_error("make the consumer", &e)),
-            _ => Err(BindError::Unavailable(format!("make the consumer: {error}"))),
+            Kind::JetStream(e) => Err(api_error("make the consumer", e)),
+            _ => Err(BindError::unavailable("make the consumer", error)),
         },
     }
 }
@@ -302,10 +337,13 @@ fn read(
 
 /// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is. "No suitable peers" is a 400
 /// as well, but is what a cluster says whose servers have just found each other or restart one by one.
-fn api_error(what: &str, error: &async_nats::jetstream::Error) -> BindError {
-    let text = format!("{what}: {error}");
+fn api_error(what: &'static str, error: async_nats::jetstream::Error) -> BindError {
     let passing = matches!(error.code(), 404 | 408) || error.error_code() == ErrorCode::CLUSTER_NO_PEERS;
-    if (400..500).contains(&error.code()) && !passing { BindError::Refused(text) } else { BindError::Unavailable(text) }
+    if (400..500).contains(&error.code()) && !passing {
+        BindError::refused(what, error)
+    } else {
+        BindError::unavailable(what, error)
+    }
 }
 
 #[cfg(test)]
@@ -316,7 +354,7 @@ mod tests {
     fn a_cluster_without_enough_peers_yet_is_an_outage_and_no_refusal() {
         let answer = |code: u64, err_code: u64| {
             let json = format!(r#"{{"code":{code},"err_code":{err_code},"description":"x"}}"#);
-            api_error("make the stream", &serde_json::from_str(&json).unwrap())
+            api_error("make the stream", serde_json::from_str(&json).unwrap())
         };
         assert!(matches!(answer(400, 10005), BindError::Unavailable(_)));
         assert!(matches!(answer(503, 10008), BindError::Unavailable(_)));

@@ -10,15 +10,22 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::ports::{AckToken, RawEvent, SourceLimits};
+use super::trouble::Away;
+use crate::ports::{AckToken, RawEvent, SourceError, SourceLimits};
 
 /// How the link to the consumer is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Link {
     /// The consumer was found and answers.
     Up,
     /// It is not so, and why.
-    Down(String),
+    Down(SourceError),
+}
+
+impl Link {
+    fn is_up(&self) -> bool {
+        matches!(self, Self::Up)
+    }
 }
 
 #[derive(Debug)]
@@ -43,7 +50,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Empty and wanting nothing. `limits` hold until the consumer's are known.
     pub(super) fn new(limits: SourceLimits) -> Self {
-        let link = Link::Down("not connected yet".to_owned());
+        let link = Link::Down(SourceError::unreachable(Away::NotYet));
         Self {
             state: Mutex::new(State { events: VecDeque::new(), target: 0, link, limits }),
             ready: Notify::new(),
@@ -122,13 +129,13 @@ impl Buffer {
 
     /// Is the link up?
     pub(super) fn is_up(&self) -> bool {
-        self.lock().link == Link::Up
+        self.lock().link.is_up()
     }
 
     /// Notes how the link is. True if it went up or down.
     pub(super) fn set_link(&self, link: Link) -> bool {
         let mut state = self.lock();
-        let changed = (state.link == Link::Up) != (link == Link::Up);
+        let changed = state.link.is_up() != link.is_up();
         state.link = link;
         drop(state);
         self.ready.notify_one();

@@ -5,7 +5,10 @@ use std::{borrow::Cow, fs::File, path::PathBuf, time::Duration};
 use async_nats::{AuthError, Client, ClientError, ConnectOptions, Event, ServerAddr};
 use percent_encoding::percent_decode_str;
 
-use super::identity::{Identity, IdentityError, Userinfo};
+use super::{
+    bind::Step,
+    identity::{Identity, IdentityError, Userinfo},
+};
 use crate::{
     config::{Nats, SecretFileError},
     runtime::backoff::Backoff,
@@ -80,11 +83,11 @@ pub enum NatsStartError {
         reason: String,
     },
     /// JetStream refuses the stream or the consumer for a reason that will not go away by itself.
-    #[error("JetStream refuses the stream or the consumer: {0}")]
-    Refused(String),
+    #[error("JetStream refuses the stream or the consumer")]
+    Refused(#[source] Step),
     /// NATS is there but JetStream did not answer properly, and `nats.retry_on_failed_connect` is off.
-    #[error("JetStream is unavailable: {0}")]
-    Unavailable(String),
+    #[error("JetStream is unavailable")]
+    Unavailable(#[source] Step),
 }
 
 impl From<IdentityError> for NatsStartError {

@@ -22,13 +22,14 @@ use super::{
     bind::{self, Binding, ConsumerDefaults, Known},
     buffer::{Buffer, Link},
     settle::publish_settlements,
-    trouble::Trouble,
+    trouble::{Away, Denied, ServerSays, Trouble},
     wire::{self, Incoming, NextRequest, PROBE},
 };
 use crate::{
     config::Nats,
-    ports::{AckToken, RawEvent, Settlement},
+    ports::{AckToken, RawEvent, Settlement, SourceError},
     runtime::backoff::Backoff,
+    telemetry::Chain,
 };
 
 /// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed
@@ -128,7 +129,7 @@ async fn give_back(shared: &Shared, ack_tokens: Vec<AckToken>) {
     let events = ack_tokens.len();
     let naks = ack_tokens.into_iter().map(|ack_token| (ack_token, Settlement::Retry(Duration::ZERO))).collect();
     if let Err(error) = publish_settlements(&shared.client, naks).await {
-        tracing::warn!(error = %error, events, "events could not be given back and come again after the ack wait");
+        tracing::warn!(error = %Chain(&error), events, "events could not be given back and come again after the ack wait");
     }
 }
 
@@ -236,7 +237,7 @@ impl<'a> Puller<'a> {
     async fn bind(&mut self) {
         self.bound_at = Instant::now();
         if !self.shared.is_connected() {
-            self.down(&self.shared.trouble.reason("no connection to the server"));
+            self.down(self.shared.trouble.reason(Away::NoConnection));
             return self.later();
         }
         match bind::bind(&self.shared.js, &self.shared.nats, self.shared.defaults, &self.shared.known).await {
@@ -257,7 +258,7 @@ impl<'a> Puller<'a> {
             }
             Err(error) => {
                 self.binding = None;
-                self.down(&self.shared.trouble.reason(&error.to_string()));
+                self.down(self.shared.trouble.no_binding(error));
                 self.later();
             }
         }
@@ -294,7 +295,7 @@ impl<'a> Puller<'a> {
         let sent = timeout(COMMAND_TIMEOUT, self.shared.client.publish_with_reply(subject, reply, body.into())).await;
         if !matches!(sent, Ok(Ok(()))) {
             self.lose();
-            self.down("the client takes no request");
+            self.down(SourceError::unreachable(Away::NoRequest));
             self.later();
         }
     }
@@ -337,7 +338,8 @@ impl<'a> Puller<'a> {
                 events.push(event);
             }
             Incoming::Heartbeat | Incoming::Over { request: PROBE, .. } => self.answered(),
-            Incoming::Gone { request: PROBE, reason } | Incoming::Refused { request: PROBE, reason } => self.down(&reason),
+            Incoming::Gone { request: PROBE, reason } => self.down(SourceError::unreachable(ServerSays(reason))),
+            Incoming::Refused { request: PROBE, reason } => self.down(SourceError::refused(ServerSays(reason))),
             Incoming::Over { request, left } if self.is_live(request) => {
                 self.outstanding = left.map_or(0, |left| self.outstanding.saturating_sub(left));
                 self.answered();
@@ -346,14 +348,14 @@ impl<'a> Puller<'a> {
                 tracing::debug!(reason, "the consumer ended a request; it is looked up again");
                 self.lose();
                 if self.doubtful {
-                    self.down(&reason);
+                    self.down(SourceError::unreachable(ServerSays(reason)));
                 }
                 self.doubtful = true;
                 self.later();
             }
             Incoming::Refused { request, reason } if self.is_live(request) => {
                 self.lose();
-                self.down(&reason);
+                self.down(SourceError::refused(ServerSays(reason)));
                 self.doubtful = true;
                 self.later();
             }
@@ -374,7 +376,7 @@ impl<'a> Puller<'a> {
         self.shared.trouble.answered();
         if let Some(denied) = self.shared.trouble.denied() {
             // Events come, and none is settled; or none will come from the next request on.
-            return self.down(&denied);
+            return self.down(SourceError::refused(Denied(denied)));
         }
         if !self.shared.buffer.is_up() && self.shared.buffer.set_link(Link::Up) {
             tracing::info!("the event stream is there");
@@ -390,14 +392,14 @@ impl<'a> Puller<'a> {
         if self.shared.is_connected() {
             self.backoff.reset();
         } else {
-            self.down(&self.shared.trouble.reason("the connection to the server was lost"));
+            self.down(self.shared.trouble.reason(Away::Lost));
         }
     }
 
     fn listen_for_silence(&mut self) {
         if self.outstanding > 0 && self.heard.elapsed() >= SILENCE {
             self.lose();
-            self.down(&self.shared.trouble.reason("the server has fallen silent"));
+            self.down(self.shared.trouble.reason(Away::Silent));
         }
     }
 
@@ -413,8 +415,9 @@ impl<'a> Puller<'a> {
         self.retry_at = Instant::now() + self.backoff.pause();
     }
 
-    fn down(&self, reason: &str) {
-        if self.shared.buffer.set_link(Link::Down(reason.to_owned())) {
+    fn down(&self, error: SourceError) {
+        let reason = Chain(&error).to_string();
+        if self.shared.buffer.set_link(Link::Down(error)) {
             tracing::warn!(reason, "the event stream is unavailable; it is tried again until it is there");
         }
     }

@@ -18,13 +18,14 @@ use super::{
     progress::Progress,
     puller::{self, Shared},
     settle::publish_settlements,
-    trouble::Trouble,
+    trouble::{Away, Trouble},
     wire,
 };
 use crate::{
     config::Nats,
     ports::{AckToken, EventSource, RawEvent, Settlement, SourceError, SourceLag, SourceLimits},
     runtime::lifecycle::Tasks,
+    telemetry::Chain,
 };
 
 /// Longest wait for an answer of the JetStream API.
@@ -83,10 +84,8 @@ impl NatsSource {
 
     fn unavailable(&self) -> Option<SourceError> {
         match self.shared.buffer.link() {
-            Link::Down(reason) => Some(SourceError::Unavailable(reason)),
-            Link::Up if !self.shared.is_connected() => {
-                Some(SourceError::Unavailable(self.shared.trouble.reason("no connection to the server")))
-            }
+            Link::Down(error) => Some(error),
+            Link::Up if !self.shared.is_connected() => Some(self.shared.trouble.reason(Away::NoConnection)),
             Link::Up => None,
         }
     }
@@ -112,7 +111,7 @@ async fn first_connect(
     };
     match target.connect(false, on_event()).await {
         Err(error) if retry => {
-            tracing::warn!(error = %error, "NATS can't be reached yet; the pod starts and goes on trying");
+            tracing::warn!(error = %Chain(&error), "NATS can't be reached yet; the pod starts and goes on trying");
             target.connect(true, on_event()).await
         }
         first => first,
@@ -145,24 +144,24 @@ async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
         }
         Err(BindError::Push) => Err(NatsStartError::PushConsumer { stream, consumer }),
         Err(BindError::Unfit(reason)) => Err(NatsStartError::Unfit { stream, consumer, reason }),
-        Err(BindError::Refused(reason)) => Err(NatsStartError::Refused(reason)),
-        Err(BindError::Unavailable(reason)) if nats.retry_on_failed_connect => {
-            tracing::warn!(reason, "JetStream is not there yet; the pod starts and goes on trying");
+        Err(BindError::Refused(step)) => Err(NatsStartError::Refused(step)),
+        Err(BindError::Unavailable(step)) if nats.retry_on_failed_connect => {
+            tracing::warn!(reason = %Chain(&step), "JetStream is not there yet; the pod starts and goes on trying");
             Ok(())
         }
-        Err(BindError::Unavailable(reason)) => Err(NatsStartError::Unavailable(reason)),
+        Err(BindError::Unavailable(step)) => Err(NatsStartError::Unavailable(step)),
     }
 }
 
 /// Only an answer shows that events will come, and that they can be settled: a permission that is missing shows as silence.
 async fn ask_for_an_answer(shared: &Shared) -> Result<(), BindError> {
     let Shared { client, nats, trouble, .. } = shared;
-    let unavailable = |reason: String| BindError::Unavailable(format!("ask for events: {reason}"));
+    const WHAT: &str = "ask for events";
     let nothing = wire::settlement(Settlement::Extend);
-    client.publish(wire::settlement_of_nothing(nats), nothing).await.map_err(|error| unavailable(error.to_string()))?;
+    client.publish(wire::settlement_of_nothing(nats), nothing).await.map_err(|error| BindError::unavailable(WHAT, error))?;
     let answer = timeout(API_TIMEOUT, client.request(wire::next_subject(nats), wire::Probe::body())).await;
     let answer =
-        answer.map_err(|_| unavailable("no answer in time".to_owned()))?.map_err(|error| unavailable(error.to_string()))?;
+        answer.map_err(|_| BindError::unavailable(WHAT, Away::NoAnswer))?.map_err(|error| BindError::unavailable(WHAT, error))?;
     if answer.status.is_some_and(|status| status.as_u16() == 400) {
         let reason = answer.description.unwrap_or_default();
         return Err(BindError::Unfit(format!(
@@ -187,7 +186,7 @@ impl EventSource for NatsSource {
         let mut patience = Instant::now() + PULL_PATIENCE;
         loop {
             if self.shared.closing.is_cancelled() {
-                return Err(SourceError::Unavailable("it is closed".to_owned()));
+                return Err(SourceError::Closed);
             }
             let events = buffer.take(max.max(1));
             if !events.is_empty() {
@@ -227,13 +226,12 @@ impl EventSource for NatsSource {
     }
 
     async fn lag(&self) -> Result<SourceLag, SourceError> {
-        let Shared { js, nats, known, .. } = self.shared.as_ref();
-        let unavailable = |reason: &str| SourceError::Unavailable(reason.to_owned());
+        let Shared { js, nats, known, trouble, .. } = self.shared.as_ref();
         let answer = timeout(API_TIMEOUT, bind::read_consumer(js, nats, known)).await;
         let reading = answer
-            .map_err(|_| unavailable("no answer in time"))?
-            .map_err(|error| unavailable(&error.to_string()))?
-            .ok_or_else(|| unavailable("the consumer is not there"))?;
+            .map_err(|_| SourceError::unreachable(Away::NoAnswer))?
+            .map_err(|error| trouble.no_binding(error))?
+            .ok_or_else(|| SourceError::refused(Away::NoConsumer))?;
         let settled = known.progress(|progress| progress.settled());
         Ok(SourceLag { pending: reading.num_pending, ack_pending: reading.num_ack_pending, settled })
     }

@@ -7,12 +7,51 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::config::Nats;
+use super::bind::BindError;
+use crate::{config::Nats, ports::SourceError};
 
 /// So long a missing permission speaks against the link, unless it is disproved: it is missed again with every request, and with every settlement.
 const COUNTS: Duration = Duration::from_secs(30);
 /// How often the same is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the link is down, as this end sees it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Away {
+    #[error("not connected yet")]
+    NotYet,
+    #[error("no connection to the server")]
+    NoConnection,
+    #[error("the connection to the server was lost")]
+    Lost,
+    #[error("the server has fallen silent")]
+    Silent,
+    #[error("the client takes no request")]
+    NoRequest,
+    #[error("no answer in time")]
+    NoAnswer,
+    #[error("the consumer is not there")]
+    NoConsumer,
+}
+
+/// The same, where the server has said something.
+#[derive(Debug, thiserror::Error)]
+#[error("{away}")]
+struct TurnedAway {
+    away: Away,
+    #[source]
+    said: ServerSays,
+}
+
+/// The client has nothing but its text.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ServerSays(pub(super) String);
+
+/// A permission is missing; says what to allow.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Denied(pub(super) String);
 
 #[derive(Debug, Default)]
 struct State {
@@ -109,14 +148,24 @@ impl Trouble {
         }
     }
 
-    /// The best reason that there is for a link that is down.
-    pub(super) fn reason(&self, otherwise: &str) -> String {
-        if let Some(denied) = self.denied() {
-            return denied;
+    /// The best reason that there is for a link that is down: a permission that is missing, or this, with what the server said last.
+    pub(super) fn reason(&self, away: Away) -> SourceError {
+        self.denied().map_or_else(|| SourceError::unreachable(self.said(away)), |denied| SourceError::refused(Denied(denied)))
+    }
+
+    /// The same for a stream or a consumer that can't be bound.
+    pub(super) fn no_binding(&self, error: BindError) -> SourceError {
+        match self.denied() {
+            Some(denied) => SourceError::refused(Denied(denied)),
+            None if error.is_refusal() => SourceError::refused(error),
+            None => SourceError::unreachable(error),
         }
+    }
+
+    fn said(&self, away: Away) -> Box<dyn std::error::Error + Send + Sync> {
         match &self.lock().refused {
-            Some(refused) => format!("{otherwise}: {refused}"),
-            None => otherwise.to_owned(),
+            Some(said) => Box::new(TurnedAway { away, said: ServerSays(said.clone()) }),
+            None => Box::new(away),
         }
     }
 
@@ -153,6 +202,11 @@ struct Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Chain;
+
+    fn told(error: &SourceError) -> String {
+        Chain(error).to_string()
+    }
 
     fn trouble() -> Trouble {
         Trouble::new(&crate::config::testing::config().nats)
@@ -178,9 +232,10 @@ mod tests {
             }
             let trouble = Trouble::new(&nats);
             trouble.error(said);
-            assert!(trouble.reason("silence").contains(allow), "{}", trouble.reason("silence"));
+            let reason = trouble.reason(Away::Silent);
+            assert!(matches!(reason, SourceError::Refused(_)) && told(&reason).contains(allow), "{}", told(&reason));
             tokio::time::advance(COUNTS).await;
-            assert_eq!(trouble.reason("silence"), "silence");
+            assert!(told(&trouble.reason(Away::Silent)).ends_with("the server has fallen silent"));
         }
     }
 
@@ -206,8 +261,10 @@ mod tests {
     fn why_nobody_is_let_in_is_told_until_somebody_is() {
         let trouble = trouble();
         trouble.refused("authorization violation");
-        assert_eq!(trouble.reason("no connection"), "no connection: authorization violation");
+        let reason = trouble.reason(Away::NoConnection);
+        assert!(matches!(reason, SourceError::Unreachable(_)));
+        assert!(told(&reason).ends_with("no connection to the server: authorization violation"), "{}", told(&reason));
         trouble.connected();
-        assert_eq!(trouble.reason("no connection"), "no connection");
+        assert!(told(&trouble.reason(Away::NoConnection)).ends_with("no connection to the server"));
     }
 }

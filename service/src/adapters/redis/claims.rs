@@ -21,8 +21,10 @@ use super::{
     script::{Argument, Lua},
 };
 use crate::{
+    metrics::labels::RedisCommand,
     ports::StoreError,
     runtime::{backoff::Backoff, lifecycle::Tasks, linger::Linger},
+    telemetry::Chain,
 };
 
 /// Claims in one round trip.
@@ -124,10 +126,9 @@ impl Claims {
     /// # Errors
     /// When the store is away or refuses.
     pub(super) async fn claim(&self, keys: [String; 2], owner: String, ttl: u64, seen: Vec<u8>) -> Result<Verdict, StoreError> {
-        let stopped = || StoreError::Unavailable("the pod has stopped asking for locks".into());
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| stopped())?;
-        answered.await.unwrap_or_else(|_| Err(stopped())).map(Claimed::take_over)
+        self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| StoreError::Stopped)?;
+        answered.await.unwrap_or(Err(StoreError::Stopped)).map(Claimed::take_over)
     }
 }
 
@@ -158,7 +159,7 @@ impl Claimer {
                     }
                 }
                 Err(error) => {
-                    if matches!(error, StoreError::Unavailable(_)) {
+                    if error.may_pass() {
                         self.give_back_late(&claims, used);
                     }
                     for claim in claims.drain(..) {
@@ -209,7 +210,7 @@ impl Claimer {
                 let mut call = self.script.single().key(&claim.keys[0]);
                 call.key(&claim.keys[1]).arg(&claim.owner).arg(claim.ttl).arg(&claim.seen);
                 let call = &call;
-                let verdict = self.commands.run("acquire_lock", |mut connection| {
+                let verdict = self.commands.run(RedisCommand::AcquireLock, |mut connection| {
                     note(&connection);
                     async move { call.invoke_async(&mut connection).await }
                 });
@@ -217,7 +218,7 @@ impl Claimer {
             }
             many => {
                 let pipeline = &self.script.pipeline(many.iter().map(|claim| call(self.script, claim)));
-                let verdicts = self.commands.run("acquire_lock", |mut connection| {
+                let verdicts = self.commands.run(RedisCommand::AcquireLock, |mut connection| {
                     note(&connection);
                     async move { pipeline.query_async(&mut connection).await }
                 });
@@ -238,10 +239,18 @@ async fn release_ghosts(release: &Lua, queue: &mut mpsc::Receiver<Ghost>, comman
                 break;
             }
             let pipeline = &releases(release, &ghosts);
-            let released =
-                commands.run("release_locks", |mut connection| async move { pipeline.exec_async(&mut connection).await });
-            if !matches!(released.await, Err(StoreError::Unavailable(_))) {
-                break;
+            let released = commands
+                .run(RedisCommand::ReleaseLocks, |mut connection| async move { pipeline.exec_async(&mut connection).await });
+            match released.await {
+                Err(error) if error.may_pass() => {}
+                Err(error) => {
+                    tracing::warn!(
+                        error = %Chain(&error), error.kind = error.as_str(), error.advice = error.advice(), count = ghosts.len(),
+                        "session locks that nobody took over can't be given back and are left to their time to live"
+                    );
+                    break;
+                }
+                Ok(()) => break,
             }
             sleep(backoff.pause()).await;
         }

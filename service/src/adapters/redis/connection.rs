@@ -15,10 +15,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     connector::Connector,
-    errors::{is_demoted, is_spent, no_answer, store_error},
+    errors::{is_demoted, is_spent, store_error},
     lineage::Lineage,
 };
-use crate::{metrics::Metrics, ports::StoreError};
+use crate::{
+    metrics::{Metrics, labels::RedisCommand},
+    ports::StoreError,
+};
 
 /// A pooled connection and what is known of it.
 pub(super) struct Pooled {
@@ -77,7 +80,7 @@ impl bb8::ManageConnection for Manager {
                 Ok(Pooled { connection, generation, moves, busy: false })
             }
             Err(error) => {
-                self.health.note(Some(store_error(&error)));
+                self.health.note(Some(store_error(error)));
                 Err(Suspect)
             }
         }
@@ -104,10 +107,10 @@ pub(super) struct Commands {
 }
 
 /// Counts and times a command.
-pub(super) fn note(metrics: &Metrics, name: &'static str, started: Instant, ok: bool) {
-    metrics.redis_command_seconds.with_label_values(&[name]).observe(started.elapsed().as_secs_f64());
+pub(super) fn note(metrics: &Metrics, command: RedisCommand, started: Instant, ok: bool) {
+    metrics.redis_command_seconds.with_label_values(&[command.as_str()]).observe(started.elapsed().as_secs_f64());
     if !ok {
-        metrics.redis_command_errors_total.with_label_values(&[name]).inc();
+        metrics.redis_command_errors_total.with_label_values(&[command.as_str()]).inc();
     }
 }
 
@@ -137,9 +140,7 @@ impl Commands {
     ///
     /// A request that meets a connection which broke (the server restarted) runs once more on a fresh one, so it must be idempotent: each
     /// is, because locks compare, sets are sets, and a kill names its victim.
-    ///
-    /// `name` is one of the values of the label `command`.
-    pub(super) async fn run<T, F, Fut>(&self, name: &'static str, request: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F, Fut>(&self, command: RedisCommand, request: F) -> Result<T, StoreError>
     where
         F: Fn(MultiplexedConnection) -> Fut + Send + Sync,
         Fut: Future<Output = RedisResult<T>> + Send,
@@ -154,7 +155,7 @@ impl Commands {
                 Failure::Broken(error) | Failure::Final(error) => error,
             }),
         };
-        note(&self.metrics, name, started, outcome.is_ok());
+        note(&self.metrics, command, started, outcome.is_ok());
         outcome
     }
 
@@ -165,7 +166,7 @@ impl Commands {
         T: Send,
     {
         let Ok(Ok(mut pooled)) = timeout_at(deadline, self.pool.get()).await else {
-            let busy = || StoreError::Unavailable(format!("no connection within {:?}", self.timeout));
+            let busy = || StoreError::NoConnection(self.timeout);
             return Err(Failure::Final(self.health.refusal().unwrap_or_else(busy)));
         };
         pooled.busy = true;
@@ -179,15 +180,15 @@ impl Commands {
                     self.lineage.demoted();
                 }
                 self.health.suspect_all();
-                Err(Failure::Broken(store_error(&error)))
+                Err(Failure::Broken(store_error(error)))
             }
             Ok(Err(error)) => {
                 pooled.busy = false;
-                Err(Failure::Final(store_error(&error)))
+                Err(Failure::Final(store_error(error)))
             }
             Err(_) => {
                 self.health.suspect_all();
-                Err(Failure::Final(no_answer(self.timeout)))
+                Err(Failure::Final(StoreError::TimedOut(self.timeout)))
             }
         }
     }

@@ -15,12 +15,9 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{
-    errors::{no_answer, store_error},
-    lineage::Lineage,
-};
+use super::{errors::store_error, lineage::Lineage};
 use crate::{
-    config::{self, Secret, SecretFileError},
+    config::{self, Secret},
     ports::StoreError,
 };
 
@@ -102,21 +99,24 @@ impl Connector {
     pub(super) async fn connect_pubsub(&self) -> Result<PubSub, StoreError> {
         let connecting = async { self.client().await?.get_async_pubsub().await };
         match timeout(self.timeout(), connecting).await {
-            Ok(connected) => connected.map_err(|error| store_error(&error)),
-            Err(_) => Err(no_answer(self.timeout())),
+            Ok(connected) => connected.map_err(store_error),
+            Err(_) => Err(StoreError::TimedOut(self.timeout())),
         }
     }
 
     /// A client with the credentials as they are now. An error names the file that could not be read, and shows nothing of it.
     async fn client(&self) -> RedisResult<Client> {
-        let password = self.section.password.now().await.map_err(|error| unreadable(&error))?;
+        let password = self.section.password.now().await.map_err(|error| unreadable("redis.password", error))?;
         let ca = match &self.section.ca_file {
             Some(path) if self.section.tls => {
                 let file = path.clone();
                 let read = tokio::task::spawn_blocking(move || read_ca(&file))
                     .await
                     .unwrap_or_else(|error| Err(io::Error::other(error)));
-                Some(read.map_err(|error| io::Error::new(error.kind(), format!("can't read {}: {error}", path.display())))?)
+                Some(read.map_err(|source| {
+                    let path = path.display().to_string();
+                    unreadable("redis.ca_file", ConfigError::CaFile { path, source })
+                })?)
             }
             _ => None,
         };
@@ -180,10 +180,18 @@ fn read_ca(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bundle)
 }
 
+/// What it takes to log in can't be read now.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} can't be had")]
+struct Unreadable {
+    key: &'static str,
+    #[source]
+    why: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// As an outage: it may be over at the next try.
-fn unreadable(error: &SecretFileError) -> RedisError {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    io::Error::other(format!("redis.password: {error}: {cause}")).into()
+fn unreadable(key: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RedisError {
+    io::Error::other(Unreadable { key, why: why.into() }).into()
 }
 
 /// `host:port`, or `[v6]:port`.

@@ -19,17 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    RedisStore,
-    connector::Connector,
-    errors::{no_answer, store_error},
-    keys,
-    lineage::Lineage,
-};
+use super::{RedisStore, connector::Connector, deaf::Deaf, errors::store_error, keys, lineage::Lineage};
 use crate::{
     application::admission::kill_inbox::{CAPACITY, KillInbox},
+    metrics::labels::RedisCommand,
     ports::{KillBus, KillListener, KillSignal, StoreError},
     runtime::backoff::Backoff,
+    telemetry::Chain,
 };
 
 /// The waits before subscribing again. While Redis is away it is tried once a second at least: a pod that can't hear kills must not stay so after it is back.
@@ -53,7 +49,7 @@ fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
         connection_id: kill.connection.clone(),
         victim: kill.victim.as_ref().map(LockOwner::to_string),
     };
-    serde_json::to_vec(&order).map_err(|error| StoreError::Refused(error.to_string()))
+    serde_json::to_vec(&order).map_err(StoreError::refused)
 }
 
 /// The kill, or `None` for what is none. A victim that can't be read is not "no victim": that would close more than was meant.
@@ -70,7 +66,9 @@ impl KillBus for RedisStore {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keys::kill_channel(&kill.key)).arg(encode(kill)?);
         let publish = &publish;
-        self.commands.run("publish_kill", |mut connection| async move { publish.exec_async(&mut connection).await }).await
+        self.commands
+            .run(RedisCommand::PublishKill, |mut connection| async move { publish.exec_async(&mut connection).await })
+            .await
     }
 
     async fn listen(&self) -> Box<dyn KillListener> {
@@ -87,6 +85,15 @@ impl KillBus for RedisStore {
         });
         Box::new(Listener { inbox, _stop: stop.drop_guard() })
     }
+}
+
+/// Why a subscription is over that no error ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Unsubscribed {
+    #[error("the subscription ended")]
+    Ended,
+    #[error("another server has taken over")]
+    Moved,
 }
 
 /// Hears what its task puts in the inbox; dropping it ends the task.
@@ -106,7 +113,7 @@ impl KillListener for Listener {
 struct Ear {
     connector: Arc<Connector>,
     lineage: Arc<Lineage>,
-    deaf: Arc<watch::Sender<Option<String>>>,
+    deaf: Arc<watch::Sender<Option<Deaf>>>,
     inbox: Arc<KillInbox>,
 }
 
@@ -132,11 +139,14 @@ impl Ear {
                 }
                 Err(failure) => failure,
             };
-            self.deaf.send_replace(Some(format!("session kills are not heard (psubscribe {}): {failure}", keys::KILL_PATTERN)));
             if !reported {
-                tracing::warn!(error = %failure, "no longer hearing session kills; subscribing again until it works");
+                tracing::warn!(
+                    error = %Chain(&failure), error.kind = failure.as_str(), error.advice = failure.advice(),
+                    "no longer hearing session kills; subscribing again until it works"
+                );
                 reported = true;
             }
+            self.deaf.send_replace(Some(Deaf::Since(failure)));
             sleep(backoff.pause()).await;
         }
     }
@@ -146,8 +156,8 @@ impl Ear {
         let (mut sink, stream) = self.connector.connect_pubsub().await?.split();
         match timeout(within, sink.psubscribe(keys::KILL_PATTERN)).await {
             Ok(Ok(())) => Ok(Subscription { sink, stream }),
-            Ok(Err(error)) => Err(store_error(&error)),
-            Err(_) => Err(no_answer(within)),
+            Ok(Err(error)) => Err(store_error(error)),
+            Err(_) => Err(StoreError::TimedOut(within)),
         }
     }
 
@@ -161,14 +171,14 @@ impl Ear {
             tokio::select! {
                 message = stream.next() => match message {
                     Some(message) => receive(&message, &self.inbox),
-                    None => return StoreError::Unavailable("the subscription ended".into()),
+                    None => return StoreError::unreachable(Unsubscribed::Ended),
                 },
                 // What was its server goes on answering pings, and hears no kill any more.
-                Ok(()) = moves.changed() => return StoreError::Unavailable("another server has taken over".into()),
+                Ok(()) = moves.changed() => return StoreError::unreachable(Unsubscribed::Moved),
                 _ = pings.tick() => match timeout(within, sink.ping::<redis::Value>()).await {
                     Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return store_error(&error),
-                    Err(_) => return no_answer(within),
+                    Ok(Err(error)) => return store_error(error),
+                    Err(_) => return StoreError::TimedOut(within),
                 },
             }
         }

@@ -13,14 +13,22 @@ use daisi_ws_domain::{
 };
 use redis::ScriptInvocation;
 
-use super::{RedisStore, claims::TAKEN, errors::malformed, keys, script::Lua, values::milliseconds};
-use crate::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError};
+use super::{RedisStore, claims::TAKEN, keys, script::Lua, values::milliseconds};
+use crate::{
+    metrics::labels::RedisCommand,
+    ports::{Acquire, KeyKind, LockRenewal, Renewal, SessionLocks, StoreError},
+};
 
 /// A claim that meets a value which is no owner is made once more, on that value.
 const CLAIMS: usize = 2;
 
 // No script here reads more of a value than what one of ours can have, and one byte: somebody may have put a hundred megabytes there. A key that is not there
 // reads as an empty value, and an empty value is worth no more.
+
+/// Somebody writes them faster than they are replaced.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it keeps getting values that are no owner")]
+struct KeepsChanging;
 
 /// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and the holder, or 2 and why the
 /// lock's key is refused. What is no chat counts as none.
@@ -90,7 +98,7 @@ impl SessionLocks for RedisStore {
         let pipeline = &RELEASE.pipeline(locks.iter().map(call));
         let gone: Vec<usize> = self
             .commands
-            .run("release_locks", |mut connection| async move { pipeline.query_async(&mut connection).await })
+            .run(RedisCommand::ReleaseLocks, |mut connection| async move { pipeline.query_async(&mut connection).await })
             .await?;
         Ok(gone.into_iter().sum())
     }
@@ -100,13 +108,15 @@ impl SessionLocks for RedisStore {
             return Ok(Vec::new());
         }
         let call = &renewal(batch);
-        let odd: Vec<(usize, u8, Vec<u8>)> =
-            self.commands.run("renew_locks", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let odd: Vec<(usize, u8, Vec<u8>)> = self
+            .commands
+            .run(RedisCommand::RenewLocks, |mut connection| async move { call.invoke_async(&mut connection).await })
+            .await?;
         let mut renewals = vec![Renewal::Renewed; batch.len()];
         for (number, verdict, value) in odd {
             let place = number.wrapping_sub(1);
             let (Some(lock), Some(renewal)) = (batch.get(place), renewals.get_mut(place)) else {
-                return Err(malformed("a lock that was not asked about"));
+                return Err(StoreError::malformed("a lock that was not asked about"));
             };
             *renewal = self.judge(lock, verdict, &value).await?;
         }
@@ -117,7 +127,7 @@ impl SessionLocks for RedisStore {
         let mut set = redis::cmd("SET");
         set.arg(keys::selected_chat(key)).arg(chat.as_str()).arg("PX").arg(milliseconds(ttl));
         let set = &set;
-        self.commands.run("save_chat", |mut connection| async move { set.exec_async(&mut connection).await }).await
+        self.commands.run(RedisCommand::SaveChat, |mut connection| async move { set.exec_async(&mut connection).await }).await
     }
 }
 
@@ -132,8 +142,8 @@ impl RedisStore {
                 0 => {}
                 TAKEN => return Ok(Acquire::Acquired { saved_chat: parse(&value, |text| ChatId::parse(text).ok()) }),
                 _ => {
-                    self.refusals.note("lock", &keys::lock(key));
-                    return Err(StoreError::Refused(String::from_utf8_lossy(&value).into_owned()));
+                    let why = String::from_utf8_lossy(&value);
+                    return Err(self.refusals.refuse(KeyKind::Lock, &keys::lock(key), &why));
                 }
             }
             match parse(&value, |text| LockOwner::parse(text).ok()) {
@@ -142,7 +152,7 @@ impl RedisStore {
             }
             seen = value;
         }
-        Err(StoreError::Refused("a session lock keeps getting values that are no owner".into()))
+        Err(StoreError::wrong_type(KeyKind::Lock, KeepsChanging))
     }
 
     /// What a renewal came to that was not simply renewed.
@@ -151,7 +161,7 @@ impl RedisStore {
             1 => return Ok(Renewal::Restored),
             2 => {}
             _ => {
-                self.refusals.note("lock", &keys::lock(&lock.key));
+                self.refusals.note(KeyKind::Lock, &keys::lock(&lock.key));
                 // Nobody of the fleet can hold it, so nobody else can have the session.
                 return Ok(Renewal::Renewed);
             }

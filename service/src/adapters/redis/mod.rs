@@ -6,6 +6,7 @@
 mod claims;
 mod connection;
 mod connector;
+mod deaf;
 mod errors;
 mod keys;
 mod kills;
@@ -26,6 +27,7 @@ use claims::Claims;
 use connection::Commands;
 pub use connector::ConfigError;
 use connector::Connector;
+use deaf::Deaf;
 use lineage::Lineage;
 use locks::{CLAIM, RELEASE};
 use pods::Presence;
@@ -39,6 +41,7 @@ use watch::ServerWatch;
 use crate::{
     application::fleet::key::FleetKey,
     config,
+    metrics::labels::RedisCommand,
     ports::StoreError,
     readiness::{Dependency, Readiness},
     runtime::lifecycle::Tasks,
@@ -52,7 +55,7 @@ pub struct RedisStore {
     connector: Arc<Connector>,
     lineage: Arc<Lineage>,
     /// Why kills are not heard; `None` while they are.
-    deaf: Arc<Sender<Option<String>>>,
+    deaf: Arc<Sender<Option<Deaf>>>,
     commands: Arc<Commands>,
     claims: Claims,
     writer: Writer,
@@ -77,7 +80,7 @@ impl RedisStore {
             writer: Writer::new(Arc::clone(&connector), Arc::clone(&lineage), Arc::clone(metrics)),
             connector,
             lineage,
-            deaf: Arc::new(Sender::new(Some("session kills are not heard yet".to_owned()))),
+            deaf: Arc::new(Sender::new(Some(Deaf::NotYet))),
             claims: Claims::start(&CLAIM, &RELEASE, &commands, &tasks),
             commands,
             presence: Presence::default(),
@@ -116,7 +119,9 @@ impl RedisStore {
     /// # Errors
     /// When it does not, within the time-out.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.commands.run("ping", |mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await }).await
+        self.commands
+            .run(RedisCommand::Ping, |mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await })
+            .await
     }
 }
 

@@ -10,13 +10,14 @@ use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use tokio::time::Instant;
 
 use super::{
-    RedisStore,
-    errors::malformed,
-    keys,
+    RedisStore, keys,
     script::Lua,
     values::{epoch_of, milliseconds, pod_id},
 };
-use crate::ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Standing, StoreError};
+use crate::{
+    metrics::labels::RedisCommand,
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, KeyKind, MAX_PODS, Standing, StoreError},
+};
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
 const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
@@ -170,11 +171,11 @@ impl RedisStore {
             let (call, lineage) = (&call, &self.lineage);
             let (answers, incarnation): (Vec<(u8, Vec<u8>)>, _) = self
                 .commands
-                .run("resolve_pods", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
+                .run(RedisCommand::ResolvePods, |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
                 .await?;
             latest = latest.max(incarnation);
             if answers.len() != batch.len() {
-                return Err(malformed("the standing of pods that were not asked about"));
+                return Err(StoreError::malformed("the standing of pods that were not asked about"));
             }
             standings.extend(batch.iter().zip(answers).map(|((pod, _), (number, record))| self.standing(pod, number, &record)));
         }
@@ -196,11 +197,11 @@ impl RedisStore {
         }
         let (present, created, retirements, epoch, members, read, mended) = answer;
         if present < 0 {
-            let record = self.records.read(&me.id, &epoch).ok_or_else(|| malformed("a record that is none"))?;
+            let record = self.records.read(&me.id, &epoch).ok_or_else(|| StoreError::malformed("a record that is none"))?;
             return Err(IdTaken { record, expires_in: Duration::from_millis(created) }.into());
         }
         for key in mended {
-            self.refusals.note("fleet", &key);
+            self.refusals.note(KeyKind::Fleet, &key);
         }
 
         let mut ids = pod_ids(&read);
@@ -212,8 +213,10 @@ impl RedisStore {
             call.key(key);
         });
         let call = &call;
-        let mut records: Vec<Option<Vec<u8>>> =
-            self.commands.run("read_pods", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+        let mut records: Vec<Option<Vec<u8>>> = self
+            .commands
+            .run(RedisCommand::ReadPods, |mut connection| async move { call.invoke_async(&mut connection).await })
+            .await?;
         let goodbyes = records.split_off(records.len().min(ids.len()));
 
         let was_present = self.presence.confirm(&me.id, asked, ttl) && present == 1;
@@ -253,8 +256,10 @@ impl RedisStore {
                 call.key(keys::pod(pod)).key(keys::retirements(pod)).arg(pod.as_str());
             }
             let call = &call;
-            let answers: Vec<u8> =
-                self.commands.run("retire_pod", |mut connection| async move { call.invoke_async(&mut connection).await }).await?;
+            let answers: Vec<u8> = self
+                .commands
+                .run(RedisCommand::RetirePod, |mut connection| async move { call.invoke_async(&mut connection).await })
+                .await?;
             retired.extend(answers.into_iter().map(|without_key| without_key == 1));
         }
         Ok(retired)
@@ -265,14 +270,18 @@ impl RedisStore {
         call.key(keys::PODS).key(keys::goodbye(&me.id));
         call.arg(me.id.as_str()).arg(self.records.write(me)?).arg(milliseconds(LEFT_TTL));
         let call = &call;
-        self.commands.run("leave", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+        self.commands
+            .run(RedisCommand::Leave, |mut connection| async move { call.invoke_async::<()>(&mut connection).await })
+            .await
     }
 
     pub(super) async fn count_passed_over(&self, pod: &PodId) -> Result<(), StoreError> {
         let mut call = PASS_OVER.single().key(keys::retirements(pod));
         call.arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
         let call = &call;
-        self.commands.run("retire_pod", |mut connection| async move { call.invoke_async::<()>(&mut connection).await }).await
+        self.commands
+            .run(RedisCommand::RetirePod, |mut connection| async move { call.invoke_async::<()>(&mut connection).await })
+            .await
     }
 
     fn standing(&self, pod: &PodId, number: u8, record: &[u8]) -> Standing {
@@ -297,7 +306,9 @@ impl RedisStore {
         call.arg(record).arg(milliseconds(ttl)).arg(me.id.as_str()).arg(format!("{:032x}", rand::random::<u128>()));
         call.arg(overwrite).arg(MAX_PODS).arg(u8::from(self.lineage.may_evict()));
         let (call, lineage) = (&call, &self.lineage);
-        self.commands.run("announce_pod", |mut connection| async move { Lua::told(call, lineage, &mut connection).await }).await
+        self.commands
+            .run(RedisCommand::AnnouncePod, |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
+            .await
     }
 }
 

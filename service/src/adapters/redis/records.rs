@@ -64,7 +64,7 @@ impl Records {
             hex::encode(key.sign(Purpose::Record, &parts(&key_name, &pod.id, &pod.address, &started_at_ms.to_be_bytes())))
         });
         let record = Record { address: pod.address.clone(), started_at_ms, proof };
-        serde_json::to_string(&record).map_err(|error| StoreError::Refused(error.to_string()))
+        serde_json::to_string(&record).map_err(StoreError::refused)
     }
 
     /// The pod of a record that stands under its key. One that is not proved is counted.

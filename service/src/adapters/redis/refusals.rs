@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    ports::{KeyKind, StoreError},
+};
 
 /// A key that is still refused is logged again after this time.
 const REMIND_AFTER: Duration = Duration::from_secs(3600);
@@ -26,13 +29,19 @@ impl Refusals {
         Self { logged: Mutex::default(), metrics }
     }
 
-    /// Notes that a key was met that holds something else. `kind` is one of the values of the label.
-    pub(super) fn note(&self, kind: &'static str, key: &str) {
-        self.metrics.redis_keys_refused_total.with_label_values(&[kind]).inc();
+    /// The error for who needs a key that holds something else, by what the server said of it.
+    pub(super) fn refuse(&self, kind: KeyKind, key: &str, said: &str) -> StoreError {
+        self.note(kind, key);
+        StoreError::wrong_type(kind, said)
+    }
+
+    /// Notes that a key was met that holds something else.
+    pub(super) fn note(&self, kind: KeyKind, key: &str) {
+        self.metrics.redis_keys_refused_total.with_label_values(&[kind.as_str()]).inc();
         if self.is_news(key) {
             tracing::warn!(
                 redis.key = key,
-                kind,
+                kind = kind.as_str(),
                 "a key of Redis holds something else than what pods write there; it costs only what it is about, until it is deleted"
             );
         }

@@ -11,15 +11,18 @@ use super::{
     RedisStore,
     connection::note,
     connector::Connector,
-    errors::{is_demoted, malformed, no_answer, store_error},
+    errors::{is_demoted, store_error},
     keys,
     lineage::Lineage,
     script::Lua,
     values::{epoch_of, milliseconds, pod_id},
 };
 use crate::{
-    metrics::Metrics,
-    ports::{Announce, AnnounceError, Announcement, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError},
+    metrics::{Metrics, labels::RedisCommand},
+    ports::{
+        Announce, AnnounceError, Announcement, Incarnation, KeyKind, Lookup, MAX_PODS, RouteChange, Routes, Standing, StoreError,
+    },
+    telemetry::Chain,
 };
 
 /// Names of pods that are read in one look-up, over all its routes: some milliseconds.
@@ -108,9 +111,9 @@ impl Routes for RedisStore {
             call.arg(u8::from(self.lineage.may_evict()));
             for place in self.writer.write(&call).await? {
                 let place = place.checked_sub(1).filter(|place| *place < batch.len());
-                let place = place.ok_or_else(|| malformed("a route that was not written"))?;
+                let place = place.ok_or_else(|| StoreError::malformed("a route that was not written"))?;
                 let (RouteChange::Add { route, .. } | RouteChange::Remove { route }) = &batch[place];
-                self.refusals.note("route", &keys::route(route));
+                self.refusals.note(KeyKind::Route, &keys::route(route));
                 refused.push(number * MAX_WRITE + place);
             }
         }
@@ -128,23 +131,23 @@ impl Routes for RedisStore {
         type Answer = (Option<Vec<u8>>, Vec<(Vec<u8>, String)>, Vec<usize>, Vec<usize>);
         let ((epoch, others, refused, unread), incarnation): (Answer, _) = self
             .commands
-            .run("look_up_routes", |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
+            .run(RedisCommand::LookUpRoutes, |mut connection| async move { Lua::told(call, lineage, &mut connection).await })
             .await?;
         let mut pods = vec![Vec::new(); routes.len()];
         for (member, numbers) in others {
             let Some(pod) = pod_id(&member) else { continue };
             for number in numbers.split(' ') {
                 let place = number.parse::<usize>().ok().and_then(|number| pods.get_mut(number.checked_sub(1)?));
-                place.ok_or_else(|| malformed("a route that was not asked about"))?.push(pod.clone());
+                place.ok_or_else(|| StoreError::malformed("a route that was not asked about"))?.push(pod.clone());
             }
         }
         let places = |numbers: Vec<usize>| {
             let places: Option<Vec<usize>> =
                 numbers.into_iter().map(|number| number.checked_sub(1).filter(|place| *place < routes.len())).collect();
-            places.ok_or_else(|| malformed("a route that was not asked about"))
+            places.ok_or_else(|| StoreError::malformed("a route that was not asked about"))
         };
         let (refused, unread) = (places(refused)?, places(unread)?);
-        refused.iter().for_each(|place| self.refusals.note("route", &keys::route(&routes[*place])));
+        refused.iter().for_each(|place| self.refusals.note(KeyKind::Route, &keys::route(&routes[*place])));
         Ok(Lookup { incarnation, epoch: epoch.map(|epoch| epoch_of(&epoch)), pods, refused, unread })
     }
 
@@ -210,11 +213,11 @@ impl Writer {
                 if is_demoted(&error) {
                     self.lineage.demoted();
                 }
-                store_error(&error)
+                store_error(error)
             }),
-            Err(_) => Err(no_answer(within)),
+            Err(_) => Err(StoreError::TimedOut(within)),
         };
-        note(&self.metrics, "write_routes", started, written.is_ok());
+        note(&self.metrics, RedisCommand::WriteRoutes, started, written.is_ok());
         written
     }
 
@@ -275,7 +278,7 @@ fn tolerate<T>(outcome: RedisResult<T>) -> Result<Option<T>, RedisError> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
         Err(error) => {
-            tracing::debug!(%error, "the server does not let connections be closed by id; late route changes can't be excluded");
+            tracing::debug!(error = %Chain(&error), "the server does not let connections be closed by id; late route changes can't be excluded");
             Ok(None)
         }
     }

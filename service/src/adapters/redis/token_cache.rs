@@ -7,7 +7,10 @@ use bytes::Bytes;
 use daisi_ws_domain::session::SessionKind;
 
 use super::{RedisStore, keys, values::milliseconds};
-use crate::ports::{StoreError, TokenCache};
+use crate::{
+    metrics::labels::RedisCommand,
+    ports::{StoreError, TokenCache},
+};
 
 #[async_trait]
 impl TokenCache for RedisStore {
@@ -15,6 +18,6 @@ impl TokenCache for RedisStore {
         let mut set = redis::cmd("SET");
         set.arg(keys::token(digest)).arg(&entry[..]).arg("PX").arg(milliseconds(ttl));
         let set = &set;
-        self.commands.run("put_token", |mut connection| async move { set.exec_async(&mut connection).await }).await
+        self.commands.run(RedisCommand::PutToken, |mut connection| async move { set.exec_async(&mut connection).await }).await
     }
 }

@@ -10,12 +10,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{connection::Commands, lineage::Lineage, script::Lua};
+use super::{connection::Commands, deaf::Deaf, lineage::Lineage, script::Lua};
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, labels::RedisCommand},
     ports::StoreError,
     readiness::{Dependency, Readiness},
     runtime::backoff::Backoff,
+    telemetry::Chain,
 };
 
 /// How often the server is asked whether it may evict keys.
@@ -71,7 +72,7 @@ pub(super) struct ServerWatch {
     pub(super) commands: Arc<Commands>,
     pub(super) lineage: Arc<Lineage>,
     /// Why kills are not heard; `None` while they are.
-    pub(super) deaf: watch::Receiver<Option<String>>,
+    pub(super) deaf: watch::Receiver<Option<Deaf>>,
     pub(super) readiness: Readiness,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -92,14 +93,14 @@ impl ServerWatch {
                     self.note_policy(&limit, &policy, &mut told);
                     looked = true;
                 }
-                Err(StoreError::Refused(why)) => note_lacks(&mut lacks, vec![format!("scripts: {why}")]),
-                // That it is away is told by those who need it.
-                Err(StoreError::Unavailable(_)) => {}
+                // That it is away, or loads its data, is told by those who need it.
+                Err(error) if error.may_pass() => {}
+                Err(error) => note_lacks(&mut lacks, vec![format!("scripts: {}: {}", Chain(&error), error.advice())]),
             }
             let pause = if lacks.is_empty() { LOOK_EVERY } else { TRY_AGAIN.nth(1) };
             let mut waited = std::pin::pin!(sleep(pause));
             loop {
-                let deaf_for = deaf.borrow_and_update().clone();
+                let deaf_for = deaf.borrow_and_update().as_ref().map(Deaf::to_string);
                 if looked || !lacks.is_empty() {
                     self.readiness.lacks(Dependency::Redis, lacks.iter().cloned().chain(deaf_for).collect());
                 }
@@ -119,7 +120,9 @@ impl ServerWatch {
         let mut call = LOOK.single().prepare_invoke();
         call.arg(u8::from(all));
         let call = &call;
-        self.commands.run("look_at_server", |mut connection| async move { call.invoke_async(&mut connection).await }).await
+        self.commands
+            .run(RedisCommand::LookAtServer, |mut connection| async move { call.invoke_async(&mut connection).await })
+            .await
     }
 
     fn note_policy(&self, limit: &str, policy: &str, told: &mut Option<Option<bool>>) {

@@ -26,7 +26,7 @@ use crate::{
         routes::writer::RouteWriter,
     },
     config::{CompressionMode, Config},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Takeover},
     ports::{SessionLocks, StoreError},
     runtime::workers::Worker,
 };
@@ -34,8 +34,54 @@ use crate::{
 /// A new session is refused when the store does not answer within this time.
 const STORE_PATIENCE: Duration = Duration::from_millis(900);
 
+/// What of the store was missing. Clients are told the same of all of them.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unavailable {
+    /// It could not do it, or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This pod is not announced yet, so others would not know its routes.
+    #[error("this pod has no place in the fleet yet")]
+    NotInPlace,
+    /// The lock ran out before it was renewed.
+    #[error("the session's lock was not confirmed in time")]
+    LockUnconfirmed,
+    /// Many wait, and the last that asked did not get it: nobody else waits for that.
+    #[error("the store was not asked again so soon")]
+    NotAsked(#[source] Arc<Unavailable>),
+}
+
+impl Unavailable {
+    /// Does it concern every session? What is wrong with one key does not.
+    #[must_use]
+    pub fn is_of_all(&self) -> bool {
+        !matches!(self, Self::Store(error) if error.is_of_one_key())
+    }
+
+    /// In one word, for `error.kind` in logs.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.as_str(),
+            Self::NotInPlace => "not_in_place",
+            Self::LockUnconfirmed => "lock_unconfirmed",
+            Self::NotAsked(_) => "store_not_asked",
+        }
+    }
+
+    /// What an operator does about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.advice(),
+            Self::NotAsked(before) => before.advice(),
+            Self::NotInPlace | Self::LockUnconfirmed => "see what the log says of the session store, and whether it is slow",
+        }
+    }
+}
+
 /// Why a session could not be had. Nothing is left behind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The pod has all the sockets it may have.
     #[error("this pod is full; try again, another pod may have room")]
@@ -48,7 +94,7 @@ pub enum ConnectError {
     Busy,
     /// The session store is away, so no exclusive session can be had.
     #[error("the session store is unavailable; try again shortly")]
-    StoreUnavailable,
+    StoreUnavailable(#[source] Unavailable),
     /// Another socket took the session while this one connected.
     #[error("the session went to another connection")]
     Replaced,
@@ -68,7 +114,7 @@ impl ConnectError {
     #[must_use]
     pub fn body(&self) -> ErrorBody {
         let code = match self {
-            Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable => ErrorCode::ServiceUnavailable,
+            Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable(_) => ErrorCode::ServiceUnavailable,
             Self::Replaced => ErrorCode::SessionConflict,
             Self::TokenExpired => ErrorCode::InvalidToken,
             Self::RateLimited => ErrorCode::RateLimitExceeded,
@@ -77,10 +123,19 @@ impl ConnectError {
         ErrorBody::new(code, self.to_string())
     }
 
+    /// What of the store was missing, if that is why.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<&Unavailable> {
+        match self {
+            Self::StoreUnavailable(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Is it the pod or its store that could not, rather than the client that may not?
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable | Self::Internal)
+        matches!(self, Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable(_) | Self::Internal)
     }
 
     /// When to try again, for `Retry-After`.
@@ -88,7 +143,7 @@ impl ConnectError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_secs(5)),
-            Self::Draining | Self::StoreUnavailable | Self::RateLimited => Some(Duration::from_secs(1)),
+            Self::Draining | Self::StoreUnavailable(_) | Self::RateLimited => Some(Duration::from_secs(1)),
             Self::Busy => Some(Duration::from_secs(2)),
             Self::Replaced | Self::TokenExpired | Self::Internal => None,
         }
@@ -96,8 +151,8 @@ impl ConnectError {
 }
 
 impl From<StoreError> for ConnectError {
-    fn from(_: StoreError) -> Self {
-        Self::StoreUnavailable
+    fn from(error: StoreError) -> Self {
+        Self::StoreUnavailable(error.into())
     }
 }
 
@@ -107,7 +162,7 @@ impl From<CloseReason> for ConnectError {
         match reason {
             CloseReason::SessionReplaced => Self::Replaced,
             CloseReason::GoingAway => Self::Draining,
-            CloseReason::LockUnconfirmed => Self::StoreUnavailable,
+            CloseReason::LockUnconfirmed => Self::StoreUnavailable(Unavailable::LockUnconfirmed),
             CloseReason::TokenExpired => Self::TokenExpired,
             CloseReason::RateLimited => Self::RateLimited,
             // A socket is ended for these by its own task, and there is none yet.
@@ -203,7 +258,8 @@ impl Connector {
             return Err(reason.into());
         }
         let took = started.elapsed();
-        self.metrics.connect_seconds.with_label_values(&[kind, if took_over { "yes" } else { "no" }]).observe(took.as_secs_f64());
+        let takeover = if took_over { Takeover::Yes } else { Takeover::No };
+        self.metrics.connect_seconds.with_label_values(&[kind, takeover.as_str()]).observe(took.as_secs_f64());
         session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
     }
@@ -223,7 +279,7 @@ impl Connector {
         }
         let mut place = self.place.clone();
         let taken = tokio::time::timeout(STORE_PATIENCE, place.wait_for(|taken| *taken)).await;
-        if matches!(taken, Ok(Ok(_))) { Ok(()) } else { Err(ConnectError::StoreUnavailable) }
+        if matches!(taken, Ok(Ok(_))) { Ok(()) } else { Err(ConnectError::StoreUnavailable(Unavailable::NotInPlace)) }
     }
 
     /// Joins the session's routes and waits until every pod can see them.
@@ -238,7 +294,7 @@ impl Connector {
                 // Whoever takes a session out of the hub says why first.
                 (false, reason) => Err(reason.map_or(ConnectError::Internal, ConnectError::from)),
             },
-            () = tokio::time::sleep(STORE_PATIENCE) => Err(ConnectError::StoreUnavailable),
+            () = tokio::time::sleep(STORE_PATIENCE) => Err(StoreError::TimedOut(STORE_PATIENCE).into()),
         }
     }
 }

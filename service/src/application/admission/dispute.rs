@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     application::hub::{registry::Hub, session::Session},
-    metrics::Metrics,
-    ports::{Acquire, SessionLocks},
+    metrics::{Metrics, labels::LockRenewal as Outcome},
+    ports::{Acquire, SessionLocks, log_store_error},
 };
 
 /// Locks taken back at a time.
@@ -137,7 +137,7 @@ impl Disputes {
                 Verdict::TakeBack => taken_back.push((session, owner, false)),
                 Verdict::TakeBackAndKill => taken_back.push((session, owner, true)),
                 Verdict::Yield => self.yield_to(&session, &owner),
-                Verdict::Wait => self.count("disputed"),
+                Verdict::Wait => self.count(Outcome::Disputed),
             }
         }
         let taken_back = taken_back.into_iter().map(|(session, owner, kill)| self.take_back(session, owner, kill, life.first));
@@ -159,7 +159,7 @@ impl Disputes {
     }
 
     fn yield_to(&self, session: &Session, owner: &LockOwner) {
-        self.count("lost");
+        self.count(Outcome::Lost);
         tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock is in other hands; the socket is closed");
         self.close(session);
         self.means.evictor.evict(session.connection(), CloseReason::SessionReplaced);
@@ -172,16 +172,16 @@ impl Disputes {
             // It is in yet other hands, or nobody knows: the next renewal sees.
             Ok(Acquire::Held(_)) => return,
             Err(error) => {
-                tracing::debug!(%error, "a session's lock could not be taken back");
+                log_store_error!(&error, "a session's lock could not be taken back");
                 return;
             }
         }
-        self.count("restored");
+        self.count(Outcome::Restored);
         tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock named a socket that is older or no more, and was taken back");
         session.confirm_lock(asked, ttl);
         self.close(&session);
         if kill && let Err(error) = self.means.killer.kill(&session, &owner).await {
-            tracing::debug!(%error, "an older socket could not be told to go; it finds out by its next renewal");
+            log_store_error!(&error, "an older socket could not be told to go; it finds out by its next renewal");
         }
         // It may have ended meanwhile, and its lock been released before it was taken back.
         if !self.means.hub.contains(session.connection()) {
@@ -189,8 +189,8 @@ impl Disputes {
         }
     }
 
-    fn count(&self, outcome: &str) {
-        self.means.metrics.session_renewals_total.with_label_values(&[outcome]).inc();
+    fn count(&self, outcome: Outcome) {
+        self.means.metrics.session_renewals_total.with_label_values(&[outcome.as_str()]).inc();
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::release::Releaser;
 use crate::{
     application::hub::registry::Hub,
-    metrics::Metrics,
+    metrics::{Metrics, labels::KillHeard},
     ports::{KillBus, KillSignal},
 };
 
@@ -46,8 +46,8 @@ impl Evictor {
     /// Closes whom the kill is about. The lock is given back at once: the successor does not wait for a closing handshake.
     pub fn obey(&self, kill: &Kill) {
         let victims = self.hub.victims(kill, &self.me);
-        let outcome = if victims.is_empty() { "nobody_here" } else { "evicted" };
-        self.metrics.session_kills_total.with_label_values(&[outcome]).inc();
+        let outcome = if victims.is_empty() { KillHeard::NobodyHere } else { KillHeard::Evicted };
+        self.metrics.session_kills_total.with_label_values(&[outcome.as_str()]).inc();
         for victim in &victims {
             self.evict(victim, CloseReason::SessionReplaced);
         }

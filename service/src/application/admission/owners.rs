@@ -17,7 +17,8 @@ use crate::{
         fleet::directory::{Directory, Known},
         hub::registry::Hub,
     },
-    ports::{PeerError, Peers},
+    ports::Peers,
+    telemetry::Chain,
 };
 
 /// Calls to peers under way for single owners; in a storm of take-overs the rest is not asked about, and goes the long way.
@@ -111,11 +112,9 @@ impl Owners {
         match self.peers.holds(&record, connections).await {
             Ok(held) => held.into_iter().map(|held| if held { OwnerState::Lives } else { OwnerState::Gone }).collect(),
             // No liveness key and no answer.
-            Err(PeerError::Unreachable(_) | PeerError::TimedOut) if lapsed && !self.directory.is_settling() => {
-                all(OwnerState::Gone)
-            }
+            Err(error) if error.is_silent() && lapsed && !self.directory.is_settling() => all(OwnerState::Gone),
             Err(error) => {
-                tracing::debug!(peer.id = %pod, %error, "a pod does not say which sockets it holds");
+                tracing::debug!(peer.id = %pod, error = %Chain(&error), "a pod does not say which sockets it holds");
                 all(OwnerState::Unknown)
             }
         }

@@ -11,7 +11,12 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{application::hub::session::Session, config::Config, ports::SessionLocks, runtime::backoff::Backoff};
+use crate::{
+    application::hub::session::Session,
+    config::Config,
+    ports::{SessionLocks, log_store_error},
+    runtime::backoff::Backoff,
+};
 
 /// Locks in one round trip.
 const MAX_BATCH: usize = 500;
@@ -87,12 +92,16 @@ impl ReleaseQueue {
             }
             let ttl = config.borrow().app.session_ttl;
             let (deadline, mut backoff) = (Instant::now() + ttl, BACKOFF);
+            let mut is_told = false;
             while !batch.is_empty()
                 && let Err(error) = locks.release(&batch).await
             {
                 if Instant::now() >= deadline {
-                    tracing::debug!(%error, count = batch.len(), "session locks are left to their time to live");
+                    log_store_error!(&error, count = batch.len(), "session locks are left to their time to live");
                     break;
+                }
+                if !std::mem::replace(&mut is_told, true) {
+                    log_store_error!(&error, count = batch.len(), "session locks could not be given back; trying again");
                 }
                 tokio::time::sleep(backoff.pause()).await;
             }

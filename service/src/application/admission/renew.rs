@@ -23,8 +23,8 @@ use super::{
 use crate::{
     application::hub::{registry::Hub, session::Session},
     config::Config,
-    metrics::Metrics,
-    ports::{LockRenewal, Renewal, SessionLocks, StoreError},
+    metrics::{Metrics, labels::LockRenewal as Outcome},
+    ports::{LockRenewal, Renewal, SessionLocks, StoreError, log_store_error},
     runtime::backoff::Backoff,
 };
 
@@ -75,7 +75,7 @@ impl Renewer {
             match renewed {
                 Ok(()) => pauses.reset(),
                 Err(error) => {
-                    tracing::debug!(%error, "session locks could not be renewed");
+                    log_store_error!(&error, "session locks could not be renewed");
                     // Sooner than the next turn: locks are the shorter-lived the longer this takes.
                     self.sweep.notify_one();
                 }
@@ -106,7 +106,7 @@ impl Renewer {
                     self.release_unanswered();
                 }
                 Err(error) => {
-                    self.count("error", batch.len());
+                    self.count(Outcome::Error, batch.len());
                     let batch = batch.iter().map(|session| (session.connection().clone(), Arc::clone(session)));
                     self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
                     result = Err(error);
@@ -148,8 +148,8 @@ impl Renewer {
     /// Takes over what a renewal came to that was asked for, for a time to live. Returns the owner of a lock that is another's.
     fn apply(&self, session: &Session, asked: Instant, ttl: Duration, outcome: Renewal) -> Option<LockOwner> {
         match outcome {
-            Renewal::Renewed => self.count("renewed", 1),
-            Renewal::Restored => self.count("restored", 1),
+            Renewal::Renewed => self.count(Outcome::Renewed, 1),
+            Renewal::Restored => self.count(Outcome::Restored, 1),
             Renewal::Lost(owner) => return Some(owner),
         }
         session.confirm_lock(asked, ttl);
@@ -161,13 +161,13 @@ impl Renewer {
         None
     }
 
-    fn count(&self, outcome: &str, locks: usize) {
-        self.metrics.session_renewals_total.with_label_values(&[outcome]).inc_by(locks as u64);
+    fn count(&self, outcome: Outcome, locks: usize) {
+        self.metrics.session_renewals_total.with_label_values(&[outcome.as_str()]).inc_by(locks as u64);
     }
 
     fn show_buffers(&self, sessions: &[Arc<Session>]) {
         let capacity = self.config.borrow().app.websocket_message_buffer_size;
-        for kind in [SessionKind::User, SessionKind::Admin] {
+        for kind in SessionKind::ALL {
             let (count, used) = sessions
                 .iter()
                 .filter(|session| session.kind() == kind)

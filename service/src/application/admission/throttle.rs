@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     config::{Config, Limits},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Limit},
 };
 
 /// Sessions, and addresses, that may owe something at a time, in each table: some 80 bytes each.
@@ -92,14 +92,14 @@ impl Throttle {
         let charge = Charge { session: claims.session_key(), company, client: client.share() };
         if let Some(rate) = rates.session {
             let taken = lock(&self.sessions).take(&charge.session, rate, now);
-            taken.map_err(|wait| self.refuse("session", wait))?;
+            taken.map_err(|wait| self.refuse(Limit::Session, wait))?;
         }
         let by_address = match (rates.address, charge.client) {
-            (Some(rate), Some(client)) => lock(&self.addresses).take(&client, rate, now).map_err(|wait| ("address", wait)),
+            (Some(rate), Some(client)) => lock(&self.addresses).take(&client, rate, now).map_err(|wait| (Limit::Address, wait)),
             _ => Ok(()),
         };
         let by_company = || match (rates.company, &charge.company) {
-            (Some(rate), Some(company)) => lock(&self.companies).take(company, rate, now).map_err(|wait| ("company", wait)),
+            (Some(rate), Some(company)) => lock(&self.companies).take(company, rate, now).map_err(|wait| (Limit::Company, wait)),
             _ => Ok(()),
         };
         if let Err((limit, wait)) = by_address {
@@ -142,10 +142,10 @@ impl Throttle {
     /// Counts a refusal for too many failures.
     pub fn note_slowed(&self, at: FailedAt) {
         let limit = match at {
-            FailedAt::Connect => "failed_connects",
-            FailedAt::Mint => "failed_mints",
+            FailedAt::Connect => Limit::FailedConnects,
+            FailedAt::Mint => Limit::FailedMints,
         };
-        self.metrics.rate_limited_total.with_label_values(&[limit]).inc();
+        self.metrics.rate_limited_total.with_label_values(&[limit.as_str()]).inc();
     }
 
     fn failures(&self, at: FailedAt) -> &Mutex<RateTable> {
@@ -155,8 +155,8 @@ impl Throttle {
         }
     }
 
-    fn refuse(&self, limit: &str, retry_after: Duration) -> TooOften {
-        self.metrics.rate_limited_total.with_label_values(&[limit]).inc();
+    fn refuse(&self, limit: Limit, retry_after: Duration) -> TooOften {
+        self.metrics.rate_limited_total.with_label_values(&[limit.as_str()]).inc();
         TooOften { retry_after }
     }
 

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     config::{Auth, Config, Secret},
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        labels::{AuthFailure, Login},
+    },
     ports::TokenCache,
 };
 
@@ -76,20 +79,18 @@ impl AuthError {
         ErrorBody::new(self.code(), self.to_string())
     }
 
-    /// The `reason` label; a closed set.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
+    fn reason(&self) -> AuthFailure {
         match self {
-            Self::ApiKey => "api_key",
-            Self::MintKey => "mint_key",
-            Self::Missing => "missing",
-            Self::Open(OpenError::Malformed) => "malformed",
-            Self::Open(OpenError::WrongKey) => "wrong_key",
-            Self::Claims(ClaimsError::Expired) => "expired",
-            Self::Claims(ClaimsError::BeyondRestriction) => "beyond_restriction",
-            Self::Claims(ClaimsError::Malformed | ClaimsError::Id(_)) => "bad_claims",
-            Self::TooLongLived => "too_long_lived",
-            Self::OtherPath => "other_path",
+            Self::ApiKey => AuthFailure::ApiKey,
+            Self::MintKey => AuthFailure::MintKey,
+            Self::Missing => AuthFailure::Missing,
+            Self::Open(OpenError::Malformed) => AuthFailure::Malformed,
+            Self::Open(OpenError::WrongKey) => AuthFailure::WrongKey,
+            Self::Claims(ClaimsError::Expired) => AuthFailure::Expired,
+            Self::Claims(ClaimsError::BeyondRestriction) => AuthFailure::BeyondRestriction,
+            Self::Claims(ClaimsError::Malformed | ClaimsError::Id(_)) => AuthFailure::BadClaims,
+            Self::TooLongLived => AuthFailure::TooLongLived,
+            Self::OtherPath => AuthFailure::OtherPath,
         }
     }
 }
@@ -211,7 +212,7 @@ impl Authenticator {
         let kind = endpoint.kind();
         match self.open(endpoint, token) {
             Ok((claims, plaintext)) => {
-                self.metrics.auth_success_total.with_label_values(&[type_label(kind)]).inc();
+                self.metrics.auth_success_total.with_label_values(&[login(kind).as_str()]).inc();
                 if let (Some(sharing), Some(token)) = (&self.sharing, token) {
                     let ttl = self.sharing_ttl(kind).min(claims.expires_at().saturating_sub((self.clock)()));
                     sharing.share(kind, token, plaintext, ttl).await;
@@ -262,7 +263,7 @@ impl Authenticator {
     }
 
     fn count_failure(&self, kind: SessionKind, error: &AuthError) {
-        self.metrics.auth_failure_total.with_label_values(&[type_label(kind), error.reason()]).inc();
+        self.metrics.auth_failure_total.with_label_values(&[login(kind).as_str(), error.reason().as_str()]).inc();
     }
 }
 
@@ -285,10 +286,10 @@ fn fits(endpoint: Endpoint<'_>, claims: Claims) -> Result<Claims, AuthError> {
 }
 
 /// The predecessor's word in the `type` label of `dws_auth_*`: its dashboards stay right.
-fn type_label(kind: SessionKind) -> &'static str {
+fn login(kind: SessionKind) -> Login {
     match kind {
-        SessionKind::User => "company",
-        SessionKind::Admin => "admin",
+        SessionKind::User => Login::Company,
+        SessionKind::Admin => Login::Admin,
     }
 }
 

@@ -11,7 +11,10 @@ use daisi_ws_domain::session::SessionKind;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 
-use crate::{metrics::Metrics, ports::TokenCache};
+use crate::{
+    metrics::{Metrics, labels::TokenShared},
+    ports::{StoreError, TokenCache, log_store_error},
+};
 
 /// Longest wait for the store: nobody here needs what is put there.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -37,13 +40,18 @@ impl TokenSharing {
         }
         let digest = digest(kind, token);
         let shared = timeout(PATIENCE, self.cache.put(kind, &digest, Bytes::from(plaintext), ttl)).await;
-        let outcome = if matches!(shared, Ok(Ok(()))) {
-            "shared"
-        } else {
-            self.rest();
-            "error"
+        let outcome = match shared.unwrap_or(Err(StoreError::TimedOut(PATIENCE))) {
+            Ok(()) => TokenShared::Shared,
+            Err(error) => {
+                log_store_error!(
+                    &error,
+                    "an opened token could not be left for pods of the predecessor; trying again in a second"
+                );
+                self.rest();
+                TokenShared::Error
+            }
         };
-        self.metrics.token_cache_total.with_label_values(&[outcome]).inc();
+        self.metrics.token_cache_total.with_label_values(&[outcome.as_str()]).inc();
     }
 
     fn backs_off(&self) -> bool {

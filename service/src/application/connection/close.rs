@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
-use crate::application::hub::mailbox::item::Item;
+use crate::{application::hub::mailbox::item::Item, metrics::labels::Dropped};
 
 /// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the whole may take: who knows what the
 /// system still has for it.
@@ -50,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let has_left = reason == CloseReason::ClientClosed || matches!(said, Err(Broken::Lost));
         let unwritten = if has_left { 0 } else { self.unwritten() };
         if unwritten > 0 || matches!(said, Err(Broken::Stalled)) {
-            count_dropped(&connector.metrics, "cut", self.session.kind(), unwritten);
+            count_dropped(&connector.metrics, Dropped::Cut, self.session.kind(), unwritten);
             goodbye.cut(unwritten);
         }
         unwritten

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{Connection, SELECTION_BURST, SELECTIONS_PER_SECOND, select_chat::select};
+use crate::metrics::labels::ClientMessage;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
@@ -46,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.session.touch();
         match ClientFrame::parse(text) {
             Ok(frame) => {
-                self.connector.metrics.client_messages_total.with_label_values(&["accepted"]).inc();
+                self.connector.metrics.client_messages_total.with_label_values(&[ClientMessage::Accepted.as_str()]).inc();
                 self.on_frame(frame);
             }
             Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
@@ -78,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn refuse(&mut self, body: &ErrorBody) {
-        self.connector.metrics.client_messages_total.with_label_values(&["refused"]).inc();
+        self.connector.metrics.client_messages_total.with_label_values(&[ClientMessage::Refused.as_str()]).inc();
         self.send(&Frame::error(body));
     }
 }

@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     config::{App, Config, OutagePolicy},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Dropped},
     runtime::{clock, prefetch::prefetch},
 };
 
@@ -316,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some(since) if now >= since + STALL_AFTER => {
                 self.outbound.set_stalled();
                 let dropped = self.session.mailbox().set_stalled(true);
-                count_dropped(&self.connector.metrics, "buffer_full", self.session.kind(), dropped);
+                count_dropped(&self.connector.metrics, Dropped::BufferFull, self.session.kind(), dropped);
             }
             Some(_) => {}
             // Nor is one heard that never comes to the end of what it says.
@@ -345,9 +345,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 }
 
 /// Counts events that waited for a socket and will not be written.
-fn count_dropped(metrics: &Metrics, why: &str, kind: SessionKind, events: usize) {
+fn count_dropped(metrics: &Metrics, why: Dropped, kind: SessionKind, events: usize) {
     if events > 0 {
-        metrics.websocket_messages_dropped_total.with_label_values(&[why, kind.as_str()]).inc_by(events as u64);
+        metrics.websocket_messages_dropped_total.with_label_values(&[why.as_str(), kind.as_str()]).inc_by(events as u64);
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use daisi_ws_domain::{close::ErrorCode, frame::ErrorBody, ids::ChatId};
 
-use crate::application::{admission::connect::Connector, hub::session::Session};
+use crate::{
+    application::{admission::connect::Connector, hub::session::Session},
+    ports::log_store_error,
+};
 
 /// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
 pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
@@ -22,11 +25,12 @@ pub(crate) async fn select(connector: Arc<Connector>, session: Arc<Session>, cha
             let ttl = connector.config.borrow().app.selected_chat_ttl;
             // Only a convenience for the next connect, and renewal writes it again.
             if let Err(error) = connector.locks.save_chat(session.key(), &chat, ttl).await {
-                tracing::debug!(%error, "the selected chat could not be saved");
+                log_store_error!(&error, "the selected chat could not be saved");
             }
             Ok(chat)
         }
-        Err(_) => {
+        Err(error) => {
+            log_store_error!(&error, connection.id = %connection, "a chat could not be selected");
             if old_route.as_ref() != Some(&route) {
                 connector.hub.leave(connection, &route);
             }

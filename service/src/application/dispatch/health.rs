@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Dispatcher, gauge};
-use crate::readiness::Dependency;
+use crate::{readiness::Dependency, telemetry::Chain};
 
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
@@ -17,9 +17,9 @@ impl Dispatcher {
         loop {
             self.readiness.observe(Dependency::Nats, self.source.is_connected());
             let report = self.readiness.report(Duration::ZERO);
-            self.metrics.dependency_up.with_label_values(&["nats"]).set(i64::from(report.nats));
-            self.metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(report.redis));
-            self.metrics.dependency_up.with_label_values(&["grpc"]).set(i64::from(report.grpc));
+            self.metrics.dependency_up.with_label_values(&[Dependency::Nats.as_str()]).set(i64::from(report.nats));
+            self.metrics.dependency_up.with_label_values(&[Dependency::Redis.as_str()]).set(i64::from(report.redis));
+            self.metrics.dependency_up.with_label_values(&[Dependency::Grpc.as_str()]).set(i64::from(report.grpc));
             self.metrics.ready.set(i64::from(report.ready));
             self.metrics.draining.set(i64::from(report.draining));
             self.metrics.connections_limit.set(gauge(self.config.borrow().app.max_connections));
@@ -40,7 +40,7 @@ impl Dispatcher {
                     }
                 }
                 // The last answer stays; that the stream is away shows elsewhere.
-                Err(error) => tracing::debug!(%error, "the consumer's lag is not known"),
+                Err(error) => tracing::debug!(error = %Chain(&error), "the consumer's lag is not known"),
             }
             if let Some(gap) = self.source.take_missed() {
                 let told = self.local.announce_missed(gap);

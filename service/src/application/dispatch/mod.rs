@@ -41,7 +41,7 @@ use crate::{
     ports::{AckToken, Delivery, EventSource, RawEvent, Routes, Settlement, SourceError},
     readiness::Readiness,
     runtime::{backoff::Backoff, fine_timer::FineTimer, linger::Linger},
-    telemetry::spans,
+    telemetry::{Chain, spans},
 };
 
 /// Settlements in one call.
@@ -156,7 +156,7 @@ impl Dispatcher {
                 Err(error) => {
                     if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
                         complained_at = Some(Instant::now());
-                        tracing::warn!(%error, "no events can be taken; sockets stay, and the durable consumer will catch up");
+                        tracing::warn!(error = %Chain(&error), "no events can be taken; sockets stay, and the durable consumer will catch up");
                     }
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -229,7 +229,7 @@ impl Dispatcher {
             let _ = taken.send(batch);
         }
         if !poison.is_empty() {
-            self.metrics.events_settled_total.with_label_values(&["poison"]).inc_by(poison.len() as u64);
+            self.metrics.events_settled_total.with_label_values(&[SettledAs::Poison.as_str()]).inc_by(poison.len() as u64);
             let _ = self.source.settle(poison).await;
         }
     }
@@ -268,7 +268,7 @@ impl Dispatcher {
             }
             self.show_in_flight();
             if let Err(error) = self.source.settle(settlements).await {
-                tracing::debug!(%error, events = batch.len(), "events could not be settled and will be delivered again");
+                tracing::debug!(error = %Chain(&error), events = batch.len(), "events could not be settled and will be delivered again");
             }
             batch.clear();
         }

@@ -20,8 +20,11 @@ use tokio::{
 use unheard::Unheard;
 
 use crate::{
-    metrics::Metrics,
-    ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, StoreError},
+    metrics::{
+        Metrics,
+        labels::{PeerState, RouteLookup},
+    },
+    ports::{Announcement, Epoch, Incarnation, Lookup, MAX_PODS, Routes, Standing, log_store_error},
 };
 
 /// After a failed look-up the store is not asked again for this long: a frozen store must not slow every batch by its time-out.
@@ -176,11 +179,11 @@ impl Directory {
     fn show(&self, table: &Table, members: usize) {
         let lapsed = table.peers.values().filter(|peer| peer.lapsed).count();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.peers.with_label_values(&["lapsed"]).set(count(lapsed));
-        self.metrics.peers.with_label_values(&["alive"]).set(count(table.peers.len() - lapsed));
+        self.metrics.peers.with_label_values(&[PeerState::Lapsed.as_str()]).set(count(lapsed));
+        self.metrics.peers.with_label_values(&[PeerState::Alive.as_str()]).set(count(table.peers.len() - lapsed));
         // Where only some of the members were read, the others are unknown too.
         let unread = members.saturating_sub(MAX_PODS);
-        self.metrics.peers.with_label_values(&["unknown"]).set(count(table.unknown.len() + unread));
+        self.metrics.peers.with_label_values(&[PeerState::Unknown.as_str()]).set(count(table.unknown.len() + unread));
     }
 
     /// Takes note of a pod that made itself known to this one: it lives.
@@ -335,16 +338,10 @@ impl Directory {
     /// trustworthy answer, all peers are meant.
     pub async fn targets(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Targets {
         let backs_off = self.read().store_backs_off_until.is_some_and(|until| Instant::now() < until);
-        let answer = if backs_off {
-            Err(StoreError::Unavailable("resting after a failed look-up".into()))
-        } else {
-            let answer = routes.lookup(&self.me, keys).await;
-            self.write().store_backs_off_until = answer.is_err().then(|| Instant::now() + STORE_REST);
-            answer
-        };
-        let Ok(lookup) = answer else {
+        let answer = if backs_off { None } else { self.look_up(routes, keys).await };
+        let Some(lookup) = answer else {
             self.note_store_trouble();
-            self.metrics.route_lookups_total.with_label_values(&["error"]).inc();
+            self.metrics.route_lookups_total.with_label_values(&[RouteLookup::Error.as_str()]).inc();
             let all: Vec<_> = self.read().peers.values().map(|peer| Arc::clone(&peer.record)).collect();
             return Targets { peers: vec![all; keys.len()], doubtful: vec![None; keys.len()] };
         };
@@ -357,13 +354,20 @@ impl Directory {
             self.note_refused(lookup.refused.iter().filter_map(|place| keys.get(*place)));
         }
         let settling = self.is_settling();
-        let outcome = if settling { "settling" } else { "trusted" };
-        self.metrics.route_lookups_total.with_label_values(&[outcome]).inc();
+        let outcome = if settling { RouteLookup::Settling } else { RouteLookup::Trusted };
+        self.metrics.route_lookups_total.with_label_values(&[outcome.as_str()]).inc();
         let (mut targets, unknown) = self.choose(&lookup, keys, settling);
         if !unknown.is_empty() {
             self.resolve(routes, keys, unknown, &mut targets).await;
         }
         targets
+    }
+
+    /// Asks the store, unless it refuses or is away; then it is left alone for a while.
+    async fn look_up(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Option<Lookup> {
+        let answer = routes.lookup(&self.me, keys).await;
+        self.write().store_backs_off_until = answer.is_err().then(|| Instant::now() + STORE_REST);
+        answer.inspect_err(|error| log_store_error!(error, "routes could not be looked up; events go to every peer")).ok()
     }
 
     /// Notes routes about which the store can't say anything: until it can, and for a while after, they mean every live peer.
@@ -422,6 +426,8 @@ impl Directory {
         let pods: Vec<(PodId, Vec<RouteKey>)> = unknown.iter().map(named).collect();
         let answer = routes.resolve(&pods, !self.is_settling()).await;
         // An answer of another life of the store says as little as none.
+        let answer =
+            answer.inspect_err(|error| log_store_error!(error, "pods on routes could not be looked up; they count as unknown"));
         let standings =
             answer.ok().and_then(|(incarnation, standings)| (!self.note_incarnation(incarnation)).then_some(standings));
         let Some(standings) = standings else {

@@ -18,7 +18,10 @@ use super::{
     prepared_message::PreparedMessage,
     session::Session,
 };
-use crate::{metrics::Metrics, runtime::workers::Worker};
+use crate::{
+    metrics::{Metrics, labels::Dropped},
+    runtime::workers::Worker,
+};
 
 /// So many sessions are no detour worth.
 const FEW: usize = 16;
@@ -40,17 +43,17 @@ fn put(session: &Session, event: &Arc<PreparedMessage>, metrics: &Metrics) -> bo
 
 /// Puts an item in the mailbox of a session. False if nobody will take it out.
 pub(super) fn put_item(session: &Session, item: Item, metrics: &Metrics) -> bool {
-    let dropped = |why, count| {
-        metrics.websocket_messages_dropped_total.with_label_values(&[why, session.kind().as_str()]).inc_by(count);
+    let dropped = |why: Dropped, count| {
+        metrics.websocket_messages_dropped_total.with_label_values(&[why.as_str(), session.kind().as_str()]).inc_by(count);
     };
     match session.put(item) {
         Push::Taken { dropped: 0 } => true,
         Push::Taken { dropped: count } => {
-            dropped("buffer_full", count as u64);
+            dropped(Dropped::BufferFull, count as u64);
             true
         }
         Push::Overflow => {
-            dropped("overflow", 1);
+            dropped(Dropped::Overflow, 1);
             // Nothing more is put there, whoever brings it; the task of the socket takes the session out.
             session.mailbox().close();
             session.close(CloseReason::SlowClient);

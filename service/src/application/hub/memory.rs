@@ -13,37 +13,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-/// What memory is held for; the closed set behind the `kind` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Encoded events that wait for sockets or are being written, each once.
-    Events,
-    /// The places of those events in long mailboxes.
-    Mailboxes,
-    /// What clients have sent of messages that are not whole.
-    Inbound,
-    /// What sockets have of their own for compression.
-    Compression,
-    /// Events taken from the stream and not settled, those that wait for a peer among them.
-    Dispatch,
-}
-
-impl Kind {
-    /// All of them, each at the place that it has as a number.
-    pub const ALL: [Self; 5] = [Self::Events, Self::Mailboxes, Self::Inbound, Self::Compression, Self::Dispatch];
-
-    /// The word in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Mailboxes => "mailboxes",
-            Self::Inbound => "inbound",
-            Self::Compression => "compression",
-            Self::Dispatch => "dispatch",
-        }
-    }
-}
+pub use crate::metrics::labels::MemoryKind as Kind;
 
 /// While more is held than may be, the next events are taken this much later.
 const PAUSE: Duration = Duration::from_millis(500);

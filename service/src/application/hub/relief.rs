@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     config::{Config, MemoryBudget},
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        labels::{Dropped, Relief as Relieved},
+    },
 };
 
 /// How often it is looked whether the budget is kept, if no event tells, and while it is not, the sockets are looked through.
@@ -164,7 +167,7 @@ impl Relief {
     /// Drops what waits, if that is allowed and there is something. The socket is told of it in its place.
     fn shed(&self, session: &Session) -> bool {
         let Some(events) = session.mailbox().shed().filter(|events| *events > 0) else { return false };
-        self.count("gap", session, events);
+        self.count(Relieved::Gap, session, events);
         session.stir();
         true
     }
@@ -174,13 +177,13 @@ impl Relief {
         // Nothing more is put there, and what waits is let go at once.
         session.mailbox().close();
         let events = session.mailbox().take(usize::MAX).iter().filter(|item| item.is_event()).count();
-        self.count("closed", session, events);
+        self.count(Relieved::Closed, session, events);
     }
 
-    fn count(&self, how: &str, session: &Session, events: usize) {
-        self.metrics.memory_relieved_sockets_total.with_label_values(&[how]).inc();
+    fn count(&self, how: Relieved, session: &Session, events: usize) {
+        self.metrics.memory_relieved_sockets_total.with_label_values(&[how.as_str()]).inc();
         let kind = session.kind().as_str();
-        self.metrics.websocket_messages_dropped_total.with_label_values(&["memory", kind]).inc_by(events as u64);
+        self.metrics.websocket_messages_dropped_total.with_label_values(&[Dropped::Memory.as_str(), kind]).inc_by(events as u64);
     }
 
     async fn slowest_first(&self) -> Vec<Slow> {

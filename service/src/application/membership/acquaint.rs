@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
 use super::{Beside, Membership, judge::PROBED_AT_ONCE};
-use crate::{ports::PeerError, readiness::Dependency, runtime::backoff::Backoff};
+use crate::{ports::PeerError, readiness::Dependency, runtime::backoff::Backoff, telemetry::Chain};
 
 /// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
@@ -59,8 +59,11 @@ impl Membership {
                         news.extend(self.directory.hear_of(known));
                     }
                     // A build that does not know the call will not learn it.
-                    Err(PeerError::Refused(_)) => {}
-                    Err(_) => {
+                    Err(error @ PeerError::Refused(_)) => {
+                        tracing::debug!(peer.id = %peer.id, error = %Chain(&error), "a peer does not introduce itself");
+                    }
+                    Err(error) => {
+                        tracing::debug!(peer.id = %peer.id, error = %Chain(&error), "a peer could not be met; trying again");
                         all = false;
                         continue;
                     }

@@ -10,7 +10,10 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Membership;
-use crate::ports::MAX_PODS;
+use crate::{
+    ports::{MAX_PODS, log_store_error},
+    telemetry::Chain,
+};
 
 /// Probes in a row that must fail before a lapsed peer counts as dead.
 const FAILED_PROBES: u32 = 2;
@@ -47,8 +50,11 @@ impl Membership {
             return;
         }
         let probes = lapsed.into_iter().map(|peer| async move {
-            let answers = self.peers.probe(&peer).await.is_ok();
-            (peer, answers)
+            let answer = self.peers.probe(&peer).await;
+            if let Err(error) = &answer {
+                tracing::debug!(peer.id = %peer.id, error = %Chain(error), "a peer without a liveness key does not answer");
+            }
+            (peer, answer.is_ok())
         });
         let answers: Vec<(PodRecord, bool)> = stream::iter(probes).buffer_unordered(PROBED_AT_ONCE).collect().await;
         let mut dead = Vec::new();
@@ -94,7 +100,13 @@ impl Membership {
         if dead.is_empty() || self.directory.is_settling() {
             return None;
         }
-        let retired = self.routes.retire(dead).await.ok()?;
+        let retired = match self.routes.retire(dead).await {
+            Ok(retired) => retired,
+            Err(error) => {
+                log_store_error!(&error, pods = dead.len(), "dead pods could not be taken out of the members; trying again");
+                return None;
+            }
+        };
         Some(dead.iter().zip(retired).filter(|(_, without_key)| *without_key).map(|(pod, _)| pod.clone()).collect())
     }
 }

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{fleet::directory::Directory, forward::forwarder::Forwarder, hub::registry::Hub, routes::writer::RouteWriter};
 use crate::{
-    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError},
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Peers, Routes, StoreError, log_store_error},
     readiness::{Dependency, Readiness},
     runtime::backoff::Backoff,
+    telemetry::Chain,
 };
 
 /// Announcements within the life of a liveness key: so many may fail before the key lapses.
@@ -93,7 +94,7 @@ struct Memory {
     owes_registration: bool,
     /// When everything was registered again the last time.
     registered_at: Option<Instant>,
-    store_was_away: bool,
+    store_trouble: Option<&'static str>,
     crowded: bool,
     contest: Contest,
     /// A record of a dead process under this pod's id, which the next announcement replaces.
@@ -173,10 +174,20 @@ impl Membership {
     }
 
     fn without_store(&self, error: &StoreError, memory: &mut Memory) {
-        if !std::mem::replace(&mut memory.store_was_away, true) {
-            tracing::warn!(%error, "the session store is away; sockets stay, and events go to every peer");
+        let kind = error.as_str();
+        if memory.store_trouble.replace(kind) != Some(kind) {
+            let (cause, advice) = (Chain(error), error.advice());
+            if error.is_away() {
+                tracing::warn!(error = %cause, error.kind = kind, error.advice = advice, "the session store is away; sockets stay, and events go to every peer");
+            } else {
+                tracing::error!(
+                    error = %cause, error.kind = kind, error.advice = advice,
+                    "the session store answers and refuses this pod's announcement; sockets stay, and events go to every peer"
+                );
+            }
         }
-        self.readiness.observe(Dependency::Redis, false);
+        // Anybody may read it: the cause, which may name files, is for the log.
+        self.readiness.observe_trouble(Dependency::Redis, format!("redis: {error}: {advice}", advice = error.advice()));
         self.directory.note_store_trouble();
     }
 
@@ -185,7 +196,7 @@ impl Membership {
         memory.contest = Contest::default();
         let retirements = memory.retirements.replace(announcement.retirements);
         let first = retirements.is_none();
-        let store_was_away = std::mem::take(&mut memory.store_was_away);
+        let store_was_away = memory.store_trouble.take().is_some();
         let store_lost_data = self.directory.note_epoch(&announcement.epoch);
         self.directory.note_incarnation(announcement.incarnation);
         if first {
@@ -283,7 +294,8 @@ impl Membership {
                 let _ = wanted.changed().await;
                 continue;
             }
-            if self.writer.reassert().await.is_err() {
+            if let Err(error) = self.writer.reassert().await {
+                log_store_error!(&error, "routes could not be registered again; trying on");
                 tokio::time::sleep(pauses.pause()).await;
                 continue;
             }

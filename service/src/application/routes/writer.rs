@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     application::hub::{registry::Hub, session::Session},
     config::Config,
-    metrics::Metrics,
-    ports::{RouteChange, Routes, StoreError},
+    metrics::{Metrics, labels::RouteWrite},
+    ports::{KeyKind, RouteChange, Routes, StoreError, log_store_error},
     runtime::{backoff::Backoff, linger::Linger},
 };
 
@@ -132,7 +132,7 @@ impl RouteWriter {
 
     async fn answer(&self, answer: Answer) -> Result<(), StoreError> {
         self.wake.notify_one();
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the route writer has stopped".into())))
+        answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Writes until cancelled. One at a time: a second one would break the order of writes.
@@ -160,7 +160,7 @@ impl RouteWriter {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     let pause = backoff.pause();
-                    tracing::debug!(%error, retry_in = ?pause, "routes could not be written");
+                    log_store_error!(&error, retry_in = ?pause, "routes could not be written");
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -184,7 +184,8 @@ impl RouteWriter {
         let ttls = RouteTtls::of(&config.borrow());
         let changes: Vec<RouteChange> = batch.iter().map(|route| self.change(route, &ttls)).collect();
         let written = if changes.is_empty() { Ok(Vec::new()) } else { routes.apply(me, &changes).await };
-        metrics.route_writes_total.with_label_values(&[if written.is_ok() { "ok" } else { "error" }]).inc();
+        let outcome = if written.is_ok() { RouteWrite::Ok } else { RouteWrite::Error };
+        metrics.route_writes_total.with_label_values(&[outcome.as_str()]).inc();
         let refused = self.note(&batch, &written);
         let settled = {
             let mut pending = self.lock();
@@ -194,7 +195,7 @@ impl RouteWriter {
         let written = written.map(|_| ());
         for Waiter { places, asker } in waiters {
             let is_refused = places.iter().any(|place| refused.contains(place));
-            let _ = asker.send(if is_refused { Err(not_a_route()) } else { written.clone() });
+            let _ = asker.send(if is_refused { Err(StoreError::wrong_type(KeyKind::Route, NoRoute)) } else { written.clone() });
         }
         for asker in settled {
             let _ = asker.send(written.clone());
@@ -249,9 +250,10 @@ impl RouteWriter {
     }
 }
 
-fn not_a_route() -> StoreError {
-    StoreError::Refused("what it has under the name of the route is no route".into())
-}
+/// What the store has under the name of the route.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it is no set of pods")]
+struct NoRoute;
 
 /// How long routes live without renewal.
 struct RouteTtls {
@@ -302,7 +304,7 @@ mod tests {
         async fn apply(&self, _: &PodId, _: &[RouteChange]) -> Result<Vec<usize>, StoreError> {
             self.tried.lock().unwrap().insert(Instant::now());
             tokio::time::sleep(Duration::from_millis(2)).await;
-            if self.is_away { Err(StoreError::Unavailable("it is away".into())) } else { Ok(Vec::new()) }
+            if self.is_away { Err(StoreError::unreachable("it is away")) } else { Ok(Vec::new()) }
         }
         async fn lookup(&self, _: &PodId, _: &[RouteKey]) -> Result<Lookup, StoreError> {
             Ok(Lookup { incarnation: Incarnation(0), epoch: None, pods: Vec::new(), refused: Vec::new(), unread: Vec::new() })
@@ -311,7 +313,7 @@ mod tests {
             Ok((Incarnation(0), Vec::new()))
         }
         async fn announce(&self, _: Announce<'_>) -> Result<Announcement, AnnounceError> {
-            Err(StoreError::Unavailable("not asked".into()).into())
+            Err(StoreError::Stopped.into())
         }
         async fn retire(&self, _: &[PodId]) -> Result<Vec<bool>, StoreError> {
             Ok(Vec::new())

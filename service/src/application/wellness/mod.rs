@@ -33,7 +33,7 @@ use tokio::{
 
 use self::stance::{SLOW, Stance};
 use super::fleet::directory::Directory;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels::SteppedBack};
 
 /// How this pod is. Shared by all who wait for the store or for peers.
 #[derive(Debug)]
@@ -136,8 +136,8 @@ impl Wellness {
         // Under the lock, or an older verdict could come last.
         let before = self.stance.send_replace(stance);
         let gives_back = stance.gives_back();
-        self.metrics.stepped_back.with_label_values(&["store"]).set(i64::from(gives_back && store));
-        self.metrics.stepped_back.with_label_values(&["peers"]).set(i64::from(gives_back && peers));
+        self.metrics.stepped_back.with_label_values(&[SteppedBack::Store.as_str()]).set(i64::from(gives_back && store));
+        self.metrics.stepped_back.with_label_values(&[SteppedBack::Peers.as_str()]).set(i64::from(gives_back && peers));
         drop(evidence);
         if stance != before {
             tracing::warn!(

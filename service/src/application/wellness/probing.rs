@@ -94,9 +94,9 @@ impl Wellness {
                 evidence.peer_answered(pod, took, now);
                 evidence.heard(pod, *is_well, now);
             }
-            Err(PeerError::Unreachable(_) | PeerError::TimedOut) => evidence.peer_is_silent(pod, now),
+            Err(error) if error.is_silent() => evidence.peer_is_silent(pod, now),
             // It answers, and says nothing.
-            Err(PeerError::Refused(_) | PeerError::Failed(_)) => evidence.peer_answered(pod, took, now),
+            Err(_) => evidence.peer_answered(pod, took, now),
         });
     }
 

@@ -305,7 +305,7 @@ async fn closing_gives_back_at_once_and_ends_a_pull(world: &dyn World) {
     tokio::time::sleep_until(seen).await;
     let since = Instant::now();
     a.close().await;
-    assert!(matches!(a.pull(1).await, Err(SourceError::Unavailable(_))));
+    assert!(matches!(a.pull(1).await, Err(SourceError::Closed)));
     assert_eq!(one(&*b).await.seq, seq);
     assert!(since.elapsed() < DEFAULTS.ack_wait / 2, "{:?}", since.elapsed());
     let (pulled, ()) = tokio::join!(b.pull(1), async {

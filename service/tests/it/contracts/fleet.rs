@@ -13,7 +13,7 @@ use daisi_ws_service::{
 };
 
 use crate::support::{
-    redis::{Options, RedisServer},
+    redis::{Options, RedisServer, documented_rules},
     wait,
 };
 
@@ -94,6 +94,34 @@ impl Fleet {
         match self {
             Self::Memory(store) => store.set_frozen(false),
             Self::Redis(server) => server.thaw(),
+        }
+    }
+
+    /// It answers every call, and carries none out; or lets pods do again what they may.
+    pub(super) async fn deny(&self, deny: bool) {
+        match self {
+            Self::Memory(store) => store.set_denying(deny),
+            Self::Redis(server) => {
+                let rules = documented_rules();
+                let denied = rules.iter().cloned().chain(["-@all".to_owned()]).collect::<Vec<_>>();
+                server.allow(if deny { &denied } else { &rules }).await;
+            }
+        }
+    }
+
+    /// Puts something else under the name of a session's lock.
+    pub(super) async fn put_no_lock(&self, session: &SessionKey) {
+        match (self, session) {
+            (Self::Memory(store), _) => store.refuse_lock(session, true),
+            (Self::Redis(server), SessionKey::User { company, agent, user }) => {
+                let mut push = redis::cmd("RPUSH");
+                push.arg(format!("session:{company}:{agent}:{user}")).arg("x");
+                push.exec_async(&mut server.client().await).await.unwrap();
+            }
+            (Self::Redis(server), SessionKey::Admin { admin }) => {
+                let mut push = redis::cmd("RPUSH");
+                push.arg(format!("session:admin:{admin}")).arg("x").exec_async(&mut server.client().await).await.unwrap();
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use daisi_ws_service::{
     adapters::nats::{ConsumerDefaults, NatsSource, NatsStartError, publish},
     config::Nats,
     ports::{EventSource as _, RawEvent},
+    telemetry::Chain,
 };
 use tokio::time::Instant;
 
@@ -356,7 +357,7 @@ async fn a_push_consumer_found_later_keeps_the_pod_unready_and_waiting() {
     let source = source(&nats).await;
     server.restart().await;
     until("the reason is the push consumer", async || {
-        source.pull(1).await.is_err_and(|e| e.to_string().contains("push consumer"))
+        source.pull(1).await.is_err_and(|error| Chain(&error).to_string().contains("push consumer"))
     })
     .await;
     assert!(!source.is_connected());

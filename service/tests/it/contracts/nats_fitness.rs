@@ -7,6 +7,7 @@ use daisi_ws_service::{
     adapters::nats::{NatsSource, NatsStartError, Publisher},
     config::{Nats, Secret},
     ports::EventSource as _,
+    telemetry::Chain,
 };
 
 use super::nats_source::{SUBJECT, ack, pull, put, refused, seqs, source, stream_config, until, world};
@@ -98,8 +99,9 @@ async fn a_permission_taken_away_under_way_makes_the_stream_unavailable_and_is_n
             if named.is_empty() {
                 return source.is_connected();
             }
-            !source.is_connected() && pulled.is_ok_and(|pulled| pulled.is_err_and(|error| error.to_string().contains(named)))
-                || !source.is_connected() && source.pull(1).await.is_err_and(|error| error.to_string().contains(named))
+            !source.is_connected()
+                && pulled.is_ok_and(|pulled| pulled.is_err_and(|error| Chain(&error).to_string().contains(named)))
+                || !source.is_connected() && source.pull(1).await.is_err_and(|error| Chain(&error).to_string().contains(named))
         })
         .await;
     }
@@ -116,7 +118,7 @@ async fn a_renewed_password_lets_a_pod_in_again() {
     server.stop();
     server.restart_with(Access::User("gateway", "after")).await;
     until("the reason is the password", async || {
-        source.pull(1).await.is_err_and(|error| error.to_string().contains("authorization"))
+        source.pull(1).await.is_err_and(|error| Chain(&error).to_string().contains("authorization"))
     })
     .await;
     std::fs::write(&path, "after").unwrap();

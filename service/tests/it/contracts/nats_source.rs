@@ -7,6 +7,7 @@ use daisi_ws_service::{
     adapters::nats::{NatsSource, NatsStartError, PublishError, Publisher, publish},
     config::{Nats, Secret},
     ports::{EventSource as _, RawEvent, Settlement},
+    telemetry::Chain,
 };
 use tokio::time::Instant;
 
@@ -172,7 +173,7 @@ async fn a_stream_that_would_take_anothers_subjects_is_refused() {
     let (server, _, js) = world().await;
     js.create_stream(stream::Config { name: "other".to_owned(), ..stream_config(&["wa.>"]) }).await.unwrap();
     let error = refused(&server.section()).await;
-    assert!(matches!(&error, NatsStartError::Refused(reason) if reason.contains("overlap")), "{error:?}");
+    assert!(matches!(&error, NatsStartError::Refused(step) if Chain(step).to_string().contains("overlap")), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

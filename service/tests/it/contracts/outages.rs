@@ -6,7 +6,10 @@ use daisi_ws_domain::{
     route::RouteKey,
     session::{Kill, SessionKind},
 };
-use daisi_ws_service::ports::{Announce, AnnounceError, LockRenewal, RouteChange, StoreError};
+use daisi_ws_service::{
+    ports::{Announce, AnnounceError, KeyKind, LockRenewal, RouteChange, StoreError},
+    telemetry::Chain,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -19,6 +22,8 @@ on_both! {
     a_frozen_store_fails_calls_soon_and_all_work_after_it_thaws,
     a_store_that_is_down_at_the_start_is_used_once_it_is_up,
     a_restart_that_no_call_saw_fails_none,
+    a_store_that_denies_is_not_away_and_says_so_to_every_call,
+    a_lock_of_another_kind_is_refused_for_its_own_session_and_the_store_is_not_away,
     route_changes_stay_in_order_over_a_freeze,
 }
 
@@ -70,8 +75,9 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
     vec![acquire, replace, release, renew, save, apply, lookup, resolve, announce, retire, leave, pass_over, publish, put]
 }
 
-fn assert_all_unavailable(outcomes: &[Result<(), StoreError>]) {
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
+fn assert_all_away(outcomes: &[Result<(), StoreError>]) {
+    let is_away = |outcome: &Result<(), StoreError>| outcome.as_ref().is_err_and(StoreError::is_away);
+    assert!(outcomes.iter().all(is_away), "{outcomes:?}");
 }
 
 fn assert_all_fine(outcomes: &[Result<(), StoreError>]) {
@@ -82,8 +88,8 @@ async fn a_stopped_store_fails_calls_soon_and_all_work_after_it_is_back(mut flee
     let a = fleet.pod("a");
     assert_all_fine(&call_everything(&a).await);
     fleet.stop();
-    assert_all_unavailable(&call_everything(&a).await);
-    assert_all_unavailable(&call_everything(&a).await);
+    assert_all_away(&call_everything(&a).await);
+    assert_all_away(&call_everything(&a).await);
     fleet.start_again_empty().await;
     assert_all_fine(&call_everything(&a).await);
 }
@@ -92,8 +98,8 @@ async fn a_frozen_store_fails_calls_soon_and_all_work_after_it_thaws(fleet: Flee
     let a = fleet.pod("a");
     assert_all_fine(&call_everything(&a).await);
     fleet.freeze();
-    assert_all_unavailable(&call_everything(&a).await);
-    assert_all_unavailable(&call_everything(&a).await);
+    assert_all_away(&call_everything(&a).await);
+    assert_all_away(&call_everything(&a).await);
     fleet.thaw();
     assert_all_fine(&call_everything(&a).await);
 }
@@ -101,9 +107,31 @@ async fn a_frozen_store_fails_calls_soon_and_all_work_after_it_thaws(fleet: Flee
 async fn a_store_that_is_down_at_the_start_is_used_once_it_is_up(mut fleet: Fleet) {
     fleet.stop();
     let a = fleet.pod("a");
-    assert_all_unavailable(&call_everything(&a).await);
+    assert_all_away(&call_everything(&a).await);
     fleet.start_again_empty().await;
     assert_all_fine(&call_everything(&a).await);
+}
+
+async fn a_store_that_denies_is_not_away_and_says_so_to_every_call(fleet: Fleet) {
+    let a = fleet.pod("a");
+    assert_all_fine(&call_everything(&a).await);
+    fleet.deny(true).await;
+    for outcome in call_everything(&a).await {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, StoreError::Denied(_)) && !error.is_away() && !error.may_pass(), "{error:?}");
+        assert!(Chain(&error).to_string().to_uppercase().contains("NOPERM"), "the cause is kept: {}", Chain(&error));
+    }
+    fleet.deny(false).await;
+    assert_all_fine(&call_everything(&a).await);
+}
+
+async fn a_lock_of_another_kind_is_refused_for_its_own_session_and_the_store_is_not_away(fleet: Fleet) {
+    let (a, sari) = (fleet.pod("a"), user("sari"));
+    fleet.put_no_lock(&sari).await;
+    let error = a.locks.acquire(&sari, &owner("a/1"), LONG).await.unwrap_err();
+    assert!(matches!(error, StoreError::WrongType(KeyKind::Lock, _)) && !error.is_away() && error.is_of_one_key(), "{error:?}");
+    assert!(Chain(&error).to_string().contains("WRONGTYPE"), "the cause is kept: {}", Chain(&error));
+    a.locks.acquire(&user("budi"), &owner("a/2"), LONG).await.unwrap();
 }
 
 async fn a_restart_that_no_call_saw_fails_none(mut fleet: Fleet) {

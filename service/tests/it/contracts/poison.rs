@@ -7,7 +7,8 @@ use daisi_ws_domain::{
     session::{LockOwner, SessionKey, SessionKind},
 };
 use daisi_ws_service::ports::{
-    Acquire, Announce, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError, TokenCache as _,
+    Acquire, Announce, KeyKind, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _, Standing, StoreError,
+    TokenCache as _,
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
@@ -61,7 +62,9 @@ async fn a_lock_of_another_kind_costs_its_own_session_and_nobody_else() {
         for ((key, _), taken) in locks.iter().zip(futures_util::future::join_all(claims).await) {
             match taken {
                 Ok(taken) => assert_eq!((*key != user("bad"), taken), (true, Acquire::Acquired { saved_chat: None }), "{kind}"),
-                Err(error) => assert!(*key == user("bad") && matches!(error, StoreError::Refused(_)), "{kind}: {error}"),
+                Err(error) => {
+                    assert!(*key == user("bad") && matches!(error, StoreError::WrongType(KeyKind::Lock, _)), "{kind}: {error}");
+                }
             }
         }
         let batch = locks.each_ref().map(|(key, owner)| renewal(key, owner, None));

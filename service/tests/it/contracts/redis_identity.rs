@@ -83,9 +83,9 @@ async fn a_demoted_primary_answers_no_look_up_and_every_connection_to_it_is_give
     server.follow(Some(&other)).await;
     // Nothing but a look-up, which writes nothing.
     let answer = store.lookup(&nobody(), &[chats()]).await;
-    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    assert!(matches!(answer, Err(StoreError::Unready(_))), "a replica answers: {answer:?}");
     assert_eq!(signal(&mut listener).await, KillSignal::Resubscribed, "the listener left it");
-    assert!(matches!(store.apply(&pod("a"), &add(chats())).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.apply(&pod("a"), &add(chats())).await, Err(StoreError::Unready(_))));
 
     server.follow(None).await;
     assert!(incarnation(&store).await > before);

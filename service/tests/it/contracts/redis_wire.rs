@@ -11,9 +11,10 @@ use daisi_ws_service::{
     adapters::redis::RedisStore,
     config::{self, Secret},
     ports::{
-        Acquire, Announce, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
+        Acquire, Announce, KeyKind, KillBus as _, KillSignal, LockRenewal, Renewal, RouteChange, Routes as _, SessionLocks as _,
         StoreError, TokenCache as _,
     },
+    telemetry::Chain,
 };
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
@@ -91,7 +92,7 @@ async fn a_key_of_another_kind_is_refused_and_harms_no_connection() {
     let (store, mut client) = (server.store(), server.client().await);
     let () = client.sadd("session:acme:desk:sari", "x").await.unwrap();
     for _ in 0..10 {
-        assert!(matches!(store.acquire(&user("sari"), &owner("a/1"), LONG).await, Err(StoreError::Refused(_))));
+        assert!(matches!(store.acquire(&user("sari"), &owner("a/1"), LONG).await, Err(StoreError::WrongType(KeyKind::Lock, _))));
     }
     store.ping().await.unwrap();
 }
@@ -232,7 +233,7 @@ async fn a_wrong_password_is_refused_and_not_shown() {
     let config = config::Redis { password: Secret::new("hunter2"), ..server.config() };
     let store = RedisStore::new(&config, tasks()).unwrap();
     let error = store.ping().await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+    assert!(matches!(error, StoreError::Denied(_)), "{error:?}");
     assert!(!format!("{error:?} {error} {store:?}").contains("hunter2"));
 }
 
@@ -255,7 +256,7 @@ async fn a_password_that_is_renewed_in_its_file_is_used_by_the_next_connections(
     server.set_password("second");
     server.start_again_empty().await;
     let error = store.ping().await.unwrap_err();
-    let shown = format!("{error:?} {error}");
+    let shown = format!("{error:?} {}", Chain(&error));
     assert!(shown.contains(file.to_str().unwrap()) && !shown.contains("first"), "{shown}");
     std::fs::write(&file, "second").unwrap();
     store.ping().await.unwrap();
@@ -317,7 +318,7 @@ async fn a_claim_whose_answer_never_came_is_given_back_after_it_is_carried_out()
     store.acquire(&user("first"), &owner("a/1"), LONG).await.unwrap();
     proxy.hold();
     let refused = store.acquire(&user("sari"), &owner("a/2"), LONG).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::TimedOut(_))), "{refused:?}");
     // As whoever is refused does: too early.
     assert_eq!(store.release(&[(user("sari"), owner("a/2"))]).await.unwrap(), 0);
     proxy.deliver(1).await;
@@ -342,7 +343,7 @@ async fn a_late_route_change_does_not_undo_a_confirmed_one() {
 
     proxy.hold();
     let removed = writer.apply(&pod("a"), &[RouteChange::Remove { route: chats.clone() }]).await;
-    assert!(matches!(removed, Err(StoreError::Unavailable(_))), "{removed:?}");
+    assert!(matches!(removed, Err(StoreError::TimedOut(_))), "{removed:?}");
     writer.apply(&pod("a"), &add).await.unwrap();
 
     proxy.deliver(1).await;

@@ -10,7 +10,7 @@ use daisi_ws_domain::{
     session::{LockOwner, SessionKey},
 };
 use daisi_ws_service::{
-    application::admission::connect::ConnectError,
+    application::admission::connect::{ConnectError, Unavailable},
     config::OutagePolicy,
     ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
 };
@@ -391,5 +391,6 @@ async fn a_session_whose_lock_could_not_be_confirmed_while_it_was_connecting_is_
         pending.iter().for_each(|connection| drop(hub.evict(connection, CloseReason::LockUnconfirmed)));
     };
     let (refused, ()) = tokio::join!(fleet.open(0, sari(), 4096), end);
-    assert_eq!(refused.err(), Some(ConnectError::StoreUnavailable));
+    let why = refused.err();
+    assert!(matches!(why, Some(ConnectError::StoreUnavailable(Unavailable::LockUnconfirmed))), "{why:?}");
 }

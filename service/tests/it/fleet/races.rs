@@ -108,7 +108,7 @@ async fn pending_hub_entry_a_kill_finds_a_session_that_is_still_connecting() {
     };
     let (pending, (winner, took)) = tokio::join!(pending, contender);
     drop(closed);
-    assert_eq!(pending.err(), Some(ConnectError::Replaced));
+    assert!(matches!(pending.err(), Some(ConnectError::Replaced)));
     assert!(winner.is_ok());
     assert!(took < Duration::from_millis(500), "the victim let go only after {took:?}");
 }
@@ -124,7 +124,7 @@ async fn a_session_that_is_connecting_when_its_pod_drains_is_told_to_try_another
     };
     let (pending, ()) = tokio::join!(pending, drain);
     drop(closed);
-    assert_eq!(pending.err(), Some(ConnectError::Draining));
+    assert!(matches!(pending.err(), Some(ConnectError::Draining)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +338,7 @@ impl SessionLocks for LostAnswers {
         self.asked.notify_one();
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.inner.renew(batch).await?;
-        Err(StoreError::Unavailable("no answer".into()))
+        Err(StoreError::TimedOut(Duration::from_millis(500)))
     }
     async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
         self.inner.save_chat(key, chat, ttl).await

@@ -7,7 +7,7 @@ use daisi_ws_domain::{
     session::LockOwner,
 };
 use daisi_ws_service::{
-    application::admission::connect::ConnectError,
+    application::admission::connect::Unavailable,
     config::OutagePolicy,
     ports::{Acquire, SessionLocks as _},
 };
@@ -147,8 +147,9 @@ async fn g7_a_new_session_is_refused_within_a_second_while_the_store_is_away_or_
         let fault = |on| if freeze { fleet.store.set_frozen(on) } else { fleet.store.set_down(on) };
         fault(true);
         let started = tokio::time::Instant::now();
-        let refused = fleet.open(0, user("acme", "a1", "sari"), 4096).await.err();
-        assert_eq!(refused, Some(ConnectError::StoreUnavailable));
+        let refused = fleet.open(0, user("acme", "a1", "sari"), 4096).await.err().unwrap();
+        let why = refused.unavailable().map(Unavailable::as_str);
+        assert_eq!(why, Some(if freeze { "store_timed_out" } else { "store_unreachable" }), "{refused}");
         assert!(started.elapsed() <= Duration::from_secs(1));
         fault(false);
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -9,6 +9,7 @@ use std::{
 use daisi_ws_service::{
     adapters::grpc::{Tls, TlsError, TlsFiles},
     ports::{Handed, PeerError, Peers as _},
+    telemetry::Chain,
 };
 use tempfile::TempDir;
 
@@ -75,7 +76,7 @@ async fn pods_of_one_authority_reach_each_other_by_address_or_by_a_name_of_all()
     for (names, name) in [("IP:127.0.0.1", None), ("DNS:pods.fleet", Some("pods.fleet"))] {
         let (_folder, tls) = fleet(names, name);
         let pod = pod(&tls).await;
-        assert_eq!(push(&caller(Some(&tls)), &pod).await, Ok(vec![Handed::Taken]));
+        assert_eq!(push(&caller(Some(&tls)), &pod).await.unwrap(), vec![Handed::Taken]);
         assert!(self_check(&pod, &pod.record.address, Some(&tls)).serves().await);
     }
 }
@@ -85,7 +86,7 @@ async fn who_shows_no_certificate_of_the_authority_is_refused_and_its_log_says_w
     let ((_folder, tls), (_other_folder, other)) = (fleet("IP:127.0.0.1", None), fleet("IP:127.0.0.1", None));
     let (secure, plain) = (pod(&tls).await, GrpcPod::start("b", 1).await);
     let refused = |answer: Result<Vec<Handed>, PeerError>, why: &str| match answer {
-        Err(PeerError::Unreachable(text)) => assert!(text.contains(why), "{text}"),
+        Err(error @ PeerError::Unreachable(_)) => assert!(Chain(&error).to_string().contains(why), "{}", Chain(&error)),
         answer => panic!("{answer:?}"),
     };
     refused(push(&caller(Some(&other)), &secure).await, "certificate");
@@ -105,12 +106,12 @@ async fn a_certificate_that_changes_is_shown_to_who_comes_and_costs_no_open_conn
     certify(&folder, "IP:127.0.0.1");
     tls.reload();
     let renewed = Tls::load(files(&folder, None)).unwrap();
-    assert_eq!(push(&caller(Some(&renewed)), &pod).await, Ok(vec![Handed::Taken]));
-    assert_eq!(push(&before, &pod).await, Ok(vec![Handed::Taken]));
+    assert_eq!(push(&caller(Some(&renewed)), &pod).await.unwrap(), vec![Handed::Taken]);
+    assert_eq!(push(&before, &pod).await.unwrap(), vec![Handed::Taken]);
     assert_eq!(before.metrics.grpc_pool_connections_created_total.get(), 1);
     // Half of a change is none.
     fs::write(folder.path().join("pod.key"), "").unwrap();
     tls.reload();
-    assert_eq!(push(&caller(Some(&renewed)), &pod).await, Ok(vec![Handed::Taken]));
+    assert_eq!(push(&caller(Some(&renewed)), &pod).await.unwrap(), vec![Handed::Taken]);
     assert!(matches!(Tls::load(files(&folder, None)), Err(TlsError::File { file, .. }) if file.ends_with("pod.key")));
 }

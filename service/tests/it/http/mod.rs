@@ -12,8 +12,11 @@ use std::{
 
 use axum::{Router, routing::get as route};
 use daisi_ws_service::{
-    adapters::http::{HttpParts, HttpServer, Intake, probe_router, router},
-    application::admission::throttle::Throttle,
+    adapters::{
+        http::{HttpParts, HttpServer, Intake, probe_router, router},
+        memory::store::Store,
+    },
+    application::admission::{connect::Connector, throttle::Throttle},
     config::Config,
     metrics::Metrics,
     readiness::{Dependency, Readiness},
@@ -34,7 +37,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     fixture::{self, API_KEY, MINT_KEY, user_token},
+    fleet::user,
     http::{Answer, UPGRADE, get, post, read_answer, send},
+    wait,
 };
 
 /// A pod as HTTP sees it, with a connector behind it that has no room.
@@ -51,15 +56,19 @@ struct Pod {
 
 impl Pod {
     async fn start() -> Self {
-        Self::start_on(Workers::start(2).unwrap()).await
+        Self::start_on(Workers::start(2).unwrap(), fixture::full_connector).await
     }
 
     /// The same, on the test's thread and clock.
     async fn start_here() -> Self {
-        Self::start_on(Workers::of_the_runtime()).await
+        Self::start_here_with(fixture::full_connector).await
     }
 
-    async fn start_on(workers: Workers) -> Self {
+    async fn start_here_with(connector: impl FnOnce(&Arc<Metrics>) -> Arc<Connector>) -> Self {
+        Self::start_on(Workers::of_the_runtime(), connector).await
+    }
+
+    async fn start_on(workers: Workers, connector: impl FnOnce(&Arc<Metrics>) -> Arc<Connector>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
         let (config, receiver) = watch::channel(Arc::new(fixture::config()));
@@ -68,7 +77,7 @@ impl Pod {
             config: receiver.clone(),
             auth: fixture::authenticator(fixture::config(), &metrics),
             minter: fixture::minter(daisi_ws_service::runtime::clock::now),
-            connector: fixture::full_connector(&metrics),
+            connector: connector(&metrics),
             throttle: Arc::new(Throttle::new(receiver.clone(), Arc::clone(&metrics))),
             readiness: readiness.clone(),
             metrics: Arc::clone(&metrics),
@@ -192,6 +201,45 @@ async fn no_key_token_or_query_reaches_a_log_line() {
     for secret in [API_KEY, MINT_KEY, &good, &bad, &minted, "a-wrong-key", "YS13cm9uZy1rZXk", "in-the-query"] {
         assert!(!text.contains(secret), "{secret}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_connect_that_the_store_refuses_says_in_one_line_why_and_what_to_do_and_one_that_it_is_away_for_says_so() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let store = Store::new();
+    let sari = user("acme", "a1", "sari").session_key();
+    let pod = Pod::start_here_with(|metrics| fixture::connector(fixture::config(), &store, metrics)).await;
+    let target = format!("/ws/acme/a1?token={}", user_token("acme", "a1", "sari"));
+    let said = || String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    store.refuse_lock(&sari, true);
+    // Until the pod has its place, it is refused for want of that.
+    wait::until("a refusal of the store", || async {
+        let refused = pod.knock(&target).await;
+        refused.assert_error(503, "ServiceUnavailable");
+        assert_eq!(
+            refused.json()["message"],
+            "the session store is unavailable; try again shortly",
+            "the client is told no more"
+        );
+        said().contains("store_wrong_type")
+    })
+    .await;
+    store.refuse_lock(&sari, false);
+    store.set_down(true);
+    pod.knock(&target).await.assert_error(503, "ServiceUnavailable");
+    let text = said();
+    let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let refusals: Vec<_> = all.iter().filter(|line| line["message"] == "could not serve a connect").collect();
+    let [.., first, last] = &refusals[..] else { panic!("{text}") };
+    assert_eq!((&first["error.kind"], &last["error.kind"]), (&"store_wrong_type".into(), &"store_unreachable".into()), "{text}");
+    assert!(first["error.cause"].as_str().unwrap().contains("under the name of a lock: WRONGTYPE"), "{first}");
+    assert!(first["error.advice"].as_str().unwrap().starts_with("delete the key"), "{first}");
+    assert!(last["error.cause"].as_str().unwrap().ends_with("connection refused"), "{last}");
+    assert!(all.iter().all(|line| !line.to_string().contains("sari")), "no session's id: {text}");
 }
 
 #[tokio::test]

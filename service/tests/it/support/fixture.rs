@@ -64,10 +64,17 @@ pub(crate) fn config() -> Config {
 
 /// The connector of a pod on memory backends that has no room for anybody.
 pub(crate) fn full_connector(metrics: &Arc<Metrics>) -> Arc<Connector> {
+    let mut config = config();
+    config.app.max_connections = 0;
+    connector(config, &Store::new(), metrics)
+}
+
+/// A connector of a pod that is alone, on this store.
+pub(crate) fn connector(config: Config, store: &Store, metrics: &Arc<Metrics>) -> Arc<Connector> {
     let tasks = Tasks::new(Shutdown::default(), Arc::clone(metrics), tracing::Span::none());
     let id = PodId::parse("pod-full").unwrap();
     let me = PodRecord { id: id.clone(), address: "pod-full:1".to_owned(), started_at: Duration::ZERO };
-    let store = Arc::new(Store::new().handle(id.clone()));
+    let store = Arc::new(store.handle(id.clone()));
     let backends = Backends {
         locks: Arc::clone(&store) as _,
         routes: Arc::clone(&store) as _,
@@ -76,8 +83,6 @@ pub(crate) fn full_connector(metrics: &Arc<Metrics>) -> Arc<Connector> {
         peers: Arc::new(Network::new().handle(id)),
         timer: Arc::new(FineTimer::of_the_runtime()),
     };
-    let mut config = config();
-    config.app.max_connections = 0;
     let (_, config) = watch::channel(Arc::new(config));
     Arc::clone(Pod::start(&me, config, &backends, Readiness::default(), &tasks, metrics).connector())
 }

@@ -4,7 +4,7 @@ pub(crate) mod link;
 pub(crate) mod pool;
 pub(crate) mod proving;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{error::Error as _, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_domain::{
@@ -55,9 +55,6 @@ const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
 
 /// A first hello may only bring the peer's clock.
 const HELLO_TRIES: usize = 3;
-
-/// What is said of a peer at whose address another pod answers.
-const ANOTHER_POD: &str = "another pod answers at its address";
 
 /// The longest text of a peer that goes into an error, in characters.
 const MAX_ERROR_CHARS: usize = 200;
@@ -130,13 +127,16 @@ impl GrpcPeers {
     }
 
     fn connection(&self, to: &PodRecord) -> Result<Connection, PeerError> {
-        let link = self.pool.link(to).map_err(|_| PeerError::Unreachable(format!("{:?} is no address", to.address)))?;
+        let link = self
+            .pool
+            .link(to)
+            .map_err(|error| PeerError::unreachable(NoAddress { address: to.address.clone(), source: error }))?;
         Ok(link.connection())
     }
 
     async fn hello(&self, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
         match hello(&self.prover, connection, to).await {
-            Err(PeerError::Unreachable(why)) if why == ANOTHER_POD => Err(self.astray(to)),
+            Err(PeerError::AnotherPod) => Err(self.astray(to)),
             answer => answer,
         }
     }
@@ -160,7 +160,7 @@ impl GrpcPeers {
     /// What a status means; a peer of our fleet whose clock differs takes the next proof.
     fn error(&self, to: &PodRecord, status: &Status) -> PeerError {
         if self.prover.clocks.learn(&to.id, status, crate::runtime::clock::now()) {
-            return PeerError::Unreachable("its clock differs from ours; the next call is of its time".to_owned());
+            return PeerError::unreachable(Odd::Clock);
         }
         if status.code() == Code::NotFound && status.source().is_none() {
             return self.astray(to);
@@ -171,7 +171,7 @@ impl GrpcPeers {
     /// Another pod answered. What is open leads to it, so the next call dials anew.
     fn astray(&self, to: &PodRecord) -> PeerError {
         self.pool.close_astray(to);
-        PeerError::Unreachable(ANOTHER_POD.to_owned())
+        PeerError::AnotherPod
     }
 
     async fn push_batch(&self, to: &PodRecord, events: &[Arc<Event>]) -> Result<Vec<Handed>, PeerError> {
@@ -180,10 +180,10 @@ impl GrpcPeers {
         let answer = self.client(to).await?.push_batch(Self::request(message, events)).await;
         let PushBatchResponse { taken, unreadable, between } = answer.map_err(|status| self.error(to, &status))?.into_inner();
         if !unreadable.is_empty() {
-            return Err(PeerError::Failed(format!("it can't read {} of {} events", unreadable.len(), events.len())));
+            return Err(PeerError::failed(Odd::CannotRead { events: unreadable.len(), of: events.len() }));
         }
         if taken.len() != events.len() {
-            return Err(PeerError::Failed(format!("it answered for {} of {} events", taken.len(), events.len())));
+            return Err(PeerError::failed(Odd::Answers { answers: taken.len(), questions: events.len() }));
         }
         let mut handed: Vec<Handed> = taken.into_iter().map(|taken| if taken { Handed::Taken } else { Handed::Nobody }).collect();
         for place in between {
@@ -216,7 +216,7 @@ impl GrpcPeers {
             return Err(self.astray(to));
         }
         if answer.held.len() != sockets.len() {
-            return Err(PeerError::Failed(format!("it answered for {} of {} sockets", answer.held.len(), sockets.len())));
+            return Err(PeerError::failed(Odd::Answers { answers: answer.held.len(), questions: sockets.len() }));
         }
         Ok(answer.held)
     }
@@ -288,7 +288,7 @@ impl Peers for GrpcPeers {
     }
 
     async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
-        self.says(to, room_name(&to.id)).await?.ok_or_else(|| PeerError::Refused("it does not know the question".to_owned()))
+        self.says(to, room_name(&to.id)).await?.ok_or_else(|| PeerError::refused(Odd::Unknown))
     }
 
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
@@ -316,7 +316,7 @@ pub(crate) async fn hello(prover: &Prover, connection: &Connection, to: &PodReco
                 connection.note_proof();
                 return Ok(());
             }
-            Ok(_) => return Err(PeerError::Refused("it does not serve".to_owned())),
+            Ok(_) => return Err(PeerError::refused(Odd::NotServing)),
             Err(status) => status,
         };
         // A pod of ours whose clock differs says so, and the next proof is of its time.
@@ -326,7 +326,7 @@ pub(crate) async fn hello(prover: &Prover, connection: &Connection, to: &PodReco
         }
         connection.end();
         return Err(match status.code() {
-            Code::NotFound => PeerError::Unreachable(ANOTHER_POD.to_owned()),
+            Code::NotFound => PeerError::AnotherPod,
             _ => peer_error(&status),
         });
     }
@@ -353,26 +353,65 @@ fn shared<'a>(events: &'a [Arc<Event>], text: impl Fn(&'a Event) -> Option<&'a s
 ///
 /// A status that was made here has the transport's error as its source; one that the peer sent has none. Its text is the peer's own and cut.
 fn peer_error(status: &Status) -> PeerError {
-    let mut deepest = None;
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<TimeoutExpired>() {
-            return PeerError::TimedOut;
-        }
-        deepest = Some(error.to_string());
-        source = error.source();
+    if std::iter::successors(status.source(), |error| (*error).source()).any(|error| error.is::<TimeoutExpired>()) {
+        return PeerError::TimedOut;
     }
-    let text = deepest.as_deref().unwrap_or(status.message()).chars().take(MAX_ERROR_CHARS).collect();
+    let said = || Said { code: status.code(), text: status.message().chars().take(MAX_ERROR_CHARS).collect() };
     match status.code() {
         Code::DeadlineExceeded => PeerError::TimedOut,
+        _ if status.source().is_some() => PeerError::unreachable(Transport(status.clone())),
         // Another pod answers at its address, or it is about to serve.
-        Code::NotFound | Code::Unavailable | Code::Cancelled => PeerError::Unreachable(text),
-        _ if deepest.is_some() => PeerError::Unreachable(text),
-        code @ (Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) => {
-            PeerError::Refused(format!("{code:?}: {text}"))
-        }
-        code => PeerError::Failed(format!("{code:?}: {text}")),
+        Code::NotFound | Code::Unavailable | Code::Cancelled => PeerError::unreachable(said()),
+        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => PeerError::refused(said()),
+        _ => PeerError::failed(said()),
     }
+}
+
+/// What a peer said instead of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{code:?}: {text}")]
+struct Said {
+    code: Code,
+    text: String,
+}
+
+/// What became of a call that no peer answered: below it is the transport's error.
+#[derive(Debug)]
+struct Transport(Status);
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.code())
+    }
+}
+
+impl std::error::Error for Transport {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Its address can't be dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("{address:?} is no address")]
+struct NoAddress {
+    address: String,
+    source: tonic::transport::Error,
+}
+
+/// What is odd about a peer's answer.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Odd {
+    #[error("its clock differs from ours; the next call is of its time")]
+    Clock,
+    #[error("it can't read {events} of {of} events")]
+    CannotRead { events: usize, of: usize },
+    #[error("it answered {answers} of {questions} questions")]
+    Answers { answers: usize, questions: usize },
+    #[error("it does not know the question")]
+    Unknown,
+    #[error("it does not serve")]
+    NotServing,
 }
 
 async fn close_idle(pool: &Pool, idle_timeout: Duration) {
@@ -448,15 +487,18 @@ mod tests {
     #[test]
     fn statuses_are_told_apart_by_what_a_caller_can_do() {
         let error = |code| peer_error(&Status::new(code, "why"));
-        assert_eq!(error(Code::Unavailable), PeerError::Unreachable("why".into()));
-        assert_eq!(error(Code::Cancelled), PeerError::Unreachable("why".into()));
-        assert_eq!(error(Code::DeadlineExceeded), PeerError::TimedOut);
+        for code in [Code::Unavailable, Code::Cancelled] {
+            assert!(matches!(error(code), PeerError::Unreachable(why) if why.to_string().ends_with(": why")), "{code:?}");
+        }
+        assert!(matches!(error(Code::DeadlineExceeded), PeerError::TimedOut));
         for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented] {
             assert!(matches!(error(code), PeerError::Refused(_)), "{code:?}");
         }
         for code in [Code::Internal, Code::InvalidArgument, Code::OutOfRange, Code::ResourceExhausted] {
             assert!(matches!(error(code), PeerError::Failed(_)), "{code:?}");
         }
-        assert!(matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Failed(text) if text.len() < 300));
+        assert!(
+            matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Failed(text) if text.to_string().len() < 300)
+        );
     }
 }

@@ -13,32 +13,13 @@ use tokio::time::Instant;
 use tonic::transport::Error;
 
 use super::link::Link;
-use crate::{adapters::grpc::tls::Tls, metrics::Metrics};
+use crate::{
+    adapters::grpc::tls::Tls,
+    metrics::{Metrics, labels::PoolClosed as Closed},
+};
 
 /// The most channels that are kept: more peers than any fleet has. Past it the one unused for longest is closed, as if it were idle.
 const MAX_CHANNELS: usize = 1024;
-
-/// Why a channel was closed; the closed set behind the `reason` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closed {
-    Idle,
-    Unhealthy,
-    Replaced,
-    Forgotten,
-    Shutdown,
-}
-
-impl Closed {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Unhealthy => "unhealthy",
-            Self::Replaced => "replaced",
-            Self::Forgotten => "forgotten",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Pooled {

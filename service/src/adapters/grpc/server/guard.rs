@@ -31,7 +31,7 @@ use crate::{
         whole::Whole,
     },
     application::fleet::key::FleetKey,
-    metrics::Metrics,
+    metrics::{Metrics, labels::CallRefused},
 };
 
 /// The one call that pods without a proof may make, if at all.
@@ -158,7 +158,7 @@ impl Guard {
             let answer = match Whole::read(body).await {
                 Ok(whole) if whole.hash() == proof.body => inner.call(http::Request::from_parts(head, whole.into_body())).await?,
                 Ok(_) => {
-                    metrics.grpc_calls_refused_total.with_label_values(&["unauthenticated"]).inc();
+                    metrics.grpc_calls_refused_total.with_label_values(&[CallRefused::Unauthenticated.as_str()]).inc();
                     Status::unauthenticated("the body is not the one that was proved").into_http()
                 }
                 Err(status) => status.into_http(),
@@ -179,7 +179,7 @@ impl Guard {
             None => Box::pin(self.inner.call(request)),
             Some(Ok(permit)) => Box::pin(held(self.inner.call(request), permit)),
             Some(Err(_)) => {
-                self.metrics.grpc_calls_refused_total.with_label_values(&["too_many"]).inc();
+                self.metrics.grpc_calls_refused_total.with_label_values(&[CallRefused::TooMany.as_str()]).inc();
                 now(&Status::resource_exhausted("too many such calls are open"))
             }
         }
@@ -187,11 +187,11 @@ impl Guard {
 
     fn refuse(&self, refusal: ProofError, proof: Option<CallProof>) -> Answer {
         let reason = match refusal {
-            ProofError::OtherPod => "other_pod",
-            ProofError::Replayed => "replayed",
-            _ => "unauthenticated",
+            ProofError::OtherPod => CallRefused::OtherPod,
+            ProofError::Replayed => CallRefused::Replayed,
+            _ => CallRefused::Unauthenticated,
         };
-        self.metrics.grpc_calls_refused_total.with_label_values(&[reason]).inc();
+        self.metrics.grpc_calls_refused_total.with_label_values(&[reason.as_str()]).inc();
         tracing::debug!(reason = %refusal, "refused a call of a peer");
         let mut status = match refusal {
             // Its sessions may live elsewhere: to say anything else would settle events that somebody waits for.

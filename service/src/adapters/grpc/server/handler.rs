@@ -23,7 +23,7 @@ use crate::{
         convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
         legacy::event_from_push,
     },
-    metrics::Metrics,
+    metrics::{Metrics, labels::CallRefused},
     ports::{Handed, MAX_PODS, PeerService},
 };
 
@@ -40,8 +40,8 @@ impl MessageForwardingService for Handler {
         let (request_id, traceparent) = contexts(request.metadata());
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
-        let event =
-            event_from_push(request, crate::runtime::clock::now()).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let event = event_from_push(request, crate::runtime::clock::now())
+            .map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
         let handed = self.deliver(&from, vec![Event { request_id, traceparent, ..event }])?;
         // An older pod knows of nothing between somebody and nobody.
         let success = handed.first() == Some(&Handed::Taken);
@@ -54,11 +54,11 @@ impl MessageForwardingService for Handler {
         let from = self.source(&request.source_pod_id)?;
         if !request.target_pod_id.is_empty() && request.target_pod_id != self.me.as_str() {
             // Its sessions may live elsewhere: to say that nobody here wants them would settle events that somebody waits for.
-            self.count_refused("other_pod");
+            self.count_refused(CallRefused::OtherPod);
             return Err(Status::not_found("another pod is at this address"));
         }
         if request.events.len() > MAX_BATCH_EVENTS {
-            return Err(self.refuse("too_many", format!("a batch has at most {MAX_BATCH_EVENTS} events")));
+            return Err(self.refuse(CallRefused::TooMany, format!("a batch has at most {MAX_BATCH_EVENTS} events")));
         }
         let mut good = Vec::with_capacity(request.events.len());
         let mut is_good = Vec::with_capacity(request.events.len());
@@ -70,7 +70,7 @@ impl MessageForwardingService for Handler {
                 Ok(event) => good.push(event),
                 Err(bad) => {
                     unreadable.push(place);
-                    self.count_refused("bad_event");
+                    self.count_refused(CallRefused::BadEvent);
                     tracing::warn!(peer.id = %from, error = %bad, "a peer sent an event that is none; the rest of its batch is delivered");
                 }
             }
@@ -94,7 +94,7 @@ impl MessageForwardingService for Handler {
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
         if request.gaps.len() > MAX_BATCH_GAPS {
-            return Err(self.refuse("too_many", format!("a call has at most {MAX_BATCH_GAPS} gaps")));
+            return Err(self.refuse(CallRefused::TooMany, format!("a call has at most {MAX_BATCH_GAPS} gaps")));
         }
         let sessions = self.announce(&from, &request.gaps)?;
         Ok(Response::new(AnnounceGapsResponse { sessions }))
@@ -104,17 +104,17 @@ impl MessageForwardingService for Handler {
         let request = request.into_inner();
         self.source(&request.source_pod_id)?;
         if request.connection_ids.len() > MAX_BATCH_EVENTS {
-            return Err(self.refuse("too_many", format!("at most {MAX_BATCH_EVENTS} sockets can be asked about")));
+            return Err(self.refuse(CallRefused::TooMany, format!("at most {MAX_BATCH_EVENTS} sockets can be asked about")));
         }
         let sockets: Result<Vec<_>, _> = request.connection_ids.iter().map(|id| ConnectionId::parse(id)).collect();
-        let sockets = sockets.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let sockets = sockets.map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
         let held = self.guarded(|| self.service.holds(&sockets))?;
         Ok(Response::new(HoldsSocketsResponse { held, pod_id: self.me.to_string() }))
     }
 
     async fn introduce(&self, request: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
         let source = request.into_inner().source.unwrap_or_default();
-        let newcomer = pod_from_wire(&source).map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let newcomer = pod_from_wire(&source).map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
         let pods = self.guarded(|| self.service.introduce(&newcomer))?;
         Ok(Response::new(IntroduceResponse { pods: pods.iter().take(MAX_PODS).map(pod_to_wire).collect() }))
     }
@@ -124,7 +124,7 @@ impl Handler {
     /// Tells whom the gaps concern; a malformed one is found before anybody is told.
     fn announce(&self, from: &PodId, gaps: &[RouteGap]) -> Result<u64, Status> {
         let gaps: Result<Vec<_>, _> = gaps.iter().map(route_gap_from_wire).collect();
-        let gaps = gaps.map_err(|bad| self.refuse("bad_request", bad.to_string()))?;
+        let gaps = gaps.map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
         let tell = || gaps.iter().map(|pending| self.service.gap(from, pending.route.as_ref(), pending.gap)).sum::<usize>();
         Ok(self.guarded(tell)?.try_into().unwrap_or(u64::MAX))
     }
@@ -154,17 +154,17 @@ impl Handler {
     }
 
     fn source(&self, id: &str) -> Result<PodId, Status> {
-        PodId::parse(id).map_err(|bad| self.refuse("bad_request", format!("source_pod_id: {bad}")))
+        PodId::parse(id).map_err(|bad| self.refuse(CallRefused::BadRequest, format!("source_pod_id: {bad}")))
     }
 
-    fn refuse(&self, reason: &'static str, why: String) -> Status {
+    fn refuse(&self, reason: CallRefused, why: String) -> Status {
         self.count_refused(reason);
-        tracing::debug!(reason, error = %why, "refused a call of a peer");
+        tracing::debug!(reason = reason.as_str(), error = %why, "refused a call of a peer");
         Status::invalid_argument(why)
     }
 
-    fn count_refused(&self, reason: &'static str) {
-        self.metrics.grpc_calls_refused_total.with_label_values(&[reason]).inc();
+    fn count_refused(&self, reason: CallRefused) {
+        self.metrics.grpc_calls_refused_total.with_label_values(&[reason.as_str()]).inc();
     }
 }
 

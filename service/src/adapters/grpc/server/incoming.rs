@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::places::{Caller, Cut, Places};
-use crate::{adapters::grpc::tls::Tls, runtime::backoff::Backoff};
+use crate::{adapters::grpc::tls::Tls, runtime::backoff::Backoff, telemetry::Chain};
 
 /// How long a connection may stay without a proved call. A pod's first call proves it, and a probe asks and goes.
 const PROVE_WITHIN: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 return (stream, address);
             }
             Err(error) => {
-                tracing::warn!(%error, "could not accept a peer's connection; trying again");
+                tracing::warn!(error = %Chain(&error), "could not accept a peer's connection; trying again");
                 sleep(ACCEPT_PAUSES.nth(1)).await;
             }
         }
@@ -97,7 +97,7 @@ impl Wire {
             match std::task::ready!(Pin::new(&mut **greeting).poll(cx)) {
                 Ok(stream) => *self = Self::Tls(Box::new(stream)),
                 Err(error) => {
-                    tracing::debug!(%error, "a connection for pods ended in its TLS handshake");
+                    tracing::debug!(error = %Chain(&error), "a connection for pods ended in its TLS handshake");
                     let why = format!(
                         "TLS with a peer failed, does it speak plain text, or have a certificate of another authority? {error}"
                     );

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels::PodConnection};
 
 /// Connections without a proved call. A pod proves itself with its first call, a probe asks and goes; past this a stranger goes for each that comes.
 pub(crate) const MAX_STRANGERS: usize = 128;
@@ -26,29 +26,7 @@ const STRANGER: u8 = 0;
 const TOLERATED: u8 = 1;
 const PROVED: u8 = 2;
 
-/// Why a connection was cut; the closed set behind the `reason` label.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Cut {
-    /// No proved call came in time.
-    Unproved,
-    /// It sent more than a stranger may.
-    TooMuch,
-    /// It called more often than a stranger may.
-    TooOften,
-    /// Too many were there.
-    Crowded,
-}
-
-impl Cut {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Unproved => "unproved",
-            Self::TooMuch => "too_much",
-            Self::TooOften => "too_often",
-            Self::Crowded => "crowded",
-        }
-    }
-}
+pub(crate) use crate::metrics::labels::ConnectionCut as Cut;
 
 #[derive(Debug)]
 struct Stranger {
@@ -106,8 +84,8 @@ impl Places {
 
     fn show(&self, table: &Table) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.grpc_connections.with_label_values(&["stranger"]).set(count(table.strangers.len()));
-        self.metrics.grpc_connections.with_label_values(&["proved"]).set(count(table.proved));
+        self.metrics.grpc_connections.with_label_values(&[PodConnection::Stranger.as_str()]).set(count(table.strangers.len()));
+        self.metrics.grpc_connections.with_label_values(&[PodConnection::Proved.as_str()]).set(count(table.proved));
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

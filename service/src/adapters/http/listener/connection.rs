@@ -41,6 +41,7 @@ use super::{
 use crate::{
     adapters::http::{error::HttpError, forwarded::Peer, request_id::RequestId},
     runtime::workers::Worker,
+    telemetry::Chain,
 };
 
 /// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
@@ -124,7 +125,7 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
     let mut stream = parts.io.into_inner();
     if let Err(error) = ended {
         // The client broke off, stalled or spoke no HTTP: its business, and common.
-        tracing::debug!(error = %error, "a connection ended badly");
+        tracing::debug!(error = %Chain(&error), "a connection ended badly");
         if let Some(refusal) = Refusal::of_silence(&error, &parts.read_buf) {
             stream.refuse(refusal);
         }
@@ -149,7 +150,7 @@ async fn introduced(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
     match timeout(HEADER_TIMEOUT, proxy_protocol::read(stream)).await {
         Ok(Ok(client)) => Some(client),
         Ok(Err(error)) => {
-            tracing::debug!(error = %error, "a trusted proxy did not say for whom it speaks");
+            tracing::debug!(error = %Chain(&error), "a trusted proxy did not say for whom it speaks");
             None
         }
         Err(_) => None,

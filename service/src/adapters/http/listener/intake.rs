@@ -8,6 +8,7 @@ use super::places::Bounds;
 use crate::{
     adapters::http::forwarded::Peer,
     config::{Config, ProxyProtocol},
+    metrics::labels::Listener,
 };
 use daisi_ws_domain::client_address::ClientShare;
 
@@ -33,10 +34,10 @@ pub enum Intake {
 }
 
 impl Intake {
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn listener(&self) -> Listener {
         match self {
-            Self::Browsers(_) => "http",
-            _ => "probe",
+            Self::Browsers(_) => Listener::Http,
+            _ => Listener::Probe,
         }
     }
 

@@ -16,7 +16,10 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use crate::metrics::Metrics;
+use crate::metrics::{
+    Metrics,
+    labels::{Listener, StrangerEnded},
+};
 
 /// How many strangers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Places {
     table: Mutex<Table>,
     metrics: Arc<Metrics>,
-    listener: &'static str,
+    listener: Listener,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +79,7 @@ struct Seat {
 pub(crate) struct Held(Arc<Place>);
 
 impl Places {
-    pub(crate) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(listener: Listener, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { table: Mutex::default(), metrics, listener })
     }
 
@@ -91,19 +94,21 @@ impl Places {
     pub(crate) fn make_room(&self, count: usize) {
         let mut table = self.lock();
         let gone: Vec<_> = (0..count).map_while(|_| table.take_oldest()).collect();
-        self.leave(table, &gone, "exhausted");
+        self.leave(table, &gone, StrangerEnded::Exhausted);
     }
 
-    fn leave(&self, table: MutexGuard<'_, Table>, gone: &[Stranger], reason: &str) {
-        self.metrics
-            .http_strangers
-            .with_label_values(&[self.listener])
-            .set(i64::try_from(table.waiting.len()).unwrap_or(i64::MAX));
+    fn leave(&self, table: MutexGuard<'_, Table>, gone: &[Stranger], reason: StrangerEnded) {
+        self.show(&table);
         drop(table);
         for stranger in gone {
-            self.metrics.http_strangers_ended_total.with_label_values(&[self.listener, reason]).inc();
+            self.metrics.http_strangers_ended_total.with_label_values(&[self.listener.as_str(), reason.as_str()]).inc();
             stranger.leave.notify_one();
         }
+    }
+
+    fn show(&self, table: &Table) {
+        let waiting = i64::try_from(table.waiting.len()).unwrap_or(i64::MAX);
+        self.metrics.http_strangers.with_label_values(&[self.listener.as_str()]).set(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -141,16 +146,16 @@ impl Table {
     }
 
     /// Makes room for one more of this share.
-    fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Stranger>, &'static str) {
+    fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Stranger>, StrangerEnded) {
         let over = |have: usize, most: usize| (have + 1).saturating_sub(most);
         let crowded = over(self.waiting.len(), bounds.crowd);
         let own = share.and_then(|share| self.shares.get(&share)).filter(|own| bounds.of_one > 0 && own.len() >= bounds.of_one);
         if let Some(own) = own {
             let surplus: Vec<u64> = own.iter().copied().take(over(own.len(), bounds.of_one)).collect();
-            return (self.take_patient(surplus, bounds.grace, crowded), "share");
+            return (self.take_patient(surplus, bounds.grace, crowded), StrangerEnded::Share);
         }
         let surplus: Vec<u64> = self.waiting.keys().copied().take(over(self.waiting.len(), bounds.all)).collect();
-        (self.take_patient(surplus, bounds.grace, crowded), "full")
+        (self.take_patient(surplus, bounds.grace, crowded), StrangerEnded::Full)
     }
 
     /// Those of these, the oldest first, who have had their moment, and so many in any case.
@@ -197,7 +202,7 @@ impl Place {
         if let Some(number) = number {
             let mut table = self.places.lock();
             table.take(number);
-            self.places.leave(table, &[], "");
+            self.places.show(&table);
         }
         Held(Arc::clone(self))
     }
@@ -224,7 +229,7 @@ impl Place {
         if let Some(number) = seat.number.take() {
             let mut table = self.places.lock();
             table.take(number);
-            self.places.leave(table, &[], "");
+            self.places.show(&table);
         }
     }
 
@@ -270,7 +275,7 @@ mod tests {
     use super::*;
 
     fn places() -> Arc<Places> {
-        Places::new("http", Arc::new(Metrics::new().unwrap()))
+        Places::new(Listener::Http, Arc::new(Metrics::new().unwrap()))
     }
 
     fn share(number: u8) -> Option<ClientShare> {

@@ -69,7 +69,7 @@ impl HttpServer {
     ///
     /// Each connection lives on one of the workers from its first byte on, with the socket that it becomes.
     pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, workers: &Team, stop: CancellationToken) {
-        let places = Places::new(intake.name(), Arc::clone(tasks.metrics()));
+        let places = Places::new(intake.listener(), Arc::clone(tasks.metrics()));
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let acceptor = Acceptor { app, intake, tasks: tasks.clone(), workers: Arc::clone(workers), stop, places, room };
         let listener = Arc::new(self.listener);

@@ -1,7 +1,10 @@
 //! Connects whose request is good: how many are opened at a time, and how many wait for that.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::application::admission::connect::ConnectError;
+use crate::application::admission::connect::{ConnectError, Unavailable};
 
 /// Sessions that are opened at a time: what the store's connections can have under way. More at a time would only make each slower.
 const AT_ONCE: usize = 1024;
@@ -25,8 +28,8 @@ pub(crate) struct Connecting {
     turns: Semaphore,
     waiting: AtomicUsize,
     most: usize,
-    /// The last connect that ended found no store.
-    store_is_away: AtomicBool,
+    /// Why the last connect that ended found no store.
+    unavailable: Mutex<Option<Arc<Unavailable>>>,
 }
 
 /// A connect's turn.
@@ -53,7 +56,7 @@ impl Default for Connecting {
 
 impl Connecting {
     fn new(at_once: usize, most: usize) -> Self {
-        Self { turns: Semaphore::new(at_once), waiting: AtomicUsize::new(0), most, store_is_away: AtomicBool::new(false) }
+        Self { turns: Semaphore::new(at_once), waiting: AtomicUsize::new(0), most, unavailable: Mutex::default() }
     }
 
     /// Waits for a turn, in the order of coming. While the store is away nobody waits: those who have a turn find out when it is back.
@@ -79,21 +82,41 @@ impl Connecting {
     }
 
     fn is_worth_it(&self) -> Result<(), ConnectError> {
-        if self.store_is_away.load(Ordering::Relaxed) { Err(ConnectError::StoreUnavailable) } else { Ok(()) }
+        let before = self.unavailable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        before.map_or(Ok(()), |before| Err(ConnectError::StoreUnavailable(Unavailable::NotAsked(before))))
     }
 }
 
 impl Turn<'_> {
     /// Ends the turn.
     pub(crate) fn end<T>(self, outcome: &Result<T, ConnectError>) {
-        let away = matches!(outcome, Err(ConnectError::StoreUnavailable));
-        self.connecting.store_is_away.store(away, Ordering::Relaxed);
+        let why = outcome.as_ref().err().and_then(ConnectError::unavailable).filter(|why| why.is_of_all());
+        let why = why.map(|why| Arc::new(why.clone()));
+        *self.connecting.unavailable.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        ports::{KeyKind, StoreError},
+        telemetry::Chain,
+    };
+
+    fn away() -> Result<(), ConnectError> {
+        Err(StoreError::unreachable("cut").into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_whose_own_key_is_refused_costs_nobody_else_the_wait() {
+        let connecting = Connecting::new(1, 100);
+        let first = connecting.turn().await.unwrap();
+        let mut waiting = std::pin::pin!(connecting.turn());
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        first.end(&Err::<(), _>(StoreError::wrong_type(KeyKind::Lock, "WRONGTYPE").into()));
+        assert!(waiting.await.is_ok());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_come_in_their_order_and_within_bounds() {
@@ -102,7 +125,7 @@ mod tests {
         let (second, third) = (connecting.turn(), connecting.turn());
         let (mut second, mut third) = (std::pin::pin!(second), std::pin::pin!(third));
         assert!(futures_util::poll!(second.as_mut()).is_pending() && futures_util::poll!(third.as_mut()).is_pending());
-        assert_eq!(connecting.turn().await.unwrap_err(), ConnectError::Busy, "two wait already");
+        assert!(matches!(connecting.turn().await, Err(ConnectError::Busy)), "two wait already");
         first.end(&Ok(()));
         let second = second.await.unwrap();
         assert!(futures_util::poll!(third.as_mut()).is_pending());
@@ -118,13 +141,14 @@ mod tests {
         let waiting: Vec<_> = (0..50).map(|_| connecting.turn()).collect();
         let mut waiting = std::pin::pin!(futures_util::future::join_all(waiting));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        first.end(&Err::<(), _>(ConnectError::StoreUnavailable));
+        first.end(&away());
         let began = tokio::time::Instant::now();
-        let refused = waiting.await.into_iter().filter(|turn| matches!(turn, Err(ConnectError::StoreUnavailable))).count();
+        let refused = waiting.await.into_iter().filter(|turn| matches!(turn, Err(ConnectError::StoreUnavailable(_)))).count();
         assert_eq!((refused, began.elapsed()), (50, Duration::ZERO), "all who waited are told at once");
         // Who comes with a turn free tries, and so it is found out that the store is back.
         let probe = connecting.turn().await.unwrap();
-        assert_eq!(connecting.turn().await.unwrap_err(), ConnectError::StoreUnavailable);
+        let refused = connecting.turn().await.unwrap_err();
+        assert!(Chain(&refused).to_string().ends_with("cut"), "{}", Chain(&refused));
         probe.end(&Ok(()));
         drop(connecting.turn().await.unwrap());
     }
@@ -133,6 +157,6 @@ mod tests {
     async fn a_wait_has_an_end() {
         let connecting = Connecting::new(1, 100);
         let _first = connecting.turn().await.unwrap();
-        assert_eq!(connecting.turn().await.unwrap_err(), ConnectError::Busy);
+        assert!(matches!(connecting.turn().await, Err(ConnectError::Busy)));
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     },
     application::{
         admission::{
-            connect::{Admission, ConnectError, Connector},
+            connect::{Admission, ConnectError, Connector, Unavailable},
             throttle::{FailedAt, Throttle},
         },
         auth::authenticator::{AuthError, Authenticator, Endpoint},
@@ -40,6 +40,7 @@ use crate::{
     metrics::Metrics,
     runtime::{lifecycle::Tasks, workers::Worker},
     telemetry::{
+        Chain,
         audit::{Action, Actor, Audit, Refused, Subject},
         spans,
     },
@@ -185,7 +186,13 @@ impl SocketsState {
         let (code, message) = (refusal.code().as_str(), refusal.message());
         self.metrics.connections_refused_total.with_label_values(&[kind.as_str(), code]).inc();
         if refusal.is_ours() {
-            tracing::warn!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "could not serve a connect");
+            let why = refusal.unavailable();
+            tracing::warn!(
+                request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message,
+                error.kind = why.map(Unavailable::as_str), error.cause = why.map(|why| tracing::field::display(Chain(why))),
+                error.advice = why.map(Unavailable::advice),
+                "could not serve a connect"
+            );
         } else if matches!(refusal.code(), ErrorCode::InvalidAPIKey | ErrorCode::InvalidToken) {
             let refused = Some(Refused { code, message });
             Audit { refused, ..Audit::of(connect_action(kind), actor(id, &client)) }.log("refused a connect");

@@ -52,12 +52,12 @@ async fn a_frozen_pod_gets_what_was_sent_even_if_the_caller_gave_up() {
     network.freeze(&b.id, true);
     let given_up = timeout(Duration::from_millis(100), handle.announce_gaps(&b, &GAPS)).await;
     assert!(given_up.is_err());
-    assert_eq!(handle.probe(&b).await, Err(PeerError::TimedOut));
+    assert!(matches!(handle.probe(&b).await, Err(PeerError::TimedOut)));
     assert!(matches!(handle.announce_gaps(&b, &GAPS).await, Err(PeerError::Unreachable(_))));
     assert_eq!(counter.0.load(Ordering::SeqCst), 0);
     network.freeze(&b.id, false);
     assert_eq!(counter.0.load(Ordering::SeqCst), 2);
-    assert_eq!(handle.announce_gaps(&b, &GAPS).await, Ok(()));
+    handle.announce_gaps(&b, &GAPS).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn a_call_that_waits_for_a_frozen_pod_is_answered_when_it_thaws() {
         network.freeze(&b.id, false);
     };
     let (answer, ()) = futures_util::future::join(handle.announce_gaps(&b, &GAPS), thaw).await;
-    assert_eq!(answer, Ok(()));
+    answer.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn calls_of_a_frozen_pod_leave_when_it_thaws() {
         network.freeze(&me, false);
     };
     let (answer, ()) = futures_util::future::join(handle.announce_gaps(&b, &GAPS), thaw).await;
-    assert_eq!(answer, Ok(()));
+    answer.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,8 +102,8 @@ async fn cut_and_isolated_links_fail_both_ways_until_mended() {
         assert_eq!(before.elapsed(), CUT_NOTICED);
         assert!(matches!(back.announce_gaps(&me, &GAPS).await, Err(PeerError::Unreachable(_))));
         switch(false);
-        assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
-        assert_eq!(back.announce_gaps(&me, &GAPS).await, Ok(()));
+        a.announce_gaps(&b, &GAPS).await.unwrap();
+        back.announce_gaps(&me, &GAPS).await.unwrap();
     }
 }
 
@@ -117,7 +117,7 @@ async fn a_killed_pod_is_unreachable_at_once_and_calls_nobody_until_it_registers
     assert!(matches!(network.handle(b.id.clone()).probe(&record("a")).await, Err(PeerError::Unreachable(_))));
     assert_eq!(before.elapsed(), Duration::ZERO);
     network.register(&b, counter);
-    assert_eq!(a.probe(&b).await, Ok(()));
+    a.probe(&b).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,11 +139,11 @@ async fn a_delay_holds_for_every_call_and_a_panic_is_the_calls_own() {
     let (network, a, b, _) = pair();
     network.delay(Duration::from_millis(200));
     let before = Instant::now();
-    assert_eq!(a.probe(&b).await, Ok(()));
+    a.probe(&b).await.unwrap();
     assert_eq!(before.elapsed(), Duration::from_millis(200));
     let bad = [RouteGap { route: None, gap: Gap { dropped: Some(13), ..GAP } }];
     assert!(matches!(a.announce_gaps(&b, &bad).await, Err(PeerError::Failed(_))));
-    assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
+    a.announce_gaps(&b, &GAPS).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn a_half_open_link_swallows_calls_until_that_is_noticed() {
     assert_eq!(before.elapsed(), FREEZE_NOTICED);
     network.half_open(&me, &b.id, false);
     assert_eq!(counter.0.load(Ordering::SeqCst), 0);
-    assert_eq!(a.announce_gaps(&b, &GAPS).await, Ok(()));
+    a.announce_gaps(&b, &GAPS).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,5 +164,6 @@ async fn a_pod_of_another_fleet_is_refused_and_answers_probes() {
     let (network, a, b, counter) = pair();
     network.estrange(&b.id, true);
     assert!(matches!(a.announce_gaps(&b, &GAPS).await, Err(PeerError::Refused(_))));
-    assert_eq!((a.probe(&b).await, counter.0.load(Ordering::SeqCst)), (Ok(()), 0));
+    a.probe(&b).await.unwrap();
+    assert_eq!(counter.0.load(Ordering::SeqCst), 0);
 }

@@ -8,17 +8,17 @@ use daisi_ws_domain::{
     session::{LockOwner, SessionKey},
 };
 
-use super::{StoreHandle, tables::Tables};
-use crate::ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError};
+use super::{State, StoreHandle};
+use crate::ports::{Acquire, KeyKind, LockRenewal, Renewal, SessionLocks, StoreError};
 
 #[async_trait]
 impl SessionLocks for StoreHandle {
     async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.run(|state| claim(&mut state.tables, key, None, owner, ttl)).await
+        self.attempt(|state| claim(state, key, None, owner, ttl)).await
     }
 
     async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.run(|state| claim(&mut state.tables, key, Some(seen), owner, ttl)).await
+        self.attempt(|state| claim(state, key, Some(seen), owner, ttl)).await
     }
 
     async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
@@ -37,7 +37,7 @@ impl SessionLocks for StoreHandle {
     }
 
     async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
-        self.run(|state| batch.iter().map(|lock| renew(&mut state.tables, lock)).collect()).await
+        self.run(|state| batch.iter().map(|lock| renew(state, lock)).collect()).await
     }
 
     async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
@@ -45,18 +45,36 @@ impl SessionLocks for StoreHandle {
     }
 }
 
+/// As a server says it that holds a list where a text is meant.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("WRONGTYPE the key holds the wrong kind of value")]
+struct OfAnotherKind;
+
 /// Takes the lock if nobody holds it, or `owner` (an earlier try whose answer was lost) or `seen` does.
-fn claim(tables: &mut Tables, key: &SessionKey, seen: Option<&LockOwner>, owner: &LockOwner, ttl: Duration) -> Acquire {
-    match tables.locks.get(key) {
+fn claim(
+    State { tables, faults, .. }: &mut State,
+    key: &SessionKey,
+    seen: Option<&LockOwner>,
+    owner: &LockOwner,
+    ttl: Duration,
+) -> Result<Acquire, StoreError> {
+    if faults.refused_locks.contains(key) {
+        return Err(StoreError::wrong_type(KeyKind::Lock, OfAnotherKind));
+    }
+    Ok(match tables.locks.get(key) {
         Some(holder) if holder != owner && Some(holder) != seen => Acquire::Held(holder.clone()),
         _ => {
             tables.locks.put(key, owner.clone(), ttl);
             Acquire::Acquired { saved_chat: tables.chats.get(key).cloned() }
         }
-    }
+    })
 }
 
-fn renew(tables: &mut Tables, lock: &LockRenewal) -> Renewal {
+fn renew(State { tables, faults, .. }: &mut State, lock: &LockRenewal) -> Renewal {
+    if faults.refused_locks.contains(&lock.key) {
+        // Nobody can hold it, so nobody else can have the session.
+        return Renewal::Renewed;
+    }
     let renewal = match tables.locks.get(&lock.key) {
         Some(holder) if *holder != lock.owner => return Renewal::Lost(holder.clone()),
         Some(_) => Renewal::Renewed,

@@ -10,7 +10,7 @@ use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
     application::{admission::owners::OwnerState, hub::session::Session},
     config::Config,
-    ports::Acquire,
+    ports::{Acquire, StoreError},
     runtime::backoff::Backoff,
 };
 
@@ -95,10 +95,8 @@ impl Connector {
                 None => self.locks.acquire(key, owner, ttl).await,
             }
         };
-        let outcome = match timeout(STORE_PATIENCE, session.worker().wait_for(attempt)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => return Err(ConnectError::StoreUnavailable),
-        };
+        let waiting = session.worker().wait_for(attempt);
+        let outcome = timeout(STORE_PATIENCE, waiting).await.unwrap_or(Err(StoreError::TimedOut(STORE_PATIENCE)))?;
         if matches!(outcome, Acquire::Acquired { .. }) {
             session.set_locked(asked, ttl);
             self.deadlines.watch(session);
@@ -108,10 +106,8 @@ impl Connector {
 
     /// Asks an owner to let go.
     async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), ConnectError> {
-        match timeout(STORE_PATIENCE, self.killer.kill(session, owner)).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(ConnectError::StoreUnavailable),
-        }
+        let sent = timeout(STORE_PATIENCE, self.killer.kill(session, owner)).await;
+        Ok(sent.unwrap_or(Err(StoreError::TimedOut(STORE_PATIENCE)))?)
     }
 }
 

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use daisi_ws_domain::ids::{AgentId, CompanyId};
 
 use super::*;
-use crate::ports::{Announce, AnnounceError, RouteChange};
+use crate::ports::{Announce, AnnounceError, RouteChange, StoreError};
 
 /// A store that answers as it was told.
 struct Canned {
@@ -28,13 +28,10 @@ impl Routes for Canned {
     }
     async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], _: bool) -> Result<(Incarnation, Vec<Standing>), StoreError> {
         assert_eq!(pods.len(), 1, "asked about one pod");
-        self.standing
-            .clone()
-            .map(|standing| (Incarnation(0), vec![standing]))
-            .ok_or_else(|| StoreError::Unavailable("slow".into()))
+        self.standing.clone().map(|standing| (Incarnation(0), vec![standing])).ok_or_else(|| StoreError::unreachable("slow"))
     }
     async fn announce(&self, _: Announce<'_>) -> Result<Announcement, AnnounceError> {
-        Err(StoreError::Unavailable("not asked".into()).into())
+        Err(StoreError::Stopped.into())
     }
     async fn retire(&self, _: &[PodId]) -> Result<Vec<bool>, StoreError> {
         Ok(Vec::new())

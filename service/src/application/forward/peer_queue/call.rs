@@ -10,6 +10,7 @@ use crate::{
     application::wellness::stance::SLOW,
     ports::{Handed, PeerError},
     runtime::backoff::Backoff,
+    telemetry::Chain,
 };
 
 /// Longest pause before the one retry of a failed call.
@@ -63,7 +64,7 @@ impl PeerQueue {
     /// the peer fails at is divided, so that one event costs no other its delivery.
     async fn push(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let mut answer = self.call(events, deadline).await;
-        let can_mend = matches!(answer, Err(PeerError::Unreachable(_) | PeerError::TimedOut));
+        let can_mend = answer.as_ref().is_err_and(PeerError::is_silent);
         let gives_up = self.shared.wellness.gives_up_on(&self.peer.id);
         if can_mend && !gives_up && self.queue().breaker.is_closed() && Instant::now() + RETRY_PAUSE < deadline {
             answer = self.retry(events, deadline).await;
@@ -72,7 +73,7 @@ impl PeerQueue {
             Ok(handed) => handed.into_iter().map(Some).collect(),
             Err(PeerError::Failed(_)) if events.len() > 1 => self.divide(events, deadline).await,
             Err(error) => {
-                tracing::debug!(peer.id = %self.peer.id, %error, events = events.len(), "events for the peer are parked");
+                tracing::debug!(peer.id = %self.peer.id, error = %Chain(&error), events = events.len(), "events for the peer are parked");
                 Vec::new()
             }
         }
@@ -103,11 +104,14 @@ impl PeerQueue {
             match self.call(&events[part.clone()], deadline).await {
                 Ok(handed) => answers[part].iter_mut().zip(handed).for_each(|(answer, handed)| *answer = Some(handed)),
                 Err(PeerError::Failed(_)) if part.len() > 1 => parts.extend(halves(part)),
-                Err(PeerError::Failed(error)) => {
+                Err(error @ PeerError::Failed(_)) => {
                     let event = &events[part.start];
-                    tracing::debug!(peer.id = %self.peer.id, event.seq = event.seq, %error, "the peer fails at an event; it is parked");
+                    tracing::debug!(peer.id = %self.peer.id, event.seq = event.seq, error = %Chain(&error), "the peer fails at an event; it is parked");
                 }
-                Err(_) => break,
+                Err(error) => {
+                    tracing::debug!(peer.id = %self.peer.id, error = %Chain(&error), "the rest of a divided batch is parked");
+                    break;
+                }
             }
         }
         answers
@@ -120,10 +124,8 @@ impl PeerQueue {
         let answer =
             tokio::time::timeout(allowed, self.shared.peers.push(&self.peer, events)).await.unwrap_or(Err(PeerError::TimedOut));
         match &answer {
-            Err(PeerError::Unreachable(_) | PeerError::TimedOut) => self.shared.wellness.peer_is_silent(&self.peer.id),
-            Ok(_) | Err(PeerError::Refused(_) | PeerError::Failed(_)) => {
-                self.shared.wellness.peer_answered(&self.peer.id, started.elapsed());
-            }
+            Err(error) if error.is_silent() => self.shared.wellness.peer_is_silent(&self.peer.id),
+            Ok(_) | Err(_) => self.shared.wellness.peer_answered(&self.peer.id, started.elapsed()),
         }
         let (now, metrics, pod) = (Instant::now(), &self.shared.metrics, self.peer.id.as_str());
         let mut queue = self.queue();
@@ -150,7 +152,7 @@ impl PeerQueue {
                 drop(queue);
                 if has_opened {
                     metrics.grpc_circuitbreaker_tripped_total.with_label_values(&[pod]).inc();
-                    tracing::warn!(peer.id = %self.peer.id, %error, "the peer's circuit breaker opened; its events are parked");
+                    tracing::warn!(peer.id = %self.peer.id, error = %Chain(error), "the peer's circuit breaker opened; its events are parked");
                 }
             }
         }

@@ -69,15 +69,15 @@ impl World {
     async fn answer(does: Does, seqs: &[u64]) -> Result<(), PeerError> {
         match does {
             Does::Takes => Ok(()),
-            Does::IsCut => Err(PeerError::Unreachable("cut".into())),
+            Does::IsCut => Err(PeerError::unreachable("cut")),
             Does::Hangs => std::future::pending().await,
             Does::TakesItsTime => {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 Ok(())
             }
-            Does::Refuses => Err(PeerError::Refused("another fleet".into())),
+            Does::Refuses => Err(PeerError::refused("another fleet")),
             Does::FailsAt(seq) if !seqs.contains(&seq) => Ok(()),
-            Does::FailsAt(_) => Err(PeerError::Failed("on purpose".into())),
+            Does::FailsAt(_) => Err(PeerError::failed("on purpose")),
             Does::Panics => panic!("on purpose"),
         }
     }
@@ -108,7 +108,7 @@ impl Peers for World {
         Self::answer(does, &[]).await
     }
     async fn introduce(&self, _: &PodRecord, _: &PodRecord) -> Result<Vec<PodRecord>, PeerError> {
-        Err(PeerError::Unreachable("cut".into()))
+        Err(PeerError::unreachable("cut"))
     }
     fn forget(&self, _: &PodId) {}
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{PeerQueue, backlog::Health};
-use crate::ports::PeerError;
+use crate::{ports::PeerError, telemetry::Chain};
 
 /// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often. Gaps are announced no more often either.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -49,15 +49,15 @@ impl PeerQueue {
                 announce_at = now + LOOK_PERIOD;
                 match self.announce().await {
                     Ok(()) => {}
+                    // The link is bad after all.
+                    Err(error) if error.is_silent() => continue,
                     // It lives, and takes no gaps from this pod.
-                    Err(PeerError::Refused(_) | PeerError::Failed(_)) => {
+                    Err(_) => {
                         if Instant::now() >= pass_over_at {
                             pass_over_at = Instant::now() + PASS_OVER_PERIOD;
                             self.pass_over().await;
                         }
                     }
-                    // The link is bad after all.
-                    Err(PeerError::Unreachable(_) | PeerError::TimedOut) => continue,
                 }
             }
             if is_back {
@@ -76,7 +76,7 @@ impl PeerQueue {
             Ok(()) => self.pending_gaps().announced(),
             Err(error) => {
                 self.pending_gaps().not_announced();
-                tracing::debug!(peer.id = %self.peer.id, %error, gaps = gaps.len(), "gaps stay owed to the peer's sessions");
+                tracing::debug!(peer.id = %self.peer.id, error = %Chain(error), gaps = gaps.len(), "gaps stay owed to the peer's sessions");
             }
         }
         self.show();
@@ -96,7 +96,10 @@ impl PeerQueue {
             }
             Err(error) => {
                 self.pending_gaps().not_announced();
-                tracing::warn!(peer.id = %self.peer.id, gaps = gaps.len(), %error, "the peer's sessions can't be told of gaps now");
+                tracing::warn!(
+                    peer.id = %self.peer.id, gaps = gaps.len(), error = %Chain(&error), error.kind = error.as_str(), error.advice = error.advice(),
+                    "the peer's sessions can't be told of gaps now"
+                );
             }
         }
         self.show();
