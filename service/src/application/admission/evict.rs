@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::release::Releaser;
 use crate::{
-    application::hub::registry::Hub,
+    application::hub::{registry::Hub, session::Session},
     metrics::{Metrics, labels::KillHeard},
     ports::{KillBus, KillSignal},
 };
@@ -45,19 +45,71 @@ impl Evictor {
 
     /// Closes whom the kill is about. The lock is given back at once: the successor does not wait for a closing handshake.
     pub fn obey(&self, kill: &Kill) {
-        let victims = self.hub.victims(kill, &self.me);
-        let outcome = if victims.is_empty() { KillHeard::NobodyHere } else { KillHeard::Evicted };
+        let killed = self.hub.kill(kill, &self.me);
+        let outcome = if killed.is_empty() { KillHeard::NobodyHere } else { KillHeard::Evicted };
         self.metrics.session_kills_total.with_label_values(&[outcome.as_str()]).inc();
-        for victim in &victims {
-            self.evict(victim, CloseReason::SessionReplaced);
-        }
+        killed.iter().for_each(|session| self.follow_up(session, CloseReason::SessionReplaced));
     }
 
     /// Closes one session and gives its lock back. False if it is not here.
     pub fn evict(&self, connection: &ConnectionId, reason: CloseReason) -> bool {
         let Some(session) = self.hub.evict(connection, reason) else { return false };
-        self.releaser.release(&session);
-        tracing::debug!(connection.id = %connection, reason = reason.as_str(), "a session is closed from outside");
+        self.follow_up(&session, reason);
         true
+    }
+
+    fn follow_up(&self, session: &Session, reason: CloseReason) {
+        self.releaser.release(session);
+        tracing::debug!(connection.id = %session.connection(), reason = reason.as_str(), "a session is closed from outside");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, time::Duration};
+
+    use daisi_ws_domain::{
+        claims::{AdminClaims, Claims},
+        ids::AdminId,
+    };
+
+    use super::*;
+    use crate::{
+        application::{admission::release::releaser, hub::mailbox::MailboxLimits},
+        config::DropPolicy,
+    };
+
+    fn session(me: &PodId, connection: &str) -> Arc<Session> {
+        let limits = MailboxLimits {
+            messages: 10,
+            bytes: 10_000,
+            burst_bytes: 10_000,
+            held_bytes: 10_000,
+            policy: DropPolicy::DropOldest,
+            overflow_timeout: Duration::from_secs(1),
+        };
+        let claims = AdminClaims::new(AdminId::parse("root").unwrap(), None, None, None, Duration::from_secs(1)).unwrap();
+        let connection = ConnectionId::parse(connection).unwrap();
+        Arc::new(Session::new(Claims::Admin(claims), me.clone(), connection, limits, "test"))
+    }
+
+    #[test]
+    fn a_kill_visits_the_hub_once() {
+        let (me, metrics) = (PodId::parse("pod-a").unwrap(), Arc::new(Metrics::new().unwrap()));
+        let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
+        let evictor = Evictor::new(me.clone(), Arc::clone(&hub), releaser().0, metrics);
+        let sessions = ["old", "older"].map(|connection| session(&me, connection));
+        sessions.iter().for_each(|session| hub.enter(session, 10).unwrap());
+        let visits = || hub.visits.load(Ordering::Relaxed);
+        let (key, new_pod) = (sessions[0].key().clone(), PodId::parse("pod-b").unwrap());
+        let kill = |victim| Kill { key: key.clone(), new_pod: new_pod.clone(), connection: None, victim };
+
+        let before = visits();
+        evictor.obey(&kill(Some(sessions[0].owner().clone())));
+        assert_eq!((visits() - before, hub.len()), (1, 1));
+        let before = visits();
+        evictor.obey(&kill(None));
+        assert_eq!((visits() - before, hub.len()), (1, 0));
+        assert_eq!(sessions.map(|session| session.close_reason()), [Some(CloseReason::SessionReplaced); 2]);
     }
 }

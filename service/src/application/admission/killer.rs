@@ -21,6 +21,15 @@ pub struct Killer {
     evictor: Evictor,
 }
 
+/// What asking an owner came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It was on this pod, and is gone.
+    Gone,
+    /// It is on another pod, which will hear of it.
+    Elsewhere,
+}
+
 impl std::fmt::Debug for Killer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Killer").field("me", &self.me).finish_non_exhaustive()
@@ -34,11 +43,11 @@ impl Killer {
         Self { me, kills, evictor }
     }
 
-    /// Asks `owner` to let the session go to `session`'s socket: one on this pod is gone when this returns.
+    /// Asks `owner` to let the session go to `session`'s socket.
     ///
     /// # Errors
     /// When the bus is away.
-    pub async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), StoreError> {
+    pub async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<Asked, StoreError> {
         let kill = Kill {
             key: session.key().clone(),
             new_pod: self.me.clone(),
@@ -47,8 +56,9 @@ impl Killer {
         };
         if owner.pod == self.me {
             self.evictor.obey(&kill);
-            return Ok(());
+            return Ok(Asked::Gone);
         }
-        self.kills.publish(&kill).await
+        self.kills.publish(&kill).await?;
+        Ok(Asked::Elsewhere)
     }
 }

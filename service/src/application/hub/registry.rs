@@ -126,6 +126,9 @@ pub struct Hub {
     has_room: AtomicBool,
     memory: Arc<Memory>,
     metrics: Arc<Metrics>,
+    /// How often it was locked.
+    #[cfg(test)]
+    pub(crate) visits: std::sync::atomic::AtomicUsize,
 }
 
 impl Hub {
@@ -150,10 +153,14 @@ impl Hub {
             has_room: AtomicBool::new(false),
             memory,
             metrics,
+            #[cfg(test)]
+            visits: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
+        #[cfg(test)]
+        self.visits.fetch_add(1, Ordering::Relaxed);
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -216,16 +223,19 @@ impl Hub {
 
     /// Closes a session and takes it out at once, so that nothing more is put in its mailbox. `None` if it is not here.
     pub fn evict(&self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
-        let session = self.lock().entries.get(connection).map(|e| Arc::clone(&e.session))?;
-        session.close(reason);
         let mut inner = self.lock();
-        if let Some(entry) = inner.remove(connection)
-            && reason == CloseReason::GoingAway
-        {
-            inner.parting.told(connection, &entry.routes);
-        }
+        let evicted = inner.evict(connection, reason);
         self.tell(inner);
-        Some(session)
+        evicted
+    }
+
+    /// Closes, and takes out at once, whom a kill is about: the victim if it names one, else (from an old pod) all of that session, unless they are on the new pod.
+    pub fn kill(&self, kill: &Kill, me: &PodId) -> Vec<Arc<Session>> {
+        let mut inner = self.lock();
+        let victims = inner.victims(kill, me);
+        let killed = victims.iter().filter_map(|victim| inner.evict(victim, CloseReason::SessionReplaced)).collect();
+        self.tell(inner);
+        killed
     }
 
     /// Keeps the routes of sessions that are closed with 1001 from now on, until [`Hub::end_parting`]: what comes over them is [`Delivered::Between`] until
@@ -246,19 +256,6 @@ impl Hub {
         let routes = inner.parting.end();
         inner.changed.extend(routes);
         self.tell(inner);
-    }
-
-    /// The sockets that a kill is about: the victim if it names one, else (from an old pod) all of that session, unless they are on the new pod.
-    #[must_use]
-    pub fn victims(&self, kill: &Kill, me: &PodId) -> Vec<ConnectionId> {
-        let inner = self.lock();
-        let here = inner.by_key.get(&kill.key).map(Vec::as_slice).unwrap_or_default();
-        match &kill.victim {
-            Some(victim) if victim.pod != *me => Vec::new(),
-            Some(victim) => here.iter().filter(|c| victim.connection.as_ref() == Some(c)).cloned().collect(),
-            None if kill.new_pod == *me => Vec::new(),
-            None => here.to_vec(),
-        }
     }
 
     /// Is this socket's session here?
@@ -433,6 +430,27 @@ impl Hub {
 }
 
 impl Inner {
+    /// The sockets that a kill is about.
+    fn victims(&self, kill: &Kill, me: &PodId) -> Vec<ConnectionId> {
+        let here = self.by_key.get(&kill.key).map(Vec::as_slice).unwrap_or_default();
+        match &kill.victim {
+            Some(victim) if victim.pod != *me => Vec::new(),
+            Some(victim) => here.iter().filter(|c| victim.connection.as_ref() == Some(c)).cloned().collect(),
+            None if kill.new_pod == *me => Vec::new(),
+            None => here.to_vec(),
+        }
+    }
+
+    /// Whoever does not find a session finds the reason: both change under one lock.
+    fn evict(&mut self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
+        let Entry { session, routes } = self.remove(connection)?;
+        session.close(reason);
+        if reason == CloseReason::GoingAway {
+            self.parting.told(connection, &routes);
+        }
+        Some(session)
+    }
+
     fn remove(&mut self, connection: &ConnectionId) -> Option<Entry> {
         let entry = self.entries.remove(connection)?;
         if let Some(connections) = self.by_key.get_mut(entry.session.key()) {

@@ -8,7 +8,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{ConnectError, Connector, STORE_PATIENCE};
 use crate::{
-    application::{admission::owners::OwnerState, hub::session::Session},
+    application::{
+        admission::{killer::Asked, owners::OwnerState},
+        hub::session::Session,
+    },
     config::Config,
     ports::{Acquire, StoreError},
     runtime::backoff::Backoff,
@@ -71,9 +74,8 @@ impl Connector {
     /// Tells an owner to let go, and begins to find out whether it lives.
     async fn challenge(&self, session: &Session, owner: LockOwner) -> Result<Rival<'_>, ConnectError> {
         session.add_predecessor(&owner);
-        self.kill(session, &owner).await?;
-        if let Some(state) = self.owners.here(&owner) {
-            return Ok(Rival { owner, is_gone: state == OwnerState::Gone, asking: None });
+        if self.kill(session, &owner).await? == Asked::Gone {
+            return Ok(Rival { owner, is_gone: true, asking: None });
         }
         let asked_about = owner.clone();
         let asking = async move {
@@ -105,7 +107,7 @@ impl Connector {
     }
 
     /// Asks an owner to let go.
-    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<(), ConnectError> {
+    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<Asked, ConnectError> {
         let sent = timeout(STORE_PATIENCE, self.killer.kill(session, owner)).await;
         Ok(sent.unwrap_or(Err(StoreError::TimedOut(STORE_PATIENCE)))?)
     }

@@ -138,15 +138,20 @@ fn an_evicted_session_gets_nothing_more() {
 fn a_kill_names_its_victim_and_spares_the_others() {
     let hub = hub();
     let (old, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
+    let newest = enter(&hub, user("acme", "a1", "u"), "newest");
     let me = PodId::parse("pod-a").unwrap();
-    let kill = |victim: Option<LockOwner>, new_pod: &str| {
+    let kill = |victim: Option<LockOwner>, new_pod: &str| -> Vec<String> {
         let new_pod = PodId::parse(new_pod).unwrap();
-        hub.victims(&Kill { key: old.key().clone(), new_pod, connection: None, victim }, &me)
+        let killed = hub.kill(&Kill { key: old.key().clone(), new_pod, connection: None, victim }, &me);
+        killed.iter().map(|session| session.connection().to_string()).collect()
     };
-    assert_eq!(kill(Some(old.owner().clone()), "pod-a"), [old.connection().clone()]);
-    assert_eq!(kill(Some(LockOwner::new(PodId::parse("pod-b").unwrap(), old.connection().clone())), "pod-a"), []);
-    assert_eq!(kill(None, "pod-a"), []);
-    assert_eq!(kill(None, "old-pod"), [old.connection().clone(), new.connection().clone()]);
+    assert!(kill(Some(LockOwner::new(PodId::parse("pod-b").unwrap(), old.connection().clone())), "pod-a").is_empty());
+    assert!(kill(None, "pod-a").is_empty());
+    assert_eq!([&old, &new, &newest].map(|session| session.close_reason()), [None; 3]);
+    assert_eq!(kill(Some(old.owner().clone()), "pod-a"), ["old"]);
+    assert_eq!(kill(None, "old-pod"), ["new", "newest"]);
+    assert_eq!([&old, &new, &newest].map(|session| session.close_reason()), [Some(CloseReason::SessionReplaced); 3]);
+    assert!(hub.is_empty() && !hub.wants(&old.claims().base_route()));
 }
 
 #[test]
