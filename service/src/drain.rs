@@ -1,22 +1,25 @@
 //! Empties a pod that stops, without a wave of reconnects and without leaving anything behind.
+//!
+//! Each step is here, and in what order they come in `shutdown.rs`.
 
 use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{close::CloseReason, peer::PodRecord};
 use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     application::{
         admission::{goodbyes::Goodbyes, release::Releaser},
+        dispatch::in_flight::InFlightEvents,
+        forward::forwarder::Forwarder,
         hub::registry::Hub,
         membership::Place,
         routes::writer::RouteWriter,
     },
-    ports::Routes,
+    ports::{EventSource, Routes, StoreError},
     readiness::Readiness,
-    telemetry::Chain,
+    runtime::stop::Stop,
 };
 
 /// Sockets closed in one go.
@@ -29,45 +32,81 @@ const LEAVING_SHARE: u32 = 10;
 const LEAVING_TIME: Duration = Duration::from_secs(2);
 /// Goodbyes end by themselves when their time is over; so long after it they have.
 const CUT_NOTICED: Duration = Duration::from_millis(100);
+/// The share of max-ack-pending that events may have, in a second, which a pod that drains sends back because somebody is between it and another.
+const SENT_BACK_SHARE: usize = 2;
 
-/// What draining works with.
-#[derive(Clone)]
+/// The steps of draining.
 pub struct Drain {
-    /// The sessions to close.
-    pub hub: Arc<Hub>,
-    /// Says that the pod is not ready any more.
-    pub readiness: Readiness,
-    /// Gives the locks back.
-    pub releaser: Releaser,
-    /// What is still said to clients.
-    pub goodbyes: Arc<Goodbyes>,
-    /// Takes the routes away.
-    pub writer: Arc<RouteWriter>,
-    /// Takes the pod out of the members.
-    pub routes: Arc<dyn Routes>,
-    /// This pod.
-    pub me: PodRecord,
-    /// Whether it has its place in the fleet, or lost it.
-    pub place: Place,
-    /// Cancelled when the pod is about to be taken out of the members: it must not be announced any more.
-    pub leaving: CancellationToken,
-    /// Cancelled once nothing announces it.
-    pub unannounced: CancellationToken,
+    /// Nobody comes in.
+    pub entrance: Entrance,
+    /// Events in flight are brought to their end.
+    pub events: Events,
+    /// Sockets are closed.
+    pub sockets: Sockets,
+    /// Locks, routes and membership go.
+    pub leaving: Leaving,
 }
 
-impl Drain {
+/// Where sessions come in.
+pub struct Entrance {
+    /// Says that the pod is not ready any more.
+    pub readiness: Readiness,
+    /// Admits sessions.
+    pub hub: Arc<Hub>,
+}
+
+impl Entrance {
     /// Refuses new sessions from now on.
-    pub fn begin(&self) {
+    pub fn close(&self) {
+        tracing::debug!(drain.stage = "entrance", "no session is admitted any more");
         self.readiness.drain();
         self.hub.stop_admitting();
     }
+}
 
+/// Events that were taken.
+pub struct Events {
+    /// Where they come from.
+    pub source: Arc<dyn EventSource>,
+    /// How many are not settled.
+    pub in_flight: InFlightEvents,
+    /// Has debts with peers.
+    pub forwarder: Arc<Forwarder>,
+}
+
+impl Events {
+    /// Waits until pulling has stopped and what is in flight has been settled, at most until then, and tells peers of the gaps that they are owed.
+    pub async fn finish(&self, pulling: &Stop, until: Instant) {
+        let stopped = tokio::time::timeout_at(until, pulling.stopped()).await.is_ok();
+        if !(stopped && self.in_flight.finished(until).await) {
+            tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
+        }
+        self.forwarder.settle_debts(until).await;
+        tracing::debug!(drain.stage = "events", "what was in flight has its end");
+    }
+
+    /// So many a second may go back to the stream because somebody is between this pod and another.
+    #[must_use]
+    pub fn sent_back(&self) -> usize {
+        (self.source.limits().max_ack_pending / SENT_BACK_SHARE).max(1)
+    }
+}
+
+/// Sockets of this pod.
+pub struct Sockets {
+    /// Their sessions.
+    pub hub: Arc<Hub>,
+    /// What is still said to clients.
+    pub goodbyes: Arc<Goodbyes>,
+}
+
+impl Sockets {
     /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client is written for as long as it takes
     /// bytes, if need be until shortly before the deadline. What is left then is cut.
     ///
     /// Routes stay until the last client has had the time to come back elsewhere: what comes over them meanwhile, `sent_back` events a second at most, goes back
     /// to the stream.
-    pub async fn close_all(&self, deadline: Instant, sent_back: usize) {
+    pub async fn close(&self, deadline: Instant, sent_back: usize) {
         let within = deadline.saturating_duration_since(Instant::now());
         let said_by = deadline - (within / LEAVING_SHARE).min(LEAVING_TIME);
         self.goodbyes.allow_until(said_by);
@@ -103,31 +142,56 @@ impl Drain {
         if let Some(parted_at) = self.hub.parted_at() {
             tokio::time::sleep_until(parted_at.min(said_by)).await;
         }
+        tracing::debug!(drain.stage = "sockets", "the sockets have their end");
+    }
+}
+
+/// What this pod has in the store.
+pub struct Leaving {
+    /// Keeps routes of sessions on their way to other pods.
+    pub hub: Arc<Hub>,
+    /// Gives the locks back.
+    pub releaser: Releaser,
+    /// Takes the routes away.
+    pub writer: Arc<RouteWriter>,
+    /// Takes the pod out of the members.
+    pub routes: Arc<dyn Routes>,
+    /// This pod.
+    pub me: PodRecord,
+    /// Whether it has its place in the fleet, or lost it.
+    pub place: Place,
+}
+
+impl Leaving {
+    /// Gives locks and routes back.
+    ///
+    /// # Errors
+    /// When routes stay until their time to live.
+    pub async fn give_back(&self) -> Result<(), StoreError> {
+        self.hub.end_parting();
+        self.releaser.flush().await;
+        // Without a place it never had a route.
+        let placed = *self.place.taken.borrow();
+        let routes_gone = if placed && !self.is_lost() { self.writer.confirm(&[]).await } else { Ok(()) };
+        tracing::debug!(drain.stage = "locks and routes", "what the sessions had is given back");
+        routes_gone
     }
 
-    /// Gives back locks, routes and membership. What is not done at the deadline is left to times to live.
-    pub async fn leave(&self, deadline: Instant) {
-        let leave = async {
-            self.hub.end_parting();
-            self.releaser.flush().await;
-            if self.place.lost.is_cancelled() {
-                // Another process lives under this id: routes and membership are that one's.
-                return Ok(());
-            }
-            // Without a place it never had a route.
-            let placed = *self.place.taken.borrow();
-            let routes_gone = if placed { self.writer.confirm(&[]).await } else { Ok(()) };
-            self.leaving.cancel();
-            self.unannounced.cancelled().await;
-            let left = self.routes.leave(&self.me).await;
-            routes_gone.and(left)
-        };
-        match tokio::time::timeout_at(deadline, leave).await {
-            Ok(Ok(())) => tracing::info!("the pod is empty: no lock, no route, no membership left"),
-            Ok(Err(error)) => {
-                tracing::warn!(error = %Chain(&error), error.kind = error.as_str(), "locks or routes are left to their time to live");
-            }
-            Err(_) => tracing::warn!("the drain's time is over; locks or routes are left to their time to live"),
+    /// Takes the pod out of the members. Nothing announces it any more.
+    ///
+    /// # Errors
+    /// When it stays one until its time to live.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        if self.is_lost() {
+            return Ok(());
         }
+        let left = self.routes.leave(&self.me).await;
+        tracing::debug!(drain.stage = "membership", "the pod is no member any more");
+        left
+    }
+
+    /// Another process lives under this id: routes and membership are that one's.
+    fn is_lost(&self) -> bool {
+        self.place.lost.is_cancelled()
     }
 }

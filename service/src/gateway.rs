@@ -2,16 +2,14 @@
 //!
 //! [`Gateway::bind`] has everything that can fail; [`Gateway::run`] serves until the soft token, drains, and ends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use daisi_ws_domain::{
     ids::{IdError, PodId},
     peer::PodRecord,
 };
-use futures_util::{FutureExt as _, future::FusedFuture as _};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use futures_util::FutureExt as _;
 
 use crate::{
     adapters::{
@@ -44,9 +42,6 @@ use crate::{
         workers::Teams,
     },
 };
-
-/// What is left of the shutdown time for closing servers, after the drain.
-const CLOSING_TIME: Duration = Duration::from_secs(3);
 
 /// Where sessions are kept.
 #[derive(Debug, Clone)]
@@ -174,7 +169,7 @@ impl Gateway {
         let around = Around { config: &settings, me: &id, key: &key, tls: tls.as_ref(), readiness: &readiness, tasks: &tasks };
         let (backends, cache) = backends(&choice, around).await?;
         let live = config.subscribe();
-        let pod = Pod::start(&me, live.clone(), &backends, readiness.clone(), &tasks, metrics);
+        let pod = Pod::start(&me, &live, &backends, readiness.clone(), &tasks, metrics);
         let auth = Authenticator::new(live.clone(), cache, Arc::clone(metrics), clock::now)?;
         let parts = HttpParts {
             config: live.clone(),
@@ -253,13 +248,12 @@ impl Gateway {
     pub async fn run(self, workers: Teams) -> Result<(), RunError> {
         let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, metrics } = self;
         let shutdown = tasks.shutdown().clone();
-        let (stop_http, stop_grpc) = (CancellationToken::new(), CancellationToken::new());
         tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
-        http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, &workers.sockets, stop_http.clone());
+        http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, &workers.sockets, pod.sequence().browsers().clone());
         if let Some((server, routes)) = probes {
             tracing::info!(probe.address = %server.local_addr(), "probes are answered on a port of their own");
             // Away from the sockets' threads, and until everything else has ended.
-            server.serve(routes, Intake::Probes, &tasks, &workers.probes, CancellationToken::new());
+            server.serve(routes, Intake::Probes, &tasks, &workers.probes, shutdown.hard.clone());
         }
         let (look, watched) = (
             SelfCheck::new(me.clone(), grpc.local_addr(), grpc_settings.key.clone(), grpc_settings.tls.clone()),
@@ -269,7 +263,8 @@ impl Gateway {
             let (look, watched) = (look.clone(), watched.clone());
             async move { look.watch(&watched).await }
         });
-        let mut peers = std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, stop_grpc.clone()).fuse());
+        let mut peers =
+            std::pin::pin!(grpc.serve(pod.peer_service(), grpc_settings, metrics, pod.sequence().peers().clone()).fuse());
         let mut failure = Ok(());
         tokio::select! {
             ended = &mut peers => {
@@ -280,29 +275,9 @@ impl Gateway {
             () = pod.id_lost() => failure = Err(RunError::IdTaken(me.id.clone())),
             () = shutdown.soft.cancelled() => {}
         }
-        shutdown.soft.cancel();
         let allowed = config.current().app.shutdown_timeout;
-        let deadline = Instant::now() + allowed;
         tracing::info!(pod.id = %me.id, timeout = ?allowed, "the pod drains");
-        let drain = pod.drain(allowed.saturating_sub(CLOSING_TIME));
-        let mut drain = std::pin::pin!(drain);
-        loop {
-            tokio::select! {
-                () = &mut drain => break,
-                () = shutdown.hard.cancelled() => break,
-                () = tokio::time::sleep_until(deadline) => break,
-                // It serves on: forwards land until the hub is empty.
-                ended = &mut peers => failure = failure.and(ended.map_err(RunError::from)),
-            }
-        }
-        stop_grpc.cancel();
-        stop_http.cancel();
-        if !peers.is_terminated() {
-            let _ = timeout(CLOSING_TIME, peers).await;
-        }
-        // What serves the store (route writer, releaser, membership) has no end of its own.
-        shutdown.hard.cancel();
-        let _ = timeout_at(deadline.max(Instant::now() + CLOSING_TIME), tasks.ended()).await;
+        failure = failure.and(pod.end(peers, &tasks, allowed).await.map_err(RunError::from));
         tracing::info!(pod.id = %me.id, "the pod has ended");
         failure
     }

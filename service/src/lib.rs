@@ -4,8 +4,8 @@
 //! # The map
 //!
 //! - [`domain`]: what it is about, without how. Pure: ids, sessions, routes, events, frames, close codes, claims, breaker.
-//! - [`application`]: the use cases, a folder each. [`ports`] says what they need from outside; [`pod`] puts them together, [`drain`] empties it,
-//!   [`readiness`] says whether it should get new connections.
+//! - [`application`]: the use cases, a folder each. [`ports`] says what they need from outside; [`pod`] puts them together, [`shutdown`] states the order
+//!   in which it ends, [`drain`] the steps; [`readiness`] says whether it should get new connections.
 //! - [`adapters`]: one folder an outside system: HTTP, gRPC, NATS, Redis, and all of them in memory.
 //! - [`gateway`]: the composition root, the only place that knows ports and adapters.
 //! - [`websocket`]: the protocol of sockets. [`runtime`]: threads and their tasks, timers, clocks, listeners.
@@ -27,4 +27,5 @@ pub mod pod;
 pub mod ports;
 pub mod readiness;
 pub mod runtime;
+pub mod shutdown;
 pub mod telemetry;

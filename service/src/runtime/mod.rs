@@ -7,4 +7,5 @@ pub mod lifecycle;
 pub mod linger;
 pub mod listen;
 pub(crate) mod prefetch;
+pub mod stop;
 pub mod workers;

@@ -47,7 +47,7 @@ impl Pods {
             };
             let me = PodRecord { id: id.clone(), address: format!("{id}:50051"), started_at: clock::now() };
             let config = watch::Sender::new(Arc::new(test_config())).subscribe();
-            let pod = Pod::start(&me, config, &backends, Readiness::default(), &tasks, &Arc::clone(tasks.metrics()));
+            let pod = Pod::start(&me, &config, &backends, Readiness::default(), &tasks, &Arc::clone(tasks.metrics()));
             network.register(&me, pod.peer_service());
             pods.push((pod, tasks));
         }

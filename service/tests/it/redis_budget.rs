@@ -82,7 +82,7 @@ impl Gateway {
         let config = watch::Sender::new(Arc::new(settings)).subscribe();
         let metrics = Arc::clone(tasks.metrics());
         let me = PodRecord { id, address: "pod-a:50051".into(), started_at: clock::now() };
-        let pod = Pod::start(&me, config, &backends, Readiness::default(), &tasks, &metrics);
+        let pod = Pod::start(&me, &config, &backends, Readiness::default(), &tasks, &metrics);
         pod.joined().await;
         // The pod checks all locks once it hears kills.
         wait::until("the pod listens for kills", || {

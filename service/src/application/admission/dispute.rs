@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::{
     evict::Evictor,
     killer::Killer,
+    leftovers::Leftovers,
     owners::{OwnerState, Owners},
-    release::Releaser,
 };
 use crate::{
     application::hub::{registry::Hub, session::Session},
@@ -72,7 +72,8 @@ pub(crate) struct Means {
     pub(crate) evictor: Evictor,
     /// Closes losers elsewhere.
     pub(crate) killer: Killer,
-    pub(crate) releaser: Releaser,
+    /// Gives back what is left of sessions that have ended.
+    pub(crate) leftovers: Arc<Leftovers>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -184,9 +185,7 @@ impl Disputes {
             log_store_error!(&error, "an older socket could not be told to go; it finds out by its next renewal");
         }
         // It may have ended meanwhile, and its lock been released before it was taken back.
-        if !self.means.hub.contains(session.connection()) {
-            self.means.releaser.release(&session);
-        }
+        self.means.leftovers.release_if_gone(&session);
     }
 
     fn count(&self, outcome: Outcome) {

@@ -77,6 +77,7 @@ mod tests {
     use crate::{
         application::{admission::release::releaser, hub::mailbox::MailboxLimits},
         config::DropPolicy,
+        runtime::workers::Workers,
     };
 
     fn session(me: &PodId, connection: &str) -> Arc<Session> {
@@ -90,11 +91,11 @@ mod tests {
         };
         let claims = AdminClaims::new(AdminId::parse("root").unwrap(), None, None, None, Duration::from_secs(1)).unwrap();
         let connection = ConnectionId::parse(connection).unwrap();
-        Arc::new(Session::new(Claims::Admin(claims), me.clone(), connection, limits, "test"))
+        Arc::new(Session::new(Claims::Admin(claims), me.clone(), connection, limits, "test", Workers::of_the_runtime().first()))
     }
 
-    #[test]
-    fn a_kill_visits_the_hub_once() {
+    #[tokio::test]
+    async fn a_kill_visits_the_hub_once() {
         let (me, metrics) = (PodId::parse("pod-a").unwrap(), Arc::new(Metrics::new().unwrap()));
         let hub = Arc::new(Hub::new(Arc::clone(&metrics)));
         let evictor = Evictor::new(me.clone(), Arc::clone(&hub), releaser().0, metrics);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 /// So many may take long at a time, while the pod does not drain; of more, each has a moment.
 const MAX_LONG: usize = 1024;
@@ -37,9 +38,17 @@ struct State {
 pub struct Goodbyes {
     state: Mutex<State>,
     all_said: Notify,
+    /// The pod is at its end.
+    over: CancellationToken,
 }
 
 impl Goodbyes {
+    /// None yet. `over` ends each at once.
+    #[must_use]
+    pub fn new(over: CancellationToken) -> Self {
+        Self { over, ..Self::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,6 +68,11 @@ impl Goodbyes {
         let until = state.until.unwrap_or(if state.under_way < MAX_LONG { now + usual } else { now + SHORT.min(usual) });
         state.under_way += 1;
         Goodbye { all: self, until, cut: None }
+    }
+
+    /// Waits until nothing more may be said.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
     }
 
     /// Waits until none is under way.

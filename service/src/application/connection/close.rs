@@ -37,20 +37,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// write time-out, or while the pod drains, within the drain's time. How many events were not written.
     pub(super) async fn say_goodbye(mut self, reason: CloseReason) -> usize {
         let Some(code) = reason.code() else { return 0 };
-        let connector = Arc::clone(&self.connector);
-        let goodbye = connector.goodbyes.begin(self.config.app.write_timeout);
+        let services = Arc::clone(&self.services);
+        let goodbye = services.goodbyes.begin(self.config.app.write_timeout);
         let is_unconfirmed = reason == CloseReason::LockUnconfirmed;
         let until = if is_unconfirmed { goodbye.until().min(Instant::now() + UNCONFIRMED) } else { goodbye.until() };
         let said = tokio::select! {
             biased;
-            () = connector.hard.cancelled() => Err(Broken::Stalled),
+            () = services.goodbyes.over() => Err(Broken::Stalled),
             said = timeout_at(until, self.farewell(code, reason)) => said.unwrap_or(Err(Broken::Stalled)),
         };
         // A client that has left has no use for what it did not take.
         let has_left = reason == CloseReason::ClientClosed || matches!(said, Err(Broken::Lost));
         let unwritten = if has_left { 0 } else { self.unwritten() };
         if unwritten > 0 || matches!(said, Err(Broken::Stalled)) {
-            count_dropped(&connector.metrics, Dropped::Cut, self.session.kind(), unwritten);
+            count_dropped(&services.metrics, Dropped::Cut, self.session.kind(), unwritten);
             goodbye.cut(unwritten);
         }
         unwritten
@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let mut is_slow = self.outbound.was_stuck();
         let is_late = |until: Instant| reason == CloseReason::LockUnconfirmed && until + UNCONFIRMED <= Instant::now();
         if !is_hopeless {
-            self.connector.hub.catch_up(&self.session);
+            self.services.hub.catch_up(&self.session);
             // Another may have the session by then.
             while !self.session.lock_confirmed_until().is_some_and(is_late) {
                 let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match timeout(patience, more).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => {
-                    self.outbound.done(&self.connector.metrics);
+                    self.outbound.done(&self.services.metrics);
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Broken::Lost),

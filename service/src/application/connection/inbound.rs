@@ -20,7 +20,7 @@ use crate::metrics::labels::ClientMessage;
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn on_message(&mut self, message: Message) -> Result<(), CloseReason> {
         self.heard_at = Instant::now();
-        self.connector.metrics.sharded().bytes_in(message.len());
+        self.services.metrics.sharded().bytes_in(message.len());
         if self.has_inbound && matches!(message, Message::Text(_) | Message::Binary(_)) {
             // What is held from now on is of another.
             self.note_inbound(0);
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.session.touch();
         match ClientFrame::parse(text) {
             Ok(frame) => {
-                self.connector.metrics.client_messages_total.with_label_values(&[ClientMessage::Accepted.as_str()]).inc();
+                self.services.metrics.client_messages_total.with_label_values(&[ClientMessage::Accepted.as_str()]).inc();
                 self.on_frame(frame);
             }
             Err(error) => self.refuse(&ErrorBody::new(ErrorCode::BadRequest, error.to_string())),
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let now = Instant::now().into_std();
                 let full = || Box::new(TokenBucket::new(SELECTIONS_PER_SECOND, SELECTION_BURST, now));
                 let wait = self.selections.get_or_insert_with(full).claim(now);
-                let selection = select(Arc::clone(&self.connector), Arc::clone(&self.session), chat);
+                let selection = select(Arc::clone(&self.services), Arc::clone(&self.session), chat);
                 self.selection = Some(if wait.is_zero() {
                     selection.boxed()
                 } else {
@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn refuse(&mut self, body: &ErrorBody) {
-        self.connector.metrics.client_messages_total.with_label_values(&[ClientMessage::Refused.as_str()]).inc();
+        self.services.metrics.client_messages_total.with_label_values(&[ClientMessage::Refused.as_str()]).inc();
         self.send(&Frame::error(body));
     }
 }

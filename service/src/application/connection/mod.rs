@@ -34,7 +34,7 @@ use tokio::{
 
 use self::outbound::{Compressor, Outbound};
 use super::{
-    admission::connect::{Admission, Connector},
+    admission::{connect::Admission, socket_services::SocketServices},
     hub::{
         mailbox::item::Item,
         memory::{Charge, Kind},
@@ -65,7 +65,7 @@ type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
 #[repr(C)]
 struct Connection<S> {
     session: Arc<Session>,
-    connector: Arc<Connector>,
+    services: Arc<SocketServices>,
     /// Until when the timer need not be looked at, which is a visit to memory of its own, and whom it wakes then.
     watched: Option<(Instant, Waker)>,
     /// The system did not take all at once, and something has waited ever since.
@@ -90,8 +90,8 @@ struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn new(admission: &Admission, upgraded: Upgraded<S>, agreement: Option<Agreement>) -> Self {
-        let (session, connector) = (admission.session(), admission.connector());
-        let config = connector.config.borrow().clone();
+        let (session, services) = (admission.session(), admission.socket());
+        let config = services.config.borrow().clone();
         let (app, now) = (&config.app, Instant::now());
         let ping_at = ping_schedule::first(now, app.ping_interval);
         let left = session.claims().expires_at().saturating_sub(clock::now());
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             socket: WebSocket::new(upgraded, app.max_message_bytes, Agreement::inflater(agreement.as_ref()))
                 .limited(rates(app), app.max_message_bytes),
             session: Arc::clone(session),
-            connector: Arc::clone(connector),
+            services: Arc::clone(services),
             compressor: Compressor::new(agreement, app.websocket_compression_threshold),
             outbound: Outbound::default(),
             selections: None,
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             watched: None,
             is_behind: false,
             has_inbound: false,
-            _contexts: (contexts > 0).then(|| Box::new(connector.hub.memory().charge(Kind::Compression, contexts))),
+            _contexts: (contexts > 0).then(|| Box::new(services.hub.memory().charge(Kind::Compression, contexts))),
             config,
         };
         // A token may run out before the first ping is due.
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn greet(&mut self, restored: Option<&ChatId>) {
-        let ready = Frame::ready(self.connector.me.as_str(), restored);
+        let ready = Frame::ready(self.session.owner().pod.as_str(), restored);
         self.send(&ready);
     }
 
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn note_inbound(&mut self, held: usize) {
         self.has_inbound = held > 0;
-        self.session.set_inbound(held, self.connector.hub.memory());
+        self.session.set_inbound(held, self.services.hub.memory());
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
@@ -190,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::admission::lock_deadlines) closes it then; but a process that stood still may
     /// get to its sockets first.
     fn confirmed_until(&self) -> Result<Option<Instant>, CloseReason> {
-        if self.connector.config.borrow().app.redis_outage_policy != OutagePolicy::Strict {
+        if self.services.config.borrow().app.redis_outage_policy != OutagePolicy::Strict {
             return Ok(None);
         }
         if self.session.is_lock_unconfirmed(Instant::now()) {
@@ -212,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.heard_at = Instant::now();
                     self.session.mailbox().set_stalled(false);
                 }
-                self.outbound.done(&self.connector.metrics);
+                self.outbound.done(&self.services.metrics);
                 Ok(true)
             }
             Poll::Ready(Err(_)) => Err(CloseReason::ConnectionLost),
@@ -280,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let written = self.outbound.write_items(cx, items, &mut self.compressor, &mut self.socket);
         written.map_err(|_| CloseReason::ConnectionLost)?;
         if self.socket.is_flushed() {
-            self.outbound.done(&self.connector.metrics);
+            self.outbound.done(&self.services.metrics);
         }
         Ok(is_full)
     }
@@ -316,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some(since) if now >= since + STALL_AFTER => {
                 self.outbound.set_stalled();
                 let dropped = self.session.mailbox().set_stalled(true);
-                count_dropped(&self.connector.metrics, Dropped::BufferFull, self.session.kind(), dropped);
+                count_dropped(&self.services.metrics, Dropped::BufferFull, self.session.kind(), dropped);
             }
             Some(_) => {}
             // Nor is one heard that never comes to the end of what it says.

@@ -34,7 +34,7 @@ impl Admission {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.connector().metrics));
+        let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.socket().metrics));
         let mut connection = Connection::new(&self, upgraded, agreement);
         connection.greet(self.restored_chat());
         SocketTask::Open(Open { connection, admission: self, opened })
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Open<S> {
         let Self { connection, opened, admission } = self;
         let session = admission.session();
         // Nothing more is put in the mailbox, and the lock is free, before the client is told.
-        admission.connector().evictor.evict(session.connection(), reason);
+        admission.socket().evictor.evict(session.connection(), reason);
         let unwritten = connection.say_goodbye(reason).await;
         opened.closed(reason, session, unwritten);
         reason

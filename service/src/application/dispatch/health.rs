@@ -1,9 +1,17 @@
 //! How the stream is, asked again and again while no event comes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Dispatcher, gauge};
-use crate::{readiness::Dependency, telemetry::Chain};
+use tokio::sync::watch;
+
+use crate::{
+    application::hub::deliver::LocalDelivery,
+    config::Config,
+    metrics::Metrics,
+    ports::EventSource,
+    readiness::{Dependency, Readiness},
+    telemetry::Chain,
+};
 
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
@@ -11,7 +19,22 @@ const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// recognise redeliveries is what came since.
 const LAG_PERIOD: Duration = Duration::from_secs(1);
 
-impl Dispatcher {
+/// Looks at the stream, and shows what is there.
+#[derive(Clone)]
+pub struct Health {
+    /// The stream.
+    pub source: Arc<dyn EventSource>,
+    /// Told how far events are settled, and what is missed.
+    pub local: LocalDelivery,
+    /// Told whether the stream answers.
+    pub readiness: Readiness,
+    /// Settings in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Where it is shown.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Health {
     /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
     pub async fn watch_dependencies(&self) {
         loop {
@@ -54,4 +77,8 @@ impl Dispatcher {
             tokio::time::sleep(LAG_PERIOD).await;
         }
     }
+}
+
+fn gauge(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

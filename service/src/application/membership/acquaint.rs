@@ -9,8 +9,8 @@ use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
-use super::{Beside, Membership, judge::PROBED_AT_ONCE};
-use crate::{ports::PeerError, readiness::Dependency, runtime::backoff::Backoff, telemetry::Chain};
+use super::{beside::Beside, judge::PROBED_AT_ONCE, neighbours::Neighbours, place::Standing};
+use crate::{ports::PeerError, runtime::backoff::Backoff, telemetry::Chain};
 
 /// How long a new pod waits for its peers' answers before it goes on without: one that is unreachable now may be so for long.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
@@ -18,9 +18,20 @@ const FIRST_WITHIN: Duration = Duration::from_secs(2);
 /// Pause before those that could not be reached are tried again meanwhile: an answer may only have said that clocks differ.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(200));
 
-impl Membership {
+/// What getting to know others works with.
+#[derive(Clone)]
+pub struct Acquaintance {
+    /// This pod, as it is introduced.
+    pub me: PodRecord,
+    /// Who is met.
+    pub neighbours: Neighbours,
+    /// How far this pod has come.
+    pub standing: Standing,
+}
+
+impl Acquaintance {
     /// Meets peers as announcements show them; after the first round this pod has its place.
-    pub(super) async fn get_acquainted(&self, beside: &Beside) {
+    pub(super) async fn run(&self, beside: &Beside) {
         let mut met = HashMap::new();
         beside.shown.notified().await;
         let meeting = async {
@@ -30,9 +41,7 @@ impl Membership {
             }
         };
         let _ = timeout(FIRST_WITHIN, meeting).await;
-        self.place.taken.send_replace(true);
-        self.readiness.observe(Dependency::Redis, true);
-        self.join(beside);
+        self.standing.take_place(beside);
         loop {
             beside.shown.notified().await;
             self.meet_all(&mut met).await;
@@ -42,22 +51,19 @@ impl Membership {
     /// Meets everybody whom it has not met, and whom those know. False if somebody could not be reached.
     async fn meet_all(&self, met: &mut HashMap<PodId, Duration>) -> bool {
         let mut all = true;
-        let peers = self.directory.peers();
+        let peers = self.neighbours.directory.peers();
         met.retain(|pod, start| peers.iter().any(|peer| peer.id == *pod && peer.started_at == *start));
         let mut next: Vec<PodRecord> = peers.into_iter().filter(|peer| !met.contains_key(&peer.id)).collect();
         while !next.is_empty() {
             let meetings = next.drain(..).map(|peer| async move {
-                let answer = self.peers.introduce(&self.me, &peer).await;
+                let answer = self.neighbours.peers.introduce(&self.me, &peer).await;
                 (peer, answer)
             });
             let mut meetings = Box::pin(stream::iter(meetings).buffer_unordered(PROBED_AT_ONCE));
             let mut news = Vec::new();
             while let Some((peer, answer)) = meetings.next().await {
                 match answer {
-                    Ok(known) => {
-                        self.forwarder.note_proof(&peer.id);
-                        news.extend(self.directory.hear_of(known));
-                    }
+                    Ok(known) => news.extend(self.neighbours.met(&peer.id, known)),
                     // A build that does not know the call will not learn it.
                     Err(error @ PeerError::Refused(_)) => {
                         tracing::debug!(peer.id = %peer.id, error = %Chain(&error), "a peer does not introduce itself");

@@ -3,15 +3,15 @@
 //! A pod is dead only when it has no liveness key *and* does not answer a probe, and not while look-ups are settling. Before anybody routes past
 //! it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can tell its sessions.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use daisi_ws_domain::{ids::PodId, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Membership;
+use super::neighbours::Neighbours;
 use crate::{
-    ports::{MAX_PODS, log_store_error},
+    ports::{MAX_PODS, Routes, log_store_error},
     telemetry::Chain,
 };
 
@@ -30,10 +30,21 @@ struct Suspects {
     unknown: HashMap<PodId, Instant>,
 }
 
-impl Membership {
+/// What judging works with.
+#[derive(Clone)]
+pub struct Judge {
+    /// From one round to the next.
+    pub period: Duration,
+    /// Where members are kept.
+    pub routes: Arc<dyn Routes>,
+    /// Who is probed.
+    pub neighbours: Neighbours,
+}
+
+impl Judge {
     /// Probes who has lapsed, and retires who is dead, once a period.
-    pub(super) async fn judge(&self) {
-        let mut rounds = tokio::time::interval(self.period());
+    pub(super) async fn run(&self) {
+        let mut rounds = tokio::time::interval(self.period);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut suspects = Suspects::default();
         loop {
@@ -44,13 +55,13 @@ impl Membership {
     }
 
     async fn judge_lapsed(&self, suspects: &mut Suspects) {
-        let lapsed = self.directory.lapsed();
+        let lapsed = self.neighbours.directory.lapsed();
         suspects.failed_probes.retain(|pod, _| lapsed.iter().any(|peer| peer.id == *pod));
         if lapsed.is_empty() {
             return;
         }
         let probes = lapsed.into_iter().map(|peer| async move {
-            let answer = self.peers.probe(&peer).await;
+            let answer = self.neighbours.peers.probe(&peer).await;
             if let Err(error) = &answer {
                 tracing::debug!(peer.id = %peer.id, error = %Chain(error), "a peer without a liveness key does not answer");
             }
@@ -72,22 +83,20 @@ impl Membership {
         // In this order: while it is a member, it is not routed past.
         for pod in self.retire(&dead).await.unwrap_or_default() {
             tracing::warn!(peer.id = %pod, "a peer is dead: no liveness key, and no answer");
-            self.directory.remove(&pod);
-            self.forwarder.forget(&pod);
-            self.peers.forget(&pod);
+            self.neighbours.remove(&pod);
         }
     }
 
     /// Of many unknown members each announcement shows others, so what is suspected stays so until it is judged; who has a key by then is spared.
     async fn judge_unknown(&self, suspects: &mut Suspects) {
         let now = Instant::now();
-        suspects.unknown.retain(|pod, _| self.directory.peer(pod).is_none());
-        for pod in self.directory.unknown() {
+        suspects.unknown.retain(|pod, _| self.neighbours.directory.peer(pod).is_none());
+        for pod in self.neighbours.directory.unknown() {
             if suspects.unknown.len() < MAX_PODS {
                 suspects.unknown.entry(pod).or_insert(now);
             }
         }
-        let patience = self.period() * UNKNOWN_PERIODS;
+        let patience = self.period * UNKNOWN_PERIODS;
         let patient = suspects.unknown.iter().filter(|(_, since)| now.duration_since(**since) >= patience);
         let dead: Vec<PodId> = patient.map(|(pod, _)| pod.clone()).collect();
         if self.retire(&dead).await.is_some() {
@@ -97,7 +106,7 @@ impl Membership {
 
     /// Takes pods out of the members; returns those that really had no key, or nothing if that is not the time.
     async fn retire(&self, dead: &[PodId]) -> Option<Vec<PodId>> {
-        if dead.is_empty() || self.directory.is_settling() {
+        if dead.is_empty() || self.neighbours.directory.is_settling() {
             return None;
         }
         let retired = match self.routes.retire(dead).await {

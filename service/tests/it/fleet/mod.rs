@@ -15,6 +15,7 @@ mod redelivery;
 mod restarts;
 mod sessions;
 mod settings;
+mod shutdown;
 mod slow;
 mod sockets;
 mod wellness;

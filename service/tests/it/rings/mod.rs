@@ -89,16 +89,20 @@ fn is_allowed(from: &[String], to: &[String]) -> bool {
             !is_crate(OF_ADAPTERS)
                 && !reaches(to, &["adapters"])
                 && !outermost()
-                && !["pod", "drain"].iter().any(|above| reaches(to, &[above]))
+                && !["pod", "drain", "shutdown"].iter().any(|above| reaches(to, &[above]))
                 && !USE_CASES.iter().any(|(other, _)| stray(other))
         }
-        ["application"] | ["ports", ..] | ["readiness", ..] | ["pod", ..] | ["drain", ..] | ["runtime", ..] => {
-            !is_crate(OF_ADAPTERS) && !reaches(to, &["adapters"]) && !outermost()
-        }
+        ["application"]
+        | ["ports", ..]
+        | ["readiness", ..]
+        | ["pod", ..]
+        | ["drain", ..]
+        | ["shutdown", ..]
+        | ["runtime", ..] => !is_crate(OF_ADAPTERS) && !reaches(to, &["adapters"]) && !outermost(),
         ["adapters", adapter, ..] => {
             !ADAPTERS.iter().any(|other| *other != adapter && reaches(to, &["adapters", other]))
                 && !outermost()
-                && !["pod", "drain"].iter().any(|above| reaches(to, &[above]))
+                && !["pod", "drain", "shutdown"].iter().any(|above| reaches(to, &[above]))
         }
         ["config", ..] | ["metrics", ..] | ["telemetry", ..] => {
             !reaches(to, &["adapters"]) && !reaches(to, &["application"]) && !outermost()

@@ -84,7 +84,7 @@ pub(crate) fn connector(config: Config, store: &Store, metrics: &Arc<Metrics>) -
         timer: Arc::new(FineTimer::of_the_runtime()),
     };
     let (_, config) = watch::channel(Arc::new(config));
-    Arc::clone(Pod::start(&me, config, &backends, Readiness::default(), &tasks, metrics).connector())
+    Arc::clone(Pod::start(&me, &config, &backends, Readiness::default(), &tasks, metrics).connector())
 }
 
 /// A request for a token of `user` at `company` and `agent` that lives for a minute.

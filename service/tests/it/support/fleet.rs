@@ -155,7 +155,7 @@ impl Fleet {
             timer: Arc::new(FineTimer::of_the_runtime()),
         };
         let (config, live) = watch::channel(Arc::new(self.settings.clone()));
-        let pod = Pod::start(&record, live, &backends, Readiness::default(), &tasks, &metrics);
+        let pod = Pod::start(&record, &live, &backends, Readiness::default(), &tasks, &metrics);
         TestPod { id, record, pod, tasks, metrics, config }
     }
 

@@ -1,19 +1,24 @@
 //! Takes a session's lock, from whoever has it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{ids::ChatId, session::LockOwner};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{ConnectError, Connector, STORE_PATIENCE};
+use super::error::{ConnectError, STORE_PATIENCE};
 use crate::{
     application::{
-        admission::{killer::Asked, owners::OwnerState},
+        admission::{
+            killer::{Asked, Killer},
+            lock_deadlines::LockDeadlines,
+            owners::{OwnerState, Owners},
+        },
         hub::session::Session,
     },
     config::Config,
-    ports::{Acquire, StoreError},
+    metrics::Metrics,
+    ports::{Acquire, SessionLocks, StoreError},
     runtime::backoff::Backoff,
 };
 
@@ -34,7 +39,21 @@ struct Rival<'a> {
     asking: Option<BoxFuture<'a, OwnerState>>,
 }
 
-impl Connector {
+/// Takes locks.
+pub struct Locker {
+    /// Where they are.
+    pub locks: Arc<dyn SessionLocks>,
+    /// Knows whether owners of locks still live.
+    pub owners: Arc<Owners>,
+    /// The way to owners.
+    pub killer: Killer,
+    /// Watches over locks, where they must be confirmed.
+    pub deadlines: Arc<LockDeadlines>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Locker {
     /// Takes the lock. Returns the chat that the session had selected, and whether it was taken from somebody.
     pub(super) async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
         let kind = session.kind().as_str();

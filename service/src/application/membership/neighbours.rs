@@ -1,0 +1,53 @@
+//! The others: the table of them, and who is told when one comes or goes.
+
+use std::sync::Arc;
+
+use daisi_ws_domain::{ids::PodId, peer::PodRecord};
+
+use crate::{
+    application::{fleet::directory::Directory, forward::forwarder::Forwarder},
+    ports::{Announcement, Peers},
+};
+
+/// What is told of peers.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// The table to keep up to date.
+    pub directory: Arc<Directory>,
+    /// Has a queue for each.
+    pub forwarder: Arc<Forwarder>,
+    /// Calls them.
+    pub peers: Arc<dyn Peers>,
+}
+
+impl Neighbours {
+    /// Takes over who an announcement shows.
+    pub(super) fn take_over(&self, announcement: &Announcement) {
+        let changes = self.directory.take_over(announcement);
+        for peer in changes.news {
+            tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer is there");
+            self.forwarder.hint(&peer);
+        }
+        for pod in changes.left {
+            tracing::info!(peer.id = %pod, "a peer has left");
+            self.forget(&pod);
+        }
+    }
+
+    /// One is dead.
+    pub(super) fn remove(&self, pod: &PodId) {
+        self.directory.remove(pod);
+        self.forget(pod);
+    }
+
+    /// One is met, and says whom it knows. Returns who is new here.
+    pub(super) fn met(&self, pod: &PodId, known: Vec<PodRecord>) -> Vec<PodRecord> {
+        self.forwarder.note_proof(pod);
+        self.directory.hear_of(known)
+    }
+
+    fn forget(&self, pod: &PodId) {
+        self.forwarder.forget(pod);
+        self.peers.forget(pod);
+    }
+}
