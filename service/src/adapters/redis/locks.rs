@@ -13,7 +13,7 @@ use daisi_ws_domain::{
 };
 use redis::ScriptInvocation;
 
-use super::{RedisStore, claims::TAKEN, keys, script::Lua, values::milliseconds};
+use super::{RedisStore, claims::TAKEN, keys, lock_scripts::RELEASE, script::Lua, values::milliseconds};
 use crate::{
     metrics::labels::RedisCommand,
     ports::{Acquire, KeyKind, LockRenewal, Renewal, SessionLocks, StoreError},
@@ -29,20 +29,6 @@ const CLAIMS: usize = 2;
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("it keeps getting values that are no owner")]
 struct KeepsChanging;
-
-/// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and the holder, or 2 and why the
-/// lock's key is refused. What is no chat counts as none.
-pub(super) static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new(
-        "local held = redis.pcall('GETRANGE', KEYS[1], 0, 257)\n\
-         if type(held) == 'table' then return {2, held.err} end\n\
-         if held ~= '' and #held <= 257 and held ~= ARGV[1] and held ~= ARGV[3] then return {0, held} end\n\
-         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
-         local chat = redis.pcall('GETRANGE', KEYS[2], 0, 256)\n\
-         if type(chat) == 'table' or chat == '' or #chat > 256 then chat = false end\n\
-         return {1, chat}",
-    )
-});
 
 /// Keys: locks, then selected chats. Arguments: how many locks; for each, its owner and TTL in ms; for each chat, the number of its lock, the chat, and its
 /// TTL in ms. Answers with what did not go as it nearly always does: the number of a lock, a verdict, and the value that the key has, or why it was refused.
@@ -73,11 +59,6 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
          end\n\
          return odd",
     )
-});
-
-/// Keys: lock. Arguments: owner.
-pub(super) static RELEASE: LazyLock<Lua> = LazyLock::new(|| {
-    Lua::new("if redis.pcall('GETRANGE', KEYS[1], 0, 257) == ARGV[1] then return redis.call('DEL', KEYS[1]) end\nreturn 0")
 });
 
 #[async_trait]

@@ -11,8 +11,10 @@ mod errors;
 mod keys;
 mod kills;
 mod lineage;
+mod lock_scripts;
 mod locks;
 mod pods;
+mod presence;
 mod records;
 mod refusals;
 mod routes;
@@ -20,6 +22,7 @@ mod script;
 mod token_cache;
 mod values;
 mod watch;
+mod writer;
 
 use std::{fmt, sync::Arc};
 
@@ -29,11 +32,11 @@ pub use connector::ConfigError;
 use connector::Connector;
 use deaf::Deaf;
 use lineage::Lineage;
-use locks::{CLAIM, RELEASE};
-use pods::Presence;
+use lock_scripts::{CLAIM, RELEASE};
+use presence::Presence;
 use records::Records;
 use refusals::Refusals;
-use routes::Writer;
+use writer::Writer;
 
 use tokio::sync::watch::Sender;
 use watch::ServerWatch;
