@@ -27,12 +27,14 @@ const MAX_BATCH: usize = 100;
 /// Fewest milliseconds between two goes, and the share of the shutdown time that all goes together may take.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const PACED_SHARE: u32 = 3;
-/// What is kept of the time for giving locks and routes back once the sockets are gone: a share of it, and no more than some seconds.
+/// What is kept of the time for giving locks and routes back once the sockets are gone: a share of it, and no more than some
+/// seconds.
 const LEAVING_SHARE: u32 = 10;
 const LEAVING_TIME: Duration = Duration::from_secs(2);
 /// Goodbyes end by themselves when their time is over; so long after it they have.
 const CUT_NOTICED: Duration = Duration::from_millis(100);
-/// The share of max-ack-pending that events may have, in a second, which a pod that drains sends back because somebody is between it and another.
+/// The share of max-ack-pending that events may have, in a second, which a pod that drains sends back because somebody is between
+/// it and another.
 const SENT_BACK_SHARE: usize = 2;
 
 /// The steps of draining.
@@ -75,7 +77,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits until pulling has stopped and what is in flight has been settled, at most until then, and tells peers of the gaps that they are owed.
+    /// Waits until pulling has stopped and what is in flight has been settled, at most until then, and tells peers of the gaps
+    /// that they are owed.
     pub async fn finish(&self, pulling: &Stop, until: Instant) {
         let stopped = tokio::time::timeout_at(until, pulling.stopped()).await.is_ok();
         if !(stopped && self.in_flight.finished(until).await) {
@@ -101,11 +104,11 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client is written for as long as it takes
-    /// bytes, if need be until shortly before the deadline. What is left then is cut.
+    /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client
+    /// is written for as long as it takes bytes, if need be until shortly before the deadline. What is left then is cut.
     ///
-    /// Routes stay until the last client has had the time to come back elsewhere: what comes over them meanwhile, `sent_back` events a second at most, goes back
-    /// to the stream.
+    /// Routes stay until the last client has had the time to come back elsewhere: what comes over them meanwhile, `sent_back`
+    /// events a second at most, goes back to the stream.
     pub async fn close(&self, deadline: Instant, sent_back: usize) {
         let within = deadline.saturating_duration_since(Instant::now());
         let said_by = deadline - (within / LEAVING_SHARE).min(LEAVING_TIME);

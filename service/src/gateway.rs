@@ -140,8 +140,8 @@ impl Gateway {
     /// Binds the listeners, connects the backends and starts the pod. `extra` routes are served beside a pod's own.
     ///
     /// # Errors
-    /// When an address can't be had, or a backend can't be had as configured. A Redis or NATS that is merely away is no error, unless
-    /// `nats.retry_on_failed_connect` is off.
+    /// When an address can't be had, or a backend can't be had as configured. A Redis or NATS that is merely away is no error,
+    /// unless `nats.retry_on_failed_connect` is off.
     pub async fn bind(
         config: &ConfigWatch,
         choice: BackendChoice,
@@ -240,8 +240,8 @@ impl Gateway {
         &self.tasks
     }
 
-    /// Serves on the workers until the soft token is cancelled, then drains and ends, at the latest after `app.shutdown_timeout_seconds`. The hard token ends it
-    /// at once.
+    /// Serves on the workers until the soft token is cancelled, then drains and ends, at the latest after
+    /// `app.shutdown_timeout_seconds`. The hard token ends it at once.
     ///
     /// # Errors
     /// When the server for peers fails by itself, or another pod lives under this one's id: the pod is drained all the same.
@@ -297,7 +297,7 @@ fn warn_of_lenience(server: &Server, metrics: &Metrics) {
         (
             Lenience::AllowUnauthenticated,
             server.grpc_allow_unauthenticated,
-            "events are taken from whoever reaches the port for pods",
+            "events are taken from anyone who reaches the port for pods",
         ),
         (Lenience::AcceptPrevious, server.grpc_accept_previous, "answers and records that prove nothing are believed"),
     ];

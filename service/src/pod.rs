@@ -47,8 +47,8 @@ impl std::fmt::Debug for Pod {
 }
 
 impl Pod {
-    /// Puts the use cases together and starts their tasks on `tasks`. Nothing listens yet: the pod takes events at once, and sockets through
-    /// [`Pod::connector`].
+    /// Puts the use cases together and starts their tasks on `tasks`. Nothing listens yet: the pod takes events at once, and
+    /// sockets through [`Pod::connector`].
     #[must_use]
     pub fn start(
         me: &PodRecord,
@@ -123,8 +123,8 @@ impl Pod {
         self.fleet.place.lost.cancelled().await;
     }
 
-    /// Empties the pod within the time: refuses sessions, stops taking events, closes the sockets while what is in flight finishes, leaves the fleet. Peers
-    /// may go on handing events over meanwhile, and should.
+    /// Empties the pod within the time: refuses sessions, stops taking events, closes the sockets while what is in flight
+    /// finishes, leaves the fleet. Peers may go on handing events over meanwhile, and should.
     pub async fn drain(&self, within: Duration) {
         self.sequence.drain(&self.drain, within).await;
     }

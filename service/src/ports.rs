@@ -1,7 +1,8 @@
 //! What the gateway needs from outside, as traits that each ship twice: for real and on memory.
 //!
-//! Methods speak domain types, never keys or channels. Unless a method says otherwise: it returns within a short time-out of its own (an
-//! outage is an error, not a wait), dropping its future is safe and leaves the outcome unknown, and calls may run concurrently.
+//! Methods speak domain types, never keys or channels. Unless a method says otherwise: it returns within a short time-out of its
+//! own (an outage is an error, not a wait), dropping its future is safe and leaves the outcome unknown, and calls may run
+//! concurrently.
 
 mod errors;
 
@@ -24,7 +25,8 @@ pub use crate::metrics::labels::KeyKind;
 pub(crate) use errors::log_store_error;
 pub use errors::{Cause, PeerError, SourceError, StoreError};
 
-// ---- session locks ---------------------------------------------------------------------------------------------------------------
+// ---- session locks
+// ---------------------------------------------------------------------------------------------------------------
 
 /// Outcome of trying to take a session's lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +66,11 @@ pub enum Renewal {
     Lost(LockOwner),
 }
 
-/// Exclusive sessions. Every change is compare-and-set or compare-and-delete on the owner: nobody can renew, release or overwrite another's lock.
+/// Exclusive sessions. Every change is compare-and-set or compare-and-delete on the owner: nobody can renew, release or overwrite
+/// another's lock.
 ///
-/// Whoever drops the future of an acquisition or replacement, or gets an error from it, has nothing: should it be carried out all the same, the lock is given back after that.
+/// Anyone who drops the future of an acquisition or replacement, or gets an error from it, has nothing: should it be carried out
+/// all the same, the lock is given back after that.
 #[async_trait]
 pub trait SessionLocks: Send + Sync {
     /// Takes the lock if nobody holds it. One round trip, the saved chat included.
@@ -85,7 +89,8 @@ pub trait SessionLocks: Send + Sync {
     async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError>;
 }
 
-// ---- routes and membership -------------------------------------------------------------------------------------------------------
+// ---- routes and membership
+// -------------------------------------------------------------------------------------------------------
 
 /// One change to the routes of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +113,9 @@ pub enum RouteChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch(pub String);
 
-/// Which life of the store's data an answer is from, as one pod counts them. It goes up whenever the store may have lost what was confirmed before: another
-/// server answers, or the same one was started again, perhaps from an old snapshot, or it threw keys away. The epoch does not show that: it comes back with the
-/// other data.
+/// Which life of the store's data an answer is from, as one pod counts them. It goes up whenever the store may have lost what was
+/// confirmed before: another server answers, or the same one was started again, perhaps from an old snapshot, or it threw keys
+/// away. The epoch does not show that: it comes back with the other data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Incarnation(pub u64);
 
@@ -123,9 +128,11 @@ pub struct Lookup {
     pub epoch: Option<Epoch>,
     /// For each route asked, in order: the pods with sockets on it, but for the one that asks.
     pub pods: Vec<Vec<PodId>>,
-    /// Places of the routes asked about which the store can't say anything, as what it has under that name is no route. Nearly always none.
+    /// Places of the routes asked about which the store can't say anything, as what it has under that name is no route. Nearly
+    /// always none.
     pub refused: Vec<usize>,
-    /// Places, ascending, of the routes that could not be read: more pods stand there than any fleet has. Any peer may be on them.
+    /// Places, ascending, of the routes that could not be read: more pods stand there than any fleet has. Any peer may be on
+    /// them.
     pub unread: Vec<usize>,
 }
 
@@ -176,10 +183,11 @@ pub enum AnnounceError {
 pub struct Announcement {
     /// Of which incarnation it is.
     pub incarnation: Incarnation,
-    /// Was this pod there all the time since it announced itself before? False the first time, and after it could not for longer than its TTL.
+    /// Was this pod there all the time since it announced itself before? False the first time, and after it could not for longer
+    /// than its TTL.
     pub was_present: bool,
-    /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may have gone past it. It is
-    /// a count, so that an announcement whose answer was lost takes nothing away.
+    /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may
+    /// have gone past it. It is a count, so that an announcement whose answer was lost takes nothing away.
     pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
@@ -214,33 +222,39 @@ pub enum Standing {
 /// Routes, and which pods are there to have them.
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an earlier one. Must not
-    /// be called concurrently with itself. Returns the places of the changes that were refused, as what the store has under that name is no route:
-    /// all others have been made. After an error each change may or may not have happened.
+    /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an earlier
+    /// one. Must not be called concurrently with itself. Returns the places of the changes that were refused, as what the store
+    /// has under that name is no route: all others have been made. After an error each change may or may not have happened.
     async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError>;
 
-    /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was confirmed before is seen. The work is
-    /// bounded, whatever stands on the routes.
+    /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was
+    /// confirmed before is seen. The work is bounded, whatever stands on the routes.
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
 
-    /// What the store knows, as of this call, of pods that stand on these routes; in the order given. If `prune`, those that are gone are taken out of the
-    /// routes named with them, in the same step; if not, they count as unheard of. With the incarnation that says so.
+    /// What the store knows, as of this call, of pods that stand on these routes; in the order given. If `prune`, those that are
+    /// gone are taken out of the routes named with them, in the same step; if not, they count as unheard of. With the incarnation
+    /// that says so.
     async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError>;
 
-    /// Renews the pod's liveness key and membership, and reads everybody's. A live record of another process under the same id is left alone.
+    /// Renews the pod's liveness key and membership, and reads everybody's. A live record of another process under the same id is
+    /// left alone.
     async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError>;
 
-    /// Takes pods without a liveness key out of the members, and counts that for each to find, should it live. For each, in order: was it without a key?
+    /// Takes pods without a liveness key out of the members, and counts that for each to find, should it live. For each, in
+    /// order: was it without a key?
     async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError>;
 
-    /// Takes the pod itself out: it says goodbye, so that others know it to be gone and not merely silent. Another process under its id is left alone.
+    /// Takes the pod itself out: it says goodbye, so that others know it to be gone and not merely silent. Another process under
+    /// its id is left alone.
     async fn leave(&self, me: &PodRecord) -> Result<(), StoreError>;
 
-    /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It stays a member.
+    /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It stays
+    /// a member.
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError>;
 }
 
-// ---- kill bus --------------------------------------------------------------------------------------------------------------------
+// ---- kill bus
+// --------------------------------------------------------------------------------------------------------------------
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,16 +282,19 @@ pub trait KillListener: Send {
     async fn next(&mut self) -> KillSignal;
 }
 
-// ---- token cache -----------------------------------------------------------------------------------------------------------------
+// ---- token cache
+// -----------------------------------------------------------------------------------------------------------------
 
-/// Where opened tokens are left, by digest, for pods of the predecessor, which look there before they open one. It is never read: a token proves itself.
+/// Where opened tokens are left, by digest, for pods of the predecessor, which look there before they open one. It is never read:
+/// a token proves itself.
 #[async_trait]
 pub trait TokenCache: Send + Sync {
     /// Keeps what a token says for `ttl`, in place of what was there. `digest` is the lower-case hex under which they look.
     async fn put(&self, kind: SessionKind, digest: &str, entry: Bytes, ttl: Duration) -> Result<(), StoreError>;
 }
 
-// ---- event source ----------------------------------------------------------------------------------------------------------------
+// ---- event source
+// ----------------------------------------------------------------------------------------------------------------
 
 /// By what a pulled event is settled: opaque, meaningful to the source that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -288,8 +305,8 @@ pub struct AckToken(pub String);
 pub struct Delivery {
     /// How often it has been delivered, this time included.
     pub count: u64,
-    /// When it can have come at the earliest, by this host's monotonic clock. From then on it has the consumer's ack wait; what is settled later than that is
-    /// another pod's already.
+    /// When it can have come at the earliest, by this host's monotonic clock. From then on it has the consumer's ack wait; what
+    /// is settled later than that is another pod's already.
     pub received_at: Instant,
     /// How old it was then, by the stream's own clock: no two hosts have to agree on the time.
     pub age: Duration,
@@ -387,27 +404,28 @@ pub struct SourceLag {
 /// The durable consumer that all pods share: each event is taken by one pod at a time.
 #[async_trait]
 pub trait EventSource: Send + Sync {
-    /// Waits until at least one event is there and takes up to `max` of what is ready. Only one call at a time. Dropping the future loses nothing:
-    /// what was already fetched comes out of the next call, or is delivered again after the ack wait. An outage is an error after at most a
-    /// few seconds; the next call goes on where the durable stood.
+    /// Waits until at least one event is there and takes up to `max` of what is ready. Only one call at a time. Dropping the
+    /// future loses nothing: what was already fetched comes out of the next call, or is delivered again after the ack wait. An
+    /// outage is an error after at most a few seconds; the next call goes on where the durable stood.
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError>;
 
-    /// Settles events. It may be late: an ack still counts then, which is right as every live target has the event; the others would take it from the pod to which
-    /// it has been delivered again, so the caller sends none past the ack wait. What does not reach the stream is delivered again after the ack wait.
+    /// Settles events. It may be late: an ack still counts then, which is right as every live target has the event; the others
+    /// would take it from the pod to which it has been delivered again, so the caller sends none past the ack wait. What does not
+    /// reach the stream is delivered again after the ack wait.
     async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError>;
 
     /// Gives back what was fetched and not yet pulled, for a pod that stops.
     async fn close(&self);
 
-    /// Asks for no more events from now on, or for events again. What was fetched and not yet pulled is given back, and so is what still comes for earlier
-    /// requests, so that other pods have it at once. Settling goes on. Waits for nothing.
+    /// Asks for no more events from now on, or for events again. What was fetched and not yet pulled is given back, and so is
+    /// what still comes for earlier requests, so that other pods have it at once. Settling goes on. Waits for nothing.
     fn hold(&self, hold: bool);
 
     /// How far the consumer is, over all pods. Asks the stream; not for every event.
     async fn lag(&self) -> Result<SourceLag, SourceError>;
 
-    /// Events that the consumer will never deliver although nobody settled them (it, or the stream, was made anew), found since the last call. Every pod finds
-    /// them for itself.
+    /// Events that the consumer will never deliver although nobody settled them (it, or the stream, was made anew), found since
+    /// the last call. Every pod finds them for itself.
     fn take_missed(&self) -> Option<Gap> {
         None
     }
@@ -419,7 +437,8 @@ pub trait EventSource: Send + Sync {
     fn is_connected(&self) -> bool;
 }
 
-// ---- peers -----------------------------------------------------------------------------------------------------------------------
+// ---- peers
+// -----------------------------------------------------------------------------------------------------------------------
 
 /// What the sessions on one route of a pod, or all of them, have missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -437,7 +456,8 @@ pub enum Handed {
     Taken,
     /// No socket there wants it.
     Nobody,
-    /// The pod drains, and a session that wants it was told to go and may not be on another pod yet: it has to be delivered again soon.
+    /// The pod drains, and a session that wants it was told to go and may not be on another pod yet: it has to be delivered again
+    /// soon.
     Between,
 }
 
@@ -447,11 +467,12 @@ pub trait Peers: Send + Sync {
     /// Hands events over; for each, in order, what became of it. The caller bounds the time.
     async fn push(&self, to: &PodRecord, events: &[std::sync::Arc<Event>]) -> Result<Vec<Handed>, PeerError>;
 
-    /// Tells sessions of the peer that they missed events, all of it in one call. After an error some may have been told, and telling again is safe. The
-    /// caller bounds the time, and the number.
+    /// Tells sessions of the peer that they missed events, all of it in one call. After an error some may have been told, and
+    /// telling again is safe. The caller bounds the time, and the number.
     async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError>;
 
-    /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its own.
+    /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its
+    /// own.
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError>;
 
     /// Is anybody there who answers? Bounded by a short time-out of its own.
@@ -460,13 +481,14 @@ pub trait Peers: Send + Sync {
     /// Makes this pod known to the peer and asks whom it knows: at most [`MAX_PODS`]. Bounded by a short time-out of its own.
     async fn introduce(&self, me: &PodRecord, to: &PodRecord) -> Result<Vec<PodRecord>, PeerError>;
 
-    /// Does it say that it has room for sockets? Bounded by a short time-out of its own. A pod that is too old to know the question refuses it.
+    /// Does it say that it has room for sockets? Bounded by a short time-out of its own. A pod that is too old to know the
+    /// question refuses it.
     async fn has_room(&self, _to: &PodRecord) -> Result<bool, PeerError> {
         Err(PeerError::refused("it is not asked for room"))
     }
 
-    /// Does it say that it takes events and can bring them where they belong? Bounded by a short time-out of its own. A pod that is too old to know the question is
-    /// well if it is there.
+    /// Does it say that it takes events and can bring them where they belong? Bounded by a short time-out of its own. A pod that
+    /// is too old to know the question is well if it is there.
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
         self.probe(to).await.map(|()| true)
     }

@@ -67,7 +67,7 @@ struct State {
     troubles: [Option<String>; 3],
     draining: bool,
     full: bool,
-    room_elsewhere: bool,
+    another_has_room: bool,
 }
 
 /// The readiness of a pod. Clones share it; no call waits.
@@ -86,7 +86,7 @@ impl Default for Readiness {
                 troubles: Default::default(),
                 draining: false,
                 full: false,
-                room_elsewhere: false,
+                another_has_room: false,
             })),
         }
     }
@@ -114,7 +114,8 @@ impl Readiness {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).gives[dependency as usize] = Seen::Never;
     }
 
-    /// Notes what a dependency refuses although it is needed, in words for an operator. While there is something, it counts as away, whatever it answers.
+    /// Notes what a dependency refuses although it is needed, in words for an operator. While there is something, it counts as
+    /// away, whatever it answers.
     pub fn lacks(&self, dependency: Dependency, lacks: Vec<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.gives[dependency as usize].note(lacks.is_empty());
@@ -134,9 +135,9 @@ impl Readiness {
     }
 
     /// Notes whether the pod has all the sockets it may have, and whether another pod has room.
-    pub fn note_full(&self, full: bool, elsewhere: bool) {
+    pub fn note_full(&self, full: bool, another_has_room: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.full, state.room_elsewhere) = (full, elsewhere);
+        (state.full, state.another_has_room) = (full, another_has_room);
     }
 
     /// Does the pod want connections, but for how many it has?
@@ -149,12 +150,12 @@ impl Readiness {
     #[must_use]
     pub fn report(&self, grace: Duration) -> ReadinessReport {
         let (wants, up) = self.look(grace);
-        let (draining, full, elsewhere) = {
+        let (draining, full, another_has_room) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.draining, state.full, state.room_elsewhere)
+            (state.draining, state.full, state.another_has_room)
         };
         ReadinessReport {
-            ready: wants && !(full && elsewhere),
+            ready: wants && !(full && another_has_room),
             nats: up[Dependency::Nats as usize],
             redis: up[Dependency::Redis as usize],
             grpc: up[Dependency::Grpc as usize],
@@ -246,8 +247,8 @@ mod tests {
         for dependency in [Dependency::Nats, Dependency::Redis, Dependency::Grpc] {
             readiness.observe(dependency, true);
         }
-        for (full, elsewhere, ready) in [(true, true, false), (true, false, true), (false, false, true)] {
-            readiness.note_full(full, elsewhere);
+        for (full, another_has_room, ready) in [(true, true, false), (true, false, true), (false, false, true)] {
+            readiness.note_full(full, another_has_room);
             let report = readiness.report(GRACE);
             assert_eq!((report.ready, report.full, readiness.wants_connections(GRACE)), (ready, full, true));
         }

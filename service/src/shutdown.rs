@@ -1,4 +1,5 @@
-//! How a pod ends: the order of the stages stands here and nowhere else, and so does every token that tells a part of the pod to stop.
+//! How a pod ends: the order of the stages stands here and nowhere else, and so does every token that tells a part of the pod to
+//! stop.
 //!
 //! [`Sequence::end`] is that order. Each part listens to the [`Stop`] that it got from here, or to the tokens of [`Shutdown`], and cancels none. What comes after a
 //! pod's end is its process's: telemetry is flushed last, however the pod ended.
@@ -68,8 +69,8 @@ impl Sequence {
         self.browsers.told()
     }
 
-    /// Ends the pod: drains it while `peers`, the server for them, goes on, then stops the servers, then all of `tasks`. The hard token, or the end of the time,
-    /// cuts that short.
+    /// Ends the pod: drains it while `peers`, the server for them, goes on, then stops the servers, then all of `tasks`. The hard
+    /// token, or the end of the time, cuts that short.
     ///
     /// # Errors
     /// What the server for peers failed with, if it did.

@@ -1,7 +1,7 @@
 //! A circuit breaker per peer, as a state machine that is told the time.
 //!
-//! Closed until a number of failures in a row; then open for a while that doubles with each failed probe, up to a cap; then one probe at a
-//! time. Any success closes it.
+//! Closed until a number of failures in a row; then open for a while that doubles with each failed probe, up to a cap; then one
+//! probe at a time. Any success closes it.
 
 use std::time::{Duration, Instant};
 

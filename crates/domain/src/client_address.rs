@@ -5,7 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// The address of whoever sent a request, as far as it can be known: behind a trusted proxy the one that the proxy names, else that of the connection.
+/// The address of the sender of a request, as far as it can be known: behind a trusted proxy the one that the proxy names, else
+/// that of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
     address: Option<IpAddr>,

@@ -225,8 +225,8 @@ impl Payload {
         self.has_event_type
     }
 
-    /// When it happened, as the publisher says, since the Unix epoch; `None` without an RFC 3339 `event_time`. Only for measuring: nothing is
-    /// ordered or decided by it.
+    /// When it happened, as the publisher says, since the Unix epoch; `None` without an RFC 3339 `event_time`. Only for
+    /// measuring: nothing is ordered or decided by it.
     #[must_use]
     pub fn event_time(&self) -> Option<Duration> {
         self.event_time

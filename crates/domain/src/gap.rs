@@ -40,8 +40,8 @@ impl Gap {
         Self { dropped: None, first_seq: None, last_seq: None, cause }
     }
 
-    /// Both gaps as one: counts add up, ranges span. What one of them does not know, both together don't: a range that leaves a part out would have a
-    /// client look for everything in it. The cause stays that of `self`.
+    /// Both gaps as one: counts add up, ranges span. What one of them does not know, both together don't: a range that leaves a
+    /// part out would have a client look for everything in it. The cause stays that of `self`.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         Self {

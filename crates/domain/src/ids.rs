@@ -1,7 +1,7 @@
 //! Ids as newtypes, each with the rule that keeps it from forging a key, a lock value or a subject.
 //!
-//! The rules are those of the wire contract: an id is 1–128 bytes (a chat id 1–256) without white space or control characters; what else is
-//! banned depends on where the id is put.
+//! The rules are those of the wire contract: an id is 1–128 bytes (a chat id 1–256) without white space or control characters;
+//! what else is banned depends on where the id is put.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 

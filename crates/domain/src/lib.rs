@@ -1,7 +1,7 @@
 //! What the gateway is about, without how: ids, sessions, routes, events, frames, close codes, claims.
 //!
-//! Everything here is pure. No tokio, no I/O, no clock: whoever needs the time passes it in. A value that exists is valid; text from outside
-//! is parsed at the edge and never travels on as a bare `String`.
+//! Everything here is pure. No tokio, no I/O, no clock: anyone who needs the time passes it in. A value that exists is valid;
+//! text from outside is parsed at the edge and never travels on as a bare `String`.
 
 pub mod breaker;
 pub mod claims;

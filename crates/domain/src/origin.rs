@@ -30,8 +30,8 @@ enum Host {
     V6(Ipv6Addr),
 }
 
-/// Origins that may come in: `*`, `null`, `https://app.example.com`, or a host alone, which stands for every scheme. A first label `*` stands for every host
-/// below, at any depth, but not for the host itself. Without a port the scheme's own is meant.
+/// Origins that may come in: `*`, `null`, `https://app.example.com`, or a host alone, which stands for every scheme. A first
+/// label `*` stands for every host below, at any depth, but not for the host itself. Without a port the scheme's own is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginPattern {
     text: String,

@@ -1,6 +1,7 @@
 //! What may be published: one rule for the command line, the console and every tool.
 //!
-//! NATS takes anything: on `$JS.API.STREAM.DELETE.wa_stream` a "published event" deletes the stream, on `wa.>` it is stored and is nobody's.
+//! NATS takes anything: on `$JS.API.STREAM.DELETE.wa_stream` a "published event" deletes the stream, on `wa.>` it is stored and
+//! is nobody's.
 
 use bytes::Bytes;
 
@@ -31,7 +32,8 @@ impl Publication {
     /// Checks both. Neither is changed: what a publisher wrote is what is stored.
     ///
     /// # Errors
-    /// When the subject is not `{prefix}.{company}.{agent}.(chats | messages.{chat_id} | agents)`, or the payload not one JSON object.
+    /// When the subject is not `{prefix}.{company}.{agent}.(chats | messages.{chat_id} | agents)`, or the payload not one JSON
+    /// object.
     pub fn parse(prefix: &str, subject: &str, payload: &Bytes) -> Result<Self, PublicationError> {
         Address::parse(prefix, subject)?;
         // Only a chat id may have dots, so only there can a token be empty.

@@ -27,7 +27,8 @@ impl Pace {
     }
 }
 
-/// What was taken of a burst and has not come again, as the time until it has: eight bytes a client, as pace and time are kept elsewhere.
+/// What was taken of a burst and has not come again, as the time until it has: eight bytes a client, as pace and time are kept
+/// elsewhere.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Debt(u64);
 
@@ -39,10 +40,10 @@ impl Debt {
 
     /// Takes so many; false, and nothing is taken, when they are more than is left.
     pub fn spend(&mut self, cost: u32, pace: Pace) -> bool {
-        let owed = self.0.saturating_add(pace.time_of(cost));
-        let has_enough = owed <= pace.time_of(pace.burst);
+        let debt = self.0.saturating_add(pace.time_of(cost));
+        let has_enough = debt <= pace.time_of(pace.burst);
         if has_enough {
-            self.0 = owed;
+            self.0 = debt;
         }
         has_enough
     }
@@ -75,7 +76,7 @@ impl TokenBucket {
         self.debt.spend(1, self.pace)
     }
 
-    /// Takes one in any case; how long it is until it has come, for whoever waits for that.
+    /// Takes one in any case; how long it is until it has come, for anyone who waits for that.
     pub fn claim(&mut self, now: Instant) -> Duration {
         self.refill(now);
         self.debt.claim(self.pace)

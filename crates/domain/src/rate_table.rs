@@ -1,7 +1,8 @@
 //! Rates of many keys, in a table of bounded size.
 //!
-//! Of each key only one moment is kept: when its burst will be whole again. A key whose moment has passed owes nothing and needs no entry. When the table is full, the
-//! entry that owes the least makes room, which loses the least: nobody is refused for want of room, and who wants his own entry gone has to owe less than all others.
+//! Of each key only one moment is kept: when its burst will be whole again. A key whose moment has passed owes nothing and needs
+//! no entry. When the table is full, the entry that owes the least makes room, which loses the least: nobody is refused for want
+//! of room, and who wants his own entry gone has to owe less than all others.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::RandomState},
@@ -30,7 +31,8 @@ impl Rate {
     }
 }
 
-/// The keys that owe something. Keys are kept as hashes under a secret of the table's own: two that meet share an entry, and nobody can make them meet.
+/// The keys that owe something. Keys are kept as hashes under a secret of the table's own: two that meet share an entry, and
+/// nobody can make them meet.
 #[derive(Debug)]
 pub struct RateTable {
     capacity: usize,
@@ -61,16 +63,16 @@ impl RateTable {
     /// # Errors
     /// How long to wait, when it has none.
     pub fn check(&self, key: &impl Hash, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let owed = self.owed(self.hasher.hash_one(key), now).saturating_add(rate.each);
-        let over = owed.saturating_sub(rate.burst_time());
+        let debt = self.debt(self.hasher.hash_one(key), now).saturating_add(rate.each);
+        let over = debt.saturating_sub(rate.burst_time());
         if over.is_zero() { Ok(()) } else { Err(over) }
     }
 
     /// Takes one of the key's, also one that it has not; it never owes more than a burst.
     pub fn charge(&mut self, key: &impl Hash, rate: Rate, now: Instant) {
         let key = self.hasher.hash_one(key);
-        let owed = self.owed(key, now).saturating_add(rate.each).min(rate.burst_time());
-        self.set(key, now + owed, now);
+        let debt = self.debt(key, now).saturating_add(rate.each).min(rate.burst_time());
+        self.set(key, now + debt, now);
     }
 
     /// Gives one back.
@@ -93,7 +95,7 @@ impl RateTable {
         self.whole_at.is_empty()
     }
 
-    fn owed(&self, key: u64, now: Instant) -> Duration {
+    fn debt(&self, key: u64, now: Instant) -> Duration {
         self.whole_at.get(&key).map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 

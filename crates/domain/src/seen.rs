@@ -7,8 +7,8 @@ use crate::event::StreamId;
 /// Sequences of one page, which is half a kilobyte.
 const PAGE: u64 = 4096;
 const WORDS: usize = (PAGE / 64) as usize;
-/// Pages that are kept at most: eight megabytes, or 67 million sequences above the floor, which is an hour of 18,000 events a second with one event
-/// that nobody settles. An event is given up long before.
+/// Pages that are kept at most: eight megabytes, or 67 million sequences above the floor, which is an hour of 18,000 events a
+/// second with one event that nobody settles. An event is given up long before.
 pub const MAX_PAGES: usize = 16_384;
 
 /// One bit a sequence.
@@ -39,12 +39,12 @@ impl Page {
 
 /// The events that some socket of this pod has taken, by stream and sequence: all that can still come again.
 ///
-/// Everything up to the *floor* is settled, which means that every live target took it or was told that it goes without: what comes of it once more (from a
-/// pod that was frozen) is a redelivery, whoever took it. Above the floor there is one bit a sequence. So no rate of events, and no delay, makes the set
-/// forget what may come again; only [`MAX_PAGES`] does.
+/// Everything up to the *floor* is settled, which means that every live target took it or was told that it goes without: what
+/// comes of it once more (from a pod that was frozen) is a redelivery, no matter who took it. Above the floor there is one bit a
+/// sequence. So no rate of events, and no delay, makes the set forget what may come again; only [`MAX_PAGES`] does.
 ///
-/// A server that crashed and came back without its last events gives their sequences to others. Times tell: what has a sequence that was given out before
-/// and was stored later than everything that is known is another event.
+/// A server that crashed and came back without its last events gives their sequences to others. Times tell: what has a sequence
+/// that was given out before and was stored later than everything that is known is another event.
 #[derive(Debug)]
 pub struct SeenEvents {
     stream: Option<StreamId>,
@@ -91,8 +91,8 @@ impl SeenEvents {
         self.pages.get(&(seq / PAGE)).is_some_and(|page| page.has(seq))
     }
 
-    /// Remembers an event. How many others had to be forgotten to make room. An event of an unknown stream has no sequence to know it by and is
-    /// not remembered: it would pass for a stream made anew and empty the set.
+    /// Remembers an event. How many others had to be forgotten to make room. An event of an unknown stream has no sequence to
+    /// know it by and is not remembered: it would pass for a stream made anew and empty the set.
     pub fn insert(&mut self, stream: StreamId, seq: u64, stored_at: Duration) -> u64 {
         if stream == StreamId::UNKNOWN {
             return 0;
@@ -113,8 +113,8 @@ impl SeenEvents {
         self.make_room()
     }
 
-    /// Notes that everything up to `seq` is settled, as read at `at` by the stream's clock, and lets go of it. The floor never falls: a consumer made anew may begin
-    /// further back, with events that were settled before.
+    /// Notes that everything up to `seq` is settled, as read at `at` by the stream's clock, and lets go of it. The floor never
+    /// falls: a consumer made anew may begin further back, with events that were settled before.
     pub fn settled_up_to(&mut self, stream: StreamId, seq: u64, at: Duration) {
         if stream == StreamId::UNKNOWN {
             return;

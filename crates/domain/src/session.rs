@@ -47,8 +47,8 @@ impl SessionKey {
 
 /// The value of a session lock: the pod, and the socket on it.
 ///
-/// The socket makes it a fencing token: an old owner on the *same* pod can neither renew nor release its successor's lock. A pod of the
-/// predecessor writes only its pod id, so the connection may be missing.
+/// The socket makes it a fencing token: an old owner on the *same* pod can neither renew nor release its successor's lock. A pod
+/// of the predecessor writes only its pod id, so the connection may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LockOwner {
     /// The pod that holds the socket.
@@ -94,7 +94,7 @@ pub struct Kill {
     pub new_pod: PodId,
     /// The socket that takes over; an old pod does not name it.
     pub connection: Option<ConnectionId>,
-    /// The owner to close; an old pod names none, and then it is whoever is not on `new_pod`.
+    /// The owner to close; an old pod names none, and then it is who is not on `new_pod`.
     pub victim: Option<LockOwner>,
 }
 

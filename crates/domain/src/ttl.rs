@@ -14,7 +14,8 @@ pub struct TtlRange {
 }
 
 impl TtlRange {
-    /// The time to live of something idle for `idle`: the maximum while active, then falling linearly to the minimum over another threshold.
+    /// The time to live of something idle for `idle`: the maximum while active, then falling linearly to the minimum over another
+    /// threshold.
     #[must_use]
     pub fn for_idle(&self, idle: Duration) -> Duration {
         let over = idle.saturating_sub(self.activity_threshold);

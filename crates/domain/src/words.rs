@@ -1,6 +1,7 @@
 //! Closed sets of words, as labels of metrics, frames and log lines have them.
 
-/// Declares an enum of which each variant has a word, with `ALL` and `as_str`: a variant that one of them does not know can't be written.
+/// Declares an enum of which each variant has a word, with `ALL` and `as_str`: a variant that one of them does not know can't be
+/// written.
 #[macro_export]
 macro_rules! words {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {

@@ -1,11 +1,12 @@
-//! Our framing beside tungstenite's on loopback: memory of an idle socket, and CPU of a delivery that is written by itself or with others.
+//! Our framing beside tungstenite's on loopback: memory of an idle socket, and CPU of a delivery that is written by itself or
+//! with others.
 //!
 //! ```text
 //! cargo bench -p daisi-ws-websocket --bench framing
 //! ```
 //!
-//! One thread serves, another reads as a client does. Each kind of socket runs in a process of its own, as memory that was given back by one would serve
-//! the next. The table has the least and the most of all turns.
+//! One thread serves, another reads as a client does. Each kind of socket runs in a process of its own, as memory that was given
+//! back by one would serve the next. The table has the least and the most of all turns.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a bench stops when a socket fails")]
 
 use std::{

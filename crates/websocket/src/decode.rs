@@ -114,8 +114,8 @@ impl Decoder {
         self.closed
     }
 
-    /// Takes what was read. Call [`Decoder::next_message`] until it gives nothing before pushing more, so that what waits stays within the limit and
-    /// one read.
+    /// Takes what was read. Call [`Decoder::next_message`] until it gives nothing before pushing more, so that what waits stays
+    /// within the limit and one read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.drain(..self.start);
         self.start = 0;

@@ -1,8 +1,9 @@
 //! Compression of one message (RFC 7692, section 7.2), in both directions.
 //!
-//! Where no context is kept, a message's compressed bytes depend on nothing but the message and the window, so they are made once for all sockets, and
-//! one compressor and one decompressor a thread serve every socket. Where context is kept, each socket has its own of both: about 260 KiB for the
-//! compressor (window 15) and 45 KiB for the decompressor, from its first compressed message on.
+//! Where no context is kept, a message's compressed bytes depend on nothing but the message and the window, so they are made once
+//! for all sockets, and one compressor and one decompressor a thread serve every socket. Where context is kept, each socket has
+//! its own of both: about 260 KiB for the compressor (window 15) and 45 KiB for the decompressor, from its first compressed
+//! message on.
 
 use std::{cell::RefCell, collections::HashMap};
 

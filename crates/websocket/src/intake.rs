@@ -1,7 +1,7 @@
 //! What one client may have its socket take in: messages, other frames, and bytes, each at a rate with a burst on top.
 //!
-//! Every frame costs time, also one that says nothing, and so does every visit to the system for a byte. So everything is charged, and nothing is free but the pong that was
-//! asked for.
+//! Every frame costs time, also one that says nothing, and so does every visit to the system for a byte. So everything is
+//! charged, and nothing is free but the pong that was asked for.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use crate::error::ProtocolError;
 
-/// Frames beside messages (pings, pongs, continuations), for each message that is allowed: clients and proxies ping every few seconds, and a long message may come in
-/// parts.
+/// Frames beside messages (pings, pongs, continuations), for each message that is allowed: clients and proxies ping every few
+/// seconds, and a long message may come in parts.
 const FRAMES_A_MESSAGE: u32 = 5;
 /// A continuation of this size pays for itself, by its bytes.
 const SUBSTANTIAL: u64 = 1024;
@@ -35,7 +35,8 @@ pub struct Rates {
     pub bytes: u32,
 }
 
-/// What is left of a client's allowance. Every socket has one, most of them without ever needing it: what can be worked out is not kept.
+/// What is left of a client's allowance. Every socket has one, most of them without ever needing it: what can be worked out is
+/// not kept.
 #[derive(Debug)]
 pub(super) struct Intake {
     rates: Rates,
@@ -88,7 +89,7 @@ impl Intake {
                 self.asked -= 1;
                 Ok(())
             }
-            // Whoever leaves is not told that he said it too fast.
+            // Anyone who leaves is not told that he said it too fast.
             OpCode::Control(Control::Close) => Ok(()),
             OpCode::Data(_) | OpCode::Control(_) => {
                 let [rate, burst] = [messages, message_burst].map(|of| of.saturating_mul(FRAMES_A_MESSAGE));

@@ -1,9 +1,9 @@
 //! The protocol of sockets: frames (RFC 6455) and their compression (RFC 7692), on any byte stream.
 //!
-//! tungstenite's own stream keeps a read buffer for every socket, writes each frame by itself, and knows no extension. Here an idle socket has no
-//! buffer at all: bytes are read into one that all sockets of a thread share, and only what is left of a frame that is not all there is kept.
-//! What is written is shared between sockets, and all that waits for one leaves in one vectored write. Frame headers, op-codes and close codes are
-//! tungstenite's.
+//! tungstenite's own stream keeps a read buffer for every socket, writes each frame by itself, and knows no extension. Here an
+//! idle socket has no buffer at all: bytes are read into one that all sockets of a thread share, and only what is left of a frame
+//! that is not all there is kept. What is written is shared between sockets, and all that waits for one leaves in one vectored
+//! write. Frame headers, op-codes and close codes are tungstenite's.
 //!
 //! - [`encode`]: a frame's bytes.
 //! - [`decode`]: messages from bytes, however they are cut.

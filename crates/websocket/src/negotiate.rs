@@ -39,8 +39,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The first of a client's offers that can be accepted in this mode; `offers` are the values of `Sec-WebSocket-Extensions`, each of which may
-    /// list several.
+    /// The first of a client's offers that can be accepted in this mode; `offers` are the values of `Sec-WebSocket-Extensions`,
+    /// each of which may list several.
     #[must_use]
     pub fn reach<'a>(mode: CompressionMode, offers: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         if mode == CompressionMode::Disabled {
@@ -94,7 +94,8 @@ struct Offer {
 }
 
 impl Offer {
-    /// One offer; none if it is another extension, or has a parameter that is unknown, twice there or without sense: such an offer is declined.
+    /// One offer; none if it is another extension, or has a parameter that is unknown, twice there or without sense: such an
+    /// offer is declined.
     fn read(text: &str) -> Option<Self> {
         let mut parts = items(text, ';');
         if parts.next()? != NAME {
@@ -123,7 +124,8 @@ impl Offer {
         Some(offer)
     }
 
-    /// A client that wants no context kept, on either side, gets its way in either mode. A window of 256 bytes can't be had from zlib.
+    /// A client that wants no context kept, on either side, gets its way in either mode. A window of 256 bytes can't be had from
+    /// zlib.
     fn accept(&self, alone: bool) -> Option<Agreement> {
         let server_window_bits = self.server_window_bits.unwrap_or(MAX_WINDOW_BITS);
         (server_window_bits >= MIN_WINDOW_BITS).then_some(Agreement {

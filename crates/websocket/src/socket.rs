@@ -80,7 +80,7 @@ impl Turn {
     }
 }
 
-/// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](crate::encode::pong) from whoever reads.
+/// A WebSocket on the server's side. Nothing is sent by itself: pings want a [pong](crate::encode::pong) from anyone who reads.
 ///
 /// In memory as in the source, with what every write touches at the front.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ pub struct WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// A socket on an upgraded stream. The handshake's answer leaves with the first frame, in one write. Messages may have `limit` bytes.
+    /// A socket on an upgraded stream. The handshake's answer leaves with the first frame, in one write. Messages may have
+    /// `limit` bytes.
     #[must_use]
     pub fn new(upgraded: Upgraded<S>, limit: usize, inflater: Inflater) -> Self {
         let Upgraded { stream, answer, read } = upgraded;
@@ -118,7 +119,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The next message. What a client sends without a pause is taken in by turns, between which others are polled.
     ///
     /// # Errors
-    /// When the client breaks the protocol, sends too much, or the connection is lost. It must not be polled after that, nor after [`Message::Close`].
+    /// When the client breaks the protocol, sends too much, or the connection is lost. It must not be polled after that, nor
+    /// after [`Message::Close`].
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, SocketError>> {
         loop {
             if self.turn.is_over() {
@@ -159,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         })
     }
 
-    /// Reads on without a look at what comes, once it is said why the socket ends: a connection that is dropped with bytes unread is reset, and the client may
-    /// never see why. By turns as well; and whoever does not stop to send is not read for ever.
+    /// Reads on without a look at what comes, once it is said why the socket ends: a connection that is dropped with bytes unread
+    /// is reset, and the client may never see why. By turns as well; and anyone who does not stop to send is not read for ever.
     ///
     /// # Errors
     /// When the connection is lost, its proper end counting as one; or when enough was thrown away.
@@ -206,7 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Writes a frame at once, as far as the system takes it now; the rest is queued. Where something waits already, all of it is queued behind that.
+    /// Writes a frame at once, as far as the system takes it now; the rest is queued. Where something waits already, all of it is
+    /// queued behind that.
     ///
     /// # Errors
     /// When the connection is lost.

@@ -1,4 +1,5 @@
-//! An event into the mailboxes of one pod, whose sockets are on one worker. Nobody waits at these mailboxes: waking the tasks of sockets, and writing, is not in it.
+//! An event into the mailboxes of one pod, whose sockets are on one worker. Nobody waits at these mailboxes: waking the tasks of
+//! sockets, and writing, is not in it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,8 +5,8 @@
 //! cargo bench -p daisi-ws-service --bench hot_path -- --quick deliver    # one piece, in seconds
 //! ```
 //!
-//! `--profile image` builds it in a third of the time, nearly as fast. Two states of the code are compared by `--save-baseline NAME` on one and
-//! `--baseline NAME` on the other, on a machine with nothing else to do.
+//! `--profile image` builds it in a third of the time, nearly as fast. Two states of the code are compared by `--save-baseline
+//! NAME` on one and `--baseline NAME` on the other, on a machine with nothing else to do.
 #![expect(clippy::unwrap_used, reason = "a bench whose input is wrong has to stop")]
 
 mod decode;

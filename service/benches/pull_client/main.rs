@@ -1,12 +1,13 @@
-//! What taking and acknowledging an event costs the pod: our pull client beside the two of `async-nats`, on a real nats-server that is started for
-//! it: `NATS_SERVER`, else `target/tools/bin/nats-server`, else the one on PATH.
+//! What taking and acknowledging an event costs the pod: our pull client beside the two of `async-nats`, on a real nats-server
+//! that is started for it: `NATS_SERVER`, else `target/tools/bin/nats-server`, else the one on PATH.
 //!
 //! ```text
 //! cargo bench -p daisi-ws-service --bench pull_client
 //! ```
 //!
-//! All three run on one thread with the connection's own task, so the thread's CPU is the client's. Each turn gets a durable of its own with the same
-//! limits, and all of the stream's events. Turns alternate; the table has the least and the most of all turns.
+//! All three run on one thread with the connection's own task, so the thread's CPU is the client's. Each turn gets a durable of
+//! its own with the same limits, and all of the stream's events. Turns alternate; the table has the least and the most of all
+//! turns.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

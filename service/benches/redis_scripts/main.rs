@@ -1,5 +1,5 @@
-//! What Redis is asked by a connect, a refresh and a batch of events, on a real one that is started for it: `REDIS_SERVER`, else `redis-server` on
-//! PATH. Without one, it says so and measures nothing.
+//! What Redis is asked by a connect, a refresh and a batch of events, on a real one that is started for it: `REDIS_SERVER`, else
+//! `redis-server` on PATH. Without one, it says so and measures nothing.
 //!
 //! ```text
 //! cargo bench -p daisi-ws-service --bench redis_scripts

@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to ask; else /health at the configured port, that for probes if there is one. /ready asks whether the pod takes traffic.
+    /// What to ask; else /health at the configured port, that for probes if there is one. /ready asks whether the pod takes
+    /// traffic.
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
 }

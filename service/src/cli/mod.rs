@@ -1,7 +1,7 @@
 //! The commands: arguments, exit codes, and what each command needs before it can begin.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 78 (`EX_CONFIG`) wrong configuration. Output goes to standard output; logs and errors go to
-//! standard error.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 78 (`EX_CONFIG`) wrong configuration. Output goes to standard output; logs and
+//! errors go to standard error.
 
 mod check_config;
 pub mod dev;
@@ -139,8 +139,8 @@ fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Res
 /// Runs what serves: on all cores, with logs and traces, which are flushed however it ends.
 fn in_runtime(config: &Config, work: impl AsyncFnOnce(LevelHandle) -> Result<(), CliError>) -> Result<(), CliError> {
     let pod = own_pod_id(config)?;
-    // Sockets have threads of their own, one a processor core; what is left is a few busy tasks that mostly wait for one another, and more threads for them only wake
-    // each other.
+    // Sockets have threads of their own, one a processor core; what is left is a few busy tasks that mostly wait for one another,
+    // and more threads for them only wake each other.
     let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let telemetry = {

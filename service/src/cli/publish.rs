@@ -53,7 +53,8 @@ pub(super) async fn run(args: Args, config: &Config, input: impl Read, out: &mut
     Ok(writeln!(out, "stored as event {sequence}")?)
 }
 
-/// Publishes the event, waits until the stream has it, and returns its sequence there. Log-in and TLS of the stream are the configuration's.
+/// Publishes the event, waits until the stream has it, and returns its sequence there. Log-in and TLS of the stream are the
+/// configuration's.
 ///
 /// # Errors
 /// When it is no event (a dev fleet says so itself, by its own prefix), or the target can't be reached or does not take it.

@@ -23,7 +23,8 @@ pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) ->
     Box::pin(serve_pod(&config, &metrics, &level)).await
 }
 
-/// Binds and runs the gateway: signals (SIGHUP is [`ConfigWatch::request_reload`]), [`ConfigWatch::start`] and [`LevelHandle::follow`] included.
+/// Binds and runs the gateway: signals (SIGHUP is [`ConfigWatch::request_reload`]), [`ConfigWatch::start`] and
+/// [`LevelHandle::follow`] included.
 ///
 /// # Errors
 /// When the pod can't start, or ends otherwise than by a signal.

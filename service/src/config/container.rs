@@ -7,8 +7,8 @@ use std::{
 
 /// Where nothing says how much there is.
 const UNKNOWN: usize = 1 << 30;
-/// The part of it that is for events on their way and for what clients are sending. The other half is for all else: the sockets themselves, what the system keeps for each of
-/// them, the program, and what allocators keep of what was given back.
+/// The part of it that is for events on their way and for what clients are sending. The other half is for all else: the sockets
+/// themselves, what the system keeps for each of them, the program, and what allocators keep of what was given back.
 const SHARE: usize = 2;
 /// What stands for no limit in the first version of control groups: the largest number of pages.
 const NO_LIMIT: usize = 1 << 60;
@@ -21,8 +21,8 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// By default half of what this process's container may have: the smallest limit of its control groups, of either version; without one, of what the machine has. Read
-    /// once.
+    /// By default half of what this process's container may have: the smallest limit of its control groups, of either version;
+    /// without one, of what the machine has. Read once.
     #[must_use]
     pub fn of_the_container() -> Self {
         Self::below(Path::new("/"))
@@ -47,7 +47,8 @@ impl MemoryBudget {
     }
 }
 
-/// The limits of a control group and of those that it is in. In a container, its own group may be at the root, whatever it is called outside.
+/// The limits of a control group and of those that it is in. In a container, its own group may be at the root, whatever it is
+/// called outside.
 fn limits_of(root: &Path, line: &str) -> Vec<usize> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { return Vec::new() };

@@ -6,7 +6,8 @@ use daisi_ws_domain::ids::{IdError, PodId};
 
 use super::{Server, validate::is_host_and_port};
 
-/// This pod's name: `server.pod_id`, or, where that is empty, the host's with the port for peers: two pods on one host can't have the same.
+/// This pod's name: `server.pod_id`, or, where that is empty, the host's with the port for peers: two pods on one host can't have
+/// the same.
 ///
 /// `grpc_port` is the port that is really bound, for a configured 0.
 ///
@@ -20,8 +21,8 @@ pub fn pod_id(server: &Server, host_name: &str, grpc_port: u16) -> Result<PodId,
     PodId::parse(&format!("{host_name}-{grpc_port}"))
 }
 
-/// The `host:port` that peers dial: `server.grpc_advertise_address`, with `grpc_port` where it has no port; else the pod's id if that is an address; else the
-/// host's. An IPv6 address gets its brackets.
+/// The `host:port` that peers dial: `server.grpc_advertise_address`, with `grpc_port` where it has no port; else the pod's id if
+/// that is an address; else the host's. An IPv6 address gets its brackets.
 ///
 /// `grpc_port` is the port that is really bound, for a configured 0. `host` is asked only if needed: see [`host_address`].
 #[must_use]
@@ -69,8 +70,8 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// An address at which other hosts reach this one: what its name stands for (in a container, the pod's address), else the one that it would
-/// send from, else its name. May block on a name server, so it is for the start only.
+/// An address at which other hosts reach this one: what its name stands for (in a container, the pod's address), else the one
+/// that it would send from, else its name. May block on a name server, so it is for the start only.
 #[must_use]
 pub fn host_address(host_name: &str) -> String {
     let named = (host_name, 0).to_socket_addrs().ok();

@@ -16,11 +16,12 @@ pub(super) struct FileWatch {
 }
 
 impl FileWatch {
-    /// Notifies `changed` after every change in the directories that have to do with the file; whether the file itself changed is for the
-    /// reader to see.
+    /// Notifies `changed` after every change in the directories that have to do with the file; whether the file itself changed is
+    /// for the reader to see.
     ///
-    /// The directory is watched, not the file: editors and `mv` put a new file in its place, and Kubernetes swaps a symbolic link beside it
-    /// (`..data`) and never touches the file's own entry. A file that is a link to elsewhere has its target's directory watched too.
+    /// The directory is watched, not the file: editors and `mv` put a new file in its place, and Kubernetes swaps a symbolic link
+    /// beside it (`..data`) and never touches the file's own entry. A file that is a link to elsewhere has its target's directory
+    /// watched too.
     pub(super) fn start(file: &Path, changed: Arc<Notify>) -> Result<Self, notify::Error> {
         let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
             // Reading the file is an event as well, and would go round for ever. An error may mean that events were lost.

@@ -23,8 +23,8 @@ macro_rules! reloadable {
         /// The keys that a reload applies; each other key is named in the log and waits for the next start.
         pub const RELOADABLE: &[&str] = &[$($key),+];
 
-        /// What a pod that was started with `running` works with once `read` is there: its keys that a reload applies, and all others as they were. So no reader
-        /// can see a key that waits for a restart before one.
+        /// What a pod that was started with `running` works with once `read` is there: its keys that a reload applies, and all
+        /// others as they were. So no reader can see a key that waits for a restart before one.
         pub(super) fn in_force(running: &Config, read: &Config) -> Config {
             let mut merged = running.clone();
             $(merged.$section.$($field).+.clone_from(&read.$section.$($field).+);)+

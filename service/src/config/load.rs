@@ -53,7 +53,8 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Decides on the file: `named` (`--config`), else the environment's `DAISI_WS_CONFIG`, else `config/config.yaml` if it exists.
+    /// Decides on the file: `named` (`--config`), else the environment's `DAISI_WS_CONFIG`, else `config/config.yaml` if it
+    /// exists.
     ///
     /// `environment` is all of it; what does not start with `DAISI_WS_` is dropped.
     #[must_use]
@@ -158,7 +159,8 @@ impl Provider for Layer {
     }
 }
 
-// ---- the file --------------------------------------------------------------------------------------------------------------------
+// ---- the file
+// --------------------------------------------------------------------------------------------------------------------
 
 fn read_file(path: &Path, origin: &str, defaults: &Dict, problems: &mut Vec<Problem>) -> Dict {
     let file = path.display().to_string();
@@ -212,9 +214,11 @@ fn known(found: Dict, defaults: &Dict, above: &str, origin: &str, problems: &mut
     good
 }
 
-// ---- from tree to structs --------------------------------------------------------------------------------------------------------
+// ---- from tree to structs
+// --------------------------------------------------------------------------------------------------------
 
-/// Makes the structs. Serde stops at the first value it can't take, so that one is put back to its default and the rest tried again.
+/// Makes the structs. Serde stops at the first value it can't take, so that one is put back to its default and the rest tried
+/// again.
 fn extract(mut figment: Figment, defaults: &Dict, problems: &mut Vec<Problem>) -> Result<Config, ConfigError> {
     let mut leaves = keys::leaves(defaults);
     loop {

@@ -54,7 +54,8 @@ fn hide_userinfo(value: &mut Value) {
 
 /// The URLs (separated by commas) with what stands before the host's `@` hidden.
 ///
-/// A password may itself have a `@`, a `/` or a comma in it, so all up to the last `@` goes: hiding a host beats showing a password.
+/// A password may itself have a `@`, a `/` or a comma in it, so all up to the last `@` goes: hiding a host beats showing a
+/// password.
 #[must_use]
 pub fn without_userinfo(urls: &str) -> String {
     let Some((userinfo, host)) = urls.rsplit_once('@') else { return urls.to_owned() };

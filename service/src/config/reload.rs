@@ -53,7 +53,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// Rings when a reload is wanted; rings that come while one runs are one more.
     wanted: Arc<Notify>,
-    /// What was read last, keys that wait for a restart included. Held while reloading: one at a time, or an older file could win.
+    /// What was read last, keys that wait for a restart included. Held while reloading: one at a time, or an older file could
+    /// win.
     read: Mutex<Arc<Config>>,
 }
 
@@ -284,8 +285,8 @@ mod tests {
         }
     }
 
-    /// Waits until the snapshot allows `max` connections, making the change again until it is noticed: watching starts some time after
-    /// the task does.
+    /// Waits until the snapshot allows `max` connections, making the change again until it is noticed: watching starts some time
+    /// after the task does.
     async fn until_max_connections(fixture: &Fixture, max: usize, change: impl Fn()) {
         let mut snapshots = fixture.watch.subscribe();
         let seen = async {

@@ -17,7 +17,8 @@ pub(super) const REDACTED: &str = "<redacted>";
 /// The longest secret file that is read, in bytes: a wrong path (a log, a device) shall not fill the memory.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// A text that no log, metric, error or page may show, and that is wiped from memory when it goes. One that came from a file remembers it, for whoever needs the text as it is [now](Self::now).
+/// A text that no log, metric, error or page may show, and that is wiped from memory when it goes. One that came from a file
+/// remembers it, for anyone who needs the text as it is [now](Self::now).
 #[derive(Clone, Default, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret {
@@ -83,7 +84,8 @@ impl Secret {
         self.file.is_some()
     }
 
-    /// The file it came from, if users other than the owner and the group may read or write that. Links are followed: what counts is the file that holds it.
+    /// The file it came from, if users other than the owner and the group may read or write that. Links are followed: what counts
+    /// is the file that holds it.
     pub(super) fn exposed_file(&self) -> Option<&Path> {
         self.file.as_deref().filter(|path| is_open_to_all(path))
     }

@@ -199,7 +199,7 @@ pub struct Auth {
     pub token_aes_key: Secret,
     /// AES-256 key of admin tokens, 64 hex characters.
     pub admin_token_aes_key: Secret,
-    /// API key of whoever mints tokens.
+    /// API key of the minter of tokens.
     pub token_generation_admin_key: Secret,
     /// Longest life of a token made by the token API, and longest rest of the life of one that is accepted.
     #[serde(rename = "max_token_ttl_seconds", with = "seconds")]
@@ -253,7 +253,8 @@ pub struct App {
     pub websocket_burst_max_bytes: usize,
     /// Bytes that the pod holds for all its sockets before bursts are not allowed any more.
     pub websocket_burst_total_bytes: usize,
-    /// Bytes that the pod holds for events on their way and for what clients are sending; 0: see [`MemoryBudget`](super::MemoryBudget).
+    /// Bytes that the pod holds for events on their way and for what clients are sending; 0: see
+    /// [`MemoryBudget`](super::MemoryBudget).
     pub memory_budget_bytes: usize,
     /// What happens when they are more.
     pub websocket_backpressure_drop_policy: DropPolicy,

@@ -1,4 +1,5 @@
-//! What the console page asks: how the fleet is, and that something be broken or mended. For pages and scripts on this machine alone.
+//! What the console page asks: how the fleet is, and that something be broken or mended. For pages and scripts on this machine
+//! alone.
 //!
 //! - `GET /dev/status?after=SEQ`: pods, backends, and who took the events after `SEQ`
 //! - `POST /dev/pods/{id}/{start | drain | kill | freeze | thaw}`
@@ -40,8 +41,8 @@ pub(super) fn routes(fleet: &Arc<Fleet>) -> Router {
     guarded.merge(console::routes())
 }
 
-/// Any page that a developer has open can reach loopback. So only the console's own pages get in, from whichever pod they came: by their origin
-/// (or none: no browser), and under a name of loopback, which a foreign name that resolves to it is not.
+/// Any page that a developer has open can reach loopback. So only the console's own pages get in, from whichever pod they came:
+/// by their origin (or none: no browser), and under a name of loopback, which a foreign name that resolves to it is not.
 async fn only_our_pages(State(fleet): State<Arc<Fleet>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());

@@ -1,5 +1,5 @@
-//! A door in front of a listener of a dev pod: what comes through can be stopped for a while, as if the process behind were frozen, or cut,
-//! as if it were gone. The door keeps its port while the pod behind comes and goes.
+//! A door in front of a listener of a dev pod: what comes through can be stopped for a while, as if the process behind were
+//! frozen, or cut, as if it were gone. The door keeps its port while the pod behind comes and goes.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::runtime::{backoff::Backoff, lifecycle::Tasks};
 const MAX_CONNECTIONS: usize = 4096;
 /// Bytes on their way through, a direction.
 const BUFFER: usize = 16 * 1024;
-/// How long what a pod said last may take to come through a door that was shut behind it: a process that ends leaves its bytes to the kernel, too.
+/// How long what a pod said last may take to come through a door that was shut behind it: a process that ends leaves its bytes to
+/// the kernel, too.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Wait after an accept failed for want of file descriptors.
 const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));

@@ -1,7 +1,7 @@
 //! The embedded fleet: several pods in one process, each with its own ports, on memory backends or on real ones.
 //!
-//! The pods are the real thing, listeners, gRPC and all; only the session store and the stream may be in memory. Each is behind doors
-//! (`gate`) that keep its ports while it is stopped, frozen and started again from the console page (`console`, `control`).
+//! The pods are the real thing, listeners, gRPC and all; only the session store and the stream may be in memory. Each is behind
+//! doors (`gate`) that keep its ports while it is stopped, frozen and started again from the console page (`console`, `control`).
 
 mod console;
 mod control;

@@ -195,7 +195,8 @@ impl Slot {
         Ok(())
     }
 
-    /// Freezes the pod or lets it go on: bytes of sockets and of peers' calls stand still, and store and stream are out of its reach.
+    /// Freezes the pod or lets it go on: bytes of sockets and of peers' calls stand still, and store and stream are out of its
+    /// reach.
     ///
     /// What it differs in from SIGSTOP: the pod's own timers run on.
     pub(super) fn freeze(&self, frozen: bool) -> Result<(), ChangeError> {

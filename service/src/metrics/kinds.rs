@@ -32,7 +32,8 @@ impl Spec {
 pub(super) trait Make: Sized {
     fn make(spec: &Spec, help: &str) -> prometheus::Result<Self>;
 
-    /// Makes the series of these label values: a counter that begins at 0 shows its first increase, one that appears at 1 does not.
+    /// Makes the series of these label values: a counter that begins at 0 shows its first increase, one that appears at 1 does
+    /// not.
     fn touch(&self, _values: &[&str]) {}
 
     /// Makes every series whose label values are known beforehand.

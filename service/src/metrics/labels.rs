@@ -70,7 +70,7 @@ words! {
 words! {
     /// Why a connection that says nothing was ended for a newer one.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum StrangerEnded {
+    pub(crate) enum PendingEnded {
         Share = "share",
         Full = "full",
         Exhausted = "exhausted",
@@ -140,7 +140,7 @@ words! {
     /// What is known of who opened a connection for pods.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum PodConnection {
-        Stranger = "stranger",
+        Unproved = "stranger",
         Proved = "proved",
     }
 }

@@ -1,7 +1,8 @@
 //! Every metric of the gateway, in one struct and one registry.
 //!
-//! The `dws_*` names are those of the predecessor, so that dashboards go on. Labels come from closed sets; a session, user, chat or subject is never one. The only label with an
-//! open set is `pod`, and a peer's series are removed when the peer is. Every other series is there from the start, at 0.
+//! The `dws_*` names are those of the predecessor, so that dashboards go on. Labels come from closed sets; a session, user, chat
+//! or subject is never one. The only label with an open set is `pod`, and a peer's series are removed when the peer is. Every
+//! other series is there from the start, at 0.
 
 mod kinds;
 pub(crate) mod labels;
@@ -23,8 +24,8 @@ use kinds::Make;
 pub use kinds::{Label, Spec};
 use labels::{
     AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, KeyKind, KillHeard, Lenience, Limit, Listener,
-    LockRenewal, Login, MemoryKind, PeerState, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded, RouteLookup,
-    RouteWrite, SteppedBack, StrangerEnded, Takeover, TokenShared, values,
+    LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
+    RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared, values,
 };
 use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -88,8 +89,8 @@ metrics! {
     connections_closed_total: IntCounterVec = "dws_connections_closed_total", ["type": values!(SessionKind), "reason": values!(CloseReason)], NONE, "WebSocket connections that were closed, by reason.";
     connections_refused_total: IntCounterVec = "dws_connections_refused_total", ["type": values!(SessionKind), "code": values!(ErrorCode)], NONE, "Connects that were refused before the upgrade, by error code.";
     rate_limited_total: IntCounterVec = "dws_rate_limited_total", ["limit": values!(Limit)], NONE, "Requests that got 429 before the upgrade, by limit: connects of a session, an address or a company, or failed authentications of an address.";
-    http_strangers: IntGaugeVec = "dws_http_pending_connections", ["listener": values!(Listener)], NONE, "HTTP connections whose request is not known yet, or who have not read their answer, by listener.";
-    http_strangers_ended_total: IntCounterVec = "dws_http_pending_connections_ended_total", ["listener": values!(Listener), "reason": values!(StrangerEnded)], NONE, "Such connections that were ended for newer ones: an address had its share, all places were taken, or the system had run out of descriptors.";
+    http_pending: IntGaugeVec = "dws_http_pending_connections", ["listener": values!(Listener)], NONE, "HTTP connections whose request is not known yet, or who have not read their answer, by listener.";
+    http_pending_ended_total: IntCounterVec = "dws_http_pending_connections_ended_total", ["listener": values!(Listener), "reason": values!(PendingEnded)], NONE, "Such connections that were ended for newer ones: an address had its share, all places were taken, or the system had run out of descriptors.";
     connections_limit: IntGauge = "dws_connections_limit", [], NONE, "WebSocket connections that this pod may have (app.max_connections).";
     connection_duration_seconds: HistogramVec = "dws_connection_duration_seconds", ["type": values!(SessionKind)], LIFETIME, "Lifetime of WebSocket connections.";
     connect_seconds: HistogramVec = "dws_connect_seconds", ["type": values!(SessionKind), "takeover": values!(Takeover)], LATENCY, "Time from a valid request to the session's lock and routes, with or without taking the session over.";
@@ -154,7 +155,7 @@ metrics! {
     redis_command_seconds: HistogramVec = "dws_redis_command_seconds", ["command": values!(RedisCommand)], LATENCY, "Time of a command, script or pipeline to Redis, the wait for a connection included.";
     redis_command_errors_total: IntCounterVec = "dws_redis_command_errors_total", ["command": values!(RedisCommand)], NONE, "Commands, scripts or pipelines to Redis that failed or were not answered in time.";
     redis_may_evict: IntGauge = "dws_redis_may_evict", [], NONE, "Whether Redis may throw keys away when its memory is full (maxmemory with a policy other than noeviction).";
-    redis_evicted_keys_total: IntCounter = "dws_redis_evicted_keys_total", [], NONE, "Keys that Redis was seen to have thrown away for want of memory, whoever's they were.";
+    redis_evicted_keys_total: IntCounter = "dws_redis_evicted_keys_total", [], NONE, "Keys that Redis was seen to have thrown away for want of memory, no matter whose they were.";
 
     redis_keys_refused_total: IntCounterVec = "dws_redis_keys_refused_total", ["kind": values!(KeyKind)], NONE, "Times that a key of Redis held something else than what pods write there: a lock, a route, a token, or a key of the fleet.";
 
@@ -170,7 +171,7 @@ metrics! {
     config_reloads_total: IntCounterVec = "dws_config_reloads_total", ["outcome": values!(Reloaded)], NONE, "Configuration reloads, applied or refused.";
     config_keys_waiting: IntGauge = "dws_config_keys_waiting", [], NONE, "Keys with another value in the file or environment than the one in force, which stays until a restart.";
     task_panics_total: IntCounter = "dws_task_panics_total", [], NONE, "Tasks that panicked.";
-    log_lines_dropped_total: IntCounter = "dws_log_lines_dropped_total", [], NONE, "Log lines that were dropped, as whoever reads them did not take them in time.";
+    log_lines_dropped_total: IntCounter = "dws_log_lines_dropped_total", [], NONE, "Log lines that were dropped, as their reader did not take them in time.";
     log_audit_lines_dropped_total: IntCounter = "dws_log_audit_lines_dropped_total", [], NONE, "Audit lines among the log lines that were dropped.";
     log_lines_suppressed_total: IntCounter = "dws_log_lines_suppressed_total", [], NONE, "Log lines that were left out for a line with their number, as too many of one kind came.";
     tokio_workers: IntGauge = "dws_tokio_workers", [], NONE, "Worker threads of the runtimes, those of sockets included.";
@@ -207,7 +208,8 @@ impl Metrics {
         Self::with(true)
     }
 
-    /// Makes and registers every metric; if not `recording`, what happens once an event or a delivery is neither counted nor timed.
+    /// Makes and registers every metric; if not `recording`, what happens once an event or a delivery is neither counted nor
+    /// timed.
     ///
     /// # Errors
     /// Only when two metrics share a name, which a test excludes.
@@ -225,7 +227,8 @@ impl Metrics {
         self.recording
     }
 
-    /// What this thread counts with every event and delivery. To be held for a moment: whoever looks at the metrics waits for it.
+    /// What this thread counts with every event and delivery. To be held for a moment: anyone who looks at the metrics waits for
+    /// it.
     pub fn sharded(&self) -> MutexGuard<'_, ShardedCounters> {
         self.shards().mine()
     }
@@ -243,7 +246,8 @@ impl Metrics {
         })
     }
 
-    /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a [`ShardedCounters`] counts for.
+    /// Adds what threads have counted by themselves to what the fields show. Before anything is read from a field that a
+    /// [`ShardedCounters`] counts for.
     pub fn flush(&self) {
         self.shards().flush();
     }

@@ -1,7 +1,8 @@
 //! What is counted with every event and every delivery, apart for each thread, and added up when somebody looks.
 //!
-//! A counter that the threads of all sockets share is memory that they take from one another with each delivery, some ten times; where many
-//! sockets get one event that was as much work as all else outside the kernel. A lock that only one thread takes costs next to nothing.
+//! A counter that the threads of all sockets share is memory that they take from one another with each delivery, some ten times;
+//! where many sockets get one event that was as much work as all else outside the kernel. A lock that only one thread takes costs
+//! next to nothing.
 
 use std::{
     sync::{

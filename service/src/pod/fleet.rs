@@ -110,7 +110,8 @@ impl Fleet {
             let (routes, me) = (Arc::clone(&routes), me.clone());
             let (config, metrics) = (config.clone(), Arc::clone(&metrics));
             async move {
-                // Who is on a route is a member first, or others would take it for nobody; and what another process holds under this id is not touched.
+                // Who is on a route is a member first, or others would take it for nobody; and what another process holds under
+                // this id is not touched.
                 tokio::select! {
                     biased;
                     () = place.lost.cancelled() => {}

@@ -47,8 +47,8 @@ pub enum StoreError {
     Malformed(#[source] Cause),
 }
 
-/// Logs that the store could not do something that goes on without it, with cause and advice. Whether it is away the membership says once for all: that is for
-/// `debug`. What it refuses nobody else says.
+/// Logs that the store could not do something that goes on without it, with cause and advice. Whether it is away the membership
+/// says once for all: that is for `debug`. What it refuses nobody else says.
 macro_rules! log_store_error {
     ($error:expr, $($rest:tt)+) => {{
         let error: &$crate::ports::StoreError = $error;
@@ -188,7 +188,8 @@ pub enum PeerError {
     /// No answer in time. Sending again is safe.
     #[error("the peer did not answer in time")]
     TimedOut,
-    /// It does not accept us, or does not know the call: another fleet's key, another version. It lives, and asking again will not help.
+    /// It does not accept us, or does not know the call: another fleet's key, another version. It lives, and asking again will
+    /// not help.
     #[error("the peer refused")]
     Refused(#[source] Cause),
     /// It answered that it could not do just this; something else in the same call may be the reason.

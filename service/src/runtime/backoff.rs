@@ -1,7 +1,7 @@
 //! How long to wait before something that failed is tried again.
 //!
-//! One rule for all that this pod does again: each wait is twice the one before, up to a cap, and drawn from a range, so that a fleet that lost the same
-//! server in one instant does not come back to it in one instant.
+//! One rule for all that this pod does again: each wait is twice the one before, up to a cap, and drawn from a range, so that a
+//! fleet that lost the same server in one instant does not come back to it in one instant.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ impl Backoff {
         self.nth(u64::from(self.attempts))
     }
 
-    /// The wait after so many failures, for whoever counts them; the first is 1.
+    /// The wait after so many failures, for anyone who counts them; the first is 1.
     #[must_use]
     pub fn nth(&self, failures: u64) -> Duration {
         self.drawn(failures, rand::random())
     }
 
-    /// The same, drawn by something that has a number: whoever asks again about the same thing gets the same wait.
+    /// The same, drawn by something that has a number: anyone who asks again about the same thing gets the same wait.
     #[must_use]
     pub fn nth_of(&self, failures: u64, number: u64) -> Duration {
         self.drawn(failures, share_of(number))

@@ -1,7 +1,7 @@
 //! A timer that is finer than the runtime's.
 //!
-//! The runtime's timers end at whole milliseconds, and it sleeps for whole milliseconds, each rounded up: whoever waits for one there waits for one to two and a half.
-//! For the one loop that every event passes, that is most of an event's way.
+//! The runtime's timers end at whole milliseconds, and it sleeps for whole milliseconds, each rounded up: anyone who waits for
+//! one there waits for one to two and a half. For the one loop that every event passes, that is most of an event's way.
 
 use std::io;
 
@@ -14,8 +14,8 @@ use self::kernel::KernelTimer;
 pub struct FineTimer(Option<KernelTimer>);
 
 impl FineTimer {
-    /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had, as on systems other than Linux. Has to be called within a runtime, and is of
-    /// use within that one only.
+    /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had, as on systems other than Linux. Has
+    /// to be called within a runtime, and is of use within that one only.
     #[must_use]
     pub fn of_the_kernel() -> Self {
         Self::or_of_the_runtime(KernelTimer::new())

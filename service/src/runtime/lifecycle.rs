@@ -1,7 +1,7 @@
 //! The life of a pod's tasks: who owns them, how they stop, and what a panic does.
 //!
-//! A pod stops in two steps. The *soft* token starts the drain: what is under way is brought to an end. The *hard* token, at the deadline or on
-//! a second signal, ends everything at its next await.
+//! A pod stops in two steps. The *soft* token starts the drain: what is under way is brought to an end. The *hard* token, at the
+//! deadline or on a second signal, ends everything at its next await.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -34,7 +34,8 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Obeys the process's signals until the hard token is cancelled: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP calls `on_hangup`.
+    /// Obeys the process's signals until the hard token is cancelled: SIGTERM and SIGINT drain, a second one ends at once, SIGHUP
+    /// calls `on_hangup`.
     ///
     /// # Errors
     /// When the system does not let the process listen.
@@ -92,14 +93,15 @@ impl Tasks {
         &self.shutdown
     }
 
-    /// Runs a task until it ends or the hard token is cancelled. A panic ends this task alone: the panic hook has logged it with its stack.
+    /// Runs a task until it ends or the hard token is cancelled. A panic ends this task alone: the panic hook has logged it with
+    /// its stack.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.start(self.guard(name, task).instrument(self.span.clone()));
     }
 
-    /// As [`Tasks::spawn_on`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see [`Tasks::at_the_end`]. To wait for
-    /// the token in each of them would have every wake-up take a lock that all of them share, and so would the pod's span around them cost at every wake-up;
-    /// what they log has to name the pod.
+    /// As [`Tasks::spawn_on`], for tasks by the thousand that are woken often, and that end by themselves at the hard token: see
+    /// [`Tasks::at_the_end`]. To wait for the token in each of them would have every wake-up take a lock that all of them share,
+    /// and so would the pod's span around them cost at every wake-up; what they log has to name the pod.
     pub fn spawn_many_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let metrics = Arc::clone(&self.metrics);
         // No async block around it, which would have room for the task twice.

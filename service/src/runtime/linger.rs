@@ -1,7 +1,8 @@
 //! Time between two batches under load.
 //!
-//! A batch costs a round trip, syscalls and wake-ups of threads, whatever is in it; for what comes one by itself, that is more than all else that is done
-//! for it. When many come, the next batch waits for a moment, so that what comes meanwhile shares all that. When few do, nothing waits.
+//! A batch costs a round trip, syscalls and wake-ups of threads, whatever is in it; for what comes one by itself, that is more
+//! than all else that is done for it. When many come, the next batch waits for a moment, so that what comes meanwhile shares all
+//! that. When few do, nothing waits.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// For a batch that begins now, with `taken` of the `most` that it could have: `pause` is from its beginning to that of the next. A full one is followed by
-    /// none: the next is waiting already.
+    /// For a batch that begins now, with `taken` of the `most` that it could have: `pause` is from its beginning to that of the
+    /// next. A full one is followed by none: the next is waiting already.
     pub fn of(taken: usize, most: usize, pause: Duration) -> Self {
         Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + pause) }
     }

@@ -8,8 +8,8 @@ use std::{
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Binds the address; port 0 picks a free one. `[::]` is every address of the host, IPv4 too, whatever the host's settings say of it; a host without IPv6
-/// has its IPv4 addresses bound then.
+/// Binds the address; port 0 picks a free one. `[::]` is every address of the host, IPv4 too, whatever the host's settings say of
+/// it; a host without IPv6 has its IPv4 addresses bound then.
 ///
 /// # Errors
 /// When the address can't be had.

@@ -1,12 +1,12 @@
 //! Threads that sockets are pinned to, one a processor core.
 //!
-//! A work-stealing runtime wakes a task on whatever thread is free, with a queue, a lock and often a syscall each time; for an event
-//! that goes to thousands of sockets that is most of its cost. Here a connection is handed to one thread when it is accepted and stays there: its
-//! task, timers and reads are that thread's alone. Whoever wakes sockets from elsewhere leaves their wakers in the thread's inbox, and wakes the thread once for
-//! all of them.
+//! A work-stealing runtime wakes a task on whatever thread is free, with a queue, a lock and often a syscall each time; for an
+//! event that goes to thousands of sockets that is most of its cost. Here a connection is handed to one thread when it is
+//! accepted and stays there: its task, timers and reads are that thread's alone. Anyone who wakes sockets from elsewhere leaves
+//! their wakers in the thread's inbox, and wakes the thread once for all of them.
 //!
-//! Tests on paused time can have no threads, as each would have a clock of its own: there a worker is a part of the runtime that they run on
-//! ([`Workers::of_the_runtime`]), with the same inbox.
+//! Tests on paused time can have no threads, as each would have a clock of its own: there a worker is a part of the runtime that
+//! they run on ([`Workers::of_the_runtime`]), with the same inbox.
 
 use std::{
     cell::Cell,
@@ -23,7 +23,8 @@ use std::{
 use tokio::{runtime, sync::Notify, task};
 use tokio_util::sync::CancellationToken;
 
-/// Checks remotely spawned tasks every so many ticks (tokio's default: 31), or connections that another worker accepted starve in a storm.
+/// Checks remotely spawned tasks every so many ticks (tokio's default: 31), or connections that another worker accepted starve in
+/// a storm.
 const TURNS: u32 = 2;
 /// How long what still runs on a thread may hold up its end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -76,7 +77,8 @@ impl Worker {
         self.runtime.metrics().num_alive_tasks()
     }
 
-    /// The worker that has so many fewer tasks than this one that a new connection should go there. The kernel does not share them out evenly.
+    /// The worker that has so many fewer tasks than this one that a new connection should go there. The kernel does not share
+    /// them out evenly.
     #[must_use]
     pub fn outdone_by<'a>(&self, all: &'a [Arc<Self>]) -> Option<&'a Arc<Self>> {
         let least = all.iter().min_by_key(|worker| worker.load())?;
@@ -100,8 +102,8 @@ impl Worker {
         }
     }
 
-    /// Waits, in a task of this worker, for something that another thread does, such as an answer: many such waits that end at once wake the worker once.
-    /// Cancel-safe if the future is.
+    /// Waits, in a task of this worker, for something that another thread does, such as an answer: many such waits that end at
+    /// once wake the worker once. Cancel-safe if the future is.
     pub async fn wait_for<F: Future>(self: &Arc<Self>, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -153,7 +155,8 @@ impl Wake for BatchedWaker {
 /// Workers that share their work, at least one.
 pub type Team = Arc<[Arc<Worker>]>;
 
-/// Owns the workers of a team. Dropping it ends their threads, and with them all tasks that still run there; so it must not be dropped on one of them.
+/// Owns the workers of a team. Dropping it ends their threads, and with them all tasks that still run there; so it must not be
+/// dropped on one of them.
 #[derive(Debug)]
 pub struct Workers {
     team: Team,
@@ -237,7 +240,8 @@ impl Drop for Workers {
 pub struct Teams {
     /// Connections of browsers, with the sockets that they become.
     pub sockets: Team,
-    /// Probes, where they have a port of their own: whatever befalls a pod's runtime and its sockets, a probe does not wait for it.
+    /// Probes, where they have a port of their own: whatever befalls a pod's runtime and its sockets, a probe does not wait for
+    /// it.
     pub probes: Team,
 }
 

@@ -1,8 +1,9 @@
 //! Who did what: lines of one shape, written at every level of logs, and dropped only when nothing else is left to drop.
 //!
-//! `audit=true`, `action`, `outcome`; who: `client.address`, `request.id`, `key.fingerprint`; whom it is about: `company.id`, `agent.id`, `user.id`, `admin.id`; and what
-//! the action has beside, each absent where there is none. The names are those of other lines, so that one search finds both. Ids of users are written as they are,
-//! e-mail addresses or not: a line that does not say who is no audit.
+//! `audit=true`, `action`, `outcome`; who: `client.address`, `request.id`, `key.fingerprint`; whom it is about: `company.id`,
+//! `agent.id`, `user.id`, `admin.id`; and what the action has beside, each absent where there is none. The names are those of
+//! other lines, so that one search finds both. Ids of users are written as they are, e-mail addresses or not: a line that does
+//! not say who is no audit.
 
 use std::fmt;
 

@@ -8,7 +8,8 @@ use std::{
 /// Levels of an error that are printed. Past that it says no more that anybody needs.
 const MAX_LEVELS: usize = 8;
 
-/// Displays an error with the whole chain of its sources, `what: why: why that`. A level that only repeats the end of the one before is left out.
+/// Displays an error with the whole chain of its sources, `what: why: why that`. A level that only repeats the end of the one
+/// before is left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 

@@ -46,8 +46,8 @@ pub fn remote_context(traceparent: &str) -> Option<Context> {
     context.span().span_context().is_valid().then_some(context)
 }
 
-/// Makes the span a child of the sender's. Does nothing without a valid text, without tracing, or once the span was entered or had children:
-/// call it right after making the span.
+/// Makes the span a child of the sender's. Does nothing without a valid text, without tracing, or once the span was entered or
+/// had children: call it right after making the span.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     if let Some(context) = traceparent.and_then(remote_context) {
         let _ = span.set_parent(context);

@@ -26,8 +26,8 @@ use super::spans::TARGET;
 /// What every line has; a field of such a name is left out, or it could pass for it.
 const RESERVED: [&str; 6] = ["timestamp", "level", "target", "span", "trace_id", "span_id"];
 
-/// Writes `{"timestamp","level","message","target","span","trace_id","span_id","…":…}`, the ids where a span around is traced. A field of an inner span hides an outer one's of the same name, and the
-/// event's hides both.
+/// Writes `{"timestamp","level","message","target","span","trace_id","span_id","…":…}`, the ids where a span around is traced. A
+/// field of an inner span hides an outer one's of the same name, and the event's hides both.
 #[derive(Debug)]
 pub(super) struct JsonLines;
 

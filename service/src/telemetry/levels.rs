@@ -70,8 +70,8 @@ impl LevelHandle {
     }
 }
 
-/// Lets nothing of a library through below `debug`, whatever the configuration asks for: at `trace` some write down whole frames, with payloads, keys and tokens in
-/// them. Our own lines have none at any level.
+/// Lets nothing of a library through below `debug`, whatever the configuration asks for: at `trace` some write down whole frames,
+/// with payloads, keys and tokens in them. Our own lines have none at any level.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoPayloads;
 

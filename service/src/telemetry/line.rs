@@ -1,5 +1,5 @@
-//! What lines look like: their two formats, those that the log writes about itself, which no event of `tracing` is behind, and the name of those that are sampled
-//! apart.
+//! What lines look like: their two formats, those that the log writes about itself, which no event of `tracing` is behind, and
+//! the name of those that are sampled apart.
 
 use tracing::Level;
 

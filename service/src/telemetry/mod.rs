@@ -1,8 +1,8 @@
 //! Logs, traces and what carries a trace from pod to pod.
 //!
-//! Logs go to standard error, one line an event, so that a command's output stays clean; a thread of its own writes them, and nobody else waits for whoever reads
-//! them. Traces go to an OTLP collector if one is configured; a
-//! collector that is away costs traces and nothing else.
+//! Logs go to standard error, one line an event, so that a command's output stays clean; a thread of its own writes them, and
+//! nobody else waits for anyone who reads them. Traces go to an OTLP collector if one is configured; a collector that is away
+//! costs traces and nothing else.
 
 pub mod audit;
 mod chain;
@@ -48,7 +48,7 @@ use writer::LineWriter;
 
 use crate::config::{self, LogFormat};
 
-/// How long the end of the process waits for whoever reads the last lines.
+/// How long the end of the process waits for anyone who reads the last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -69,8 +69,8 @@ pub enum TelemetryError {
 
 /// Logs and traces that are set up. Dropping it flushes the traces, in a few seconds at most.
 ///
-/// Drop it outside of asynchronous code, while the runtime that it was made in still lives: the flush blocks, and the exporter's connection
-/// runs there.
+/// Drop it outside of asynchronous code, while the runtime that it was made in still lives: the flush blocks, and the exporter's
+/// connection runs there.
 #[derive(Debug)]
 pub struct Telemetry {
     level: LevelHandle,
@@ -97,7 +97,8 @@ impl Drop for Telemetry {
 
 /// Sets up logs, traces and the logging of panics for the whole process. `instance` names this pod in traces.
 ///
-/// In a process that has this already (tests), the first set-up stays and this one does nothing. With an OTLP endpoint, call it in a runtime.
+/// In a process that has this already (tests), the first set-up stays and this one does nothing. With an OTLP endpoint, call it
+/// in a runtime.
 ///
 /// # Errors
 /// When the filter or the endpoint can't be used. Nothing is set up then.
@@ -121,7 +122,7 @@ pub fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, Tel
     Ok(Telemetry { level, traces })
 }
 
-/// What writes to standard error in this process, whoever asks first.
+/// What writes to standard error in this process, no matter who asks first.
 static OF_PROCESS: OnceLock<LineWriter> = OnceLock::new();
 
 fn of_process(format: Format) -> io::Result<LineWriter> {
@@ -197,7 +198,7 @@ where
 {
     let (filter, handle) = reload::Layer::new(filter(&config.log_level)?);
     let filter = filter.and(NoPayloads).and(sampled);
-    // It says its own errors to standard error, and waits for whoever reads that.
+    // It says its own errors to standard error, and waits for anyone who reads that.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines: BoxedLayer = match format(config, on_terminal) {
         Format::Text => lines.with_ansi(on_terminal).with_filter(filter).boxed(),

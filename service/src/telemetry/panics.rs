@@ -5,8 +5,8 @@ use std::{backtrace::Backtrace, sync::Once};
 /// What the standard library says when it is about to abort, after which nothing is written any more.
 const LAST_WORDS: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
-/// Makes every panic one error line with its message, place and stack. The panic itself goes on as it would. Nothing blocks on whoever reads the lines, which the
-/// standard library's own hook would.
+/// Makes every panic one error line with its message, place and stack. The panic itself goes on as it would. Nothing blocks on
+/// anyone who reads the lines, which the standard library's own hook would.
 pub(crate) fn log_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(log_panic)));

@@ -1,7 +1,7 @@
 //! Log lines that wait to be written: in order, bounded in number and bytes, and what is kept when there are too many.
 //!
-//! Of ordinary lines the newest is dropped: what came first tells the cause, and what follows is mostly its echo. An audit line has the place of the newest
-//! ordinary ones; it is dropped only where nothing but audit lines waits.
+//! Of ordinary lines the newest is dropped: what came first tells the cause, and what follows is mostly its echo. An audit line
+//! has the place of the newest ordinary ones; it is dropped only where nothing but audit lines waits.
 
 use std::{collections::VecDeque, mem};
 

@@ -1,8 +1,10 @@
-//! How many lines of one kind are written: the first of a window as they are, then one with the number of those that were left out.
+//! How many lines of one kind are written: the first of a window as they are, then one with the number of those that were left
+//! out.
 //!
-//! A stranger's refused connects, a store that fails at every event, a peer that sends nonsense: each can make thousands of lines a second, which say no more
-//! than the first ones and hide everything else. A kind is a place in the code and the reason that the line names. Every line from `info` up is sampled,
-//! wherever it comes from, so that no new one is forgotten; whoever asks for `debug` or `trace` gets all of it, and the writer's bounds.
+//! A stranger's refused connects, a store that fails at every event, a peer that sends nonsense: each can make thousands of lines
+//! a second, which say no more than the first ones and hide everything else. A kind is a place in the code and the reason that
+//! the line names. Every line from `info` up is sampled, wherever it comes from, so that no new one is forgotten; anyone who asks
+//! for `debug` or `trace` gets all of it, and the writer's bounds.
 
 use std::{
     collections::HashMap,
@@ -34,7 +36,8 @@ use super::{
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// Lines of a kind in a window that are written as they are.
 pub(super) const FIRST: u32 = 10;
-/// The same for lines that tell a session's story, one when it opens and one when it closes: operators look for each. More than that is a storm.
+/// The same for lines that tell a session's story, one when it opens and one when it closes: operators look for each. More than
+/// that is a storm.
 pub(super) const FIRST_OF_SESSIONS: u32 = 2000;
 /// Kinds that are counted apart. Beyond, all share one.
 pub(super) const MAX_KINDS: usize = 512;
@@ -132,7 +135,8 @@ impl Sampler {
         let first = if metadata.name() == SESSION_LINE { FIRST_OF_SESSIONS } else { FIRST };
         let mut said = Said::default();
         event.record(&mut said);
-        // Whoever may do something may do it often, and each time is recorded. Sessions are taken over by thousands when a pod is lost.
+        // Anyone who may do something may do it often, and each time is recorded. Sessions are taken over by thousands when a pod
+        // is lost.
         if said.audit && said.done && metadata.name() != SESSION_LINE {
             return true;
         }

@@ -1,8 +1,8 @@
 //! Which events are traced, and their spans: publisher → `dispatch` → `forward` → `write`, one tree over the fleet.
 //!
-//! Whether an event is traced is decided once, where it is taken from the stream: by the publisher's `traceparent` if it has one, else by the ratio.
-//! Only then is a span made: an event that is not traced costs a load and, without a `traceparent`, a random number. A peer follows the
-//! decision that comes with the event and makes none of its own.
+//! Whether an event is traced is decided once, where it is taken from the stream: by the publisher's `traceparent` if it has one,
+//! else by the ratio. Only then is a span made: an event that is not traced costs a load and, without a `traceparent`, a random
+//! number. A peer follows the decision that comes with the event and makes none of its own.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,8 @@ use tracing::Span;
 
 use super::context::{current_traceparent, set_parent};
 
-/// Spans of this target are exported, and no others: those of sessions and pods live for hours, and would swallow every span inside them.
+/// Spans of this target are exported, and no others: those of sessions and pods live for hours, and would swallow every span
+/// inside them.
 pub(super) const TARGET: &str = "daisi_ws_service::traced";
 
 /// The ratio, once traces are exported.
@@ -33,7 +34,8 @@ pub fn follow(traceparent: Option<&str>) -> bool {
     RATIO.get().is_some() && traceparent.and_then(flag) == Some(true)
 }
 
-/// The sampled flag: the lowest bit of the fourth field. `None` if the text is none of the known shape; the parser proper judges it later.
+/// The sampled flag: the lowest bit of the fourth field. `None` if the text is none of the known shape; the parser proper judges
+/// it later.
 fn flag(traceparent: &str) -> Option<bool> {
     let digits = traceparent.as_bytes().get(52..55)?;
     let low = char::from(digits[2]).to_digit(16)?;

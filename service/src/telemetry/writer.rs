@@ -1,6 +1,8 @@
-//! The one thread that writes log lines: whoever logs puts a line into a bounded queue and goes on, whatever becomes of standard error.
+//! The one thread that writes log lines: anyone who logs puts a line into a bounded queue and goes on, whatever becomes of
+//! standard error.
 //!
-//! A reader that has stopped (a full pipe), one that is gone (a closed pipe) or a full disk cost lines, which are counted and told; they never cost a thread its time.
+//! A reader that has stopped (a full pipe), one that is gone (a closed pipe) or a full disk cost lines, which are counted and
+//! told; they never cost a thread its time.
 
 use std::{
     fs::File,
@@ -95,7 +97,8 @@ impl LineWriter {
         self.0.filled.notify_one();
     }
 
-    /// Waits until everything is written, for no longer than `patience`, and not at all where writing fails. Counts that are not due yet are written too.
+    /// Waits until everything is written, for no longer than `patience`, and not at all where writing fails. Counts that are not
+    /// due yet are written too.
     pub(super) fn flush(&self, patience: Duration) {
         self.put_summaries(None);
         let state = self.0.lock();
@@ -171,7 +174,8 @@ fn notice(dropped: Dropped, format: Format) -> String {
     format.line(Level::WARN, module_path!(), "log lines were dropped: they could not be written in time", &fields)
 }
 
-/// Writes everything, however long the reader takes. What fails is tried again from where it broke off, so no line is torn that a reader is there for.
+/// Writes everything, however long the reader takes. What fails is tried again from where it broke off, so no line is torn that a
+/// reader is there for.
 fn write_all(shared: &Shared, out: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match out.write(bytes) {

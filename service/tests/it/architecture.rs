@@ -1,4 +1,5 @@
-//! `ARCHITECTURE.md` tells of the code as it is: each stop of a path is a function where it says, each guarantee has its paragraph and its tests.
+//! `ARCHITECTURE.md` tells of the code as it is: each stop of a path is a function where it says, each guarantee has its
+//! paragraph and its tests.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +32,8 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     ends.min().map_or(rest, |end| &rest[..end])
 }
 
-/// The paths, each with its stops: the numbered lines below a heading of the third level, which begin with a function and its file.
+/// The paths, each with its stops: the numbered lines below a heading of the third level, which begin with a function and its
+/// file.
 fn paths(text: &str) -> Vec<(String, Vec<Stop>)> {
     let mut paths: Vec<(String, Vec<Stop>)> = Vec::new();
     for line in section(text, "## The paths").lines() {

@@ -1,4 +1,5 @@
-//! What holds of the frame decoder for any bytes, however they are cut: it says what tungstenite says of them, which is the oracle.
+//! What holds of the frame decoder for any bytes, however they are cut: it says what tungstenite says of them, which is the
+//! oracle.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -19,7 +20,8 @@ const LIMIT: usize = 300;
 /// Longer than any frame within the limit: behind some bytes, it ends whatever frame they begin.
 const PADDING: [u8; LIMIT + 14] = [0; LIMIT + 14];
 
-// ---- what is sent ----------------------------------------------------------------------------------------------------------------
+// ---- what is sent
+// ----------------------------------------------------------------------------------------------------------------
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
@@ -136,7 +138,8 @@ fn cut<'a>(mut bytes: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a 
     })
 }
 
-// ---- what is heard ---------------------------------------------------------------------------------------------------------------
+// ---- what is heard
+// ---------------------------------------------------------------------------------------------------------------
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -91,7 +91,8 @@ fn batch(events: Vec<ForwardedEvent>) -> PushBatchRequest {
     PushBatchRequest { source_pod_id: "a".into(), events, target_pod_id: String::new() }
 }
 
-// ---- proofs ----------------------------------------------------------------------------------------------------------------------
+// ---- proofs
+// ----------------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn without_a_proof_every_call_is_refused() {
@@ -147,7 +148,8 @@ async fn the_switch_for_old_pods_opens_push_event_and_nothing_else() {
     assert_eq!(client.announce_gap(gap).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
-// ---- messages --------------------------------------------------------------------------------------------------------------------
+// ---- messages
+// --------------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn an_empty_or_malformed_push_event_is_an_invalid_argument_and_the_pod_lives() {
@@ -262,7 +264,8 @@ async fn many_events_and_large_ones_arrive_in_order_over_several_calls() {
     assert_eq!(pod.recorder.sequences(), expected);
 }
 
-// ---- health, reflection, stop ----------------------------------------------------------------------------------------------------
+// ---- health, reflection, stop
+// ----------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn health_is_served_without_a_proof() {
@@ -313,7 +316,8 @@ async fn a_stopped_server_ends_soon_even_while_its_health_is_watched() {
     assert!(matches!(caller.peers.probe(&pod.record).await, Err(PeerError::Unreachable(_))));
 }
 
-// ---- pool ------------------------------------------------------------------------------------------------------------------------
+// ---- pool
+// ------------------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn idle_channels_are_closed_and_the_next_call_dials_anew() {

@@ -1,4 +1,5 @@
-//! The log of the real program, as a process of its own, with whoever reads it stopped, gone or slow. The fleet is in memory: nothing else is needed.
+//! The log of the real program, as a process of its own, with anyone who reads it stopped, gone or slow. The fleet is in memory:
+//! nothing else is needed.
 
 use std::{
     fs::File,

@@ -1,5 +1,5 @@
-//! The manifests of `k8s/` against the code: environment, configuration, metrics, ports, paths, time to drain. What only shows in a build (every
-//! overlay, every combination of components) is checked by `.ci/k8s`.
+//! The manifests of `k8s/` against the code: environment, configuration, metrics, ports, paths, time to drain. What only shows in
+//! a build (every overlay, every combination of components) is checked by `.ci/k8s`.
 
 use std::{
     collections::BTreeSet,
@@ -86,7 +86,8 @@ fn configurations() -> Vec<PathBuf> {
 
 /// Is the variable one that the gateway reads?
 fn is_read(name: &str) -> bool {
-    // A value that no number, switch or file takes: for a key the error names the variable, for what is none it says so, or nothing at all.
+    // A value that no number, switch or file takes: for a key the error names the variable, for what is none it says so, or
+    // nothing at all.
     let probe = if name.ends_with("_FILE") { "/no/such/file" } else { "\u{7f} no value" };
     let refused = load(None, &[(name, probe)]).is_err_and(|error| error.contains(name) && !error.contains("is no key"));
     // Texts that take anything are known by being taken.

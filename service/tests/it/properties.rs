@@ -31,7 +31,8 @@ use tokio::sync::watch;
 
 use crate::support::fixture::{self, API_KEY};
 
-// ---- the doors -------------------------------------------------------------------------------------------------------------------
+// ---- the doors
+// -------------------------------------------------------------------------------------------------------------------
 
 fn app(runtime: &tokio::runtime::Runtime) -> Router {
     let _inside = runtime.enter();
@@ -56,7 +57,8 @@ fn ask(runtime: &tokio::runtime::Runtime, app: &Router, mut request: Request<Bod
     runtime.block_on(TowerToHyperService::new(app.clone()).call(request)).unwrap().status().as_u16()
 }
 
-/// A handshake that passes the checks of key and headers; without a connection behind it, it can't be upgraded, which is a 400 of its own.
+/// A handshake that passes the checks of key and headers; without a connection behind it, it can't be upgraded, which is a 400 of
+/// its own.
 fn handshake(target: &str) -> Option<Request<Body>> {
     Request::builder()
         .uri(target)
@@ -113,7 +115,8 @@ fn no_body_panics_the_token_api() {
     });
 }
 
-// ---- ids, subjects, lock values --------------------------------------------------------------------------------------------------
+// ---- ids, subjects, lock values
+// --------------------------------------------------------------------------------------------------
 
 const TIGHT: &str = "[a-zA-Z0-9_@#$%&+=é-]{1,20}";
 const CHAT: &str = "[a-zA-Z0-9_@.:/é-]{1,40}";
@@ -209,7 +212,8 @@ proptest! {
     }
 }
 
-// ---- frames and payloads ---------------------------------------------------------------------------------------------------------
+// ---- frames and payloads
+// ---------------------------------------------------------------------------------------------------------
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

@@ -1,4 +1,5 @@
-//! What Redis is asked, counted: round trips are the latency of a connect, and what all pods together ask is what one Redis has to bear.
+//! What Redis is asked, counted: round trips are the latency of a connect, and what all pods together ask is what one Redis has
+//! to bear.
 //!
 //! A pod with nothing to do, on a real Redis; its events and peers are on memory.
 
@@ -54,7 +55,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one that refreshes locks and routes once in `refresh`, and has had and renewed one session, and looked up routes, so that scripts and connections are there.
+    /// Starts one that refreshes locks and routes once in `refresh`, and has had and renewed one session, and looked up routes,
+    /// so that scripts and connections are there.
     async fn start(refresh: Duration) -> Self {
         let server = RedisServer::start().await;
         let mut client = server.client().await;

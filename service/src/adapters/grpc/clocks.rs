@@ -1,5 +1,5 @@
-//! How far the clocks of peers are from this pod's. A proof is of a time, and whoever checks it goes by its own clock: a pod whose clock is wrong must not be cut
-//! off for it.
+//! How far the clocks of peers are from this pod's. A proof is of a time, and anyone who checks it goes by its own clock: a pod
+//! whose clock is wrong must not be cut off for it.
 
 use std::{
     collections::HashMap,

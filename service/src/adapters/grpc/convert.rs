@@ -1,4 +1,5 @@
-//! Events, routes and gaps, to and from their messages. What comes in is parsed by the domain's types; nothing is trusted for its sender.
+//! Events, routes and gaps, to and from their messages. What comes in is parsed by the domain's types; nothing is trusted for its
+//! sender.
 
 use std::time::Duration;
 

@@ -29,8 +29,9 @@ pub(super) enum BadPushEvent {
 
 /// The event of the message, as of `now`: it says neither its sequence nor when it was stored.
 ///
-/// It is for whom the `target_*` fields say: with a chat, the sessions that selected it; without one, all of the company and agent, but admins
-/// instead where `event_type` says `agent`, since users may not see those (an older pod never forwards one; a forged one must not reach users).
+/// It is for whom the `target_*` fields say: with a chat, the sessions that selected it; without one, all of the company and
+/// agent, but admins instead where `event_type` says `agent`, since users may not see those (an older pod never forwards one; a
+/// forged one must not reach users).
 pub(super) fn event_from_push(request: PushEventRequest, now: Duration) -> Result<Event, BadPushEvent> {
     let message = request.payload.ok_or(BadPushEvent::NoPayload)?;
     let company = CompanyId::parse(&request.target_company_id).map_err(BadMessage::from)?;

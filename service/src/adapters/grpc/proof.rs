@@ -1,7 +1,8 @@
 //! How a pod proves to another that a call, or an answer, is of the same fleet.
 //!
-//! A call's proof is of its method, of whom it is for (id and address, so that nobody can pass it on), of its body, of a time, and of a number that is used once:
-//! it opens that one call, once, within [`TOLERANCE`]. The answer's proof is of the call's and of all that the answer says. See docs/adr/0001-proofs-between-pods.md.
+//! A call's proof is of its method, of whom it is for (id and address, so that nobody can pass it on), of its body, of a time,
+//! and of a number that is used once: it opens that one call, once, within [`TOLERANCE`]. The answer's proof is of the call's and
+//! of all that the answer says. See docs/adr/0001-proofs-between-pods.md.
 //!
 //! The version before proved a time and nothing else; such a proof counts only while `server.grpc_accept_previous` is on.
 

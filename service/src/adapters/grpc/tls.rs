@@ -132,7 +132,7 @@ impl Tls {
         Arc::clone(&self.current.borrow().client).into()
     }
 
-    /// The name that must stand in the certificate of whoever is at `host:port`.
+    /// The name that must stand in the certificate of anyone who is at `host:port`.
     pub(super) fn name_at(&self, address: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
         if let Some(name) = &self.name {
             return Ok(name.clone());

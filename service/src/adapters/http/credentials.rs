@@ -3,7 +3,8 @@
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// Begins a sub-protocol that is a key, in base64url without padding: browsers can't set headers on a WebSocket, and this one no proxy logs.
+/// Begins a sub-protocol that is a key, in base64url without padding: browsers can't set headers on a WebSocket, and this one no
+/// proxy logs.
 const KEY_ITEM: &str = "dws.key.";
 /// Begins a sub-protocol that is a token, without padding.
 const TOKEN_ITEM: &str = "dws.token.";

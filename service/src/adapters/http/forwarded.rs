@@ -7,17 +7,19 @@ use axum::http::{HeaderMap, HeaderName, header};
 use daisi_ws_domain::{client_address::ClientAddress, network::Network};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Proxies in a row. Whoever writes more than that into a header wants work done.
+/// Proxies in a row. Anyone who writes more than that into a header wants work done.
 const MAX_HOPS: usize = 16;
 
 /// The address that a connection came from; each request on it carries it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(super) IpAddr);
 
-/// The client of a request from `peer`: the peer itself, or, where that is a trusted proxy, the right-most address of `X-Forwarded-For` that is none.
+/// The client of a request from `peer`: the peer itself, or, where that is a trusted proxy, the right-most address of
+/// `X-Forwarded-For` that is none.
 ///
-/// Each proxy adds on the right whom it heard from, so what stands left of the first untrusted address is that one's own invention. `Forwarded` is read where there
-/// is no `X-Forwarded-For` alone: a proxy that writes the one passes on what a client wrote into the other.
+/// Each proxy adds on the right whom it heard from, so what stands left of the first untrusted address is that one's own
+/// invention. `Forwarded` is read where there is no `X-Forwarded-For` alone: a proxy that writes the one passes on what a client
+/// wrote into the other.
 pub(super) fn client(peer: Option<Peer>, headers: &HeaderMap, trusted: &[Network]) -> ClientAddress {
     let Some(Peer(peer)) = peer else { return ClientAddress::UNKNOWN };
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));

@@ -29,7 +29,8 @@ const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=
 /// Seconds after which a client that was told 503 may come back: a drain or a blip is over by then, or another pod was found.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// Times a second that the metrics are written anew, and in a burst. Writing them takes about a millisecond, which who asks for them in a loop must not have for nothing.
+/// Times a second that the metrics are written anew, and in a burst. Writing them takes about a millisecond, which who asks for
+/// them in a loop must not have for nothing.
 const SCRAPES: (u32, u32) = (20, 40);
 
 /// What the answers are made of.
@@ -43,7 +44,8 @@ pub(super) struct Ops {
     pub(super) drain: CancellationToken,
 }
 
-/// The metrics as they were written last, and how often that may be. One a listener: what strangers ask for at one must not age what is answered at the other.
+/// The metrics as they were written last, and how often that may be. One a listener: what pending connections ask for at one must
+/// not age what is answered at the other.
 #[derive(Debug)]
 pub(super) struct Scrapes(Mutex<(TokenBucket, Bytes)>);
 

@@ -82,7 +82,8 @@ pub(super) fn client_address(request: &Request) -> ClientAddress {
     request.extensions().get().copied().unwrap_or(ClientAddress::UNKNOWN)
 }
 
-/// Gives every request its id and its [`ClientAddress`], and every response that id, the headers that suit an API, and a line in the debug log.
+/// Gives every request its id and its [`ClientAddress`], and every response that id, the headers that suit an API, and a line in
+/// the debug log.
 ///
 /// Sockets have lines of their own. The query is never part of a line: it may hold a key or token.
 pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut request: Request, next: Next) -> Response {

@@ -1,4 +1,4 @@
-//! The token API: for whoever holds its key, which no browser does.
+//! The token API: for anyone who holds its key, which no browser does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -147,7 +147,8 @@ impl Mint {
 }
 
 impl Mint {
-    /// This key opens everything by itself, so an address that has guessed too often is not even compared. Who mints is a server: give it an address that nobody else has.
+    /// This key opens everything by itself, so an address that has guessed too often is not even compared. Who mints is a server:
+    /// give it an address that nobody else has.
     fn check_key(&self, kind: SessionKind, request: &Request) -> Result<(), HttpError> {
         let client = client_address(request);
         if let Err(too_often) = self.throttle.check_failures(FailedAt::Mint, client) {

@@ -1,4 +1,5 @@
-//! What pods share, in one process: for `dev`, and for tests of many pods in milliseconds. Each has switches for the faults that the real one has.
+//! What pods share, in one process: for `dev`, and for tests of many pods in milliseconds. Each has switches for the faults that
+//! the real one has.
 
 pub mod network;
 pub mod store;

@@ -1,7 +1,8 @@
 //! The network between the pods of one process, with the faults that a real one has.
 //!
-//! Pods register under the address that their record names, as if they listened there; a [`NetworkHandle`] calls the others in the name of one pod.
-//! Every wait is on tokio's clock, so paused time works; without faults a call is delivered at once and on the caller's task.
+//! Pods register under the address that their record names, as if they listened there; a [`NetworkHandle`] calls the others in
+//! the name of one pod. Every wait is on tokio's clock, so paused time works; without faults a call is delivered at once and on
+//! the caller's task.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -63,7 +64,7 @@ struct State {
     /// Pairs in both orders.
     half_open: HashSet<(PodId, PodId)>,
     /// Pods of another fleet.
-    strangers: HashSet<PodId>,
+    estranged: HashSet<PodId>,
     delay: Duration,
 }
 
@@ -87,8 +88,8 @@ impl Network {
         Self::default()
     }
 
-    /// Lets the pod be called at its address. A pod of that id or at that address that was there before is gone; faults of the id stay, but
-    /// it is killed no more.
+    /// Lets the pod be called at its address. A pod of that id or at that address that was there before is gone; faults of the id
+    /// stay, but it is killed no more.
     pub fn register(&self, pod: &PodRecord, service: Arc<dyn PeerService>) {
         let mut state = self.shared.lock();
         state.killed.remove(&pod.id);
@@ -110,7 +111,8 @@ impl Network {
         }
     }
 
-    /// Makes or mends a link that swallows calls, both ways: no call arrives, and none fails before the keep-alive of a real connection would notice.
+    /// Makes or mends a link that swallows calls, both ways: no call arrives, and none fails before the keep-alive of a real
+    /// connection would notice.
     pub fn half_open(&self, a: &PodId, b: &PodId, half_open: bool) {
         let mut state = self.shared.lock();
         for pair in [(a.clone(), b.clone()), (b.clone(), a.clone())] {
@@ -118,9 +120,10 @@ impl Network {
         }
     }
 
-    /// Gives a pod the keys of another fleet, or ours again: others refuse its calls, and it refuses theirs. Probes are answered, as they need no key.
-    pub fn estrange(&self, pod: &PodId, stranger: bool) {
-        set(&mut self.shared.lock().strangers, pod.clone(), stranger);
+    /// Gives a pod the keys of another fleet, or ours again: others refuse its calls, and it refuses theirs. Probes are answered,
+    /// as they need no key.
+    pub fn estrange(&self, pod: &PodId, is_estranged: bool) {
+        set(&mut self.shared.lock().estranged, pod.clone(), is_estranged);
     }
 
     /// Cuts or mends all links of a pod, both ways. Links that were cut one by one stay cut.
@@ -128,8 +131,8 @@ impl Network {
         set(&mut self.shared.lock().isolated, pod.clone(), isolated);
     }
 
-    /// Freezes or thaws a pod. What is sent to it meanwhile is delivered when it thaws, in order, even where the caller has given up; its own
-    /// calls leave when it thaws. A caller waits for 3 s at most.
+    /// Freezes or thaws a pod. What is sent to it meanwhile is delivered when it thaws, in order, even where the caller has given
+    /// up; its own calls leave when it thaws. A caller waits for 3 s at most.
     pub fn freeze(&self, pod: &PodId, frozen: bool) {
         if frozen {
             self.shared.lock().frozen.insert(pod.clone());
@@ -139,7 +142,8 @@ impl Network {
         }
     }
 
-    /// Ends a pod: calls to it fail at once, and so do its own. What it had not taken is lost. It is back when it registers again.
+    /// Ends a pod: calls to it fail at once, and so do its own. What it had not taken is lost. It is back when it registers
+    /// again.
     pub fn kill(&self, pod: &PodId) {
         let gone: Vec<Registered> = {
             let mut state = self.shared.lock();
@@ -224,7 +228,7 @@ impl NetworkHandle {
     /// Is the peer of the same fleet?
     fn be_admitted(&self, to: &PodRecord) -> Result<(), PeerError> {
         let state = self.shared.lock();
-        if state.strangers.contains(&self.me) == state.strangers.contains(&to.id) {
+        if state.estranged.contains(&self.me) == state.estranged.contains(&to.id) {
             return Ok(());
         }
         Err(PeerError::refused(Nowhere::OfAnotherFleet))

@@ -130,7 +130,8 @@ impl Store {
         }
     }
 
-    /// Loses a session's lock and refuses it from now on, as where its name is taken by a key of another kind; or has it again, free.
+    /// Loses a session's lock and refuses it from now on, as where its name is taken by a key of another kind; or has it again,
+    /// free.
     pub fn refuse_lock(&self, key: &SessionKey, refused: bool) {
         let mut state = self.lock();
         state.tables.locks.remove(key);

@@ -1,10 +1,11 @@
 //! The event stream in memory: one log and one durable consumer, shared by the pods of a process.
 //!
-//! It keeps the promises of a JetStream stream with an explicit-ack pull consumer, and follows nats-server where the details matter:
+//! It keeps the promises of a JetStream stream with an explicit-ack pull consumer, and follows nats-server where the details
+//! matter:
 //! - the consumer begins, with what is published next, when the first pod asks for it;
 //! - redeliveries go before new events, and are not held up by max-ack-pending, which counts delayed retries too;
-//! - settlements name a delivery, but a late one of an earlier delivery still counts while its event is unsettled: an ack or a termination ends the
-//!   event even if it is on its way to another pod, and a retry puts it up for delivery once more;
+//! - settlements name a delivery, but a late one of an earlier delivery still counts while its event is unsettled: an ack or a
+//!   termination ends the event even if it is on its way to another pod, and a retry puts it up for delivery once more;
 //! - an event that the bounded log has dropped is never redelivered.
 //!
 //! Time is tokio's, so tests may pause it. Time stamps of events are the wall clock's.
@@ -80,7 +81,8 @@ impl Stream {
         }
     }
 
-    /// Stores what comes, as a NATS server does, and returns its sequence: whoever publishes for people checks a `Publication` first.
+    /// Stores what comes, as a NATS server does, and returns its sequence: anyone who publishes for people checks a `Publication`
+    /// first.
     ///
     /// # Errors
     /// When the stream is down.
@@ -113,7 +115,8 @@ impl Stream {
         self.wake();
     }
 
-    /// Deletes the consumer and makes another one, which begins with what is published next: as an operator does who knows no better.
+    /// Deletes the consumer and makes another one, which begins with what is published next: as an operator does who knows no
+    /// better.
     pub fn make_consumer_anew(&self) {
         self.lock().make_consumer_anew();
         self.wake();
@@ -137,7 +140,8 @@ impl Stream {
         self.lock().terminated.iter().copied().collect()
     }
 
-    /// Who took the latest events with a sequence above `after`, in the order in which they were taken. The last thousand are known.
+    /// Who took the latest events with a sequence above `after`, in the order in which they were taken. The last thousand are
+    /// known.
     #[must_use]
     pub fn takes(&self, after: u64) -> Vec<Take> {
         self.lock().takes.iter().filter(|take| take.seq > after).cloned().collect()
@@ -164,7 +168,8 @@ impl Stream {
     }
 }
 
-/// One pod's end of a [`Stream`]. It fetches nothing ahead, so a dropped pull has taken nothing and closing has nothing to give back.
+/// One pod's end of a [`Stream`]. It fetches nothing ahead, so a dropped pull has taken nothing and closing has nothing to give
+/// back.
 #[derive(Debug)]
 pub struct StreamHandle {
     stream: Stream,

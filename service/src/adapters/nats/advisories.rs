@@ -1,4 +1,5 @@
-//! What the server says of events that it delivers no more: a consumer with a limit passes over them, whoever had them last.
+//! What the server says of events that it delivers no more: a consumer with a limit passes over them, no matter who had them
+//! last.
 
 use std::time::Duration;
 

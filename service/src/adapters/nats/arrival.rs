@@ -1,4 +1,5 @@
-//! When what is read from the inbox can have been sent at the earliest: it has its ack wait from then on, also where the link or this pod stood still meanwhile.
+//! When what is read from the inbox can have been sent at the earliest: it has its ack wait from then on, also where the link or
+//! this pod stood still meanwhile.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use tokio::time::Instant;
 
 /// A server that has our request is heard more often than this. One that was not sent what comes next at any time since.
 const LATE: Duration = Duration::from_millis(1500);
-/// A pod that works looks at its inbox more often than this. If it did not, something may lie in its socket that is not in the inbox yet.
+/// A pod that works looks at its inbox more often than this. If it did not, something may lie in its socket that is not in the
+/// inbox yet.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What comes within this time after either was sent during it.
 const CATCHING_UP: Duration = Duration::from_millis(250);
@@ -33,7 +35,8 @@ impl Arrival {
         self.empty_at = now;
     }
 
-    /// The earliest time at which what is read now was sent. `heard` is when the server was last heard, if it should be heard all the time.
+    /// The earliest time at which what is read now was sent. `heard` is when the server was last heard, if it should be heard all
+    /// the time.
     pub(super) fn earliest(&mut self, heard: Option<Instant>) -> Instant {
         let now = Instant::now();
         self.look_for_a_pause(now);

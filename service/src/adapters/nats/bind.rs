@@ -27,7 +27,8 @@ use crate::{
     ports::SourceLimits,
 };
 
-/// Another pod or an operator may make or delete things between two of our requests; so often the sequence is tried before that counts as an outage.
+/// Another pod or an operator may make or delete things between two of our requests; so often the sequence is tried before that
+/// counts as an outage.
 const ATTEMPTS: usize = 3;
 /// Stands for "no limit" in a consumer without one: more than any fleet has in flight, and small enough to calculate with.
 const NO_LIMIT: usize = 1_000_000;
@@ -47,7 +48,8 @@ impl From<&App> for ConsumerDefaults {
     }
 }
 
-/// What is known of the stream beside its binding, and grows with every look at it. Its locks are held for a few instructions, and never across an await.
+/// What is known of the stream beside its binding, and grows with every look at it. Its locks are held for a few instructions,
+/// and never across an await.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     progress: Mutex<Progress>,
@@ -157,7 +159,7 @@ enum Wrong {
     Vanishes,
 }
 
-/// Finds or makes both. Safe to run on many pods at once: whoever comes second uses what the first has made.
+/// Finds or makes both. Safe to run on many pods at once: anyone who comes second uses what the first has made.
 pub(super) async fn bind(js: &Context, nats: &Nats, defaults: ConsumerDefaults, known: &Known) -> Result<Binding, BindError> {
     let mut made = false;
     for _ in 0..ATTEMPTS {
@@ -335,8 +337,8 @@ fn read(
     })
 }
 
-/// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is. "No suitable peers" is a 400
-/// as well, but is what a cluster says whose servers have just found each other or restart one by one.
+/// Codes of the 400s say that the request is at fault (or the server's configuration), the others that the server is. "No
+/// suitable peers" is a 400 as well, but is what a cluster says whose servers have just found each other or restart one by one.
 fn api_error(what: &'static str, error: async_nats::jetstream::Error) -> BindError {
     let passing = matches!(error.code(), 404 | 408) || error.error_code() == ErrorCode::CLUSTER_NO_PEERS;
     if (400..500).contains(&error.code()) && !passing {

@@ -62,8 +62,8 @@ impl Buffer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up to `max` events and asks for as many to follow. What has lain here past the ack wait (the process was frozen) is dropped: it
-    /// is being delivered again, perhaps elsewhere.
+    /// Takes up to `max` events and asks for as many to follow. What has lain here past the ack wait (the process was frozen) is
+    /// dropped: it is being delivered again, perhaps elsewhere.
     pub(super) fn take(&self, max: usize) -> Vec<RawEvent> {
         let mut state = self.lock();
         state.target = max;
@@ -97,21 +97,21 @@ impl Buffer {
         self.ready.notify_one();
     }
 
-    /// How many more events are wanted, when `outstanding` are asked for already. 0 while more than half of what a pull takes is here or on its
-    /// way, so that requests are few.
+    /// How many more events are wanted, when `outstanding` are asked for already. 0 while more than half of what a pull takes is
+    /// here or on its way, so that requests are few.
     pub(super) fn room(&self, outstanding: usize) -> usize {
         let state = self.lock();
         let room = state.target.saturating_sub(state.events.len() + outstanding);
         if room * 2 >= state.target { room } else { 0 }
     }
 
-    /// Has an event been here for `patience`? Whoever does not pull should not keep events from the other pods.
+    /// Has an event been here for `patience`? Anyone who does not pull should not keep events from the other pods.
     pub(super) fn is_abandoned(&self, patience: Duration) -> bool {
         self.lock().events.front().is_some_and(|event| event.delivery.received_at.elapsed() >= patience)
     }
 
-    /// Takes everything out to give it back, but for what has lain here past the ack wait: another pod may be at it, and would get it twice. If
-    /// there was something, nothing is wanted until the next pull.
+    /// Takes everything out to give it back, but for what has lain here past the ack wait: another pod may be at it, and would
+    /// get it twice. If there was something, nothing is wanted until the next pull.
     pub(super) fn empty(&self) -> Vec<AckToken> {
         let mut state = self.lock();
         if !state.events.is_empty() {

@@ -14,12 +14,13 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the next attempt comes.
+/// Longest wait for a TCP connection with its handshake. A frozen server accepts and says nothing, so this is also how fast the
+/// next attempt comes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection on which nothing is heard is pinged this often; the client gives it up after the third ping without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// The waits between attempts to reconnect. With this cap a pod is back within about a second of the server, and a thousand pods are two thousand attempts a
-/// second at worst.
+/// The waits between attempts to reconnect. With this cap a pod is back within about a second of the server, and a thousand pods
+/// are two thousand attempts a second at worst.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Why the event stream could not be started. No variant holds a secret.

@@ -1,6 +1,7 @@
 //! How far the shared consumer is, and what it passed over: decided here from what is read of it, without a wait.
 //!
-//! Every pod reads for itself, once a second, and each tells its own sessions; so nobody has to be asked, and nobody has to be there.
+//! Every pod reads for itself, once a second, and each tells its own sessions; so nobody has to be asked, and nobody has to be
+//! there.
 
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::ports::SettledUpTo;
 
-/// The description of a consumer that goes on where another one stood. It is how pods that see it for the first time know that nothing was passed over.
+/// The description of a consumer that goes on where another one stood. It is how pods that see it for the first time know that
+/// nothing was passed over.
 pub(super) const CONTINUES: &str = "goes on where the consumer before it stood";
 
-/// A server that restarts says of a consumer that it was made when its file was, a moment after it said before that it was made. One that was made so soon
-/// after another had no time to stand anywhere, and is told by its counts.
+/// A server that restarts says of a consumer that it was made when its file was, a moment after it said before that it was made.
+/// One that was made so soon after another had no time to stand anywhere, and is told by its counts.
 const SAME_BIRTH: Duration = Duration::from_secs(1);
 
 /// What the server says of a consumer, as far as it matters here.
@@ -152,7 +154,8 @@ impl Progress {
         }
     }
 
-    /// A consumer was made here. One that does not begin after a known sequence passes over what was stored before, if anything was.
+    /// A consumer was made here. One that does not begin after a known sequence passes over what was stored before, if anything
+    /// was.
     pub(super) fn began(&mut self, start: Start) {
         let nothing_before = matches!(start, Start::Since(_)) && self.highest == 0;
         if !matches!(start, Start::After(_)) && !nothing_before {
@@ -183,9 +186,9 @@ impl Reading {
         if self.delivered.consumer == 0 { self.delivered.stream } else { self.ack_floor.stream }
     }
 
-    /// Has the server lost the state of the consumer, which had delivered so often and so far? Then its deliveries are counted from behind all that was
-    /// delivered. A restart alone takes the state back by the last moments too: but of what it counts then, something lies before that place, and nothing
-    /// is passed over.
+    /// Has the server lost the state of the consumer, which had delivered so often and so far? Then its deliveries are counted
+    /// from behind all that was delivered. A restart alone takes the state back by the last moments too: but of what it counts
+    /// then, something lies before that place, and nothing is passed over.
     fn has_begun_anew(&self, deliveries: u64, delivered: u64) -> bool {
         let Place { consumer, stream } = self.delivered;
         consumer < deliveries && stream >= delivered.saturating_add(consumer)
@@ -205,7 +208,8 @@ impl Reading {
         }
     }
 
-    /// The last event that a consumer which came after another one did not begin with, if the one before it had not settled all up to there.
+    /// The last event that a consumer which came after another one did not begin with, if the one before it had not settled all
+    /// up to there.
     fn hole_up_to(&self, floor: u64) -> Option<u64> {
         if self.config.description.as_deref() == Some(CONTINUES) {
             return None;

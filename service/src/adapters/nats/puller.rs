@@ -1,9 +1,9 @@
-//! The one task that asks for events: it keeps about as many requested or buffered as a pull takes, and finds the consumer again after whatever
-//! befell it.
+//! The one task that asks for events: it keeps about as many requested or buffered as a pull takes, and finds the consumer again
+//! after whatever befell it.
 //!
-//! All requests of a pod answer to one inbox, subscribed until the source is closed or nobody pulls any more, and until then a request is never
-//! taken back: whatever the server sends for one, however late, comes out of the buffer. So nothing is swallowed between a request and a pull; the worst is a buffer that holds one
-//! batch too many after a reconnect.
+//! All requests of a pod answer to one inbox, subscribed until the source is closed or nobody pulls any more, and until then a
+//! request is never taken back: whatever the server sends for one, however late, comes out of the buffer. So nothing is swallowed
+//! between a request and a pull; the worst is a buffer that holds one batch too many after a reconnect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,12 +32,14 @@ use crate::{
     telemetry::Chain,
 };
 
-/// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod that stands still is handed
-/// events for as long as its request lasts, and what it was handed then goes to another pod when it is delivered again, not to its request once more.
+/// How long the server keeps a request that it can't fill, at most. It is kept for half the ack wait where that is shorter: a pod
+/// that stands still is handed events for as long as its request lasts, and what it was handed then goes to another pod when it
+/// is delivered again, not to its request once more.
 const EXPIRES: Duration = Duration::from_secs(5);
 /// How often the server says that it still has our request.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Nothing heard for this long while a request is out: the server, the consumer or the request is gone. Two heartbeats may be late.
+/// Nothing heard for this long while a request is out: the server, the consumer or the request is gone. Two heartbeats may be
+/// late.
 const SILENCE: Duration = Duration::from_millis(2500);
 /// Bytes that one request may bring, so that a batch of huge events does not fill the memory.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -186,7 +188,8 @@ impl<'a> Puller<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = self.shared;
-        // Without an inbox the server drops the requests that are out. Waited for once: to begin to listen takes locks, which is much for every message.
+        // Without an inbox the server drops the requests that are out. Waited for once: to begin to listen takes locks, which is
+        // much for every message.
         let over = shared.is_over();
         tokio::pin!(over);
         loop {
@@ -422,8 +425,8 @@ impl<'a> Puller<'a> {
         }
     }
 
-    /// Gives everything back: the buffer, and what is on its way. Without the subscription the server drops the requests that are out; there is
-    /// no other way to take one back.
+    /// Gives everything back: the buffer, and what is on its way. Without the subscription the server drops the requests that are
+    /// out; there is no other way to take one back.
     async fn drain(mut self) {
         let mut ack_tokens = self.shared.buffer.empty();
         // The subscription ends once the server has confirmed that it sends no more.

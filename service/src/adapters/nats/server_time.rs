@@ -21,8 +21,8 @@ impl ServerTime {
         self.anchor.map(|(time, since)| time + now.saturating_duration_since(since))
     }
 
-    /// How long ago an event was stored that is received `now`. It is at least that late there, which is all that old servers say; so an age is rather too low than
-    /// too high.
+    /// How long ago an event was stored that is received `now`. It is at least that late there, which is all that old servers
+    /// say; so an age is rather too low than too high.
     pub(super) fn age(&mut self, stored_at: Duration, now: Instant) -> Duration {
         match self.at(now) {
             Some(time) if time >= stored_at => time - stored_at,

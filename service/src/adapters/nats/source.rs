@@ -39,10 +39,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// JetStream as an event source: one durable pull consumer, shared by every pod that names the same one.
 ///
-/// One supervised task asks for events ahead of the pulls, about as many as the last pull took; it ends with the source, which is closed when it
-/// is dropped. Outages of any length are ridden out.
+/// One supervised task asks for events ahead of the pulls, about as many as the last pull took; it ends with the source, which is
+/// closed when it is dropped. Outages of any length are ridden out.
 ///
-/// Nothing here looks at the soft shutdown token: a pod that drains calls `close` when it stops pulling, and can still settle after that.
+/// Nothing here looks at the soft shutdown token: a pod that drains calls `close` when it stops pulling, and can still settle
+/// after that.
 pub struct NatsSource {
     shared: Arc<Shared>,
     hard: CancellationToken,
@@ -53,7 +54,8 @@ impl NatsSource {
     ///
     /// # Errors
     /// When the configuration can't be right, the consumer is a push consumer, or JetStream refuses for good; and, with
-    /// `nats.retry_on_failed_connect` off, when NATS or JetStream is not there. With it on, that is only logged, and the source connects later.
+    /// `nats.retry_on_failed_connect` off, when NATS or JetStream is not there. With it on, that is only logged, and the source
+    /// connects later.
     pub async fn connect(nats: &Nats, defaults: ConsumerDefaults, tasks: &Tasks) -> Result<Self, NatsStartError> {
         let target = Target::read(nats).await?;
         let changed = Arc::new(Notify::new());

@@ -10,7 +10,8 @@ use tokio::{sync::Notify, time::Instant};
 use super::bind::BindError;
 use crate::{config::Nats, ports::SourceError};
 
-/// So long a missing permission speaks against the link, unless it is disproved: it is missed again with every request, and with every settlement.
+/// So long a missing permission speaks against the link, unless it is disproved: it is missed again with every request, and with
+/// every settlement.
 const COUNTS: Duration = Duration::from_secs(30);
 /// How often the same is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -148,7 +149,8 @@ impl Trouble {
         }
     }
 
-    /// The best reason that there is for a link that is down: a permission that is missing, or this, with what the server said last.
+    /// The best reason that there is for a link that is down: a permission that is missing, or this, with what the server said
+    /// last.
     pub(super) fn reason(&self, away: Away) -> SourceError {
         self.denied().map_or_else(|| SourceError::unreachable(self.said(away)), |denied| SourceError::refused(Denied(denied)))
     }

@@ -96,7 +96,8 @@ pub(super) enum Incoming {
     Foreign,
 }
 
-/// Reads one message. An event that it holds is as old as its first delivery, for all that is known here. The inbox's last token is the number of the request that a status is about.
+/// Reads one message. An event that it holds is as old as its first delivery, for all that is known here. The inbox's last token
+/// is the number of the request that a status is about.
 pub(super) fn read(message: Message, stream: StreamId, received_at: Instant) -> Incoming {
     let Some(status) = message.status else {
         return read_event(message, stream, received_at).map_or(Incoming::Foreign, Incoming::Event);
@@ -157,8 +158,8 @@ struct Reply {
 }
 
 impl Reply {
-    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>`; newer servers may write domain and
-    /// account before the stream, and more at the end.
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>`; newer servers may write
+    /// domain and account before the stream, and more at the end.
     fn parse(reply: &str) -> Option<Self> {
         let tokens = reply.strip_prefix(ACK_PREFIX)?.split('.');
         let skipped = match tokens.clone().count() {

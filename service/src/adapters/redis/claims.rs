@@ -1,8 +1,9 @@
-//! Claims of locks, many in a round trip: what comes while one batch is under way goes in the next. In a storm of connects that is most of what Redis and
-//! this pod would spend on them.
+//! Claims of locks, many in a round trip: what comes while one batch is under way goes in the next. In a storm of connects that
+//! is most of what Redis and this pod would spend on them.
 //!
-//! A claim may be carried out when nobody waits for it any more: its connect was given up, or its answer came too late or never. The lock would then be a ghost's until it
-//! runs out, as whoever gave up has released it *before* it was taken. So what was taken and is not taken over is given back here, after the claim.
+//! A claim may be carried out when nobody waits for it any more: its connect was given up, or its answer came too late or never.
+//! The lock would then be a ghost's until it runs out, as anyone who gave up has released it *before* it was taken. So what was
+//! taken and is not taken over is given back here, after the claim.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -121,7 +122,8 @@ impl Claims {
         Self { queue }
     }
 
-    /// Runs the script for one lock. Whoever drops the future, or gets an error, has nothing: what was taken all the same is given back.
+    /// Runs the script for one lock. Anyone who drops the future, or gets an error, has nothing: what was taken all the same is
+    /// given back.
     ///
     /// # Errors
     /// When the store is away or refuses.
@@ -149,7 +151,7 @@ impl Claimer {
         let mut claims = Vec::new();
         while queue.recv_many(&mut claims, MAX_BATCH).await > 0 {
             let linger = Linger::of(claims.len(), MAX_BATCH, BETWEEN_BATCHES);
-            // Whoever has given up before it was asked has nothing.
+            // Anyone who has given up before it was asked has nothing.
             claims.retain(|claim| !claim.answer.is_closed());
             let used = Mutex::default();
             match self.ask(&claims, &used).await {
@@ -177,8 +179,8 @@ impl Claimer {
         let _ = answer.send(Ok(Claimed { verdict, taken }));
     }
 
-    /// Gives back what a batch without an answer may yet take: on the same connections, where it can't come before the claims, and once more on another, should
-    /// those be broken.
+    /// Gives back what a batch without an answer may yet take: on the same connections, where it can't come before the claims,
+    /// and once more on another, should those be broken.
     fn give_back_late(&self, claims: &[Claim], used: Mutex<Vec<MultiplexedConnection>>) {
         let ghosts: Vec<Ghost> = claims
             .iter()

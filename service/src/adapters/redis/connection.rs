@@ -29,16 +29,16 @@ pub(super) struct Pooled {
     generation: u64,
     /// How often the server had become another when it was made.
     moves: u64,
-    /// A command is under way. Only an answer clears it: a connection whose command timed out, broke or was given up by its caller never goes
-    /// back to the pool.
+    /// A command is under way. Only an answer clears it: a connection whose command timed out, broke or was given up by its
+    /// caller never goes back to the pool.
     busy: bool,
 }
 
 /// What all connections of a pool share.
 #[derive(Debug, Default)]
 struct Health {
-    /// Counts the times that a connection broke. Connections made before that are suspect (the server restarted, or the network between was
-    /// cut) and are replaced before use instead of failing one call each.
+    /// Counts the times that a connection broke. Connections made before that are suspect (the server restarted, or the network
+    /// between was cut) and are replaced before use instead of failing one call each.
     generation: AtomicU64,
     /// Why the latest attempt to connect failed; `None` after one that did not.
     refusal: Mutex<Option<StoreError>>,
@@ -121,7 +121,8 @@ enum Failure {
 }
 
 impl Commands {
-    /// Makes an empty pool; connections are made on use, and stay: one that is given up for its age would only have to be made anew.
+    /// Makes an empty pool; connections are made on use, and stay: one that is given up for its age would only have to be made
+    /// anew.
     pub(super) fn new(connector: Arc<Connector>, lineage: Arc<Lineage>, size: u32, metrics: Arc<Metrics>) -> Self {
         let (health, timeout) = (Arc::new(Health::default()), connector.timeout());
         let manager = Manager { connector, lineage: Arc::clone(&lineage), health: Arc::clone(&health) };
@@ -138,8 +139,8 @@ impl Commands {
 
     /// Runs a request on a pooled connection; the wait for the connection and for the answer are bounded together.
     ///
-    /// A request that meets a connection which broke (the server restarted) runs once more on a fresh one, so it must be idempotent: each
-    /// is, because locks compare, sets are sets, and a kill names its victim.
+    /// A request that meets a connection which broke (the server restarted) runs once more on a fresh one, so it must be
+    /// idempotent: each is, because locks compare, sets are sets, and a kill names its victim.
     pub(super) async fn run<T, F, Fut>(&self, command: RedisCommand, request: F) -> Result<T, StoreError>
     where
         F: Fn(MultiplexedConnection) -> Fut + Send + Sync,

@@ -1,4 +1,5 @@
-//! How a connection to Redis is made. What it takes to log in is read from its files each time: they are renewed while a pod runs.
+//! How a connection to Redis is made. What it takes to log in is read from its files each time: they are renewed while a pod
+//! runs.
 
 use std::{
     fmt, io,

@@ -47,8 +47,8 @@ pub(super) fn is_demoted(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
-/// Did the server answer on this connection, so that nothing is left over on it? A replica that was the primary before (`READONLY`) answers
-/// too, but another connection may lead to the new primary.
+/// Did the server answer on this connection, so that nothing is left over on it? A replica that was the primary before
+/// (`READONLY`) answers too, but another connection may lead to the new primary.
 pub(super) fn is_spent(error: &RedisError) -> bool {
     is_passing(error) || error.is_unrecoverable_error()
 }

@@ -15,8 +15,8 @@ pub(super) const KILL_PATTERN: &str = "session_kill:*";
 
 const KILL_PREFIX: &str = "session_kill:";
 
-/// What follows the prefix in a session's keys and channel. A company named `admin` is no danger: a user has three parts, an administrator
-/// two, and no part can hold a `:`.
+/// What follows the prefix in a session's keys and channel. A company named `admin` is no danger: a user has three parts, an
+/// administrator two, and no part can hold a `:`.
 fn session_parts(key: &SessionKey) -> String {
     match key {
         SessionKey::User { company, agent, user } => format!("{company}:{agent}:{user}"),
@@ -29,8 +29,8 @@ pub(super) fn lock(key: &SessionKey) -> String {
     format!("session:{}", session_parts(key))
 }
 
-/// The selected chat. For an administrator, for whom the predecessor has none, with an empty part: else it would be the lock of the user
-/// `selected_chat` of a company `admin`.
+/// The selected chat. For an administrator, for whom the predecessor has none, with an empty part: else it would be the lock of
+/// the user `selected_chat` of a company `admin`.
 pub(super) fn selected_chat(key: &SessionKey) -> String {
     let empty = match key {
         SessionKey::User { .. } => "",

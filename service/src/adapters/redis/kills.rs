@@ -28,7 +28,8 @@ use crate::{
     telemetry::Chain,
 };
 
-/// The waits before subscribing again. While Redis is away it is tried once a second at least: a pod that can't hear kills must not stay so after it is back.
+/// The waits before subscribing again. While Redis is away it is tried once a second at least: a pod that can't hear kills must
+/// not stay so after it is back.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How often a subscription is asked whether it lives. A half-open or frozen connection says nothing, as does a quiet one.
 const PING_EVERY: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! Whose answers these are: which server gave them, in which life, and what it may have lost since the one before.
 //!
-//! Connections can't tell. A server that is back within milliseconds, a replica that took over, a proxy that leads elsewhere: a new connection, or even the old
-//! one, works as before, on data of some seconds ago. So whatever answers about routes says in the same step who it is (`script.rs`).
+//! Connections can't tell. A server that is back within milliseconds, a replica that took over, a proxy that leads elsewhere: a
+//! new connection, or even the old one, works as before, on data of some seconds ago. So whatever answers about routes says in
+//! the same step who it is (`script.rs`).
 
 use std::{
     sync::{
@@ -21,7 +22,8 @@ const DEMOTED_PAUSE: Duration = Duration::from_secs(1);
 /// What a script says of the server that ran it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server<'a> {
-    /// Its replication id: drawn anew at each start, and at each change of its place among primaries and replicas. Empty if the user may not ask.
+    /// Its replication id: drawn anew at each start, and at each change of its place among primaries and replicas. Empty if the
+    /// user may not ask.
     pub(super) id: &'a str,
     /// Keys that it has evicted; only where it may.
     pub(super) evicted: Option<u64>,

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use super::script::Lua;
 
-/// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and the holder, or 2 and why the
-/// lock's key is refused. What is no chat counts as none.
+/// Keys: lock, selected chat. Arguments: owner, TTL in ms, the value that may be overwritten. Answers with 1 and the chat, 0 and
+/// the holder, or 2 and why the lock's key is refused. What is no chat counts as none.
 pub(super) static CLAIM: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local held = redis.pcall('GETRANGE', KEYS[1], 0, 257)\n\

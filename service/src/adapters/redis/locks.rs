@@ -1,8 +1,9 @@
 //! Session locks: every change is one script that compares before it writes.
 //!
-//! A value that is no owner (neither a pod's id nor `{pod}/{connection}`) was written by nobody of the fleet, so nobody will renew or release
-//! it. It is replaced, by compare-and-set on the very bytes seen. An empty value counts as none, and so does one that is longer than any owner (257 bytes): it
-//! never leaves Redis. A key of another kind is refused, to its own session alone: no script fails for it.
+//! A value that is no owner (neither a pod's id nor `{pod}/{connection}`) was written by nobody of the fleet, so nobody will
+//! renew or release it. It is replaced, by compare-and-set on the very bytes seen. An empty value counts as none, and so does one
+//! that is longer than any owner (257 bytes): it never leaves Redis. A key of another kind is refused, to its own session alone:
+//! no script fails for it.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -22,19 +23,20 @@ use crate::{
 /// A claim that meets a value which is no owner is made once more, on that value.
 const CLAIMS: usize = 2;
 
-// No script here reads more of a value than what one of ours can have, and one byte: somebody may have put a hundred megabytes there. A key that is not there
-// reads as an empty value, and an empty value is worth no more.
+// No script here reads more of a value than what one of ours can have, and one byte: somebody may have put a hundred megabytes
+// there. A key that is not there reads as an empty value, and an empty value is worth no more.
 
 /// Somebody writes them faster than they are replaced.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("it keeps getting values that are no owner")]
 struct KeepsChanging;
 
-/// Keys: locks, then selected chats. Arguments: how many locks; for each, its owner and TTL in ms; for each chat, the number of its lock, the chat, and its
-/// TTL in ms. Answers with what did not go as it nearly always does: the number of a lock, a verdict, and the value that the key has, or why it was refused.
+/// Keys: locks, then selected chats. Arguments: how many locks; for each, its owner and TTL in ms; for each chat, the number of
+/// its lock, the chat, and its TTL in ms. Answers with what did not go as it nearly always does: the number of a lock, a verdict,
+/// and the value that the key has, or why it was refused.
 ///
-/// One script for a whole batch: ten thousand sessions are renewed every few seconds, and a command and an answer each would be most of what that costs.
-/// A chat is kept only for a session whose lock is ours.
+/// One script for a whole batch: ten thousand sessions are renewed every few seconds, and a command and an answer each would be
+/// most of what that costs. A chat is kept only for a session whose lock is ours.
 static RENEW: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local locks, odd, lost = tonumber(ARGV[1]), {}, {}\n\

@@ -1,7 +1,8 @@
 //! The session store on Redis: locks, routes, kill bus and token cache.
 //!
-//! Commands go through a small pool with short time-outs (`connection`, `connector`); the route writer and the kill listener each have a connection of
-//! their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in `keys` and nowhere else.
+//! Commands go through a small pool with short time-outs (`connection`, `connector`); the route writer and the kill listener each
+//! have a connection of their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in
+//! `keys` and nowhere else.
 
 mod claims;
 mod connection;
@@ -52,8 +53,8 @@ use crate::{
 
 /// The session store of one pod on Redis; implements `SessionLocks`, `Routes`, `KillBus` and `TokenCache`.
 ///
-/// Every call ends within twice `redis.command_timeout_ms`, most within once; only renewing locks whose values are no owner (see `locks`) may
-/// take longer. No outage, of whatever length, needs a new store.
+/// Every call ends within twice `redis.command_timeout_ms`, most within once; only renewing locks whose values are no owner (see
+/// `locks`) may take longer. No outage, of whatever length, needs a new store.
 pub struct RedisStore {
     connector: Arc<Connector>,
     lineage: Arc<Lineage>,
@@ -93,15 +94,16 @@ impl RedisStore {
         })
     }
 
-    /// Has pods prove their records with the fleet's key, and takes none that is not proved; but for those of the version before, if they are accepted.
+    /// Has pods prove their records with the fleet's key, and takes none that is not proved; but for those of the version before,
+    /// if they are accepted.
     #[must_use]
     pub fn with_fleet_key(self, key: FleetKey, accept_previous: bool) -> Self {
         let records = Records::proved(key, accept_previous, Arc::clone(self.tasks.metrics()));
         Self { records, ..self }
     }
 
-    /// Watches, as one of its tasks, whether Redis gives what a session needs (rights, and a subscription to kills) and whether it evicts keys, and tells
-    /// `readiness`. Until that is known, the pod is not ready.
+    /// Watches, as one of its tasks, whether Redis gives what a session needs (rights, and a subscription to kills) and whether
+    /// it evicts keys, and tells `readiness`. Until that is known, the pod is not ready.
     pub fn watch(&self, readiness: Readiness) {
         readiness.doubt(Dependency::Redis);
         let watch = Arc::new(ServerWatch {

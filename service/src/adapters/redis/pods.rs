@@ -21,14 +21,16 @@ const RETIREMENTS_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// How long it is remembered that a pod has left: longer than any other pod is without the store for a blip.
 const LEFT_TTL: Duration = Duration::from_secs(60);
 
-// No script here reads more of a value than a record can have, and one byte: somebody may have put a hundred megabytes there, which every pod would be sent
-// again and again. What is longer is no record (`Records`). A key that is not there reads as an empty value, and an empty value is worth no more.
+// No script here reads more of a value than a record can have, and one byte: somebody may have put a hundred megabytes there,
+// which every pod would be sent again and again. What is longer is no record (`Records`). A key that is not there reads as an
+// empty value, and an empty value is worth no more.
 
 /// Pods in one script that asks about them: some two milliseconds.
 const MAX_RESOLVED: usize = 256;
 
-/// Keys: members, then for each pod its liveness, its retirements, its goodbye and its routes. Arguments: `1` to take those that are gone out of their routes; then
-/// for each pod its name and how many routes it has. Answers for each with a number and its record.
+/// Keys: members, then for each pod its liveness, its retirements, its goodbye and its routes. Arguments: `1` to take those that
+/// are gone out of their routes; then for each pod its name and how many routes it has. Answers for each with a number and its
+/// record.
 static RESOLVE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
         "local standings, at = {}, 2\n\
@@ -51,13 +53,15 @@ static RESOLVE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the pod's liveness, members, epoch, the pod's retirements, its goodbye. Arguments: record, TTL in ms, the pod, an epoch in case there is none, the record that
-/// may be overwritten, the most pods that a fleet has. Answers with whether the pod was there, whether the epoch was made, its retirements, the epoch, how many
-/// members there are, members, and what was mended; or with the record of another process under its name and what is left of that one's life.
+/// Keys: the pod's liveness, members, epoch, the pod's retirements, its goodbye. Arguments: record, TTL in ms, the pod, an epoch
+/// in case there is none, the record that may be overwritten, the most pods that a fleet has. Answers with whether the pod was
+/// there, whether the epoch was made, its retirements, the epoch, how many members there are, members, and what was mended; or
+/// with the record of another process under its name and what is left of that one's life.
 ///
-/// A record without an end was written by no pod, and no pod will renew it: it is overwritten. The other keys belong to nobody's session, and without them there is
-/// no fleet: one that holds something else is made anew, and named in the answer. Every other pod is a member again with its next announcement, and a new epoch has
-/// everybody doubt the routes meanwhile. A count that is none is 0.
+/// A record without an end was written by no pod, and no pod will renew it: it is overwritten. The other keys belong to nobody's
+/// session, and without them there is no fleet: one that holds something else is made anew, and named in the answer. Every other
+/// pod is a member again with its next announcement, and a new epoch has everybody doubt the routes meanwhile. A count that is
+/// none is 0.
 static ANNOUNCE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
         "local held = redis.pcall('GETRANGE', KEYS[1], 0, 1024)\n\
@@ -103,8 +107,8 @@ static READ: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: members, then for each pod its liveness and its retirements. Arguments: TTL of the count in ms, a count that a pod has hardly seen, in case what is there is
-/// none, then the pods. Answers for each: was it without a key?
+/// Keys: members, then for each pod its liveness and its retirements. Arguments: TTL of the count in ms, a count that a pod has
+/// hardly seen, in case what is there is none, then the pods. Answers for each: was it without a key?
 static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local retired = {}\n\
@@ -122,7 +126,8 @@ static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the pod's retirements. Arguments: TTL of the count in ms, a count that the pod has hardly seen, in case what is there is none.
+/// Keys: the pod's retirements. Arguments: TTL of the count in ms, a count that the pod has hardly seen, in case what is there is
+/// none.
 static PASS_OVER: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local count = redis.pcall('INCR', KEYS[1])\n\
@@ -204,7 +209,8 @@ impl RedisStore {
         let listed: HashSet<PodId> = ids.iter().cloned().collect();
         ids.extend(known.iter().filter(|id| !listed.contains(*id)).cloned());
         let mut call = READ.single().prepare_invoke();
-        // Whether those who are asked about and not listed have said goodbye; where only a part is listed, they may be members all the same.
+        // Whether those who are asked about and not listed have said goodbye; where only a part is listed, they may be members
+        // all the same.
         ids.iter().map(keys::pod).chain(ids.iter().map(keys::goodbye)).for_each(|key| {
             call.key(key);
         });
@@ -221,8 +227,8 @@ impl RedisStore {
             let known = record.as_deref().and_then(|record| self.records.read(&id, record));
             match known {
                 Some(record) => pods.push(record),
-                // It names nobody. A pod whose record was overwritten is a lapsed one to whom it is known to, and writes its own again at once; to anybody else such
-                // an id is worth no more than one that was never heard of.
+                // It names nobody. A pod whose record was overwritten is a lapsed one to whom it is known to, and writes its own
+                // again at once; to anybody else such an id is worth no more than one that was never heard of.
                 None if record.is_some() => {}
                 None if record.is_none() && goodbye.is_some() => left.push(id),
                 None if listed.contains(&id) => lapsed.push(id),
@@ -282,7 +288,8 @@ impl RedisStore {
 
     fn standing(&self, pod: &PodId, number: u8, record: &[u8]) -> Standing {
         match number {
-            // One that is not proved was written by no pod. A pod whose record was overwritten is in doubt for as long as it takes to write it again.
+            // One that is not proved was written by no pod. A pod whose record was overwritten is in doubt for as long as it
+            // takes to write it again.
             1 => self.records.read(pod, record).map_or(Standing::Unheard, Standing::Alive),
             2 => Standing::Member,
             3 => Standing::Gone,

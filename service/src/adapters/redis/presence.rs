@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 /// When this pod was last known to be announced.
 ///
-/// Redis alone can't say whether the pod was there all the time: an announcement that timed out here may have been carried out there, after
-/// the key had lapsed, and then the next one finds the key. So a pod whose last *confirmed* announcement is older than its TTL was not there.
+/// Redis alone can't say whether the pod was there all the time: an announcement that timed out here may have been carried out
+/// there, after the key had lapsed, and then the next one finds the key. So a pod whose last *confirmed* announcement is older
+/// than its TTL was not there.
 #[derive(Debug, Default)]
 pub(super) struct Presence(Mutex<Option<(PodId, Instant)>>);
 

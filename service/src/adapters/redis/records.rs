@@ -1,7 +1,8 @@
 //! What stands in a pod's liveness key, and the proof that a pod of the fleet wrote it.
 //!
-//! Whoever can write to Redis could else name an address of its own. A record that is not proved is none: it names nobody, and its pod is as good as without a key.
-//! A record of the past, written again, names an address at which nobody can prove to be that pod.
+//! Anyone who can write to Redis could else name an address of its own. A record that is not proved is none: it names nobody, and
+//! its pod is as good as without a key. A record of the past, written again, names an address at which nobody can prove to be
+//! that pod.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,7 +20,7 @@ use crate::{
     ports::StoreError,
 };
 
-/// Records that are not proved are logged no more often than this: whoever writes them decides how many there are.
+/// Records that are not proved are logged no more often than this: anyone who writes them decides how many there are.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A longer record was written by no pod: an address has 259 bytes.

@@ -21,13 +21,14 @@ use crate::{
 /// Names of pods that are read in one look-up, over all its routes: some milliseconds.
 const MAX_READ: usize = 8192;
 
-/// Keys: epoch, members, then routes. Arguments: the pod that asks, the most pods that a fleet has, the most that are read in all. Answers with the epoch; for each
-/// pod but the asker that is on any of the routes, its name and the numbers of its routes: most routes have none, as an event nearly always has its sockets on one
-/// pod, and those that do have few, so that a list for each route would be most of what it costs to write and read the answer; then the numbers of the routes whose
-/// keys hold something else, and of those that were not read. What is longer than an id is none.
+/// Keys: epoch, members, then routes. Arguments: the pod that asks, the most pods that a fleet has, the most that are read in
+/// all. Answers with the epoch; for each pod but the asker that is on any of the routes, its name and the numbers of its routes:
+/// most routes have none, as an event nearly always has its sockets on one pod, and those that do have few, so that a list for
+/// each route would be most of what it costs to write and read the answer; then the numbers of the routes whose keys hold
+/// something else, and of those that were not read. What is longer than an id is none.
 ///
-/// Of a route with more pods than any fleet has, only members count: whoever is on a route is a member first. Where those are too many as well, it is not read.
-/// Asked for more random members than there are, Redis answers with all.
+/// Of a route with more pods than any fleet has, only members count: anyone who is on a route is a member first. Where those are
+/// too many as well, it is not read. Asked for more random members than there are, Redis answers with all.
 static LOOK_UP: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
         "local routes, others, refused, unread = {}, {}, {}, {}\n\

@@ -31,7 +31,8 @@ impl Lua {
         Self { code, script: Script::new(code) }
     }
 
-    /// A script whose answer says who gave it; called by [`Lua::told`]. Some 3 µs of the server's time; where keys may be evicted, some 10 more.
+    /// A script whose answer says who gave it; called by [`Lua::told`]. Some 3 µs of the server's time; where keys may be
+    /// evicted, some 10 more.
     ///
     /// A replica answers nothing: its data may be old, and it takes no writes. The last argument is not the script's.
     pub(super) fn signed(code: &str) -> Self {
@@ -54,8 +55,8 @@ impl Lua {
         &self.script
     }
 
-    /// A pipeline of calls of this script. It loads the script first, in the same round trip: a pipeline can't be resumed after `NOSCRIPT`, and
-    /// the text once is less than the text in each call.
+    /// A pipeline of calls of this script. It loads the script first, in the same round trip: a pipeline can't be resumed after
+    /// `NOSCRIPT`, and the text once is less than the text in each call.
     pub(super) fn pipeline(&self, calls: impl Iterator<Item = Cmd>) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SCRIPT").arg("LOAD").arg(self.code).ignore();

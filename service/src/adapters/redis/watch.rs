@@ -25,7 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const TRY_EVERY: Duration = Duration::from_secs(60);
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
-/// Argument: `1` to try every right that a session needs. Answers with the server's memory limit and policy, and what was refused.
+/// Argument: `1` to try every right that a session needs. Answers with the server's memory limit and policy, and what was
+/// refused.
 ///
 /// Each command runs on a name that no session, route or pod can have, as ids have no spaces, and leaves nothing there.
 static LOOK: LazyLock<Lua> = LazyLock::new(|| {

@@ -23,8 +23,9 @@ pub(super) const MAX_WRITE: usize = 1000;
 
 /// Keys: routes. Arguments: the pod, then for each route its TTL in ms, or 0 to take the pod off it.
 ///
-/// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a refresh of a thousand routes
-/// costs one command and one answer. Answers with the numbers of the routes whose keys hold something else.
+/// One script for a whole batch: each step is atomic, so no route is left without its TTL by a connection that breaks, and a
+/// refresh of a thousand routes costs one command and one answer. Answers with the numbers of the routes whose keys hold
+/// something else.
 pub(super) static WRITE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::signed(
         "local refused = {}\n\
@@ -47,9 +48,9 @@ pub(super) static WRITE: LazyLock<Lua> = LazyLock::new(|| {
 
 /// Writes routes in the order of the calls, on one connection that is used for nothing else.
 ///
-/// Order on one connection is free. It is lost when a connection is given up: a batch stuck in its socket could still run after the batches
-/// that follow on the next one, and take away a route that was confirmed since. So a connection is dropped on any error, and before the next
-/// one writes it has the server close its predecessor: after that answer nothing late can come.
+/// Order on one connection is free. It is lost when a connection is given up: a batch stuck in its socket could still run after
+/// the batches that follow on the next one, and take away a route that was confirmed since. So a connection is dropped on any
+/// error, and before the next one writes it has the server close its predecessor: after that answer nothing late can come.
 pub(super) struct Writer {
     connector: Arc<Connector>,
     lineage: Arc<Lineage>,
@@ -90,7 +91,8 @@ impl Writer {
         self.write_on(connection, made_at, call).await
     }
 
-    /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with this frame.
+    /// Keeps the connection only if the server answered: out of every other end (error, time-out, dropped future) it goes with
+    /// this frame.
     async fn write_on(
         &self,
         mut connection: MultiplexedConnection,

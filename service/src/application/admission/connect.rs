@@ -135,7 +135,7 @@ impl Entries {
             reason = session.closed() => Err(reason.into()),
             joined = self.writer.join(session, &routes) => match (joined?, session.close_reason()) {
                 (true, _) => Ok(()),
-                // Whoever takes a session out of the hub says why first.
+                // Anyone who takes a session out of the hub says why first.
                 (false, reason) => Err(reason.map_or(ConnectError::Internal, ConnectError::from)),
             },
             () = tokio::time::sleep(STORE_PATIENCE) => Err(StoreError::TimedOut(STORE_PATIENCE).into()),

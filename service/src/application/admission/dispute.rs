@@ -1,8 +1,8 @@
 //! Locks that a renewal found in other hands: who is the newer, this pod's socket or the owner in the lock?
 //!
-//! Nearly always that owner has taken the session over, and this pod missed its kill: the socket here has to go. But a store that went back in time (a restart from
-//! a snapshot, a replica without the last writes) holds owners that are no more, and its newest socket must win. No clock can tell. What tells is whether the owner still
-//! lives, and whom a socket took its session from.
+//! Nearly always that owner has taken the session over, and this pod missed its kill: the socket here has to go. But a store that
+//! went back in time (a restart from a snapshot, a replica without the last writes) holds owners that are no more, and its newest
+//! socket must win. No clock can tell. What tells is whether the owner still lives, and whom a socket took its session from.
 
 use std::{
     collections::HashMap,
@@ -42,8 +42,9 @@ enum Verdict {
     Wait,
 }
 
-/// Decides by what is known of the owner, whether this socket took its session from it, and for how long the owner has been seen without anybody knowing of it.
-/// Nobody renews the lock of the dead: whoever is still there after the longest life of a lock lives.
+/// Decides by what is known of the owner, whether this socket took its session from it, and for how long the owner has been seen
+/// without anybody knowing of it. Nobody renews the lock of the dead: anyone who is still there after the longest life of a lock
+/// lives.
 fn judge(state: OwnerState, is_predecessor: bool, unknown_for: Duration, longest_life: Duration) -> Verdict {
     match state {
         OwnerState::Gone => Verdict::TakeBack,

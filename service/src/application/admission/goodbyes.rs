@@ -1,7 +1,7 @@
 //! Goodbyes under way: how long they may take, and when all have been said.
 //!
-//! A session is out of the hub, its lock free, before its client is told why; writing what still waits for it may take long, and nobody waits for that but a
-//! pod that drains.
+//! A session is out of the hub, its lock free, before its client is told why; writing what still waits for it may take long, and
+//! nobody waits for that but a pod that drains.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

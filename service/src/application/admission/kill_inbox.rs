@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use crate::ports::KillSignal;
 
-/// Kills that wait for a pod that is busy. A drain of a whole peer fits; what does not is caught by the sweep that follows a resubscription.
+/// Kills that wait for a pod that is busy. A drain of a whole peer fits; what does not is caught by the sweep that follows a
+/// resubscription.
 pub const CAPACITY: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -36,7 +37,8 @@ impl KillInbox {
         Self { state: Mutex::default(), capacity, filled: Notify::new() }
     }
 
-    /// Puts a kill in. One that does not fit is dropped, and a resubscription signalled instead: the sweep finds what it was about.
+    /// Puts a kill in. One that does not fit is dropped, and a resubscription signalled instead: the sweep finds what it was
+    /// about.
     pub fn kill(&self, kill: Kill) {
         let mut state = self.lock();
         if state.kills.len() < self.capacity {

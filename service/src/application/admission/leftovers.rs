@@ -25,7 +25,8 @@ impl Leftovers {
         Self { hub, releaser, unanswered: Mutex::default() }
     }
 
-    /// A session's lock was taken or renewed just now. The session may have ended, and its lock been released, between the snapshot and that.
+    /// A session's lock was taken or renewed just now. The session may have ended, and its lock been released, between the
+    /// snapshot and that.
     pub(crate) fn release_if_gone(&self, session: &Session) {
         if !self.hub.contains(session.connection()) {
             self.releaser.release(session);
@@ -38,7 +39,8 @@ impl Leftovers {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).extend(sessions);
     }
 
-    /// The store answers again, so what it was asked before is done: a lock that a late renewal took for a session that has ended is given back.
+    /// The store answers again, so what it was asked before is done: a lock that a late renewal took for a session that has ended
+    /// is given back.
     pub(crate) fn release_unanswered(&self) {
         let unanswered = std::mem::take(&mut *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
         unanswered.values().for_each(|session| self.release_if_gone(session));

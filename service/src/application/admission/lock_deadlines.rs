@@ -1,7 +1,9 @@
-//! Until when locks are known to be held, where the policy is `strict`: a socket whose lock was not confirmed in time is closed before anybody else can have it.
+//! Until when locks are known to be held, where the policy is `strict`: a socket whose lock was not confirmed in time is closed
+//! before anybody else can have it.
 //!
-//! One timer for the pod. A session has one entry, which is not touched when its lock is renewed: when it is due, the session is asked until when its lock is
-//! confirmed by now, and gets another. So a session costs a step each time that its lock would have run out, and nothing in between.
+//! One timer for the pod. A session has one entry, which is not touched when its lock is renewed: when it is due, the session is
+//! asked until when its lock is confirmed by now, and gets another. So a session costs a step each time that its lock would have
+//! run out, and nothing in between.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,8 @@
-//! Whether whoever stands in a session's lock still lives.
+//! Whether the owner in a session's lock still lives.
 //!
-//! A pod that crashed, or a store that went back in time, leaves locks of sockets that are no more. Whether a socket lives is known to its own pod alone, so that
-//! one is asked; of a pod that is dead, nothing lives. What can't be known counts as living, for as long as it may.
+//! A pod that crashed, or a store that went back in time, leaves locks of sockets that are no more. Whether a socket lives is
+//! known to its own pod alone, so that one is asked; of a pod that is dead, nothing lives. What can't be known counts as living,
+//! for as long as it may.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -71,15 +72,16 @@ impl Owners {
         self.states_of(std::slice::from_ref(owner)).await.first().copied().unwrap_or(OwnerState::Unknown)
     }
 
-    /// What becomes known of each of these owners, in order; each pod is asked once. Takes up to two seconds, longer where a pod has to be asked about thousands.
+    /// What becomes known of each of these owners, in order; each pod is asked once. Takes up to two seconds, longer where a pod
+    /// has to be asked about thousands.
     pub async fn states_of(&self, owners: &[LockOwner]) -> Vec<OwnerState> {
         let mut states = vec![OwnerState::Unknown; owners.len()];
-        let mut elsewhere: HashMap<&PodId, (Vec<usize>, Vec<ConnectionId>)> = HashMap::new();
+        let mut by_pod: HashMap<&PodId, (Vec<usize>, Vec<ConnectionId>)> = HashMap::new();
         for (place, (owner, state)) in owners.iter().zip(&mut states).enumerate() {
             match (self.here(owner), &owner.connection) {
                 (Some(here), _) => *state = here,
                 (None, Some(connection)) => {
-                    let (places, connections) = elsewhere.entry(&owner.pod).or_default();
+                    let (places, connections) = by_pod.entry(&owner.pod).or_default();
                     places.push(place);
                     connections.push(connection.clone());
                 }
@@ -87,7 +89,7 @@ impl Owners {
                 (None, None) => {}
             }
         }
-        let answers = elsewhere.into_iter().map(|(pod, (places, connections))| async move {
+        let answers = by_pod.into_iter().map(|(pod, (places, connections))| async move {
             let found = self.ask(pod, &connections).await;
             places.into_iter().zip(found)
         });

@@ -1,7 +1,7 @@
-//! Gives session locks back, off the path of whoever gives them up.
+//! Gives session locks back, off the path of anyone who gives them up.
 //!
-//! A lock is given up in places that cannot wait (a dropped guard, an eviction), and by many sessions at once (a drain). So they are queued and
-//! let go in batches. A release is compare-and-delete: coming late or twice does no harm.
+//! A lock is given up in places that cannot wait (a dropped guard, an eviction), and by many sessions at once (a drain). So they
+//! are queued and let go in batches. A release is compare-and-delete: coming late or twice does no harm.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,8 @@ impl Releaser {
 }
 
 impl ReleaseQueue {
-    /// Lets locks go until cancelled. A batch that fails is tried again for the locks' time to live: after that they have gone by themselves.
+    /// Lets locks go until cancelled. A batch that fails is tried again for the locks' time to live: after that they have gone by
+    /// themselves.
     pub async fn run(&mut self, locks: &Arc<dyn SessionLocks>, config: &watch::Receiver<Arc<Config>>) {
         let mut orders = Vec::with_capacity(MAX_BATCH);
         while self.orders.recv_many(&mut orders, MAX_BATCH).await > 0 {

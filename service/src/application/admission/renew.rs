@@ -19,7 +19,8 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// A sweep asked for, or one that failed, is not repeated sooner than after the first of these; nor does a fleet sweep in step when the store is back.
+/// A sweep asked for, or one that failed, is not repeated sooner than after the first of these; nor does a fleet sweep in step
+/// when the store is back.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
 
 /// Locks in dispute are looked at again after this time.

@@ -1,7 +1,7 @@
 //! Whether this pod has room for another socket, and whether another pod has.
 //!
-//! A full pod refuses connects with 503. Load balancers look at `/ready`, so there it steps aside for as long as another pod has room. Where none has, all
-//! stay: with nobody ready a balancer answers by itself, without saying when to come back.
+//! A full pod refuses connects with 503. Load balancers look at `/ready`, so there it steps aside for as long as another pod has
+//! room. Where none has, all stay: with nobody ready a balancer answers by itself, without saying when to come back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,26 +50,27 @@ impl Room {
                 (config.app.max_connections, config.server.ready_grace)
             };
             let now = is_full(self.hub.len(), limit, full);
-            // Told at once, and not only when the peers have answered: two pods that fill up together must not each point at the other.
+            // Told at once, and not only when the peers have answered: two pods that fill up together must not each point at the
+            // other.
             self.hub.note_room(!now && self.readiness.wants_connections(grace));
-            let elsewhere = now && self.is_elsewhere().await;
+            let another = now && self.is_another().await;
             if now != full {
                 tracing::info!(
                     full = now,
                     sockets = self.hub.len(),
-                    room.elsewhere = elsewhere,
+                    room.another = another,
                     "the pod has all the sockets it may have, or room again"
                 );
             }
             full = now;
-            self.readiness.note_full(full, elsewhere);
+            self.readiness.note_full(full, another);
             self.metrics.full.set(i64::from(full));
             tokio::time::sleep(PERIOD).await;
         }
     }
 
     /// Does another pod say that it has room? Who does not answer, or is too old to know the question, has none.
-    async fn is_elsewhere(&self) -> bool {
+    async fn is_another(&self) -> bool {
         let ask = |peer| async move { self.peers.has_room(&peer).await.unwrap_or(false) };
         let mut answers = stream::iter(self.directory.peers()).map(ask).buffer_unordered(ASKED_AT_ONCE);
         while let Some(has_room) = answers.next().await {

@@ -1,4 +1,5 @@
-//! How often: connects of a session, company and address, and failed authentications of an address. Checked before anything is asked of a store.
+//! How often: connects of a session, company and address, and failed authentications of an address. Checked before anything is
+//! asked of a store.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -114,7 +115,8 @@ impl Throttle {
         Ok(charge)
     }
 
-    /// Takes a connect back that failed for a reason of ours: whoever came while a store was away is not to wait once it is there again.
+    /// Takes a connect back that failed for a reason of ours: anyone who came while a store was away is not to wait once it is
+    /// there again.
     pub fn give_back(&self, charge: &Charge) {
         let (now, rates) = (Instant::now().into_std(), self.rates());
         give_back(&self.sessions, Some(&charge.session), rates.session, now);

@@ -25,7 +25,8 @@ use crate::{
     ports::TokenCache,
 };
 
-/// How much longer than `auth.max_token_ttl_seconds` a token may live on: the clocks of who makes tokens and who opens them differ.
+/// How much longer than `auth.max_token_ttl_seconds` a token may live on: the clocks of who makes tokens and who opens them
+/// differ.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Tells the time since the Unix epoch; `crate::runtime::clock::now` but in tests.
@@ -37,7 +38,7 @@ pub enum AuthError {
     /// No API key, or not the browsers' key.
     #[error("the API key is missing or wrong")]
     ApiKey,
-    /// No API key, or not the key of whoever mints tokens.
+    /// No API key, or not the key of the minter of tokens.
     #[error("the key of the token API is missing or wrong")]
     MintKey,
     /// No token.
@@ -49,7 +50,7 @@ pub enum AuthError {
     /// It opens, but gives no claims.
     #[error(transparent)]
     Claims(#[from] ClaimsError),
-    /// It would live on for longer than any token may, whoever made it.
+    /// It would live on for longer than any token may, no matter who made it.
     #[error("the token lives for longer than tokens may here")]
     TooLongLived,
     /// A user's token for another company or agent than the path names.
@@ -189,7 +190,7 @@ impl Authenticator {
         self.check_key(kind, &self.api_key, given, AuthError::ApiKey)
     }
 
-    /// Checks the key of whoever mints tokens of `kind`, in constant time. The browsers' key never passes.
+    /// Checks the key of the minter of tokens of `kind`, in constant time. The browsers' key never passes.
     ///
     /// # Errors
     /// [`AuthError::MintKey`], counted for `kind`.
@@ -197,17 +198,19 @@ impl Authenticator {
         self.check_key(kind, &self.mint_key, given, AuthError::MintKey)
     }
 
-    /// What audit lines call the key of whoever mints tokens; none if there is no such key.
+    /// What audit lines call the key of the minter of tokens; none if there is no such key.
     #[must_use]
     pub fn mint_key_fingerprint(&self) -> Option<String> {
         self.mint_key.fingerprint()
     }
 
-    /// Turns a raw token into the claims that it proves at this endpoint. It is opened here, by this process alone: a made-up token costs a microsecond and nobody else
-    /// anything. Only one that opens the endpoint is shared, which costs some 20 ms at most.
+    /// Turns a raw token into the claims that it proves at this endpoint. It is opened here, by this process alone: a made-up
+    /// token costs a microsecond and nobody else anything. Only one that opens the endpoint is shared, which costs some 20 ms at
+    /// most.
     ///
     /// # Errors
-    /// When there is no token, or it does not open, has expired, lives for too long, or is for another endpoint. Counted by reason.
+    /// When there is no token, or it does not open, has expired, lives for too long, or is for another endpoint. Counted by
+    /// reason.
     pub async fn authenticate(&self, endpoint: Endpoint<'_>, token: Option<&str>) -> Result<Claims, AuthError> {
         let kind = endpoint.kind();
         match self.open(endpoint, token) {
@@ -302,7 +305,8 @@ impl KeyDigest {
         Self((!key.is_empty()).then(|| Sha256::digest(key.expose()).into()))
     }
 
-    /// The beginning of the digest, in hexadecimal: it tells keys apart, and 32 bits help nobody to guess one of the length that the configuration asks for.
+    /// The beginning of the digest, in hexadecimal: it tells keys apart, and 32 bits help nobody to guess one of the length that
+    /// the configuration asks for.
     fn fingerprint(&self) -> Option<String> {
         self.0.map(|digest| hex::encode(&digest[..4]))
     }

@@ -1,5 +1,5 @@
-//! What [`auth`](super::authenticator) leaves of opened tokens for pods of the predecessor, which ask Redis before they open one. No trouble of the store becomes trouble of a
-//! connect.
+//! What [`auth`](super::authenticator) leaves of opened tokens for pods of the predecessor, which ask Redis before they open one.
+//! No trouble of the store becomes trouble of a connect.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -15,8 +15,8 @@ use tokio::{
 use super::{Connection, WRITE_BATCH_BYTES, count_dropped};
 use crate::{application::hub::mailbox::item::Item, metrics::labels::Dropped};
 
-/// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the whole may take: who knows what the
-/// system still has for it.
+/// A client that has read all it was sent says goodbye within this time, or not at all. One that was slow has as long as the
+/// whole may take: who knows what the system still has for it.
 const ANSWER: Duration = Duration::from_secs(1);
 /// To a client that takes no byte for this long, nothing more can be said.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,8 +33,8 @@ enum Broken {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    /// Writes what still waits, the reason, and the close frame; waits for the client's. All that for as long as the client takes bytes, within the
-    /// write time-out, or while the pod drains, within the drain's time. How many events were not written.
+    /// Writes what still waits, the reason, and the close frame; waits for the client's. All that for as long as the client takes
+    /// bytes, within the write time-out, or while the pod drains, within the drain's time. How many events were not written.
     pub(super) async fn say_goodbye(mut self, reason: CloseReason) -> usize {
         let Some(code) = reason.code() else { return 0 };
         let services = Arc::clone(&self.services);

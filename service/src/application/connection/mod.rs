@@ -1,7 +1,8 @@
 //! One task a socket: reads what the client says, writes what waits for it, and has one way out.
 //!
-//! The task is a state machine that is polled as a whole. While what was written has not been taken by the system, nothing more is taken from the
-//! mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and nothing else.
+//! The task is a state machine that is polled as a whole. While what was written has not been taken by the system, nothing more
+//! is taken from the mailbox and nothing is read, so that a client which takes no bytes costs what its mailbox may hold and
+//! nothing else.
 
 mod close;
 mod inbound;
@@ -49,19 +50,20 @@ use crate::{
 
 /// Written in one go; what is beyond goes in the next, in the same turn if the system has taken all of this.
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
-/// A socket that has taken no byte for this long counts as taking none. The system says that it takes more once a third of its buffer is free: for a client that reads
-/// a megabyte a second, after more than a second where that buffer is large.
+/// A socket that has taken no byte for this long counts as taking none. The system says that it takes more once a third of its
+/// buffer is free: for a client that reads a megabyte a second, after more than a second where that buffer is large.
 const STALL_AFTER: Duration = Duration::from_secs(2);
 
-/// Chats that a client may select in a row, and then in a second: as fast as somebody leafs through them. More have to wait, as each is a handful of commands to the store.
+/// Chats that a client may select in a row, and then in a second: as fast as somebody leafs through them. More have to wait, as
+/// each is a handful of commands to the store.
 const SELECTION_BURST: u32 = 20;
 const SELECTIONS_PER_SECOND: u32 = 5;
 
 /// The end of a selection: the chat whose route is confirmed, or why it is not.
 type Selection = BoxFuture<'static, Result<ChatId, ErrorBody>>;
 
-/// In memory as in the source, with what every event touches side by side at the front, as in [`Session`]: each of its lines is fetched anew for nearly every event,
-/// and each but the first after the one before.
+/// In memory as in the source, with what every event touches side by side at the front, as in [`Session`]: each of its lines is
+/// fetched anew for nearly every event, and each but the first after the one before.
 #[repr(C)]
 struct Connection<S> {
     session: Arc<Session>,
@@ -128,7 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Does all that can be done now; ready with the reason when the socket has to end.
     ///
-    /// Whoever puts something in the mailbox, or ends the session, after the waker is registered has this polled again: nothing needs to be looked at twice.
+    /// Anyone who puts something in the mailbox, or ends the session, after the waker is registered has this polled again:
+    /// nothing needs to be looked at twice.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         prefetch((self.selection.is_some(), self.outbound.is_idle(), self.socket.is_flushed(), self.socket.is_closed()));
         self.session.register(cx.waker());
@@ -187,8 +190,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(())
     }
 
-    /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::admission::lock_deadlines) closes it then; but a process that stood still may
-    /// get to its sockets first.
+    /// Until when the socket may write, where its lock must be confirmed. [`LockDeadlines`](super::admission::lock_deadlines)
+    /// closes it then; but a process that stood still may get to its sockets first.
     fn confirmed_until(&self) -> Result<Option<Instant>, CloseReason> {
         if self.services.config.borrow().app.redis_outage_policy != OutagePolicy::Strict {
             return Ok(None);
@@ -199,7 +202,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(self.session.lock_confirmed_until())
     }
 
-    /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write time-out.
+    /// True when the system has taken everything. Until then the socket may take its time, but not longer than the write
+    /// time-out.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
         if self.socket.is_flushed() {
             return Ok(true);
@@ -270,7 +274,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// Writes a batch of what waits in the mailbox, as far as the system takes it now. True if the batch was full: nobody wakes the task for what is left.
+    /// Writes a batch of what waits in the mailbox, as far as the system takes it now. True if the batch was full: nobody wakes
+    /// the task for what is left.
     fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
         let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
         if items.is_empty() {

@@ -101,8 +101,9 @@ struct Extras {
 }
 
 impl Outbound {
-    /// Writes items of the mailbox, or queues them. One by itself, as it most often is, goes to the system without a detour: where an event goes to thousands of
-    /// sockets, every one that holds its bytes is counted twice in memory that all threads share.
+    /// Writes items of the mailbox, or queues them. One by itself, as it most often is, goes to the system without a detour:
+    /// where an event goes to thousands of sockets, every one that holds its bytes is counted twice in memory that all threads
+    /// share.
     pub(super) fn write_items<S>(
         &mut self,
         cx: &mut Context<'_>,
@@ -210,7 +211,8 @@ impl Outbound {
         self.items.iter().filter(|item| matches!(item, Item::Event(_))).count()
     }
 
-    /// The system has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for all.
+    /// The system has taken all of it: only now is an event delivered, as far as can be seen from here. One look at the clock for
+    /// all.
     pub(super) fn done(&mut self, metrics: &Metrics) {
         let Self { items, extras, bytes, .. } = std::mem::take(self);
         let Extras { spans, frames } = extras.map(|extras| *extras).unwrap_or_default();

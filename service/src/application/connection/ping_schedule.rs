@@ -1,9 +1,10 @@
 //! When sockets are pinged.
 //!
-//! Pings fall on moments that are common to all sockets, a hundredth of the interval apart: those that are due together wake their thread once instead of once each. And
-//! sockets that came one after another have their moments in common. Their tasks lie side by side in memory, and so does what the system has of
-//! them; an idle socket's memory has left every cache between two pings, and on some virtual machines costs microseconds for each page to get back, so that it
-//! matters whether a page is visited once for many sockets or once for each.
+//! Pings fall on moments that are common to all sockets, a hundredth of the interval apart: those that are due together wake
+//! their thread once instead of once each. And sockets that came one after another have their moments in common. Their tasks lie
+//! side by side in memory, and so does what the system has of them; an idle socket's memory has left every cache between two
+//! pings, and on some virtual machines costs microseconds for each page to get back, so that it matters whether a page is visited
+//! once for many sockets or once for each.
 
 use std::{
     sync::{
@@ -17,10 +18,11 @@ use tokio::time::Instant;
 
 /// Moments within an interval.
 const BEATS: u32 = 100;
-/// Sockets that came one after another and are pinged together. Few, so that sockets that came together (after a failover) are not all pinged together for ever.
+/// Sockets that came one after another and are pinged together. Few, so that sockets that came together (after a failover) are
+/// not all pinged together for ever.
 const NEIGHBOURS: u32 = 64;
-/// From the moment of one neighbourhood to that of the next, in beats: it has no divisor in common with half of them, so that all get their share, and is long, so
-/// that those who came within seconds have moments far apart.
+/// From the moment of one neighbourhood to that of the next, in beats: it has no divisor in common with half of them, so that all
+/// get their share, and is long, so that those who came within seconds have moments far apart.
 const STRIDE: u32 = 19;
 
 /// When a socket that comes now is pinged first: after half an interval or more, and less than a whole one.

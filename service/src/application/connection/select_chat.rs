@@ -9,7 +9,8 @@ use crate::{
     ports::log_store_error,
 };
 
-/// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one again.
+/// Moves a session from the chat it had to another, and waits until every pod can see that. If that fails, it has the old one
+/// again.
 pub(crate) async fn select(services: Arc<SocketServices>, session: Arc<Session>, chat: ChatId) -> Result<ChatId, ErrorBody> {
     let connection = session.connection();
     let old = session.chat();

@@ -24,8 +24,8 @@ use crate::{
 };
 
 impl Admission {
-    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why it ended.
-    /// `agreement` is what was agreed on about compression.
+    /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why
+    /// it ended. `agreement` is what was agreed on about compression.
     pub fn serve<S>(
         self,
         upgraded: Upgraded<S>,
@@ -41,7 +41,8 @@ impl Admission {
     }
 }
 
-/// By hand, and not an async block, so that what every event touches is at the front of the task: see [`Connection`]. The tag is there as well.
+/// By hand, and not an async block, so that what every event touches is at the front of the task: see [`Connection`]. The tag is
+/// there as well.
 #[repr(u8)]
 #[expect(clippy::large_enum_variant, reason = "it is open for nearly all of its life")]
 enum SocketTask<S> {

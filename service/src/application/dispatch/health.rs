@@ -15,8 +15,8 @@ use crate::{
 
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
-/// How often the consumer is asked how far it is: every pod asks, and an answer costs the consumer's leader some tens of microseconds. What is remembered to
-/// recognise redeliveries is what came since.
+/// How often the consumer is asked how far it is: every pod asks, and an answer costs the consumer's leader some tens of
+/// microseconds. What is remembered to recognise redeliveries is what came since.
 const LAG_PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks at the stream, and shows what is there.

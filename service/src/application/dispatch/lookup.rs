@@ -63,8 +63,8 @@ impl Lookup {
         of_event.into_iter().map(destination).collect()
     }
 
-    /// Looks the routes up. Events that have waited for a good part of their ack wait, before it or meanwhile, are kept here for longer, some times over: they would be
-    /// delivered to another pod, whose look-up is no faster.
+    /// Looks the routes up. Events that have waited for a good part of their ack wait, before it or meanwhile, are kept here for
+    /// longer, some times over: they would be delivered to another pod, whose look-up is no faster.
     async fn look_up_in_time(&self, keys: &[RouteKey], events: &mut [Taken]) -> Targets {
         let patience = self.source.limits().ack_wait / 3;
         let _asked = self.wellness.asks_store();

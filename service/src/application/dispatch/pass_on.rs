@@ -25,8 +25,8 @@ pub struct PassOn {
 }
 
 impl PassOn {
-    /// Gives back at once what another pod brings to the others sooner than this one, if that is so; this pod's sockets have had it. Returns the rest, and
-    /// whether more of it could be; nothing if there is none.
+    /// Gives back at once what another pod brings to the others sooner than this one, if that is so; this pod's sockets have had
+    /// it. Returns the rest, and whether more of it could be; nothing if there is none.
     pub(super) fn split(&self, events: Vec<Taken>) -> Option<(Vec<Taken>, bool)> {
         let (passed, rest): (Vec<_>, Vec<_>) = if self.wellness.stance().gives_back() {
             events.into_iter().partition(|taken| may_pass(&taken.delivery))

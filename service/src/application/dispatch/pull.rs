@@ -16,9 +16,11 @@ use crate::{
     telemetry::Chain,
 };
 
-/// From one pull to the next while many events come: long enough that some thirty share what a pull costs where there are 20,000 a second.
+/// From one pull to the next while many events come: long enough that some thirty share what a pull costs where there are 20,000
+/// a second.
 const BETWEEN_PULLS: Duration = Duration::from_micros(1500);
-/// So many bytes of events are followed by a millisecond in which sockets write: mailboxes are filled no faster than a fast client could read.
+/// So many bytes of events are followed by a millisecond in which sockets write: mailboxes are filled no faster than a fast
+/// client could read.
 const BYTES_A_MILLISECOND: usize = 1024 * 1024;
 /// From one pull to the next when events come back that were given back: it is for others to take them.
 const FOR_OTHERS: Duration = Duration::from_millis(5);
@@ -45,7 +47,8 @@ pub struct Puller {
 }
 
 impl Puller {
-    /// Takes events until `stop`, then gives back what was fetched and not begun. Each is in this pod's mailboxes before it goes to `taken`.
+    /// Takes events until `stop`, then gives back what was fetched and not begun. Each is in this pod's mailboxes before it goes
+    /// to `taken`.
     pub(super) async fn run(&self, stop: &CancellationToken, taken: mpsc::UnboundedSender<Vec<Taken>>) {
         let (mut complained_at, mut pauses): (Option<Instant>, _) = (None, PULL_PAUSES);
         loop {
@@ -65,7 +68,7 @@ impl Puller {
                     }
                     let linger = Linger::of(raw.len(), batch, BETWEEN_PULLS).no_shorter_than(pause);
                     let (here, poison) = self.deliverer.deliver(raw, places);
-                    // Here already, as whoever looks routes up may have to wait for the store.
+                    // Here already, as anyone who looks routes up may have to wait for the store.
                     if let Some((rest, _)) = self.pass_on.split(here) {
                         // Its other end lives as long as this one.
                         let _ = taken.send(rest);

@@ -39,10 +39,11 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Finds the targets of what was taken, in order, until nothing more can come. What comes while the store is asked shares the next look-up.
+    /// Finds the targets of what was taken, in order, until nothing more can come. What comes while the store is asked shares the
+    /// next look-up.
     ///
-    /// A look-up later than the event's arrival at this pod's sockets is as good as one before: it sees every route that was there when the event was stored and
-    /// still is (G1).
+    /// A look-up later than the event's arrival at this pod's sockets is as good as one before: it sees every route that was
+    /// there when the event was stored and still is (G1).
     pub(super) async fn run(&self, mut taken: mpsc::UnboundedReceiver<Vec<Taken>>) {
         let mut unknown_members = UnknownMembers::default();
         while let Some(mut events) = taken.recv().await {

@@ -6,10 +6,12 @@ use tokio::time::Instant;
 
 use crate::application::forward::in_flight::{SOON_TIMES, TargetOutcome, retry_delay};
 
-/// So often an event may come again whatever is in doubt beside it: by then a pod that is new, or about to announce itself, is known.
+/// So often an event may come again whatever is in doubt beside it: by then a pod that is new, or about to announce itself, is
+/// known.
 const FREE_DELIVERIES: u64 = SOON_TIMES + 2;
 
-/// What was given back to the stream for such pods. They are bounded as one peer is: whatever stands on routes must not stall the fleet.
+/// What was given back to the stream for such pods. They are bounded as one peer is: whatever stands on routes must not stall the
+/// fleet.
 #[derive(Debug, Default)]
 pub(super) struct UnknownMembers {
     /// Until when each of them counts: then the stream delivers it again.

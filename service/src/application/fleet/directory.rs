@@ -1,4 +1,5 @@
-//! What this pod knows of the fleet: which pods are there, how far the store's routes can be trusted, and so where an event has to go.
+//! What this pod knows of the fleet: which pods are there, how far the store's routes can be trusted, and so where an event has
+//! to go.
 
 mod unheard;
 
@@ -44,8 +45,8 @@ const MAX_UNKNOWN: usize = 1024;
 #[derive(Debug, Clone)]
 struct Peer {
     record: Arc<PodRecord>,
-    /// Has no liveness key. It may be dead, frozen, or only cut off from the store; until it is known to be dead it is sent everything, since its
-    /// routes can no longer be trusted to be there.
+    /// Has no liveness key. It may be dead, frozen, or only cut off from the store; until it is known to be dead it is sent
+    /// everything, since its routes can no longer be trusted to be there.
     lapsed: bool,
 }
 
@@ -62,7 +63,8 @@ struct Table {
     incarnation: Option<Incarnation>,
     settling_until: Option<Instant>,
     store_backs_off_until: Option<Instant>,
-    /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route have to write it again.
+    /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route
+    /// have to write it again.
     refused: HashMap<RouteKey, Instant>,
 }
 
@@ -71,7 +73,8 @@ struct Table {
 pub struct Targets {
     /// For each route asked, in order: the other pods.
     pub peers: Vec<Vec<Arc<PodRecord>>>,
-    /// For each route asked: a pod that stands there, may live, and whose address is not known. Its events must not be settled as nobody's.
+    /// For each route asked: a pod that stands there, may live, and whose address is not known. Its events must not be settled as
+    /// nobody's.
     pub doubtful: Vec<Option<PodId>>,
 }
 
@@ -106,7 +109,8 @@ pub enum Known {
     Nobody,
 }
 
-/// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`], and those that wait for something.
+/// The table of peers and the state of trust. Shared; no method awaits but [`Directory::targets`], and those that wait for
+/// something.
 #[derive(Debug)]
 pub struct Directory {
     me: PodId,
@@ -150,7 +154,8 @@ impl Directory {
 
     // ---- peers ----
 
-    /// Takes over who has a liveness key, who is a member without one, and who has left. Other peers that have no key stay, as lapsed.
+    /// Takes over who has a liveness key, who is a member without one, and who has left. Other peers that have no key stay, as
+    /// lapsed.
     pub fn take_over(&self, announced: &Announcement) -> Changes {
         let mut table = self.write();
         let mut changes = Changes::default();
@@ -194,8 +199,9 @@ impl Directory {
         }
     }
 
-    /// Takes note of what a peer says of others. Those that this pod does not know count as lapsed (it has seen no key of theirs) until an announcement shows
-    /// more; those that it knows, or found dead lately, are none of the peer's business. Returns those that are new.
+    /// Takes note of what a peer says of others. Those that this pod does not know count as lapsed (it has seen no key of theirs)
+    /// until an announcement shows more; those that it knows, or found dead lately, are none of the peer's business. Returns
+    /// those that are new.
     pub fn hear_of(&self, pods: Vec<PodRecord>) -> Vec<PodRecord> {
         let mut table = self.write();
         let now = Instant::now();
@@ -262,7 +268,8 @@ impl Directory {
 
     // ---- trust ----
 
-    /// Takes over the epoch. True if it is another than before: the store has lost data, and look-ups are not trusted for a while.
+    /// Takes over the epoch. True if it is another than before: the store has lost data, and look-ups are not trusted for a
+    /// while.
     pub fn note_epoch(&self, epoch: &Epoch) -> bool {
         let mut table = self.write();
         let lost = table.epoch.as_ref().is_some_and(|known| known != epoch);
@@ -273,8 +280,8 @@ impl Directory {
         lost
     }
 
-    /// Takes over the incarnation that gave an answer. True if it is a later one than before: the store may have lost data, and look-ups are not trusted for a while,
-    /// that answer included. An answer of an earlier one is late, and says nothing new.
+    /// Takes over the incarnation that gave an answer. True if it is a later one than before: the store may have lost data, and
+    /// look-ups are not trusted for a while, that answer included. An answer of an earlier one is late, and says nothing new.
     pub fn note_incarnation(&self, incarnation: Incarnation) -> bool {
         let mut table = self.write();
         let lost = table.incarnation.is_some_and(|known| known < incarnation);
@@ -292,7 +299,8 @@ impl Directory {
         table.settling_until = table.settling_until.max(Some(until));
     }
 
-    /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the store.
+    /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the
+    /// store.
     pub async fn refresh_requests(&self) {
         self.refresh_requests.notified().await;
     }
@@ -307,7 +315,8 @@ impl Directory {
         self.ended.send_replace(reading);
     }
 
-    /// Asks for a new reading of the members and waits for it, for a short while. False if none came. One that had begun before says nothing of what came after.
+    /// Asks for a new reading of the members and waits for it, for a short while. False if none came. One that had begun before
+    /// says nothing of what came after.
     pub async fn refreshed(&self) -> bool {
         let mut ended = self.ended.subscribe();
         let before = self.begun.load(Ordering::SeqCst);
@@ -334,8 +343,8 @@ impl Directory {
 
     // ---- where events go ----
 
-    /// Finds the peers for each of the routes, in one round trip to the store, and one more where pods stand there that this one has not met. Never fails: without a
-    /// trustworthy answer, all peers are meant.
+    /// Finds the peers for each of the routes, in one round trip to the store, and one more where pods stand there that this one
+    /// has not met. Never fails: without a trustworthy answer, all peers are meant.
     pub async fn targets(&self, routes: &dyn Routes, keys: &[RouteKey]) -> Targets {
         let backs_off = self.read().store_backs_off_until.is_some_and(|until| Instant::now() < until);
         let answer = if backs_off { None } else { self.look_up(routes, keys).await };
@@ -417,8 +426,8 @@ impl Directory {
         (Targets { peers, doubtful }, unknown)
     }
 
-    /// A pod on a route that is in no table is newer than ours, has been dead for long, or is none of the fleet. The store is asked about just those, now: what
-    /// was read before says nothing of them.
+    /// A pod on a route that is in no table is newer than ours, has been dead for long, or is none of the fleet. The store is
+    /// asked about just those, now: what was read before says nothing of them.
     async fn resolve(&self, routes: &dyn Routes, keys: &[RouteKey], unknown: IndexMap<PodId, Vec<usize>>, targets: &mut Targets) {
         let asked = Instant::now();
         let named =

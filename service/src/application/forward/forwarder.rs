@@ -1,9 +1,10 @@
 //! Hands events to peers: one queue a peer, so that a frozen peer delays only what is meant for it.
 //!
-//! Each is bounded, and has a task. What queues while a call is in flight goes in the next call. A call that fails is tried once more; then its
-//! events are *parked*: given back to the stream, to be delivered again after a delay, by whichever pod takes them then. What is unsettled for a peer that does not
-//! answer is bounded, for each and for all of them together. Past that, or past a number of tries or an age, an event is *given up*: terminated, counted, and as
-//! soon as the peer can be reached again, its sessions get a gap.
+//! Each is bounded, and has a task. What queues while a call is in flight goes in the next call. A call that fails is tried once
+//! more; then its events are *parked*: given back to the stream, to be delivered again after a delay, by whichever pod takes them
+//! then. What is unsettled for a peer that does not answer is bounded, for each and for all of them together. Past that, or past
+//! a number of tries or an age, an event is *given up*: terminated, counted, and as soon as the peer can be reached again, its
+//! sessions get a gap.
 
 use std::{
     collections::HashMap,
@@ -40,7 +41,8 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// No queues yet: each is made with the first event for its peer. `routes` is where a peer is told of gaps that takes none from this pod.
+    /// No queues yet: each is made with the first event for its peer. `routes` is where a peer is told of gaps that takes none
+    /// from this pod.
     #[must_use]
     pub fn new(
         peers: Arc<dyn Peers>,
@@ -71,7 +73,8 @@ impl Forwarder {
         self.peer_queue(to).offer(target);
     }
 
-    /// Remembers that the sessions of a peer on some routes go without an event that its queue gave up, to be told when it can be reached.
+    /// Remembers that the sessions of a peer on some routes go without an event that its queue gave up, to be told when it can be
+    /// reached.
     pub fn owe_gap(&self, to: &PodId, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
         let peer_queue = self.lock().get(to).cloned();
         // Without a queue the peer is dead, and should it live it finds that it was retired.
@@ -80,7 +83,8 @@ impl Forwarder {
         }
     }
 
-    /// A peer has proved itself: its series exist from now on, so that their first increase shows. One that has only been heard of makes none.
+    /// A peer has proved itself: its series exist from now on, so that their first increase shows. One that has only been heard
+    /// of makes none.
     pub fn note_proof(&self, pod: &PodId) {
         self.shared.metrics.know_peer(pod.as_str());
     }
@@ -103,7 +107,8 @@ impl Forwarder {
         self.shared.metrics.forget_peer(pod.as_str());
     }
 
-    /// Says to the sessions of peers what they are still owed, for a pod that leaves. Peers that don't take it until the deadline go without.
+    /// Says to the sessions of peers what they are still owed, for a pod that leaves. Peers that don't take it until the deadline
+    /// go without.
     pub async fn settle_debts(&self, deadline: Instant) {
         let peer_queues: Vec<_> = self.lock().values().cloned().collect();
         let _ = tokio::time::timeout_at(deadline, join_all(peer_queues.iter().map(|peer_queue| peer_queue.settle_debts()))).await;
@@ -126,7 +131,7 @@ impl Forwarder {
                     if before.peer.started_at == to.started_at {
                         peer_queue.inherit(&before);
                     }
-                    // Whoever is on the route now is another process: the stream finds out anew.
+                    // Anyone who is on the route now is another process: the stream finds out anew.
                     before.close(TargetOutcome::Parked);
                 }
                 let run = Arc::clone(&peer_queue);

@@ -17,18 +17,19 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// The first delays before an event that a live target could not take is delivered again: so short that another pod, which may well reach the target, has it
-/// before anybody notices.
+/// The first delays before an event that a live target could not take is delivered again: so short that another pod, which may
+/// well reach the target, has it before anybody notices.
 const SOON: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200));
 /// So many of them.
 pub(crate) const SOON_TIMES: u64 = 3;
 /// Those that follow.
 const LATER: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
-/// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come back.
+/// The delays before an event is delivered again that a session between two pods wants: about as long as a client takes to come
+/// back.
 const BETWEEN_PODS: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(1));
 
-/// The first deliveries of an event, after which it may be left to another pod without a delay. The stream may well choose the same pod again: of three, the one that passes on
-/// gets one event in 27 three times in a row, and one in 729 six times.
+/// The first deliveries of an event, after which it may be left to another pod without a delay. The stream may well choose the
+/// same pod again: of three, the one that passes on gets one event in 27 three times in a row, and one in 729 six times.
 pub(super) const PASSES: u64 = 5;
 
 /// Deliveries from which an age is reckoned: past so many, an event is hours old.
@@ -101,8 +102,9 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Would it reach the stream when the event has been delivered again, perhaps to another pod? Then that pod decides: a termination would end what it is about to
-    /// deliver, and a retry would have a third at work. An ack is never late: every live target has the event.
+    /// Would it reach the stream when the event has been delivered again, perhaps to another pod? Then that pod decides: a
+    /// termination would end what it is about to deliver, and a retry would have a third at work. An ack is never late: every
+    /// live target has the event.
     #[must_use]
     pub fn is_late(&self, ack_wait: Duration) -> bool {
         self.settlement != Settlement::Ack && self.received_at.elapsed() >= ack_wait * 9 / 10
@@ -128,7 +130,8 @@ pub struct InFlight {
     pub event: Arc<Event>,
     /// How often it has been delivered.
     pub deliveries: u64,
-    /// From when on it has the consumer's ack wait, which is [when it came](Delivery::received_at), and not when somebody began to work on it.
+    /// From when on it has the consumer's ack wait, which is [when it came](Delivery::received_at), and not when somebody began
+    /// to work on it.
     pub pulled_at: Instant,
     /// How it came, and how old it was then by the stream's own clock.
     pub delivery: Delivery,
@@ -139,7 +142,8 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// An event with `targets` targets, each of which must get a [`Target`]. The queue of settled events is bounded by the permits.
+    /// An event with `targets` targets, each of which must get a [`Target`]. The queue of settled events is bounded by the
+    /// permits.
     #[must_use]
     pub fn new(
         (event, span): (Arc<Event>, Option<tracing::Span>),
@@ -167,8 +171,9 @@ impl InFlight {
         Target { in_flight: Arc::clone(self), pod, reported: false }
     }
 
-    /// How old it is at least: by the stream's own clock, and, as that may not be known, by the delays after which it was delivered again; this host's wall
-    /// clock does not count. An event that was not given back is delivered again after the ack wait.
+    /// How old it is at least: by the stream's own clock, and, as that may not be known, by the delays after which it was
+    /// delivered again; this host's wall clock does not count. An event that was not given back is delivered again after the ack
+    /// wait.
     #[must_use]
     pub fn age(&self, ack_wait: Duration) -> Duration {
         let before: Duration =
@@ -176,7 +181,8 @@ impl InFlight {
         self.delivery.age().max(before + self.pulled_at.elapsed())
     }
 
-    /// May it be left to another pod, without a delay? Not without end, or where all pods are as badly off it would go in circles.
+    /// May it be left to another pod, without a delay? Not without end, or where all pods are as badly off it would go in
+    /// circles.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         may_pass(&self.delivery)
@@ -231,8 +237,8 @@ pub(crate) fn may_pass(delivery: &Delivery) -> bool {
     delivery.count <= PASSES && !delivery.is_last
 }
 
-/// The delay before the next delivery: short at first, then doubling with each, up to a cap. Whoever asks for the same event gets the same answer; events that were parked in one
-/// instant do not come back in one.
+/// The delay before the next delivery: short at first, then doubling with each, up to a cap. Anyone who asks for the same event
+/// gets the same answer; events that were parked in one instant do not come back in one.
 pub(crate) fn retry_delay(deliveries: u64, seq: u64) -> Duration {
     match deliveries.checked_sub(SOON_TIMES) {
         None | Some(0) => SOON.nth_of(deliveries, seq),

@@ -20,10 +20,12 @@ pub struct ForwardLimits {
 }
 
 impl ForwardLimits {
-    /// This pod's part of the consumer's limits. `share`: events that may be unsettled for one unreachable peer over the whole fleet.
+    /// This pod's part of the consumer's limits. `share`: events that may be unsettled for one unreachable peer over the whole
+    /// fleet.
     ///
-    /// For one peer a pod has twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap that nobody needed. All
-    /// unreachable peers together have half of what may be unsettled, in equal parts: the other half stays with those that are well, however many are not.
+    /// For one peer a pod has twice an equal part: redeliveries do not spread evenly, and an event given up too early is a gap
+    /// that nobody needed. All unreachable peers together have half of what may be unsettled, in equal parts: the other half
+    /// stays with those that are well, however many are not.
     #[must_use]
     pub fn of(source: SourceLimits, share: usize, fleet: usize) -> Self {
         let half = source.max_ack_pending / 2;

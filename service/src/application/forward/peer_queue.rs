@@ -1,8 +1,10 @@
-//! The queue to one peer: its backlog, its breaker, what is parked for it, and the gaps that its sessions are still to be told of.
+//! The queue to one peer: its backlog, its breaker, what is parked for it, and the gaps that its sessions are still to be told
+//! of.
 //!
-//! Two things run side by side. One hands events over, a call at a time. The other looks after the peer: it asks for signs of life while the breaker is open, and
-//! announces gaps. So neither a probe nor an announcement ever holds an event up, and a gap waits for no event. While the breaker is open nothing else goes to the
-//! peer, so there a gap comes before all events that follow it; else it may overtake or be overtaken by what is in a call at that moment.
+//! Two things run side by side. One hands events over, a call at a time. The other looks after the peer: it asks for signs of
+//! life while the breaker is open, and announces gaps. So neither a probe nor an announcement ever holds an event up, and a gap
+//! waits for no event. While the breaker is open nothing else goes to the peer, so there a gap comes before all events that
+//! follow it; else it may overtake or be overtaken by what is in a call at that moment.
 
 mod backlog;
 mod call;
@@ -47,9 +49,11 @@ use crate::{
 /// Bytes that queue for all peers together.
 const MAX_BYTES: usize = 256 << 20;
 
-/// Deliveries after which an event is given up that finds no room among those of a peer that can't be reached: another pod may reach it, and is given the chance.
+/// Deliveries after which an event is given up that finds no room among those of a peer that can't be reached: another pod may
+/// reach it, and is given the chance.
 const CHANCES: u64 = 2;
-/// The same while this pod reaches few of its peers or none. Then it is this pod that is cut off, and what it takes by chance others shall have.
+/// The same while this pod reaches few of its peers or none. Then it is this pod that is cut off, and what it takes by chance
+/// others shall have.
 const CHANCES_CUT_OFF: u64 = 4;
 
 /// What the queues of a pod hold together: by it each knows what others leave it.
@@ -222,7 +226,8 @@ impl PeerQueue {
         batch.give_back();
     }
 
-    /// The events of a batch; those that are traced with a span of their own for the way to the peer, which is what theirs hang on there.
+    /// The events of a batch; those that are traced with a span of their own for the way to the peer, which is what theirs hang
+    /// on there.
     fn traced(&self, batch: &[Target]) -> (Vec<Arc<Event>>, Vec<Span>) {
         let mut open = Vec::new();
         let prepare = |target: &Target| {
@@ -288,8 +293,8 @@ impl PeerQueue {
         Arc::clone(&self.shared.config.borrow())
     }
 
-    /// Is it this pod that can't be reached, rather than its peers? So it seems if it reaches less than half of those that it has events for; among two pods
-    /// nobody knows.
+    /// Is it this pod that can't be reached, rather than its peers? So it seems if it reaches less than half of those that it has
+    /// events for; among two pods nobody knows.
     fn is_cut_off(&self, limits: &ForwardLimits) -> bool {
         let (peer_queues, unreachable) = (&self.shared.sums.peer_queues, &self.shared.sums.unreachable);
         limits.peers > 1 && 2 * unreachable.load(Ordering::Relaxed) > peer_queues.load(Ordering::Relaxed)
@@ -339,7 +344,8 @@ impl PeerQueue {
     }
 }
 
-/// Events on their way in a call. Dropped with some of them (the queue was closed, or its task ended), those come to what the queue's events come to.
+/// Events on their way in a call. Dropped with some of them (the queue was closed, or its task ended), those come to what the
+/// queue's events come to.
 struct Batch<'a> {
     peer_queue: &'a PeerQueue,
     targets: Vec<Target>,

@@ -1,10 +1,12 @@
 //! Events on their way to the sessions of a worker, put in mailboxes by that worker.
 //!
-//! Were the mailboxes of ten thousand sockets filled by whoever dispatches, every session would be fetched into two processors' caches, one after the other, and
-//! long forgotten by the second when its turn to write comes. So a worker is handed the event and a list. It fills a portion of the mailboxes and lets their
-//! tasks write before it goes on to the next, while all of it is at hand.
+//! Were the mailboxes of ten thousand sockets filled by the dispatcher, every session would be fetched into two processors'
+//! caches, one after the other, and long forgotten by the second when its turn to write comes. So a worker is handed the event
+//! and a list. It fills a portion of the mailboxes and lets their tasks write before it goes on to the next, while all of it is
+//! at hand.
 //!
-//! What is for few sessions is put there at once, unless something waits for the worker: then it waits behind that, so that events keep their order.
+//! What is for few sessions is put there at once, unless something waits for the worker: then it waits behind that, so that
+//! events keep their order.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +29,8 @@ use crate::{
 const FEW: usize = 16;
 /// Sessions whose mailboxes are filled before their tasks are let run: some hundred kilobytes of memory.
 const PORTION: usize = 64;
-/// Events that may wait for a worker. Whoever brings more does the worker's work before he goes on, and is slowed down by that.
+/// Events that may wait for a worker. Anyone who brings more does the worker's work before he goes on, and is slowed down by
+/// that.
 const MAX_WAITING: usize = 512;
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 /// What is put in a mailbox at one visit, or one event: the task of the socket is let write before there is more.
@@ -54,7 +57,7 @@ pub(super) fn put_item(session: &Session, item: Item, metrics: &Metrics) -> bool
         }
         Push::Overflow => {
             dropped(Dropped::Overflow, 1);
-            // Nothing more is put there, whoever brings it; the task of the socket takes the session out.
+            // Nothing more is put there, no matter who brings it; the task of the socket takes the session out.
             session.mailbox().close();
             session.close(CloseReason::SlowClient);
             true
@@ -63,8 +66,8 @@ pub(super) fn put_item(session: &Session, item: Item, metrics: &Metrics) -> bool
     }
 }
 
-/// One pass over the same sessions for many events. A late event joins the scan where it stands and leaves after one full pass: each session is visited
-/// once for all that is there, and gets events in the order in which they came.
+/// One pass over the same sessions for many events. A late event joins the scan where it stands and leaves after one full pass:
+/// each session is visited once for all that is there, and gets events in the order in which they came.
 #[derive(Debug)]
 struct SharedScan {
     sessions: List,
@@ -229,7 +232,8 @@ impl WorkerQueue {
     }
 }
 
-/// The task that works a queue off, in turn with the tasks of the worker's sockets. It lives as long as there is something to do, and ends with its worker.
+/// The task that works a queue off, in turn with the tasks of the worker's sockets. It lives as long as there is something to do,
+/// and ends with its worker.
 struct Filling(Arc<WorkerQueue>);
 
 impl Filling {

@@ -1,7 +1,7 @@
 //! Sessions that joined a route lately, and what came over it since.
 //!
-//! An event that this pod has seen may come again because a session that wants it was between pods when it came. If that session is here by then, it joined
-//! after this pod took the event, and must have it; and nobody on the route may have it twice.
+//! An event that this pod has seen may come again because a session that wants it was between pods when it came. If that session
+//! is here by then, it joined after this pod took the event, and must have it; and nobody on the route may have it twice.
 
 use std::{
     collections::{HashMap, VecDeque},

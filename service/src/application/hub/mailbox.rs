@@ -1,8 +1,9 @@
 //! What waits for one socket: bounded, with a named policy for when it is full.
 //!
-//! The bounds in messages and in bytes are for a socket that takes no bytes: it is *stalled*. One that takes some may have a burst waiting, whose size is bounded by
-//! itself, and by what the pod holds for all its sockets together: an event is held once for all of them. A socket that stalls with a burst waiting loses
-//! what is past the bounds. Nothing here waits: whoever dispatches is never held up by a socket.
+//! The bounds in messages and in bytes are for a socket that takes no bytes: it is *stalled*. One that takes some may have a
+//! burst waiting, whose size is bounded by itself, and by what the pod holds for all its sockets together: an event is held once
+//! for all of them. A socket that stalls with a burst waiting loses what is past the bounds. Nothing here waits: the dispatcher
+//! is never held up by a socket.
 
 pub mod item;
 mod queue;
@@ -97,7 +98,8 @@ impl Bounds {
         self.bytes as usize
     }
 
-    /// Would a socket that takes bytes have too much waiting with so many bytes in so many messages? `held` is what the pod holds for all.
+    /// Would a socket that takes bytes have too much waiting with so many bytes in so many messages? `held` is what the pod holds
+    /// for all.
     fn is_past_burst(self, bytes: usize, messages: usize, held: usize) -> bool {
         let takes = bytes.saturating_add(messages.saturating_mul(EVENT_OVERHEAD));
         takes > self.burst_bytes as usize || (bytes > self.bytes() && held / 1024 > self.held_kibibytes as usize)
@@ -115,7 +117,8 @@ struct Inner {
     bytes: usize,
     queue: Queue,
     overflowing_since: Option<Instant>,
-    /// What was dropped: all of it older than what waits, so it is announced before the next item. In a box, as most sockets never miss anything.
+    /// What was dropped: all of it older than what waits, so it is announced before the next item. In a box, as most sockets
+    /// never miss anything.
     lost: Option<Box<Gap>>,
     /// Since when the socket has always had something that the system did not take.
     behind_since: Option<Instant>,
@@ -155,7 +158,7 @@ impl Inner {
     }
 }
 
-/// How a socket does, for whoever has to choose among many.
+/// How a socket does, for anyone who has to choose among many.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
     /// Since when it has always had something that the system did not take.
@@ -189,7 +192,8 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an item at the end, and drops the oldest of what has no room: the oldest in the stream, as two pods bring events in any order.
+    /// Puts an item at the end, and drops the oldest of what has no room: the oldest in the stream, as two pods bring events in
+    /// any order.
     pub fn push(&self, item: Item) -> Push {
         let mut inner = self.lock();
         if inner.closed {

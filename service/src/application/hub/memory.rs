@@ -1,7 +1,8 @@
 //! How much memory the pod holds for events on their way and for what clients are sending, and how much it may.
 //!
-//! Counted where it is taken and where it is given back: an event once, however many sockets share it, with its parts by kind. What is past the budget is the business
-//! of [`relief`](super::relief); until it is done, the pod takes [fewer events](Memory::may_pull).
+//! Counted where it is taken and where it is given back: an event once, however many sockets share it, with its parts by kind.
+//! What is past the budget is the business of [`relief`](super::relief); until it is done, the pod takes [fewer
+//! events](Memory::may_pull).
 
 use std::{
     sync::{
@@ -86,13 +87,15 @@ impl Memory {
         self.budget.load(Ordering::Relaxed)
     }
 
-    /// What is held is brought down to this once it is past the budget: seven eighths, so that not every event brings relief anew.
+    /// What is held is brought down to this once it is past the budget: seven eighths, so that not every event brings relief
+    /// anew.
     #[must_use]
     pub fn low(&self) -> usize {
         self.budget() / 8 * 7
     }
 
-    /// May a socket have compression of its own? Its memory can't be had back while it lives, so all sockets together have no more than half of the budget for it.
+    /// May a socket have compression of its own? Its memory can't be had back while it lives, so all sockets together have no
+    /// more than half of the budget for it.
     #[must_use]
     pub fn may_keep_contexts(&self) -> bool {
         self.of(Kind::Compression) < self.budget() / 2
@@ -124,8 +127,8 @@ impl Memory {
 
     /// How many events may be taken from the stream, of so many; waits a while first if more is held than may be.
     ///
-    /// What is not taken waits in the stream, for this pod or another, and costs nobody memory. It is not left there for good: those who read all the time are owed it, and what is held may be nothing
-    /// that could be let go.
+    /// What is not taken waits in the stream, for this pod or another, and costs nobody memory. It is not left there for good:
+    /// those who read all the time are owed it, and what is held may be nothing that could be let go.
     pub async fn may_pull(&self, batch: usize) -> usize {
         if !self.is_pressed() {
             return batch;

@@ -1,6 +1,7 @@
 //! Sessions between two pods: told to go by one that drains, and not back yet on another.
 //!
-//! Their routes stay this pod's for a moment, so that an event for one of them comes here and is sent back to the stream, instead of being nobody's.
+//! Their routes stay this pod's for a moment, so that an event for one of them comes here and is sent back to the stream, instead
+//! of being nobody's.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -71,8 +72,8 @@ impl Parting {
         }
     }
 
-    /// Has an event to be sent back that comes over one of these routes, because a session between pods wants it? Events without a sequence (of old
-    /// pods) are not told apart.
+    /// Has an event to be sent back that comes over one of these routes, because a session between pods wants it? Events without
+    /// a sequence (of old pods) are not told apart.
     pub(super) fn wants<'a>(&mut self, event: (StreamId, u64), routes: impl IntoIterator<Item = &'a RouteKey>) -> bool {
         let now = Instant::now();
         let first = self.first.get(&event).copied().unwrap_or(now);

@@ -125,7 +125,8 @@ impl PreparedMessage {
         &self.frame
     }
 
-    /// The frame with its text compressed by itself, with a window of 2^`window_bits` bytes; the plain one where that is no longer.
+    /// The frame with its text compressed by itself, with a window of 2^`window_bits` bytes; the plain one where that is no
+    /// longer.
     #[must_use]
     pub fn compressed(&self, window_bits: u8) -> &Bytes {
         let windows = self.later.compressed.get_or_init(Box::default);

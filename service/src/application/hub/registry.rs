@@ -1,7 +1,7 @@
 //! The registry of this pod's sessions: which sockets see which route.
 //!
-//! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds them from then on.
-//! Removal needs the connection id: a late exit of an old socket cannot remove its successor.
+//! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds
+//! them from then on. Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
 use std::{
     collections::HashMap,
@@ -54,7 +54,8 @@ pub enum Delivered {
     Before,
     /// No socket here is on its routes.
     Nobody,
-    /// A session on its routes was told to go to another pod and may not be there yet, whoever took it here: it has to be delivered again.
+    /// A session on its routes was told to go to another pod and may not be there yet, no matter who took it here: it has to be
+    /// delivered again.
     Between,
 }
 
@@ -84,7 +85,8 @@ struct RouteEntry {
 }
 
 impl RouteEntry {
-    /// Something comes over it, or somebody joins it: if its first session has joined it lately, that is noted only now. Many never have an event.
+    /// Something comes over it, or somebody joins it: if its first session has joined it lately, that is noted only now. Many
+    /// never have an event.
     fn touch(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_fresh)
             && Latecomers::is_lately(self.active_at, now)
@@ -229,7 +231,8 @@ impl Hub {
         evicted
     }
 
-    /// Closes, and takes out at once, whom a kill is about: the victim if it names one, else (from an old pod) all of that session, unless they are on the new pod.
+    /// Closes, and takes out at once, whom a kill is about: the victim if it names one, else (from an old pod) all of that
+    /// session, unless they are on the new pod.
     pub fn kill(&self, kill: &Kill, me: &PodId) -> Vec<Arc<Session>> {
         let mut inner = self.lock();
         let victims = inner.victims(kill, me);
@@ -238,8 +241,8 @@ impl Hub {
         killed
     }
 
-    /// Keeps the routes of sessions that are closed with 1001 from now on, until [`Hub::end_parting`]: what comes over them is [`Delivered::Between`] until
-    /// their clients have had the time to come back elsewhere, for `most` events a second.
+    /// Keeps the routes of sessions that are closed with 1001 from now on, until [`Hub::end_parting`]: what comes over them is
+    /// [`Delivered::Between`] until their clients have had the time to come back elsewhere, for `most` events a second.
     pub fn begin_parting(&self, most: usize) {
         self.lock().parting.begin(most);
     }
@@ -358,7 +361,8 @@ impl Hub {
 
     // ---- events ----
 
-    /// Puts events in the mailbox of every session on their routes, once: a redelivery is recognised. What became of each, in order.
+    /// Puts events in the mailbox of every session on their routes, once: a redelivery is recognised. What became of each, in
+    /// order.
     pub fn deliver<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
         let delivered = events.into_iter().map(|event| self.deliver_one(event, path)).collect();
         // Only now, so that what comes together for a socket leaves in one write.
@@ -405,7 +409,8 @@ impl Hub {
         self.metrics.events_forgotten_total.inc_by(events);
     }
 
-    /// Notes how far the stream's events are settled: what comes of those once more is a redelivery, and nothing about them has to be remembered.
+    /// Notes how far the stream's events are settled: what comes of those once more is a redelivery, and nothing about them has
+    /// to be remembered.
     pub fn settled_up_to(&self, settled: SettledUpTo) {
         self.lock().seen.settled_up_to(settled.stream, settled.seq, settled.at);
     }
@@ -441,7 +446,7 @@ impl Inner {
         }
     }
 
-    /// Whoever does not find a session finds the reason: both change under one lock.
+    /// Anyone who does not find a session finds the reason: both change under one lock.
     fn evict(&mut self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
         let Entry { session, routes } = self.remove(connection)?;
         session.close(reason);

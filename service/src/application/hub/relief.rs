@@ -1,8 +1,9 @@
 //! Brings the memory of the pod back within its budget, at the cost of the slowest sockets.
 //!
-//! A socket that has been behind for a while, and has had something waiting all that time, has what waits dropped with a gap in its place, those first that take no byte, and of equal ones
-//! that with the most bytes for the longest time. If that is not enough, or nothing may be dropped (`block`), they are closed with 1013, as are those whose message never gets whole. Whoever reads as fast as events come is
-//! never behind for long, and never meets this.
+//! A socket that has been behind for a while, and has had something waiting all that time, has what waits dropped with a gap in
+//! its place, those first that take no byte, and of equal ones that with the most bytes for the longest time. If that is not
+//! enough, or nothing may be dropped (`block`), they are closed with 1013, as are those whose message never gets whole. Anyone
+//! who reads as fast as events come is never behind for long, and never meets this.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -199,8 +200,8 @@ impl Relief {
     }
 }
 
-/// Is no more held than the limit, less what is about to come back? What no socket holds can't be had from one: of that alone, no socket is relieved of its part of an
-/// eighth of the budget.
+/// Is no more held than the limit, less what is about to come back? What no socket holds can't be had from one: of that alone, no
+/// socket is relieved of its part of an eighth of the budget.
 fn fits(memory: &Memory, limit: usize, coming_back: usize) -> bool {
     let sockets = [Kind::Events, Kind::Mailboxes, Kind::Inbound].into_iter().map(|kind| memory.of(kind)).sum::<usize>();
     let others = memory.used().saturating_sub(sockets);

@@ -38,8 +38,8 @@ pub(crate) struct Who<'a> {
     pub(crate) admin: Option<&'a str>,
 }
 
-/// Logs a line about a session at `info`, with the fields that every such line has. No span around the session's task has them: it would
-/// hold memory for as long as the socket lives, and be entered at every wake-up.
+/// Logs a line about a session at `info`, with the fields that every such line has. No span around the session's task has them:
+/// it would hold memory for as long as the socket lives, and be entered at every wake-up.
 macro_rules! session_line {
     ($session:expr, $($rest:tt)+) => {{
         let who = $session.who();
@@ -53,7 +53,8 @@ pub(crate) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
 ///
-/// In memory as in the source, with what every event touches side by side at the front: for nearly every event, each of its lines is fetched anew.
+/// In memory as in the source, with what every event touches side by side at the front: for nearly every event, each of its lines
+/// is fetched anew.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Session {
@@ -96,7 +97,8 @@ struct Inbound {
     held: Charge,
 }
 
-/// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says goodbye.
+/// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says
+/// goodbye.
 const CONFIRMATION_MARGIN: Duration = Duration::from_secs(2);
 /// So many of the owners that a session was taken from are remembered, the latest: nearly always there is one.
 const MAX_PREDECESSORS: usize = 4;
@@ -199,12 +201,14 @@ impl Session {
         pushed
     }
 
-    /// [Prefetches](prefetch) what [`Session::put`] and the task that it wakes will look at: for many sessions before the first put.
+    /// [Prefetches](prefetch) what [`Session::put`] and the task that it wakes will look at: for many sessions before the first
+    /// put.
     pub(crate) fn prefetch(&self) {
         prefetch((self.is_aborted(), self.mailbox.is_sound()));
     }
 
-    /// Has the task woken when something is put in the mailbox or the session is ended. For one task at a time; look for both after this call.
+    /// Has the task woken when something is put in the mailbox or the session is ended. For one task at a time; look for both
+    /// after this call.
     pub fn register(&self, waker: &Waker) {
         self.task.register(waker);
     }

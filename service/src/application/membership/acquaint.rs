@@ -1,7 +1,8 @@
 //! Getting to know the others, and known to them.
 //!
-//! The store shows who has a liveness key. It may have lost a pod that can't reach it, and that pod can't see there who is new. So a pod makes itself known to each
-//! peer that it meets, and asks whom that one knows: before it has any session or takes any event, and again with each peer that comes.
+//! The store shows who has a liveness key. It may have lost a pod that can't reach it, and that pod can't see there who is new.
+//! So a pod makes itself known to each peer that it meets, and asks whom that one knows: before it has any session or takes any
+//! event, and again with each peer that comes.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -127,7 +127,8 @@ impl Announcer {
         let store_lost_data = self.neighbours.directory.note_epoch(&announcement.epoch);
         self.neighbours.directory.note_incarnation(announcement.incarnation);
         if first {
-            // Who has just come can't tell whether the store lost data a moment ago. Whoever is on it does so within a period, and registers again.
+            // Who has just come can't tell whether the store lost data a moment ago. Anyone who is on it does so within a period,
+            // and registers again.
             self.neighbours.directory.doubt_for(period(self.ttl) * 2);
         }
         // A look-up may have noted it before: what counts is when this pod last registered.
@@ -135,7 +136,8 @@ impl Announcer {
         memory.owes_registration |= incarnation.is_some_and(|known| known != announcement.incarnation);
         self.neighbours.take_over(announcement);
         note_crowd(announcement, memory);
-        // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own standstill can tell.
+        // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own
+        // standstill can tell.
         let count_lost = store_lost_data || retirements > Some(announcement.retirements);
         let passed_over = !first && if count_lost { stood_still } else { retirements != Some(announcement.retirements) };
         // At once, but not all the time where a store throws keys away all the time: events go to every pod meanwhile.
@@ -152,7 +154,8 @@ impl Announcer {
             });
         }
         beside.shown.notify_one();
-        // The store is new, or of some time ago: pods that outlived it announce themselves within a period. Taking events before that would miss their sessions.
+        // The store is new, or of some time ago: pods that outlived it announce themselves within a period. Taking events before
+        // that would miss their sessions.
         let others_lapsed = announcement.lapsed.iter().any(|pod| *pod != self.me.id);
         if !first || !(announcement.epoch_created || others_lapsed) {
             beside.settled.send_replace(true);
@@ -160,7 +163,8 @@ impl Announcer {
         self.standing.confirm(beside);
     }
 
-    /// Another process holds this pod's id. One that answers, or renews its key, lives, and this pod has to go. Any other is waited for: its key lapses.
+    /// Another process holds this pod's id. One that answers, or renews its key, lives, and this pod has to go. Any other is
+    /// waited for: its key lapses.
     async fn contend(&self, taken: &IdTaken, memory: &mut Memory) {
         // Who has never been announced has just bound its address, so nobody else can be there.
         let mut step = memory.contest.look(taken, Instant::now());

@@ -1,7 +1,8 @@
 //! Who is dead?
 //!
-//! A pod is dead only when it has no liveness key *and* does not answer a probe, and not while look-ups are settling. Before anybody routes past
-//! it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can tell its sessions.
+//! A pod is dead only when it has no liveness key *and* does not answer a probe, and not while look-ups are settling. Before
+//! anybody routes past it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can
+//! tell its sessions.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,7 +20,8 @@ use crate::{
 const FAILED_PROBES: u32 = 2;
 /// Peers that are probed at a time.
 pub(super) const PROBED_AT_ONCE: usize = 64;
-/// Periods after which a member without a key that nobody here ever knew is retired: its address is unknown, so it cannot be probed.
+/// Periods after which a member without a key that nobody here ever knew is retired: its address is unknown, so it cannot be
+/// probed.
 const UNKNOWN_PERIODS: u32 = 15;
 
 /// What one round remembers for the next; bounded as the fleet is.
@@ -87,7 +89,8 @@ impl Judge {
         }
     }
 
-    /// Of many unknown members each announcement shows others, so what is suspected stays so until it is judged; who has a key by then is spared.
+    /// Of many unknown members each announcement shows others, so what is suspected stays so until it is judged; who has a key by
+    /// then is spared.
     async fn judge_unknown(&self, suspects: &mut Suspects) {
         let now = Instant::now();
         suspects.unknown.retain(|pod, _| self.neighbours.directory.peer(pod).is_none());

@@ -1,7 +1,7 @@
 //! This pod's place in the fleet: announces it, learns who else is there, and decides who is dead.
 //!
-//! Announcing waits for nothing but the store: what follows from it (registering again, judging, getting to know peers) is done beside, or a pod would
-//! lose its own place over looking after others.
+//! Announcing waits for nothing but the store: what follows from it (registering again, judging, getting to know peers) is done
+//! beside, or a pod would lose its own place over looking after others.
 
 mod acquaint;
 mod announce;
@@ -38,8 +38,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Announces this pod, several times within the life of its key, until it leaves or its id is another's. No announcement is under way when this has returned: one
-    /// that is overtaken by the pod's goodbye would make it a member again.
+    /// Announces this pod, several times within the life of its key, until it leaves or its id is another's. No announcement is
+    /// under way when this has returned: one that is overtaken by the pod's goodbye would make it a member again.
     pub async fn run(&self, leaving: &CancellationToken) {
         let beside = Beside::default();
         tokio::select! {

@@ -24,8 +24,8 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Writes all routes again whenever that is needed, and then tells the sessions of a gap if others may have routed past this pod: not before, or what is
-    /// missed until the routes are there would go untold.
+    /// Writes all routes again whenever that is needed, and then tells the sessions of a gap if others may have routed past this
+    /// pod: not before, or what is missed until the routes are there would go untold.
     pub(super) async fn run(&self, beside: &Beside) {
         let mut wanted = beside.register.subscribe();
         let (mut done, mut pauses) = (Registering::default(), REGISTER_PAUSES);

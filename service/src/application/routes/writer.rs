@@ -1,7 +1,8 @@
 //! The one writer of this pod's routes: makes the store hold what the hub wants *now*.
 //!
-//! Level-triggered: it is told that a route changed, not how, and asks the hub when it writes. So a session that leaves cannot take a route from
-//! one that arrives, in whatever order the two are noticed. `ready` and `chat_selected` wait for [`RouteWriter::join`].
+//! Level-triggered: it is told that a route changed, not how, and asks the hub when it writes. So a session that leaves cannot
+//! take a route from one that arrives, in whatever order the two are noticed. `ready` and `chat_selected` wait for
+//! [`RouteWriter::join`].
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,7 +27,8 @@ use crate::{
 
 /// Changes in one write: enough to share the round trip, few enough that a new session does not wait long behind a refresh.
 const MAX_CHANGES: usize = 1000;
-/// Of these, refreshes however much is urgent: a storm of sessions must not keep the pod from registering again, nor let idle routes run out.
+/// Of these, refreshes however much is urgent: a storm of sessions must not keep the pod from registering again, nor let idle
+/// routes run out.
 const MIN_REFRESHED: usize = 250;
 /// From one write to the next while many sessions wait for theirs.
 const BETWEEN_WRITES: Duration = Duration::from_millis(1);
@@ -89,14 +91,15 @@ impl RouteWriter {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a session on routes and waits until the store holds them. False if the session is not in the hub any more. Dropping the future
-    /// leaves the session on the routes.
+    /// Puts a session on routes and waits until the store holds them. False if the session is not in the hub any more. Dropping
+    /// the future leaves the session on the routes.
     ///
     /// # Errors
     /// As [`RouteWriter::confirm`].
     pub async fn join(&self, session: &Session, routes: &[RouteKey]) -> Result<bool, StoreError> {
         let confirmed = {
-            // Held meanwhile, or the writer, on another worker, would write a route before it knows who waits for it, and then write it again.
+            // Held meanwhile, or the writer, on another worker, would write a route before it knows who waits for it, and then
+            // write it again.
             let mut pending = self.lock();
             if !routes.iter().all(|route| self.hub.join(session.connection(), route)) {
                 return Ok(false);
@@ -109,7 +112,8 @@ impl RouteWriter {
     /// Waits until the store holds, for each of these routes, what the hub wanted when this was called or later.
     ///
     /// # Errors
-    /// When the write that would have confirmed it failed, or the store refuses one of them. The writer goes on trying all the same.
+    /// When the write that would have confirmed it failed, or the store refuses one of them. The writer goes on trying all the
+    /// same.
     pub async fn confirm(&self, routes: &[RouteKey]) -> Result<(), StoreError> {
         let confirmed = self.lock().ask(routes);
         self.answer(confirmed).await

@@ -43,7 +43,8 @@ impl Evidence {
         self.store_bad_at = Some(now);
     }
 
-    /// The store could not be asked. That is quick, and by itself no reason: events go to every peer. But it is no recovery either.
+    /// The store could not be asked. That is quick, and by itself no reason: events go to every peer. But it is no recovery
+    /// either.
     pub(super) fn store_failed(&mut self, now: Instant) {
         if self.is_store_bad(now) {
             self.store_bad_at = Some(now);

@@ -1,14 +1,17 @@
 //! Whether this pod can bring events where they belong, and what it does with them where it can't.
 //!
-//! All pods take events from one durable consumer. What a pod has taken nobody else has until it has looked up where it goes and handed it over, so one pod with
-//! a bad link makes a part of everybody's events late. Such a pod finds that out by what it waits for anyway (look-ups, calls), and leaves events to others:
+//! All pods take events from one durable consumer. What a pod has taken nobody else has until it has looked up where it goes and
+//! handed it over, so one pod with a bad link makes a part of everybody's events late. Such a pod finds that out by what it waits
+//! for anyway (look-ups, calls), and leaves events to others:
 //!
-//! - The store is slow, and a peer says that it is well: it asks the stream for nothing, and others bring its sockets their events.
-//! - Its peers do not answer, or late: it goes on taking, as the stream is the only way left to its own sockets, and gives each event back at once, so that another pod
-//!   brings it to the others. Each pod remembers what its sockets had, so nothing is doubled.
+//! - The store is slow, and a peer says that it is well: it asks the stream for nothing, and others bring its sockets their
+//!   events.
+//! - Its peers do not answer, or late: it goes on taking, as the stream is the only way left to its own sockets, and gives each
+//!   event back at once, so that another pod brings it to the others. Each pod remembers what its sockets had, so nothing is
+//!   doubled.
 //!
-//! Where all who answer are as bad, nobody leaves anything to anybody. What is given back this way is given back a bounded number of times in all, so no event goes in
-//! circles.
+//! Where all who answer are as bad, nobody leaves anything to anybody. What is given back this way is given back a bounded number
+//! of times in all, so no event goes in circles.
 
 mod evidence;
 mod probing;

@@ -17,7 +17,8 @@ use crate::ports::{PeerError, Peers, Routes};
 const PERIOD: Duration = Duration::from_millis(250);
 /// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Peers that are asked in a round how they are, in turn: enough to find one that is well, few enough for a fleet that has lost its store.
+/// Peers that are asked in a round how they are, in turn: enough to find one that is well, few enough for a fleet that has lost
+/// its store.
 const ASKED: usize = 8;
 /// Silent peers that are asked in a round beside those.
 const SILENT_ASKED: usize = 64;

@@ -1,5 +1,5 @@
-//! Upper bounds of every number: generous for any deployment, and small enough that no arithmetic with them overflows, no time leaves the clock's range, and
-//! none is beyond what Redis and NATS can store.
+//! Upper bounds of every number: generous for any deployment, and small enough that no arithmetic with them overflows, no time
+//! leaves the clock's range, and none is beyond what Redis and NATS can store.
 
 use serde_json::Value;
 

@@ -16,7 +16,8 @@ use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Secrets, Serv
 use addresses::is_host;
 pub(super) use addresses::is_host_and_port;
 
-/// The shortest life of a pod's liveness key: it is renewed three times in its life, and a second is the least that a pause may last.
+/// The shortest life of a pod's liveness key: it is renewed three times in its life, and a second is the least that a pause may
+/// last.
 const MIN_POD_TTL: Duration = Duration::from_secs(3);
 
 /// With less, a burst of large events alone would have sockets closed.
@@ -105,7 +106,7 @@ fn grpc_tls(server: &Server, breaches: &mut Breaches) {
 }
 
 fn limits(limits: &Limits, breaches: &mut Breaches) {
-    // A pod with fewer places would turn away whoever is on its way, not only who says nothing.
+    // A pod with fewer places would turn away anyone who is on its way, not only who says nothing.
     breaches.require(limits.pending_connections >= 16, "limits.pending_connections", "must be at least 16");
     let burst_of = [
         ("limits.connects_per_session_burst", limits.connects_per_session_per_minute, limits.connects_per_session_burst),

@@ -69,7 +69,7 @@ async fn a_consumer_that_somebody_else_makes_anew_is_noticed_as_a_gap() {
         ack_policy: consumer::AckPolicy::Explicit,
         ..Default::default()
     };
-    // The pod makes it anew as well, as soon as it is gone: whoever comes first.
+    // The pod makes it anew as well, as soon as it is gone: anyone who comes first.
     until("somebody else was faster than the pod", async || {
         js.delete_consumer_from_stream("ws_fanout", "wa_stream").await.unwrap();
         js.create_consumer_strict_on_stream(config.clone(), "wa_stream").await.is_ok()
@@ -204,7 +204,8 @@ async fn a_frozen_server_is_an_outage_within_seconds_and_resumes_without_loss() 
     while source.pull(10).await.is_ok() {}
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(!source.is_connected());
-    // Long enough for the client to give the connection up and try others, all of them accepted by a kernel and answered by nobody.
+    // Long enough for the client to give the connection up and try others, all of them accepted by a kernel and answered by
+    // nobody.
     let until_given_up = Instant::now() + Duration::from_secs(8);
     while Instant::now() < until_given_up {
         assert!(source.pull(10).await.is_err());

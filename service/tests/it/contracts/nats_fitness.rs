@@ -1,4 +1,5 @@
-//! Streams, consumers and users that others made: what can be lived with is told, what can't stops the start and says what to change.
+//! Streams, consumers and users that others made: what can be lived with is told, what can't stops the start and says what to
+//! change.
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ async fn an_event_that_a_consumer_with_a_limit_delivers_no_more_is_told() {
     let first = pull(&source, 1).await.remove(0);
     let second = pull(&source, 1).await.remove(0);
     assert_eq!((first.delivery.is_last, second.delivery.is_last), (false, true));
-    // Whoever has it is gone.
+    // Anyone who has it is gone.
     let mut missed = None;
     until("the pod knows", async || {
         let _ = tokio::time::timeout(Duration::from_millis(50), source.pull(10)).await;

@@ -1,4 +1,5 @@
-//! What JetStream as an event source does beyond what all sources do: what it finds and makes, who may come in, what it passes on.
+//! What JetStream as an event source does beyond what all sources do: what it finds and makes, who may come in, what it passes
+//! on.
 
 use std::time::Duration;
 

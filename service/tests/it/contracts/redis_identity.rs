@@ -1,4 +1,5 @@
-//! What only the real store can show: that a server which is back with old data, has become a replica or throws keys away is found out by the very next answer.
+//! What only the real store can show: that a server which is back with old data, has become a replica or throws keys away is
+//! found out by the very next answer.
 
 use daisi_ws_domain::route::RouteKey;
 use daisi_ws_service::{

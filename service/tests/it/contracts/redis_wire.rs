@@ -319,7 +319,7 @@ async fn a_claim_whose_answer_never_came_is_given_back_after_it_is_carried_out()
     proxy.hold();
     let refused = store.acquire(&user("sari"), &owner("a/2"), LONG).await;
     assert!(matches!(refused, Err(StoreError::TimedOut(_))), "{refused:?}");
-    // As whoever is refused does: too early.
+    // As anyone who is refused does: too early.
     assert_eq!(store.release(&[(user("sari"), owner("a/2"))]).await.unwrap(), 0);
     proxy.deliver(1).await;
     wait::until("the late claim is given back", || {

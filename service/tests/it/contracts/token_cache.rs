@@ -1,4 +1,4 @@
-//! Opened tokens: what is left for one is there, for a while, for whoever of the predecessor looks.
+//! Opened tokens: what is left for one is there, for a while, for anyone who of the predecessor looks.
 
 use std::time::Duration;
 

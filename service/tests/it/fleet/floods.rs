@@ -33,7 +33,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends the beginning, and then the same again and again until the socket is gone. How many bytes it took, and whether it was closed with 4429.
+/// Sends the beginning, and then the same again and again until the socket is gone. How many bytes it took, and whether it was
+/// closed with 4429.
 async fn flood(fleet: &Fleet, who: &str, beginning: &[u8], again: &[u8]) -> (usize, bool) {
     let client = fleet.open_raw(0, user("acme", "a1", who), PIPE).await.unwrap();
     let (mut reader, mut writer) = tokio::io::split(client);

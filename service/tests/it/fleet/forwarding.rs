@@ -1,4 +1,4 @@
-//! G2, G5, G6: what one pod can't be handed costs no other its events, and whoever goes without is told.
+//! G2, G5, G6: what one pod can't be handed costs no other its events, and anyone who goes without is told.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -41,7 +41,8 @@ impl Log {
     }
 }
 
-/// Notes what comes until it has been silent for so long. Events say in their payload when they were published, as milliseconds since `start`.
+/// Notes what comes until it has been silent for so long. Events say in their payload when they were published, as milliseconds
+/// since `start`.
 async fn log(client: &mut Client, start: Instant, silence: Duration) -> Log {
     let mut log = Log::default();
     while let Ok(seen) = timeout(silence, client.next()).await {

@@ -44,7 +44,7 @@ async fn holder(fleet: &Fleet) -> Option<LockOwner> {
     }
 }
 
-/// Puts an owner in the lock, whoever has it.
+/// Puts an owner in the lock, no matter who has it.
 async fn usurp(fleet: &Fleet, usurper: &str, ttl: Duration) {
     let thief = fleet.store.handle(PodId::parse("thief").unwrap());
     while let Acquire::Held(seen) = thief.acquire(&key(&sari()), &owner(usurper), ttl).await.unwrap() {
@@ -64,7 +64,8 @@ fn attempts(fleet: &Fleet) -> f64 {
     fleet.total("dws_session_lock_attempts_total")
 }
 
-// ---- the store goes back in time -------------------------------------------------------------------------------------------------
+// ---- the store goes back in time
+// -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn g3_a_restored_lock_of_a_socket_that_is_no_more_does_not_close_its_successor() {
@@ -173,7 +174,8 @@ async fn g3_a_successor_whose_kill_was_missed_still_has_the_session() {
     has_the_session(&fleet, 1, &mut new).await;
 }
 
-// ---- locks that crashed pods left ------------------------------------------------------------------------------------------------
+// ---- locks that crashed pods left
+// ------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn the_lock_of_a_dead_pod_is_had_at_once() {
@@ -231,7 +233,8 @@ async fn the_lock_of_an_old_pod_is_not_had_before_it_could_let_go() {
     assert!(since.elapsed() > Duration::from_millis(300), "{:?}", since.elapsed());
 }
 
-// ---- policy strict ---------------------------------------------------------------------------------------------------------------
+// ---- policy strict
+// ---------------------------------------------------------------------------------------------------------------
 
 async fn strict(adaptive: bool) -> Fleet {
     Fleet::with(1, |config| {

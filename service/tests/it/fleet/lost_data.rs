@@ -1,4 +1,5 @@
-//! A store that goes on as if nothing had happened, on old data or with some of it gone: no call fails, and its epoch is the same.
+//! A store that goes on as if nothing had happened, on old data or with some of it gone: no call fails, and its epoch is the
+//! same.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::support::fleet::{Fleet, user};
 
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Publishes for `sari`, of whom the store knows nothing, while whoever takes the events meets the store as it is now.
+/// Publishes for `sari`, of whom the store knows nothing, while the pod that takes the events meets the store as it is now.
 async fn nothing_is_lost(fleet: &Fleet, lose: impl Fn()) {
     let mut sari = fleet.connect(2, user("acme", "lonely", "sari")).await.unwrap();
     for _ in 0..5 {

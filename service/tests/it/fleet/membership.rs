@@ -39,7 +39,8 @@ async fn is_alive(fleet: &Fleet, at: &TestPod) -> bool {
     matches!(&standing.1[0], Standing::Alive(record) if *record == at.record)
 }
 
-// ---- whom a pod knows ------------------------------------------------------------------------------------------------------------
+// ---- whom a pod knows
+// ------------------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_learns_from_its_peers_of_a_pod_that_an_emptied_store_does_not_show() {
@@ -134,7 +135,8 @@ async fn a_pod_has_no_routes_before_it_is_a_member() {
     assert!(since.elapsed() >= Duration::from_millis(1600), "it let a session in after {:?}", since.elapsed());
 }
 
-// ---- pods that go ----------------------------------------------------------------------------------------------------------------
+// ---- pods that go
+// ----------------------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn g8_a_pod_that_leaves_under_load_costs_the_others_hardly_a_retry_and_nothing_is_given_up() {
@@ -172,7 +174,8 @@ async fn g8_a_pod_that_leaves_under_load_costs_the_others_hardly_a_retry_and_not
     assert!(retried <= 10.0, "{retried} retried");
 }
 
-// ---- two under one id ------------------------------------------------------------------------------------------------------------
+// ---- two under one id
+// ------------------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn the_second_pod_under_an_id_ends_and_the_first_keeps_sessions_routes_and_membership() {
@@ -232,7 +235,8 @@ async fn a_frozen_pod_whose_place_was_taken_meanwhile_ends_and_takes_nothing_fro
     assert!(is_alive(&fleet, &again).await);
 }
 
-// ---- a store that says strange things --------------------------------------------------------------------------------------------
+// ---- a store that says strange things
+// --------------------------------------------------------------------------------------------
 
 /// Puts pods of which nobody knows on the route of an agent.
 async fn crowd(fleet: &Fleet, pods: usize, members: bool) {

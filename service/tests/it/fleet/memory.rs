@@ -44,7 +44,8 @@ async fn stuck(fleet: &Fleet) -> Vec<Client> {
     clients
 }
 
-/// Publishes so many events of this size to each of the stuck, and one to all others each time, over some seconds. How much was held at the most.
+/// Publishes so many events of this size to each of the stuck, and one to all others each time, over some seconds. How much was
+/// held at the most.
 async fn publish(fleet: &Fleet, rounds: usize, bytes: usize) -> usize {
     let mut most = 0;
     for _ in 0..rounds {
@@ -106,7 +107,7 @@ async fn g9_where_nothing_may_be_dropped_the_slowest_are_closed_with_1013() {
         let seen = client.drain_seqs(Duration::from_secs(1)).await;
         whole += usize::from(seen.len() == 30);
     }
-    assert!(whole > 0, "whoever was not closed has all");
+    assert!(whole > 0, "anyone who was not closed has all");
 }
 
 #[tokio::test(start_paused = true)]

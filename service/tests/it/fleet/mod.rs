@@ -1,5 +1,5 @@
-//! Fleets of pods in this process, on memory backends and paused time: every guarantee, every row of the fault table, and each decision that
-//! closes a race.
+//! Fleets of pods in this process, on memory backends and paused time: every guarantee, every row of the fault table, and each
+//! decision that closes a race.
 
 mod delivery;
 mod faults;

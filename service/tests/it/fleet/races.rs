@@ -205,7 +205,7 @@ async fn victim_in_the_kill_a_late_kill_for_an_old_owner_spares_its_successor() 
     let earlier = LockOwner::new(fleet.pods[0].id.clone(), ConnectionId::parse("an-earlier-socket").unwrap());
     bus.publish(&kill(Some(earlier))).await.unwrap();
     client.expect_silence(QUIET).await;
-    // An old pod names no victim: then whoever is not on its pod goes.
+    // An old pod names no victim: then who is not on its pod goes.
     bus.publish(&kill(None)).await.unwrap();
     assert_eq!(client.expect_close().await, Some(4402));
 }
@@ -302,7 +302,8 @@ async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhil
     let pod = fleet.add_pod(Some(wrap)).await;
     let client = fleet.connect(pod, user("acme", "a1", "sari")).await.unwrap();
     let closed = gate.acquire().await.unwrap();
-    // The renewal has read the sessions and waits; the session ends and its lock is released; then the renewal finds the lock missing.
+    // The renewal has read the sessions and waits; the session ends and its lock is released; then the renewal finds the lock
+    // missing.
     tokio::time::sleep(Duration::from_secs(12)).await;
     client.close().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -364,7 +365,8 @@ async fn renewal_without_an_answer_leaves_no_ghost_lock_of_a_session_that_ended_
     let closed = gate.acquire().await.unwrap();
     let errors = || fleet.labelled("dws_session_renewals_total", "error");
     let before = errors();
-    // The renewal has read the sessions and is under way; the session ends and its lock is released; then the renewal finds the lock missing.
+    // The renewal has read the sessions and is under way; the session ends and its lock is released; then the renewal finds the
+    // lock missing.
     asked.notified().await;
     client.close().await;
     while errors() <= before {

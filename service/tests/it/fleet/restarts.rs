@@ -1,4 +1,5 @@
-//! G8: pods that go while events flow. Clients come back elsewhere within a second, and nothing that happens meanwhile is nobody's.
+//! G8: pods that go while events flow. Clients come back elsewhere within a second, and nothing that happens meanwhile is
+//! nobody's.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +30,8 @@ impl Returning {
         Self { name, pod, client, seen: Vec::new(), chance: StdRng::seed_from_u64(n) }
     }
 
-    /// Reads until all that is `expected` has come, and comes back whenever its socket ends. Pods of `fleet` but its own are good.
+    /// Reads until all that is `expected` has come, and comes back whenever its socket ends. Pods of `fleet` but its own are
+    /// good.
     async fn run(&mut self, fleet: &Fleet, expected: &BTreeSet<u64>, until: Instant) {
         while !self.has_all(expected) {
             match tokio::time::timeout_at(until, self.client.next()).await {

@@ -1,4 +1,4 @@
-//! G3: one live session per key, whoever fights for it, and the loser is told.
+//! G3: one live session per key, no matter who fights for it, and the loser is told.
 
 use std::time::Duration;
 

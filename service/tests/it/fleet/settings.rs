@@ -36,8 +36,8 @@ fn numbers() -> Vec<(String, u64)> {
     found
 }
 
-/// The configuration with these values, as far as they are valid: one that is too large becomes the largest there may be, any other that is refused,
-/// or that a default does not go with, the default.
+/// The configuration with these values, as far as they are valid: one that is too large becomes the largest there may be, any
+/// other that is refused, or that a default does not go with, the default.
 fn load(mut values: BTreeMap<String, u64>) -> Config {
     let secrets = test_config().auth;
     let secrets = [

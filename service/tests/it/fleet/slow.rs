@@ -1,4 +1,5 @@
-//! G5, G6, G8, G9: slow is not stalled. Clients that read all the time, only slowly, and clients that take nothing; also when they are told to go.
+//! G5, G6, G8, G9: slow is not stalled. Clients that read all the time, only slowly, and clients that take nothing; also when
+//! they are told to go.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn payload(bytes: usize) -> String {
     format!("{{\"text\":\"{}\"}}", "x".repeat(bytes))
 }
 
-/// Whoever takes so many events in a row, and nothing else, has lost nothing.
+/// Anyone who takes so many events in a row, and nothing else, has lost nothing.
 async fn got_all(client: &mut Client, published: &[u64]) {
     let mut seqs = client.expect_events(published.len()).await;
     // Two pods took them.

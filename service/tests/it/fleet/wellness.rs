@@ -70,7 +70,8 @@ impl Setup {
         }
     }
 
-    /// Publishes for so long, one event after the other, and waits for each until these sessions have it. How late the latest was.
+    /// Publishes for so long, one event after the other, and waits for each until these sessions have it. How late the latest
+    /// was.
     async fn run(&mut self, time: Duration, waited_for: &[usize]) -> Duration {
         let (until, mut worst) = (Instant::now() + time, Duration::ZERO);
         while Instant::now() < until {
@@ -113,7 +114,8 @@ impl Setup {
         }
     }
 
-    /// Nothing is lost without a word, and nothing doubled: after all is over, sessions have each event once, but for those that were told of a gap.
+    /// Nothing is lost without a word, and nothing doubled: after all is over, sessions have each event once, but for those that
+    /// were told of a gap.
     async fn finish(mut self) {
         self.fleet.all_settled().await;
         for client in 0..self.clients.len() {

@@ -38,7 +38,8 @@ pub(super) fn proven<T>(pod: &GrpcPod, path: &str, message: T) -> Request<T> {
     request
 }
 
-/// Whoever writes an address of its own into Redis: it answers all calls with what its caller would like to hear, and keeps what it was sent.
+/// Anyone who writes an address of its own into Redis: it answers all calls with what its caller would like to hear, and keeps
+/// what it was sent.
 struct FalsePod {
     address: String,
     heard: Arc<Mutex<Vec<MetadataMap>>>,

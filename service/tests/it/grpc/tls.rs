@@ -1,4 +1,4 @@
-//! TLS between pods: who gets through, what is said to whoever does not, and certificates that change.
+//! TLS between pods: who gets through, what is said to anyone who does not, and certificates that change.
 
 use std::{
     fs,

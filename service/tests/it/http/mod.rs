@@ -178,7 +178,8 @@ async fn no_key_token_or_query_reaches_a_log_line() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    // With a single subscriber, tracing asks the thread that first meets a line whether anybody listens: another test's thread would say no, for all.
+    // With a single subscriber, tracing asks the thread that first meets a line whether anybody listens: another test's thread
+    // would say no, for all.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let pod = Pod::start_here().await;

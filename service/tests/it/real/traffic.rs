@@ -114,7 +114,8 @@ async fn with_one_pod_killed_and_one_frozen_the_others_lose_nothing_and_nothing_
     publish(&fleet, &mut sessions, 300..600).await;
     fleet.pods[2].signal("STOP");
     publish(&fleet, &mut sessions, 600..1000).await;
-    // What the dead and the frozen one had taken is delivered again after the ack wait; the frozen one is found to be dead meanwhile.
+    // What the dead and the frozen one had taken is delivered again after the ack wait; the frozen one is found to be dead
+    // meanwhile.
     fleet.all_settled(Duration::from_secs(60)).await;
     for Ledger { session, got, doubled, told } in ledgers(&mut sessions, |session| session.pod == 0).await {
         assert_eq!((got, doubled, told), (session.expected.clone(), 0, false), "{}", session.name);

@@ -1,4 +1,5 @@
-//! What a source file names, as paths from the root of its crate: every branch of its `use` trees, and every path in its code, macros and attributes.
+//! What a source file names, as paths from the root of its crate: every branch of its `use` trees, and every path in its code,
+//! macros and attributes.
 //!
 //! `crate`, `self`, `super` and the names of modules are resolved. Unit tests are left out: they may use what they like.
 

@@ -1,4 +1,5 @@
-//! A fleet of pods in this process, on memory backends and paused time, with clients that speak real WebSocket over in-memory pipes.
+//! A fleet of pods in this process, on memory backends and paused time, with clients that speak real WebSocket over in-memory
+//! pipes.
 //!
 //! ```text
 //! let fleet = Fleet::start(3).await;
@@ -271,7 +272,8 @@ impl Drop for Fleet {
     }
 }
 
-/// Asserts that each label has one of the values that its metric was declared with: any other would appear with its first increase, which nobody then sees.
+/// Asserts that each label has one of the values that its metric was declared with: any other would appear with its first
+/// increase, which nobody then sees.
 pub(crate) fn assert_declared(metrics: &Metrics) {
     for family in metrics.gather() {
         let Some(spec) = SPECS.iter().find(|spec| spec.name == family.name()) else { continue };

@@ -33,8 +33,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A pod that takes the events of company `here`, has a session of company `between` on its way elsewhere, holds the sockets that begin with `here`, tells two
-/// sessions of every gap, knows who made itself known, and remembers all of it.
+/// A pod that takes the events of company `here`, has a session of company `between` on its way elsewhere, holds the sockets that
+/// begin with `here`, tells two sessions of every gap, knows who made itself known, and remembers all of it.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<(PodId, Event)>>,

@@ -20,11 +20,12 @@ use tokio_util::sync::DropGuard;
 
 use super::redis::tasks;
 
-/// While round trips are counted, answers are held back until nothing has come from either side for so long. Whatever a client sends meanwhile, it sends
-/// without an answer to what it sent before: it belongs to the same flight.
+/// While round trips are counted, answers are held back until nothing has come from either side for so long. Whatever a client
+/// sends meanwhile, it sends without an answer to what it sent before: it belongs to the same flight.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// The commands of one round trip, each by its name and what follows it (a script, by all its keys): `SMEMBERS route:acme:a1:chats`.
+/// The commands of one round trip, each by its name and what follows it (a script, by all its keys): `SMEMBERS
+/// route:acme:a1:chats`.
 pub(crate) type Flight = Vec<String>;
 
 /// The proxy; it ends with this value.

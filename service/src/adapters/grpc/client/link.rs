@@ -68,7 +68,8 @@ impl Link {
         connection
     }
 
-    /// Is a connection being made? Then the link must be left alone: closing it now would begin that anew, for ever if the peer is slow.
+    /// Is a connection being made? Then the link must be left alone: closing it now would begin that anew, for ever if the peer
+    /// is slow.
     ///
     /// An attempt that nobody waits for any more is not driven on; it stops counting when its time-out is well over.
     pub(crate) fn is_dialling(&self) -> bool {
@@ -175,7 +176,7 @@ impl Service<Uri> for Dialler {
     }
 }
 
-/// Shows this pod's certificate, and looks at that of whoever is there.
+/// Shows this pod's certificate, and looks at that of the other side.
 async fn greet(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let name = tls.name_at(address).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     tls.connector().connect(name, stream).await.map_err(|error| {

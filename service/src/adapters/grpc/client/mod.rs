@@ -116,7 +116,7 @@ impl GrpcPeers {
             .max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 
-    /// A channel to the peer, once whoever is at its end has proved that it is the peer: nobody else is sent anything.
+    /// A channel to the peer, once the other end has proved that it is the peer: nobody else is sent anything.
     async fn proved(&self, to: &PodRecord) -> Result<ProvingChannel, PeerError> {
         let connection = self.connection(to)?;
         if !connection.is_proved() {
@@ -305,7 +305,8 @@ impl Peers for GrpcPeers {
     }
 }
 
-/// Has whoever is at the end of a connection prove that it is just this pod, and asks whether it serves. Nothing is said that a stranger could use.
+/// Has the other end of a connection prove that it is just this pod, and asks whether it serves. Nothing is said that an unproved
+/// caller could use.
 pub(crate) async fn hello(prover: &Prover, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
     let mut tries = 0..HELLO_TRIES;
     loop {
@@ -351,7 +352,8 @@ fn shared<'a>(events: &'a [Arc<Event>], text: impl Fn(&'a Event) -> Option<&'a s
 
 /// What a status means to the caller.
 ///
-/// A status that was made here has the transport's error as its source; one that the peer sent has none. Its text is the peer's own and cut.
+/// A status that was made here has the transport's error as its source; one that the peer sent has none. Its text is the peer's
+/// own and cut.
 fn peer_error(status: &Status) -> PeerError {
     if std::iter::successors(status.source(), |error| (*error).source()).any(|error| error.is::<TimeoutExpired>()) {
         return PeerError::TimedOut;

@@ -18,7 +18,8 @@ use crate::{
     metrics::{Metrics, labels::PoolClosed as Closed},
 };
 
-/// The most channels that are kept: more peers than any fleet has. Past it the one unused for longest is closed, as if it were idle.
+/// The most channels that are kept: more peers than any fleet has. Past it the one unused for longest is closed, as if it were
+/// idle.
 const MAX_CHANNELS: usize = 1024;
 
 #[derive(Debug)]
@@ -115,8 +116,8 @@ impl Pool {
         }
     }
 
-    /// Closes a channel at whose end another pod answered than the one it was dialled for: an address may have passed to it for a moment, and what is open would
-    /// lead there for as long as that pod lives.
+    /// Closes a channel at whose end another pod answered than the one it was dialled for: an address may have passed to it for a
+    /// moment, and what is open would lead there for as long as that pod lives.
     pub(crate) fn close_astray(&self, peer: &PodRecord) {
         let mut channels = self.lock();
         if channels.get(&peer.id).is_some_and(|pooled| pooled.is_of(peer)) {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What is said of an answer that is none.
-pub(crate) const UNPROVED: &str = "the answer is not proved: whoever is at its address does not belong to the fleet";
+pub(crate) const UNPROVED: &str = "the answer is not proved: what is at its address does not belong to the fleet";
 
 /// What a caller proves its calls with.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl ProvingChannel {
         let is_proved =
             answer.headers().get(ANSWER_HEADER).is_some_and(|mac| proof.is_answered(&self.prover.key, &said, mac.as_bytes()));
         if !is_proved && !self.prover.accept_previous {
-            // Whoever refuses a call may say so unproved: nothing follows but that it is not carried out.
+            // Anyone who refuses a call may say so unproved: nothing follows but that it is not carried out.
             answer.headers_mut().remove(CLOCK_HEADER);
             if !said.is_refusal() {
                 return Err(Status::unavailable(UNPROVED).into());

@@ -137,7 +137,8 @@ impl Handler {
         self.guarded(|| self.service.deliver(from, events))
     }
 
-    /// Asks the pod; a panic there becomes an error of this one call. The service's own locks must bear it, as for any task that panics.
+    /// Asks the pod; a panic there becomes an error of this one call. The service's own locks must bear it, as for any task that
+    /// panics.
     fn guarded<T>(&self, ask: impl FnOnce() -> T) -> Result<T, Status> {
         catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| self.report(panic.as_ref()))
     }

@@ -1,4 +1,4 @@
-//! Accepted connections: strangers are few, soon gone and may send little; all are gone at once when the server is ended.
+//! Accepted connections: unproved callers are few, soon gone and may send little; all are gone at once when the server is ended.
 
 use std::{
     io,
@@ -28,11 +28,12 @@ const PROVE_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes that may come before a proved call: many times the head of one, and what of its body is under way by then.
 const MAX_UNPROVED_BYTES: usize = 256 * 1024;
 
-/// A connection from which nothing comes for this long is broken, so that nobody can hold a place by saying nothing. Keep-alive makes a live one
-/// speak every second.
+/// A connection from which nothing comes for this long is broken, so that nobody can hold a place by saying nothing. Keep-alive
+/// makes a live one speak every second.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
-/// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a processor.
+/// How long accepting pauses after it failed: it fails for want of file descriptors or memory, and trying on at once would take a
+/// processor.
 const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));
 
 /// The connections of a listener, until the stream is dropped. `end` breaks every one of them.
@@ -49,7 +50,7 @@ pub(crate) fn connections(
         let connection = Connection {
             stream: match &tls {
                 None => Wire::Plain(stream),
-                // Whoever takes long over it holds up nobody else.
+                // Anyone who takes long over it holds up nobody else.
                 Some(tls) => Wire::Greeting(Box::new(tls.acceptor().accept(stream))),
             },
             ended: Box::pin(own_end.cancelled_owned()),
@@ -134,10 +135,11 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Has a stranger had its time, or sent what it may? The server always has a read pending, so this wakes the connection whatever else it waits for.
+    /// Has an unproved caller had its time, or sent what it may? The server always has a read pending, so this wakes the
+    /// connection whatever else it waits for.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
         let left = self.unproved.as_mut()?;
-        if !self.caller.is_stranger() {
+        if !self.caller.is_unproved() {
             self.unproved = None;
             return None;
         }

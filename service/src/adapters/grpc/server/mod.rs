@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{application::fleet::key::FleetKey, metrics::Metrics, ports::PeerService, runtime::listen::listen};
 
-/// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside probes and gaps.
+/// Calls of one connection that are handled at a time; more wait. A pod has one batch at a time under way to each peer, beside
+/// probes and gaps.
 const CALLS_PER_CONNECTION: usize = 32;
 
 /// Streams that one connection may have open, those that wait included.
@@ -125,8 +126,8 @@ impl GrpcServer {
         self.address
     }
 
-    /// Answers peers until `stop` is cancelled, then lets calls under way end (for two seconds at most). Dropping the future breaks every
-    /// connection at once.
+    /// Answers peers until `stop` is cancelled, then lets calls under way end (for two seconds at most). Dropping the future
+    /// breaks every connection at once.
     ///
     /// # Errors
     /// When the server fails for good, which only a broken build or runtime makes it do.

@@ -1,7 +1,7 @@
 //! Which calls were made before: a proof opens one.
 //!
-//! A caller numbers the calls of a connection in series, and they arrive nearly in order. So a window of bits a series remembers them all, however many they
-//! are, in 150 bytes.
+//! A caller numbers the calls of a connection in series, and they arrive nearly in order. So a window of bits a series remembers
+//! them all, however many they are, in 150 bytes.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,8 @@ const WORDS: usize = 16;
 /// Series that are remembered: some for each pod of the largest fleet. Only who belongs to the fleet begins one.
 const MAX_SERIES: usize = 8192;
 
-/// After this without a call, none of a series can come again: its last was of a time at most [`TOLERANCE`] ahead, and is too old so long after that.
+/// After this without a call, none of a series can come again: its last was of a time at most [`TOLERANCE`] ahead, and is too old
+/// so long after that.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * TOLERANCE.as_secs() + 5);
 
 #[derive(Debug)]

@@ -44,10 +44,10 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing must not
-/// keep one out that does.
+/// Longest time for a request's head to arrive, and longest idle time between two requests: a connection that asks for nothing
+/// must not keep one out that does.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so long a connection that is no socket is asked to end: whoever never comes to an end must not stay for ever.
+/// After so long a connection that is no socket is asked to end: anyone who never comes to an end must not stay for ever.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// How long a request under way may take to end after that, or after the server was told to stop.
 const LAST_REQUEST: Duration = Duration::from_secs(10);
@@ -137,8 +137,8 @@ async fn serve_in_place(mut stream: TcpStream, mut arrival: Arrival) {
     }
 }
 
-/// What is told to who sends the next request before it has the answer: hundreds of requests fit into what is read at once, and to answer them would keep the thread from
-/// others. Nothing that is in use sends them so.
+/// What is told to who sends the next request before it has the answer: hundreds of requests fit into what is read at once, and
+/// to answer them would keep the thread from others. Nothing that is in use sends them so.
 fn too_early() -> axum::response::Response {
     let refusal = HttpError::bad_request("send a request when the one before is answered")
         .with_header(header::CONNECTION, HeaderValue::from_static("close"));
@@ -157,8 +157,8 @@ async fn introduced(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
     }
 }
 
-/// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would reset the connection, and the
-/// client would see that instead of the refusal.
+/// Ends a connection behind a refusal. What still comes is read and thrown away, within bounds: closing before it was read would
+/// reset the connection, and the client would see that instead of the refusal.
 async fn part(mut stream: HeldIo) {
     let mut rest = [0; 4096];
     let mut left = MAX_REST;

@@ -1,7 +1,8 @@
-//! From HTTP to a socket on the same connection: who takes it over, and the answer that goes out with what the new owner says first.
+//! From HTTP to a socket on the same connection: who takes it over, and the answer that goes out with what the new owner says
+//! first.
 //!
-//! hyper would write the answer by itself, and the socket's first frame would be a second write. On a connect, a write and its way through the system cost about
-//! as much as anything else that is done for it.
+//! hyper would write the answer by itself, and the socket's first frame would be a second write. On a connect, a write and its
+//! way through the system cost about as much as anything else that is done for it.
 
 use std::{
     fmt,
@@ -81,8 +82,8 @@ impl fmt::Debug for DeferredUpgrade {
     }
 }
 
-/// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over, and one that the parser makes by itself is
-/// replaced by one of ours.
+/// A connection that speaks HTTP; an answer that switches protocols is kept, for who takes the connection over, and one that the
+/// parser makes by itself is replaced by one of ours.
 #[derive(Debug)]
 pub(crate) struct HeldIo {
     stream: TcpStream,
@@ -117,7 +118,8 @@ impl HeldIo {
         self.refused
     }
 
-    /// Says of each request, once, whether anything was read since the one before; if not, the client sent it before it had the answer.
+    /// Says of each request, once, whether anything was read since the one before; if not, the client sent it before it had the
+    /// answer.
     pub(crate) fn news(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.news)
     }

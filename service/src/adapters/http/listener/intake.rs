@@ -12,13 +12,13 @@ use crate::{
 };
 use daisi_ws_domain::client_address::ClientShare;
 
-/// Strangers of a listener for probes: a kubelet, a Prometheus and a load balancer have one or two connections each.
+/// Pending connections of a listener for probes: a kubelet, a Prometheus and a load balancer have one or two connections each.
 const PROBES: Bounds = Bounds { all: 128, of_one: 32, grace: Duration::from_secs(1), crowd: 256 };
 
 /// How long a browser, or who opens thousands of connections at once, has for its request, however many have come.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// Strangers of the listener for browsers in any case: a storm of reconnects to a full pod.
+/// Pending connections of the listener for browsers in any case: a storm of reconnects to a full pod.
 const CROWD: usize = 12 * 1024;
 
 /// Whom a listener takes in.
@@ -28,7 +28,7 @@ pub enum Intake {
     Browsers(watch::Receiver<Arc<Config>>),
     /// Who asks how the pod is: few, and nobody through a proxy.
     Probes,
-    /// So many strangers.
+    /// So many pending connections.
     #[cfg(test)]
     AtMost(usize),
 }

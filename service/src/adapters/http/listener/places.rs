@@ -1,9 +1,10 @@
 //! Places of connections that are no sockets yet, and who has to leave when there are none.
 //!
-//! A stranger is a connection whose request is not known yet, or that does not read its answer. There is always room for one more: the stranger that has waited the
-//! longest leaves for it; where one address has its share, that address's own. In
-//! a crowd the youngest are left alone for a moment, to ask. So whoever asks at once is always served, be it a probe among a thousand connections
-//! that say nothing. While a request waits for us ([`Place::hold`]) it is no stranger's; those are bounded where they wait (`Connecting`).
+//! A pending connection is a connection whose request is not known yet, or that does not read its answer. There is always room
+//! for one more: the stranger that has waited the longest leaves for it; where one address has its share, that address's own. In
+//! a crowd the youngest are left alone for a moment, to ask. So anyone who asks at once is always served, be it a probe among a
+//! thousand connections that say nothing. While a request waits for us ([`Place::hold`]) it is no pending connection's; those are
+//! bounded where they wait (`Connecting`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,22 +19,23 @@ use tokio::{
 
 use crate::metrics::{
     Metrics,
-    labels::{Listener, StrangerEnded},
+    labels::{Listener, PendingEnded},
 };
 
-/// How many strangers there may be.
+/// How many pending connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) all: usize,
     /// Of one address; 0: no share.
     pub(crate) of_one: usize,
-    /// How long one is left alone, whatever the two say: in a storm of reconnects thousands come at once, and each needs a moment to send its request.
+    /// How long one is left alone, whatever the two say: in a storm of reconnects thousands come at once, and each needs a moment
+    /// to send its request.
     pub(crate) grace: Duration,
     /// How many there may be in any case.
     pub(crate) crowd: usize,
 }
 
-/// The strangers of one listener.
+/// The pending connections of one listener.
 #[derive(Debug)]
 pub(crate) struct Places {
     table: Mutex<Table>,
@@ -45,12 +47,12 @@ pub(crate) struct Places {
 struct Table {
     next: u64,
     /// By how long they have waited.
-    waiting: BTreeMap<u64, Stranger>,
+    waiting: BTreeMap<u64, Pending>,
     shares: HashMap<ClientShare, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
-struct Stranger {
+struct Pending {
     share: Option<ClientShare>,
     since: Instant,
     leave: Arc<Notify>,
@@ -66,7 +68,7 @@ pub(crate) struct Place {
 
 #[derive(Debug, Default)]
 struct Seat {
-    /// None while the connection is no stranger, or has to leave.
+    /// None while the connection is no pending, or has to leave.
     number: Option<u64>,
     share: Option<ClientShare>,
     /// How many hold it.
@@ -90,25 +92,26 @@ impl Places {
         place
     }
 
-    /// Ends the strangers that have waited the longest, at most so many: the system has run out of what a connection needs.
+    /// Ends the pending connections that have waited the longest, at most so many: the system has run out of what a connection
+    /// needs.
     pub(crate) fn make_room(&self, count: usize) {
         let mut table = self.lock();
         let gone: Vec<_> = (0..count).map_while(|_| table.take_oldest()).collect();
-        self.leave(table, &gone, StrangerEnded::Exhausted);
+        self.leave(table, &gone, PendingEnded::Exhausted);
     }
 
-    fn leave(&self, table: MutexGuard<'_, Table>, gone: &[Stranger], reason: StrangerEnded) {
+    fn leave(&self, table: MutexGuard<'_, Table>, gone: &[Pending], reason: PendingEnded) {
         self.show(&table);
         drop(table);
-        for stranger in gone {
-            self.metrics.http_strangers_ended_total.with_label_values(&[self.listener.as_str(), reason.as_str()]).inc();
-            stranger.leave.notify_one();
+        for pending in gone {
+            self.metrics.http_pending_ended_total.with_label_values(&[self.listener.as_str(), reason.as_str()]).inc();
+            pending.leave.notify_one();
         }
     }
 
     fn show(&self, table: &Table) {
         let waiting = i64::try_from(table.waiting.len()).unwrap_or(i64::MAX);
-        self.metrics.http_strangers.with_label_values(&[self.listener.as_str()]).set(waiting);
+        self.metrics.http_pending.with_label_values(&[self.listener.as_str()]).set(waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -120,16 +123,16 @@ impl Table {
     fn add(&mut self, share: Option<ClientShare>, leave: &Arc<Notify>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Stranger { share, since: Instant::now(), leave: Arc::clone(leave) });
+        self.waiting.insert(number, Pending { share, since: Instant::now(), leave: Arc::clone(leave) });
         if let Some(share) = share {
             self.shares.entry(share).or_default().insert(number);
         }
         number
     }
 
-    fn take(&mut self, number: u64) -> Option<Stranger> {
-        let stranger = self.waiting.remove(&number)?;
-        if let Some(share) = stranger.share
+    fn take(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.waiting.remove(&number)?;
+        if let Some(share) = pending.share
             && let Some(numbers) = self.shares.get_mut(&share)
         {
             numbers.remove(&number);
@@ -137,30 +140,30 @@ impl Table {
                 self.shares.remove(&share);
             }
         }
-        Some(stranger)
+        Some(pending)
     }
 
-    fn take_oldest(&mut self) -> Option<Stranger> {
+    fn take_oldest(&mut self) -> Option<Pending> {
         let (number, _) = self.waiting.first_key_value()?;
         self.take(*number)
     }
 
     /// Makes room for one more of this share.
-    fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Stranger>, StrangerEnded) {
+    fn make_room(&mut self, share: Option<ClientShare>, bounds: Bounds) -> (Vec<Pending>, PendingEnded) {
         let over = |have: usize, most: usize| (have + 1).saturating_sub(most);
         let crowded = over(self.waiting.len(), bounds.crowd);
         let own = share.and_then(|share| self.shares.get(&share)).filter(|own| bounds.of_one > 0 && own.len() >= bounds.of_one);
         if let Some(own) = own {
             let surplus: Vec<u64> = own.iter().copied().take(over(own.len(), bounds.of_one)).collect();
-            return (self.take_patient(surplus, bounds.grace, crowded), StrangerEnded::Share);
+            return (self.take_patient(surplus, bounds.grace, crowded), PendingEnded::Share);
         }
         let surplus: Vec<u64> = self.waiting.keys().copied().take(over(self.waiting.len(), bounds.all)).collect();
-        (self.take_patient(surplus, bounds.grace, crowded), StrangerEnded::Full)
+        (self.take_patient(surplus, bounds.grace, crowded), PendingEnded::Full)
     }
 
     /// Those of these, the oldest first, who have had their moment, and so many in any case.
-    fn take_patient(&mut self, numbers: Vec<u64>, grace: Duration, at_least: usize) -> Vec<Stranger> {
-        let had_it = |table: &Self, number| table.waiting.get(&number).is_some_and(|stranger| stranger.since.elapsed() >= grace);
+    fn take_patient(&mut self, numbers: Vec<u64>, grace: Duration, at_least: usize) -> Vec<Pending> {
+        let had_it = |table: &Self, number| table.waiting.get(&number).is_some_and(|pending| pending.since.elapsed() >= grace);
         let mut gone = Vec::new();
         for number in numbers {
             if gone.len() >= at_least && !had_it(self, number) {
@@ -182,7 +185,8 @@ impl Place {
         }
     }
 
-    /// Starts to wait anew: it has asked for something. If it was to leave, it stays: it had asked before, and this pod was too busy to hear it.
+    /// Starts to wait anew: it has asked for something. If it was to leave, it stays: it had asked before, and this pod was too
+    /// busy to hear it.
     pub(crate) fn asked(&self) {
         let mut seat = self.lock();
         if seat.held > 0 || seat.gone {
@@ -193,7 +197,7 @@ impl Place {
         seat.number = Some(table.add(seat.share, &self.leave));
     }
 
-    /// Is no stranger's while the result lives: the connection waits for us.
+    /// Is no pending connection's while the result lives: the connection waits for us.
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
         let mut seat = self.lock();
         seat.held += 1;
@@ -257,7 +261,7 @@ impl Drop for Place {
 }
 
 impl Drop for Held {
-    /// It is a stranger again, until it has read its answer or is over. The bound counts when the next one comes.
+    /// It is a pending connection again, until it has read its answer or is over. The bound counts when the next one comes.
     fn drop(&mut self) {
         let share = {
             let mut seat = self.0.lock();
@@ -286,7 +290,7 @@ mod tests {
         place.has_to_leave().now_or_never().is_some()
     }
 
-    fn strangers(places: &Places) -> usize {
+    fn pending(places: &Places) -> usize {
         let table = places.lock();
         assert!(table.shares.values().map(BTreeSet::len).sum::<usize>() <= table.waiting.len());
         assert!(table.shares.values().all(|numbers| !numbers.is_empty()));
@@ -296,12 +300,12 @@ mod tests {
     const BOUNDS: Bounds = Bounds { all: 4, of_one: 2, grace: Duration::ZERO, crowd: 100 };
 
     #[test]
-    fn the_stranger_that_has_waited_longest_leaves_for_the_next() {
+    fn the_pending_connection_that_has_waited_longest_leaves_for_the_next() {
         let places = places();
         let all: Vec<_> = (0..5).map(|number| places.enter(share(number), BOUNDS)).collect();
         assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, false, false, false, false]);
-        assert_eq!(strangers(&places), 4);
-        assert_eq!(places.metrics.http_strangers_ended_total.with_label_values(&["http", "full"]).get(), 1);
+        assert_eq!(pending(&places), 4);
+        assert_eq!(places.metrics.http_pending_ended_total.with_label_values(&["http", "full"]).get(), 1);
     }
 
     #[test]
@@ -310,7 +314,7 @@ mod tests {
         let (other, own) = (places.enter(share(1), BOUNDS), (0..9).map(|_| places.enter(share(2), BOUNDS)).collect::<Vec<_>>());
         assert!(!has_to_leave(&other));
         assert_eq!(own.iter().filter(|place| has_to_leave(place)).count(), 7);
-        assert_eq!(strangers(&places), 3);
+        assert_eq!(pending(&places), 3);
     }
 
     #[test]
@@ -326,11 +330,11 @@ mod tests {
         let (first, second) = (places.enter(share(1), BOUNDS), places.enter(share(2), BOUNDS));
         first.asked();
         let held = second.hold();
-        assert_eq!(strangers(&places), 1);
+        assert_eq!(pending(&places), 1);
         let others: Vec<_> = (3..6).map(|number| places.enter(share(number), BOUNDS)).collect();
         assert!(!has_to_leave(&first));
         drop(held);
-        assert_eq!(strangers(&places), 5);
+        assert_eq!(pending(&places), 5);
         let last = places.enter(share(7), BOUNDS);
         assert!(has_to_leave(&first) && has_to_leave(&others[0]), "one over, and one more");
         assert!(!has_to_leave(&second) && !has_to_leave(&last), "it has just become one again");
@@ -343,9 +347,9 @@ mod tests {
         let held = place.hold();
         place.give_up();
         drop(held);
-        assert_eq!(strangers(&places), 0);
+        assert_eq!(pending(&places), 0);
         drop(places.enter(share(1), BOUNDS));
-        assert_eq!(strangers(&places), 0);
+        assert_eq!(pending(&places), 0);
     }
 
     #[test]
@@ -363,7 +367,7 @@ mod tests {
         places.make_room(3);
         assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [true, true, true, false]);
         places.make_room(3);
-        assert_eq!(strangers(&places), 0);
+        assert_eq!(pending(&places), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -373,11 +377,11 @@ mod tests {
         let mut all: Vec<_> = (0..50).map(|_| places.enter(share(1), bounds)).collect();
         assert!(!all.iter().any(|place| has_to_leave(place)), "they have just come");
         all.push(places.enter(share(1), bounds));
-        assert_eq!((all.iter().filter(|place| has_to_leave(place)).count(), strangers(&places)), (1, 50));
+        assert_eq!((all.iter().filter(|place| has_to_leave(place)).count(), pending(&places)), (1, 50));
         tokio::time::advance(Duration::from_secs(3)).await;
         let next = places.enter(share(1), bounds);
         assert!(!has_to_leave(&next) && all.iter().filter(|place| has_to_leave(place)).count() == 49);
-        assert_eq!(strangers(&places), 2, "the share");
+        assert_eq!(pending(&places), 2, "the share");
     }
 
     #[test]
@@ -386,7 +390,7 @@ mod tests {
         let all: Vec<_> = (0..5).map(|number| places.enter(share(number), BOUNDS)).collect();
         all[0].asked();
         assert!(!has_to_leave(&all[0]));
-        assert_eq!(strangers(&places), 5, "until the next one comes");
+        assert_eq!(pending(&places), 5, "until the next one comes");
         let next = places.enter(share(9), BOUNDS);
         assert_eq!(all.iter().map(|place| has_to_leave(place)).collect::<Vec<_>>(), [false, true, true, false, false]);
         assert!(!has_to_leave(&next));

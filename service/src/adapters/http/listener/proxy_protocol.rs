@@ -18,7 +18,8 @@ const MAX_LINE: usize = 107;
 /// Most bytes of addresses and extensions of version 2: what HAProxy itself sends has some 200 with TLS.
 const MAX_EXTENSIONS: usize = 2048;
 
-/// Reads the header, and not a byte of what is behind it. None: the proxy speaks for itself, as a health check does, or for whom it can't say.
+/// Reads the header, and not a byte of what is behind it. None: the proxy speaks for itself, as a health check does, or for whom
+/// it can't say.
 ///
 /// Bounded in bytes, not in time: the caller bounds that.
 ///

@@ -1,4 +1,5 @@
-//! What is answered where the HTTP parser takes no request: it knows a bare status at most, and the client is owed the one shape of errors, with an id.
+//! What is answered where the HTTP parser takes no request: it knows a bare status at most, and the client is owed the one shape
+//! of errors, with an id.
 
 use std::fmt::Write as _;
 
@@ -22,7 +23,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The refusal in an answer that the parser makes by itself; an answer of ours has a request id. `line_ended`: the request's line is all there.
+    /// The refusal in an answer that the parser makes by itself; an answer of ours has a request id. `line_ended`: the request's
+    /// line is all there.
     pub(crate) fn in_answer(answer: &[u8], line_ended: bool) -> Option<Self> {
         let refusal = match answer.get(..13)?.strip_prefix(b"HTTP/1.")?.get(2..)? {
             b"400 " => Self::Malformed,

@@ -25,19 +25,19 @@ use crate::{
     },
 };
 
-/// Connections that are no sockets yet, those included whose requests wait for us; far above what the places of strangers and the turns of connects let come together.
-/// Beyond it new ones wait in the kernel's queue.
+/// Connections that are no sockets yet, those included whose requests wait for us; far above what the places of pending
+/// connections and the turns of connects let come together. Beyond it new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
-/// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Whoever comes when it is full
-/// tries again after a second.
+/// Connections that the kernel keeps until they are accepted; it keeps no more than `net.core.somaxconn`, usually as many. Anyone
+/// who comes when it is full tries again after a second.
 const BACKLOG: u32 = 4096;
-/// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not read, beside all that a mailbox
-/// keeps, and one that reads slowly would look for seconds as if it did not.
+/// What the system keeps for a client beside what is on its way already. It would keep megabytes: for a client that does not
+/// read, beside all that a mailbox keeps, and one that reads slowly would look for seconds as if it did not.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Wait after an accept failed for want of something (file descriptors, memory): trying again at once would only burn the CPU.
 const ACCEPT_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100));
-/// Strangers that go then.
+/// Pending connections that go then.
 const ROOM: usize = 32;
 
 /// A bound listener that does not answer yet.
@@ -64,8 +64,8 @@ impl HttpServer {
         self.address
     }
 
-    /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends after the
-    /// request that is under way. Sockets are not its business any more.
+    /// Starts to answer, in `tasks`, and returns at once. When `stop` is cancelled, the listener closes and each connection ends
+    /// after the request that is under way. Sockets are not its business any more.
     ///
     /// Each connection lives on one of the workers from its first byte on, with the socket that it becomes.
     pub fn serve(self, app: Router, intake: Intake, tasks: &Tasks, workers: &Team, stop: CancellationToken) {
@@ -152,8 +152,8 @@ impl Acceptor {
 
     fn start(&self, here: &Arc<Worker>, accepted: Accepted) {
         let Accepted { stream, peer, place, permit } = accepted;
-        let elsewhere = here.outdone_by(&self.workers);
-        let worker = elsewhere.unwrap_or(here);
+        let other = here.outdone_by(&self.workers);
+        let worker = other.unwrap_or(here);
         let arrival = Arrival {
             peer,
             place,
@@ -162,7 +162,7 @@ impl Acceptor {
             stop: self.stop.clone(),
             worker: Arc::clone(worker),
         };
-        if elsewhere.is_none() {
+        if other.is_none() {
             self.tasks.spawn_on(worker, "http connection", async move {
                 connection::serve(stream, arrival).await;
                 drop(permit);
@@ -218,7 +218,7 @@ mod tests {
         (address, tasks, stop)
     }
 
-    /// One that has room for so many strangers.
+    /// One that has room for so many pending connections.
     async fn narrow_pod(workers: &Workers, app: Router) -> (SocketAddr, Tasks, CancellationToken) {
         pod(workers, app, Intake::AtMost(4)).await
     }
@@ -337,7 +337,7 @@ mod tests {
         silent.push(connect(address).await);
         assert!(is_ended(&mut silent[1]).await);
         assert!(ask(&mut silent[3]).await.starts_with("HTTP/1.1 404"));
-        let ended = |reason: &str| tasks.metrics().http_strangers_ended_total.with_label_values(&["http", reason]).get();
+        let ended = |reason: &str| tasks.metrics().http_pending_ended_total.with_label_values(&["http", reason]).get();
         assert_eq!((ended("share"), ended("full")), (2, 0));
         sender.send_modify(|config| {
             Arc::make_mut(config).server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -397,7 +397,7 @@ mod tests {
             stream.read_exact(&mut bytes).await.unwrap();
             assert_eq!(&bytes, b"HTTP/1.1 101");
         }
-        assert_eq!(tasks.metrics().http_strangers_ended_total.with_label_values(&["probe", "full"]).get(), 0);
+        assert_eq!(tasks.metrics().http_pending_ended_total.with_label_values(&["probe", "full"]).get(), 0);
     }
 
     #[cfg(target_os = "linux")]

@@ -15,9 +15,11 @@ use tokio::{
 
 use crate::application::admission::connect::{ConnectError, Unavailable};
 
-/// Sessions that are opened at a time: what the store's connections can have under way. More at a time would only make each slower.
+/// Sessions that are opened at a time: what the store's connections can have under way. More at a time would only make each
+/// slower.
 const AT_ONCE: usize = 1024;
-/// Connects that wait for their turn: in a storm of reconnects, waiting beats a refusal that only makes the storm last. Each costs about what its socket will.
+/// Connects that wait for their turn: in a storm of reconnects, waiting beats a refusal that only makes the storm last. Each
+/// costs about what its socket will.
 const WAITING: usize = 8192;
 /// The longest wait for a turn: a client that waits longer has given up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +61,8 @@ impl Connecting {
         Self { turns: Semaphore::new(at_once), waiting: AtomicUsize::new(0), most, unavailable: Mutex::default() }
     }
 
-    /// Waits for a turn, in the order of coming. While the store is away nobody waits: those who have a turn find out when it is back.
+    /// Waits for a turn, in the order of coming. While the store is away nobody waits: those who have a turn find out when it is
+    /// back.
     ///
     /// # Errors
     /// When too many wait, or the wait was too long, or the store is away.

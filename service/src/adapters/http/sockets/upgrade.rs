@@ -57,8 +57,9 @@ impl Handshake {
         self.upgrade.worker()
     }
 
-    /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer first, and to end by itself at the hard
-    /// token. If the client is gone before, `serve` is dropped unrun, with all that it owns. Returns the answer.
+    /// Runs `serve` on the stream, with what was agreed on about compression, as one of `tasks`; it has to write the answer
+    /// first, and to end by itself at the hard token. If the client is gone before, `serve` is dropped unrun, with all that it
+    /// owns. Returns the answer.
     pub(crate) fn upgrade<F>(
         self,
         mode: CompressionMode,
@@ -105,8 +106,8 @@ fn check(request: &Request) -> Result<HeaderValue, HttpError> {
         .ok_or_else(|| HttpError::bad_request("Sec-WebSocket-Key must be the base64 of 16 bytes"))
 }
 
-/// What to do about the headers that make an upgrade of a request and are not there. With a handshake's own headers, some proxy took them away: they are of one
-/// connection only, and a proxy has to be told to pass them on.
+/// What to do about the headers that make an upgrade of a request and are not there. With a handshake's own headers, some proxy
+/// took them away: they are of one connection only, and a proxy has to be told to pass them on.
 fn missing(headers: &HeaderMap) -> Option<String> {
     let wanted = [(header::CONNECTION, "Connection: Upgrade", "upgrade"), (header::UPGRADE, "Upgrade: websocket", "websocket")];
     let missing: Vec<_> =
@@ -257,7 +258,8 @@ mod tests {
         }
     }
 
-    /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is dropped.
+    /// A server whose one path opens a socket that says hello, echoes a message and ends. Tells when what the session owns is
+    /// dropped.
     async fn server(workers: &Workers, limit: usize) -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<()>, Tasks) {
         let metrics = Arc::new(crate::metrics::Metrics::new().unwrap());
         let tasks = Tasks::new(crate::runtime::lifecycle::Shutdown::default(), metrics, tracing::Span::none());

@@ -153,8 +153,9 @@ impl SocketsState {
         Ok((handshake, self.auth.authenticate(endpoint?, token.as_deref()).await?))
     }
 
-    /// What an address is told that has guessed too often: nothing, whatever it was that it sent. So nobody learns whether a key is right who has not all that opens
-    /// a session, and whoever has is let in, though a neighbour behind the same address guesses.
+    /// What an address is told that has guessed too often: nothing, whatever it was that it sent. So nobody learns whether a key
+    /// is right who has not all that opens a session, and anyone who has is let in, though a neighbour behind the same address
+    /// guesses.
     fn slow_down(&self, denied: Denied, client: ClientAddress) -> HttpError {
         let slowed = self.throttle.check_failures(FailedAt::Connect, client);
         let refusal = match denied {
@@ -235,7 +236,7 @@ fn record(admission: &Admission, id: &RequestId, client: ClientAddress) {
     }
 }
 
-/// A request without `Origin` may come in: no browser sends one, and whoever is no browser could write any.
+/// A request without `Origin` may come in: no browser sends one, and anyone who is no browser could write any.
 fn is_allowed(allowed: &[OriginPattern], headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {

@@ -1,4 +1,4 @@
-//! Takes a session's lock, from whoever has it.
+//! Takes a session's lock, from its owner if it has one.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
 //! Pods on routes of whom the fleet has never heard.
 //!
-//! Some never announce themselves: the predecessor's, which take their events from a consumer of their own, and whatever else somebody writes into a
-//! route. Others are about to: a store that lost its data may hold a pod's route a moment before it holds its record. So such an id is in doubt when it is
-//! first seen, and once it has had the time for an announcement it is foreign: nobody has to ask about it again for a while.
+//! Some never announce themselves: the predecessor's, which take their events from a consumer of their own, and whatever else
+//! somebody writes into a route. Others are about to: a store that lost its data may hold a pod's route a moment before it holds
+//! its record. So such an id is in doubt when it is first seen, and once it has had the time for an announcement it is foreign:
+//! nobody has to ask about it again for a while.
 
 use std::{collections::HashMap, time::Duration};
 

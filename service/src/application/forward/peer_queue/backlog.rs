@@ -1,7 +1,8 @@
 //! What waits for one peer, and how much may.
 //!
-//! Whatever is queued, in a call or parked for a peer is unsettled, and the stream allows only so many unsettled events over the whole fleet: what one peer
-//! holds, all others go without. So a peer that answers may have any burst in its queue; one that is silent has a share, and past that its events are given up.
+//! Whatever is queued, in a call or parked for a peer is unsettled, and the stream allows only so many unsettled events over the
+//! whole fleet: what one peer holds, all others go without. So a peer that answers may have any burst in its queue; one that is
+//! silent has a share, and past that its events are given up.
 //!
 //! Told the time; takes no lock and calls nobody.
 
@@ -24,18 +25,20 @@ pub(super) const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Events that may queue for a peer that is well; past that they are parked at once.
 const CAPACITY: usize = 8192;
-/// Bytes that may queue for a peer that is well, and for one that is not; past that events are parked, which takes no memory here.
+/// Bytes that may queue for a peer that is well, and for one that is not; past that events are parked, which takes no memory
+/// here.
 const WELL_BYTES: usize = 64 << 20;
 const UNWELL_BYTES: usize = 8 << 20;
-/// A peer that has not answered for this long may be about to fail: from now on its events count. A pod that is merely busy answers sooner.
+/// A peer that has not answered for this long may be about to fail: from now on its events count. A pod that is merely busy
+/// answers sooner.
 const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// From now on events don't wait behind the call that is not answered: another pod may get through.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// From now on they have the small share of a peer that can't be reached.
 const UNWELL_AFTER: Duration = Duration::from_secs(2);
 
-/// How often silence is looked at. What passes between two looks counts for no more than twice as much: a pod that stood still itself must not take that for
-/// its peers' silence.
+/// How often silence is looked at. What passes between two looks counts for no more than twice as much: a pod that stood still
+/// itself must not take that for its peers' silence.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// How a peer does.

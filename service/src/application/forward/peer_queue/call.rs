@@ -19,8 +19,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MAX_DIVISIONS: usize = 16;
 
 impl PeerQueue {
-    /// Pushes; while the peer does not answer, nothing waits behind that for long. Where it is this pod that can't reach its peers, and some of the events may be
-    /// left to others, the call is not waited for.
+    /// Pushes; while the peer does not answer, nothing waits behind that for long. Where it is this pod that can't reach its
+    /// peers, and some of the events may be left to others, the call is not waited for.
     pub(super) async fn push_unless_stuck(
         &self,
         events: &[Arc<Event>],
@@ -60,8 +60,8 @@ impl PeerQueue {
         }
     }
 
-    /// What the peer said of each event, if it did. One call, and one more where the first failed in a way that a second can mend and there is time; a batch that
-    /// the peer fails at is divided, so that one event costs no other its delivery.
+    /// What the peer said of each event, if it did. One call, and one more where the first failed in a way that a second can mend
+    /// and there is time; a batch that the peer fails at is divided, so that one event costs no other its delivery.
     async fn push(&self, events: &[Arc<Event>], deadline: Instant) -> Vec<Option<Handed>> {
         let mut answer = self.call(events, deadline).await;
         let can_mend = answer.as_ref().is_err_and(PeerError::is_silent);

@@ -253,7 +253,8 @@ impl Setup {
     }
 }
 
-// ---- parked and given up ---------------------------------------------------------------------------------------------------------
+// ---- parked and given up
+// ---------------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn g2_an_event_for_an_unreachable_peer_is_tried_twice_and_parked() {
@@ -328,7 +329,8 @@ async fn an_event_that_is_nearly_late_does_not_cut_the_call_of_the_others_short(
     assert_eq!(setup.tally(), (1, 1, 0));
 }
 
-// ---- left to other pods ----------------------------------------------------------------------------------------------------------
+// ---- left to other pods
+// ----------------------------------------------------------------------------------------------------------
 
 impl Setup {
     /// Peers that this pod knows to live.

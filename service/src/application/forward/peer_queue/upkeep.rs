@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{PeerQueue, backlog::Health};
 use crate::{ports::PeerError, telemetry::Chain};
 
-/// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often. Gaps are announced no more often either.
+/// While the breaker is open, or a gap is owed, the peer is asked for a sign of life this often. Gaps are announced no more often
+/// either.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The longest wait for a peer to take gaps.
 const GAP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -15,7 +16,8 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(2);
 const PASS_OVER_PERIOD: Duration = Duration::from_secs(10);
 
 impl PeerQueue {
-    /// Asks a peer that was unreachable for a sign of life, so that events are not held up by the breaker longer than need be, and announces gaps.
+    /// Asks a peer that was unreachable for a sign of life, so that events are not held up by the breaker longer than need be,
+    /// and announces gaps.
     pub(super) async fn look_after(&self) {
         let mut look_at = Instant::now() + LOOK_PERIOD;
         let (mut announce_at, mut pass_over_at) = (Instant::now(), Instant::now());

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use super::item::Item;
 use crate::application::hub::memory::Memory;
 
-/// Of a queue up to this long, just what has to go is looked for. In a longer one that would take as long for each as the queue is, so that a part of it goes at once.
+/// Of a queue up to this long, just what has to go is looked for. In a longer one that would take as long for each as the queue
+/// is, so that a part of it goes at once.
 const SEARCHED: usize = 256;
 const PART: usize = 16;
 
@@ -16,7 +17,8 @@ struct Waiting {
     item: Item,
 }
 
-/// Items in the order in which they came; the first has its place here, so that a socket which is written as fast as events come needs no other memory.
+/// Items in the order in which they came; the first has its place here, so that a socket which is written as fast as events come
+/// needs no other memory.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Queue {
@@ -77,8 +79,8 @@ impl Queue {
         std::mem::replace(&mut self.first, self.rest.pop_front()).map(|waiting| waiting.item)
     }
 
-    /// Takes out the oldest by rank, and of equal rank what came first: at least one, towards `count`, and in a long queue that came in disorder perhaps some more.
-    /// One stays in any case.
+    /// Takes out the oldest by rank, and of equal rank what came first: at least one, towards `count`, and in a long queue that
+    /// came in disorder perhaps some more. One stays in any case.
     pub(super) fn remove_oldest(&mut self, count: usize, mut sink: impl FnMut(Item)) {
         let len = self.len();
         if len < 2 {

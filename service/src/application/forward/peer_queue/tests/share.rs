@@ -50,8 +50,8 @@ async fn g2_what_is_queued_in_a_call_and_parked_counts_against_the_share_of_a_si
                 Settlement::Extend => {}
             }
         }
-        // Of 5000 over the fleet, of which another pod may hold as many. The queue counts an event as delivered again some rounds before this loop does so, and what
-        // comes for the first time is given to another pod, which is 50 ms on its way at most.
+        // Of 5000 over the fleet, of which another pod may hold as many. The queue counts an event as delivered again some rounds
+        // before this loop does so, and what comes for the first time is given to another pod, which is 50 ms on its way at most.
         assert!(unsettled <= 1666 + 150 + 125, "{unsettled} after {:?}", started.elapsed());
     }
     assert!(unsettled <= 333 + 125, "{unsettled}");
