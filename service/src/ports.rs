@@ -23,7 +23,7 @@ use daisi_ws_domain::{
 
 pub use crate::metrics::labels::KeyKind;
 pub(crate) use errors::log_store_error;
-pub use errors::{Cause, PeerError, SourceError, StoreError};
+pub use errors::{PeerError, SourceError, StoreError};
 
 // ---- session locks
 // ---------------------------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ impl Delivery {
     }
 
     /// The source was asked at `at` to leave it here for longer.
-    pub fn extended(&mut self, at: Instant) {
+    pub(crate) fn extended(&mut self, at: Instant) {
         self.age += at.saturating_duration_since(self.received_at);
         self.received_at = self.received_at.max(at);
     }

@@ -103,20 +103,20 @@ impl Readiness {
     }
 
     /// Notes that a dependency was seen to be down, and why, in words for an operator: is it away, or does it refuse?
-    pub fn observe_trouble(&self, dependency: Dependency, why: String) {
+    pub(crate) fn observe_trouble(&self, dependency: Dependency, why: String) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.seen[dependency as usize].note(false);
         state.troubles[dependency as usize] = Some(why);
     }
 
     /// Until [`Readiness::lacks`] says that nothing is missing, the dependency counts as away.
-    pub fn doubt(&self, dependency: Dependency) {
+    pub(crate) fn doubt(&self, dependency: Dependency) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).gives[dependency as usize] = Seen::Never;
     }
 
     /// Notes what a dependency refuses although it is needed, in words for an operator. While there is something, it counts as
     /// away, whatever it answers.
-    pub fn lacks(&self, dependency: Dependency, lacks: Vec<String>) {
+    pub(crate) fn lacks(&self, dependency: Dependency, lacks: Vec<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.gives[dependency as usize].note(lacks.is_empty());
         state.lacks[dependency as usize] = lacks;
@@ -142,7 +142,7 @@ impl Readiness {
 
     /// Does the pod want connections, but for how many it has?
     #[must_use]
-    pub fn wants_connections(&self, grace: Duration) -> bool {
+    pub(crate) fn wants_connections(&self, grace: Duration) -> bool {
         self.look(grace).0
     }
 

@@ -47,13 +47,13 @@ impl Sequence {
 
     /// Of the loop that takes events.
     #[must_use]
-    pub fn pulling(&self) -> &Stop {
+    pub(crate) fn pulling(&self) -> &Stop {
         &self.pulling
     }
 
     /// Of the announcements that make this pod a member.
     #[must_use]
-    pub fn announcing(&self) -> &Stop {
+    pub(crate) fn announcing(&self) -> &Stop {
         &self.announcing
     }
 
@@ -65,7 +65,7 @@ impl Sequence {
 
     /// Of the server for browsers.
     #[must_use]
-    pub fn browsers(&self) -> &CancellationToken {
+    pub(crate) fn browsers(&self) -> &CancellationToken {
         self.browsers.told()
     }
 

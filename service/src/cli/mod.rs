@@ -19,7 +19,7 @@ use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, sync::LazyLock, t
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-pub use self::error::CliError;
+pub(crate) use self::error::CliError;
 use self::{identity::own_pod_id, runtime::block_on};
 use crate::{
     config::{Config, Secrets, Sources},

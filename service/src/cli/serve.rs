@@ -28,7 +28,7 @@ pub(super) async fn run(config: Config, sources: Sources, level: LevelHandle) ->
 ///
 /// # Errors
 /// When the pod can't start, or ends otherwise than by a signal.
-pub async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &LevelHandle) -> Result<(), CliError> {
+pub(crate) async fn serve_pod(config: &ConfigWatch, metrics: &Arc<Metrics>, level: &LevelHandle) -> Result<(), CliError> {
     let shutdown = Shutdown::default();
     let backends = BackendChoice { store: StoreChoice::Redis, stream: StreamChoice::Nats };
     let binding = Box::pin(Gateway::bind(config, backends, shutdown.clone(), metrics, None));

@@ -15,7 +15,7 @@ const NO_LIMIT: usize = 1 << 60;
 
 /// What `app.memory_budget_bytes` stands for.
 #[derive(Debug, Clone, Copy)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     /// When it is 0.
     default: usize,
 }
@@ -24,7 +24,7 @@ impl MemoryBudget {
     /// By default half of what this process's container may have: the smallest limit of its control groups, of either version;
     /// without one, of what the machine has. Read once.
     #[must_use]
-    pub fn of_the_container() -> Self {
+    pub(crate) fn of_the_container() -> Self {
         Self::below(Path::new("/"))
     }
 
@@ -42,7 +42,7 @@ impl MemoryBudget {
 
     /// The budget in bytes, as it is configured.
     #[must_use]
-    pub fn bytes(self, configured: usize) -> usize {
+    pub(crate) fn bytes(self, configured: usize) -> usize {
         if configured == 0 { self.default } else { configured }
     }
 }

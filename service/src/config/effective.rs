@@ -45,13 +45,13 @@ pub fn advertise_address(server: &Server, pod: &PodId, grpc_port: u16, host: imp
 
 /// Where the listener for peers is bound.
 #[must_use]
-pub fn grpc_bind_ip(server: &Server) -> IpAddr {
+pub(crate) fn grpc_bind_ip(server: &Server) -> IpAddr {
     server.grpc_bind_address.parse().unwrap_or(server.bind_address)
 }
 
 /// Where the listener for probes is bound.
 #[must_use]
-pub fn probe_bind_ip(server: &Server) -> IpAddr {
+pub(crate) fn probe_bind_ip(server: &Server) -> IpAddr {
     server.probe_bind_address.parse().unwrap_or(server.bind_address)
 }
 
@@ -66,14 +66,14 @@ fn with_port(address: &str, port: u16) -> String {
 
 /// The host's name.
 #[must_use]
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// An address at which other hosts reach this one: what its name stands for (in a container, the pod's address), else the one
 /// that it would send from, else its name. May block on a name server, so it is for the start only.
 #[must_use]
-pub fn host_address(host_name: &str) -> String {
+pub(crate) fn host_address(host_name: &str) -> String {
     let named = (host_name, 0).to_socket_addrs().ok();
     let named = named.and_then(|mut found| found.find(|address| is_reachable(address.ip()))).map(|address| address.ip());
     named

@@ -21,7 +21,7 @@ pub(super) const PREFIX: &str = "DAISI_WS_";
 macro_rules! reloadable {
     ($($key:literal => $section:ident.$($field:ident).+,)+) => {
         /// The keys that a reload applies; each other key is named in the log and waits for the next start.
-        pub const RELOADABLE: &[&str] = &[$($key),+];
+        pub(crate) const RELOADABLE: &[&str] = &[$($key),+];
 
         /// What a pod that was started with `running` works with once `read` is there: its keys that a reload applies, and all
         /// others as they were. So no reader can see a key that waits for a restart before one.

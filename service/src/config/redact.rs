@@ -22,7 +22,7 @@ pub(super) fn plain_tree(section: &impl Serialize) -> Value {
 
 /// Everything that is in force, as YAML with keys in alphabetical order. Secrets and passwords in URLs read `<redacted>`.
 #[must_use]
-pub fn dump(config: &Config) -> String {
+pub(crate) fn dump(config: &Config) -> String {
     let mut yaml = String::new();
     write_block(&mut yaml, &tree(config), 0);
     yaml
@@ -57,7 +57,7 @@ fn hide_userinfo(value: &mut Value) {
 /// A password may itself have a `@`, a `/` or a comma in it, so all up to the last `@` goes: hiding a host beats showing a
 /// password.
 #[must_use]
-pub fn without_userinfo(urls: &str) -> String {
+pub(crate) fn without_userinfo(urls: &str) -> String {
     let Some((userinfo, host)) = urls.rsplit_once('@') else { return urls.to_owned() };
     let scheme = userinfo.find("://").map_or("", |end| &userinfo[..end + 3]);
     format!("{scheme}{REDACTED}@{host}")

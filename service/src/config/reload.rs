@@ -90,7 +90,7 @@ impl ConfigWatch {
     }
 
     /// Asks the task of [`ConfigWatch::start`] for a reload and returns at once. For SIGHUP.
-    pub fn request_reload(&self) {
+    pub(crate) fn request_reload(&self) {
         self.shared.wanted.notify_one();
     }
 

@@ -180,7 +180,7 @@ impl Config {
     }
 
     /// Makes the keys of section `auth` that are missing, at random: for `dev`, whose fleet nobody else has to talk to.
-    pub fn make_missing_secrets(&mut self) {
+    pub(crate) fn make_missing_secrets(&mut self) {
         let auth = &mut self.auth;
         for secret in
             [&mut auth.secret_token, &mut auth.token_aes_key, &mut auth.admin_token_aes_key, &mut auth.token_generation_admin_key]

@@ -6,7 +6,7 @@ use super::{Config, Secret, Sources, secret::is_open_to_all};
 
 /// A key, and what to think about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// The key.
     pub key: Cow<'static, str>,
     /// What may go wrong. Shows no secret.
@@ -16,7 +16,7 @@ pub struct Warning {
 impl Config {
     /// What a pod of a real fleet says once at its start. Looks at the modes of the files that hold secrets, so it blocks.
     #[must_use]
-    pub fn warnings(&self, sources: &Sources) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, sources: &Sources) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn = |key: &'static str, reason: String| warnings.push(Warning { key: key.into(), reason });
         if self.server.allowed_origins.is_empty() {

@@ -114,12 +114,6 @@ impl Fleet {
         self.inner.slots.iter().map(|slot| (slot.id.to_string(), slot.http.address())).collect()
     }
 
-    /// The ready-made tokens.
-    #[must_use]
-    pub fn logins(&self) -> &[Login] {
-        &self.logins
-    }
-
     /// The key that browsers hold.
     #[must_use]
     pub fn api_key(&self) -> &str {

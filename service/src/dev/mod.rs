@@ -15,7 +15,6 @@ mod slot;
 mod status;
 mod welcome;
 
-pub use error::FleetError;
 pub use fleet::Fleet;
 pub use plan::Plan;
-pub use publish::publish_path;
+pub(crate) use publish::publish_path;

@@ -15,7 +15,7 @@ pub struct Plan {
 
 /// A ready-made token.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub(crate) struct Login {
     /// Path of the socket that it opens.
     pub path: String,
     /// Whose.

@@ -45,7 +45,7 @@ pub(super) enum Backend {
 
 /// The path at which a dev fleet takes an event for the subject.
 #[must_use]
-pub fn publish_path(subject: &str) -> String {
+pub(crate) fn publish_path(subject: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@:".contains(&byte);
     let escaped: String =
         subject.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();

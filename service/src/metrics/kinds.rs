@@ -3,7 +3,7 @@
 use prometheus::{Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// A label and its values; no values: the peers of the pod, the one open set.
-pub type Label = (&'static str, &'static [&'static str]);
+pub(crate) type Label = (&'static str, &'static [&'static str]);
 
 /// What is known of a metric before there is any.
 #[derive(Debug, Clone, Copy)]

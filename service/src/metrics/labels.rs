@@ -271,7 +271,6 @@ words! {
         RetirePod = "retire_pod",
         Leave = "leave",
         PublishKill = "publish_kill",
-        GetToken = "get_token",
         PutToken = "put_token",
         LookAtServer = "look_at_server",
         Ping = "ping",

@@ -21,7 +21,7 @@ use daisi_ws_domain::{
     session::SessionKind,
 };
 use kinds::Make;
-pub use kinds::{Label, Spec};
+pub(crate) use kinds::Spec;
 use labels::{
     AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, KeyKind, KillHeard, Lenience, Limit, Listener,
     LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
@@ -31,7 +31,7 @@ use prometheus::{
     Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
-pub use sharded::{SettledAs, ShardedCounters};
+pub(crate) use sharded::{SettledAs, ShardedCounters};
 use sharded::{Shards, Shown};
 
 use tokio::runtime::Handle;
@@ -223,13 +223,13 @@ impl Metrics {
 
     /// Shall events and deliveries be counted and timed?
     #[must_use]
-    pub fn recording(&self) -> bool {
+    pub(crate) fn recording(&self) -> bool {
         self.recording
     }
 
     /// What this thread counts with every event and delivery. To be held for a moment: anyone who looks at the metrics waits for
     /// it.
-    pub fn sharded(&self) -> MutexGuard<'_, ShardedCounters> {
+    pub(crate) fn sharded(&self) -> MutexGuard<'_, ShardedCounters> {
         self.shards().mine()
     }
 
@@ -283,14 +283,14 @@ impl Metrics {
     }
 
     /// Makes the series of a peer, at 0.
-    pub fn know_peer(&self, pod: &str) {
+    pub(crate) fn know_peer(&self, pod: &str) {
         let (counters, gauges) = self.of_peers();
         counters.iter().for_each(|series| drop(series.with_label_values(&[pod])));
         gauges.iter().for_each(|series| drop(series.with_label_values(&[pod])));
     }
 
     /// Removes the series of a peer that is gone.
-    pub fn forget_peer(&self, pod: &str) {
+    pub(crate) fn forget_peer(&self, pod: &str) {
         let (counters, gauges) = self.of_peers();
         counters.iter().for_each(|series| drop(series.remove_label_values(&[pod])));
         gauges.iter().for_each(|series| drop(series.remove_label_values(&[pod])));

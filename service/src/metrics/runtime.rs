@@ -9,7 +9,7 @@ use crate::telemetry;
 
 impl Metrics {
     /// Has what this runtime says of itself added to what is shown. Where none is named, it is the one that runs the caller.
-    pub fn watch_runtime(&self, runtime: Handle) {
+    pub(crate) fn watch_runtime(&self, runtime: Handle) {
         self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).push(runtime);
     }
 

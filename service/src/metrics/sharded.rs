@@ -35,7 +35,7 @@ thread_local! {
 words! {
     /// What a taken event came to.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum SettledAs {
+    pub(crate) enum SettledAs {
         /// Acknowledged.
         Acked = "acked",
         /// To be delivered again.
@@ -49,7 +49,7 @@ words! {
 
 /// What was counted and not added up yet.
 #[derive(Debug)]
-pub struct ShardedCounters {
+pub(crate) struct ShardedCounters {
     bytes_in: Count,
     bytes_out: Count,
     sent: [Count; FrameKind::ALL.len()],
@@ -113,32 +113,32 @@ impl ShardedCounters {
     }
 
     /// Bytes read from a socket.
-    pub fn bytes_in(&mut self, count: usize) {
+    pub(crate) fn bytes_in(&mut self, count: usize) {
         self.bytes_in.more += count as u64;
     }
 
     /// Bytes written to a socket.
-    pub fn bytes_out(&mut self, count: usize) {
+    pub(crate) fn bytes_out(&mut self, count: usize) {
         self.bytes_out.more += count as u64;
     }
 
     /// So many frames of a kind were written.
-    pub fn sent(&mut self, kind: FrameKind, count: usize) {
+    pub(crate) fn sent(&mut self, kind: FrameKind, count: usize) {
         self.sent[kind as usize].more += count as u64;
     }
 
     /// An event was taken from the stream.
-    pub fn received(&mut self, kind: EventKind) {
+    pub(crate) fn received(&mut self, kind: EventKind) {
         self.received[kind as usize].more += 1;
     }
 
     /// An event was settled.
-    pub fn settled(&mut self, outcome: SettledAs) {
+    pub(crate) fn settled(&mut self, outcome: SettledAs) {
         self.settled[outcome as usize].more += 1;
     }
 
     /// An event was written to one socket: so long after the stream stored it, and after the publisher says it happened.
-    pub fn written(&mut self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
+    pub(crate) fn written(&mut self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
         let times = match path {
             Path::Local => &self.local,
             Path::Forwarded => &self.forwarded,

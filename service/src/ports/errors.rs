@@ -7,7 +7,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use crate::metrics::labels::KeyKind;
 
 /// What lies below an error. Shared, as one failed round trip can fail many calls.
-pub type Cause = Arc<dyn Error + Send + Sync>;
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 fn shared(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Cause {
     Arc::from(cause.into())
@@ -69,7 +69,7 @@ impl StoreError {
     }
 
     /// [`StoreError::Unready`] for this reason.
-    pub fn unready(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn unready(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unready(shared(cause))
     }
 
@@ -79,7 +79,7 @@ impl StoreError {
     }
 
     /// [`StoreError::WrongType`] for this reason.
-    pub fn wrong_type(key: KeyKind, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn wrong_type(key: KeyKind, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::WrongType(key, shared(cause))
     }
 
@@ -89,7 +89,7 @@ impl StoreError {
     }
 
     /// [`StoreError::Malformed`] for this reason.
-    pub fn malformed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn malformed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Malformed(shared(cause))
     }
 
@@ -132,7 +132,7 @@ impl StoreError {
 
     /// What an operator does about it.
     #[must_use]
-    pub fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "see that Redis runs, and check redis.address, TLS, credentials' files and the network",
             Self::NoConnection(_) => "see why Redis is slow; where it is not, raise redis.pool_size",

@@ -10,7 +10,7 @@ const JITTER: f64 = 0.5;
 
 /// The waits between attempts at one thing.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     jitter: f64,
@@ -21,36 +21,36 @@ pub struct Backoff {
 impl Backoff {
     /// Waits of `min` at first and of `max` in the end, less their jitter.
     #[must_use]
-    pub const fn new(min: Duration, max: Duration) -> Self {
+    pub(crate) const fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, jitter: JITTER, attempts: 0 }
     }
 
     /// The same with another part of each wait left to chance, from 0 (none) to 1 (all).
     #[must_use]
-    pub const fn with_jitter(self, jitter: f64) -> Self {
+    pub(crate) const fn with_jitter(self, jitter: f64) -> Self {
         Self { jitter: jitter.clamp(0.0, 1.0), ..self }
     }
 
     /// The wait before the next attempt.
-    pub fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         self.attempts = self.attempts.saturating_add(1);
         self.nth(u64::from(self.attempts))
     }
 
     /// The wait after so many failures, for anyone who counts them; the first is 1.
     #[must_use]
-    pub fn nth(&self, failures: u64) -> Duration {
+    pub(crate) fn nth(&self, failures: u64) -> Duration {
         self.drawn(failures, rand::random())
     }
 
     /// The same, drawn by something that has a number: anyone who asks again about the same thing gets the same wait.
     #[must_use]
-    pub fn nth_of(&self, failures: u64, number: u64) -> Duration {
+    pub(crate) fn nth_of(&self, failures: u64, number: u64) -> Duration {
         self.drawn(failures, share_of(number))
     }
 
     /// It worked: the next wait is the first again.
-    pub const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.attempts = 0;
     }
 

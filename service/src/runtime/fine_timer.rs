@@ -17,7 +17,7 @@ impl FineTimer {
     /// One of the kernel's (`timerfd_create(2)`); the runtime's if there is none to be had, as on systems other than Linux. Has
     /// to be called within a runtime, and is of use within that one only.
     #[must_use]
-    pub fn of_the_kernel() -> Self {
+    pub(crate) fn of_the_kernel() -> Self {
         Self::or_of_the_runtime(KernelTimer::new())
     }
 

@@ -39,7 +39,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// When the system does not let the process listen.
-    pub async fn obey_signals(self, on_hangup: impl Fn()) -> std::io::Result<()> {
+    pub(crate) async fn obey_signals(self, on_hangup: impl Fn()) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -113,7 +113,7 @@ impl Tasks {
     }
 
     /// Calls `end` when the hard token is cancelled.
-    pub fn at_the_end(&self, end: impl FnOnce() + Send + 'static) {
+    pub(crate) fn at_the_end(&self, end: impl FnOnce() + Send + 'static) {
         let hard = self.shutdown.hard.clone();
         self.start(async move {
             hard.cancelled().await;
@@ -122,7 +122,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::spawn`], on a worker.
-    pub fn spawn_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guarded = self.guard(name, task).instrument(self.span.clone());
         worker.spawn(self.tracker.track_future(guarded));
     }
@@ -146,7 +146,7 @@ impl Tasks {
     }
 
     /// Runs a task that the pod cannot do without: after a panic it is made again and goes on.
-    pub fn supervise<F>(&self, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    pub(crate) fn supervise<F>(&self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -173,7 +173,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::supervise`], on a worker.
-    pub fn supervise_on<F>(&self, worker: &Arc<Worker>, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    pub(crate) fn supervise_on<F>(&self, worker: &Arc<Worker>, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {

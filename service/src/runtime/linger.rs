@@ -15,31 +15,31 @@ const BUSY: usize = 8;
 /// The pause that a batch has to be followed by, if any.
 #[derive(Debug)]
 #[must_use]
-pub struct Linger {
+pub(crate) struct Linger {
     until: Option<Instant>,
 }
 
 impl Linger {
     /// For a batch that begins now, with `taken` of the `most` that it could have: `pause` is from its beginning to that of the
     /// next. A full one is followed by none: the next is waiting already.
-    pub fn of(taken: usize, most: usize, pause: Duration) -> Self {
+    pub(crate) fn of(taken: usize, most: usize, pause: Duration) -> Self {
         Self { until: (BUSY..most).contains(&taken).then(|| Instant::now() + pause) }
     }
 
     /// Is followed by no shorter a pause than this, from now on.
-    pub fn no_shorter_than(self, pause: Duration) -> Self {
+    pub(crate) fn no_shorter_than(self, pause: Duration) -> Self {
         if pause.is_zero() { self } else { Self { until: self.until.max(Some(Instant::now() + pause)) } }
     }
 
     /// Waits until the next batch may begin, or one to two milliseconds longer. Cancel-safe.
-    pub async fn wait(self) {
+    pub(crate) async fn wait(self) {
         if let Some(until) = self.until {
             sleep_until(until).await;
         }
     }
 
     /// The same, as exactly as the timer can. Cancel-safe.
-    pub async fn wait_by(self, timer: &FineTimer) {
+    pub(crate) async fn wait_by(self, timer: &FineTimer) {
         if let Some(until) = self.until {
             timer.sleep_until(until).await;
         }

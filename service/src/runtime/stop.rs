@@ -22,7 +22,7 @@ impl Stop {
     }
 
     /// The part has stopped.
-    pub fn confirm(&self) {
+    pub(crate) fn confirm(&self) {
         self.stopped.cancel();
     }
 

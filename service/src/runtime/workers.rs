@@ -80,7 +80,7 @@ impl Worker {
     /// The worker that has so many fewer tasks than this one that a new connection should go there. The kernel does not share
     /// them out evenly.
     #[must_use]
-    pub fn outdone_by<'a>(&self, all: &'a [Arc<Self>]) -> Option<&'a Arc<Self>> {
+    pub(crate) fn outdone_by<'a>(&self, all: &'a [Arc<Self>]) -> Option<&'a Arc<Self>> {
         let least = all.iter().min_by_key(|worker| worker.load())?;
         let fair = least.load() + least.load() / 8 + 16;
         (self.load() > fair).then_some(least)
@@ -153,7 +153,7 @@ impl Wake for BatchedWaker {
 }
 
 /// Workers that share their work, at least one.
-pub type Team = Arc<[Arc<Worker>]>;
+pub(crate) type Team = Arc<[Arc<Worker>]>;
 
 /// Owns the workers of a team. Dropping it ends their threads, and with them all tasks that still run there; so it must not be
 /// dropped on one of them.

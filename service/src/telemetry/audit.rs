@@ -18,7 +18,7 @@ pub(super) const REFUSED: &str = "refused";
 
 /// What somebody did or wanted to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// To make a token.
     MakeToken,
     /// To open a socket as a user.
@@ -38,7 +38,7 @@ pub enum Action {
 impl Action {
     /// The name in the line.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MakeToken => "token.make",
             Self::ConnectUser => "connect.user",
@@ -53,7 +53,7 @@ impl Action {
 
 /// Who did it.
 #[derive(Clone, Copy, Default)]
-pub struct Actor<'a> {
+pub(crate) struct Actor<'a> {
     /// Where the request came from, behind a trusted proxy what that says.
     pub address: Option<&'a (dyn fmt::Display + Sync)>,
     /// The id of the request.
@@ -70,7 +70,7 @@ impl fmt::Debug for Actor<'_> {
 
 /// Whom it is about.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The company it is about.
     pub company: Option<&'a str>,
     /// The agent it is about.
@@ -83,7 +83,7 @@ pub struct Subject<'a> {
 
 /// What a token is like, as far as it is no secret.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct TokenFacts<'a> {
+pub(crate) struct TokenFacts<'a> {
     /// Its id, by which it can be revoked.
     pub id: Option<&'a str>,
     /// Its life in seconds.
@@ -92,7 +92,7 @@ pub struct TokenFacts<'a> {
 
 /// Why it was refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Refused<'a> {
+pub(crate) struct Refused<'a> {
     /// The code of the answer (`docs/protocol.md`).
     pub code: &'a str,
     /// What the client is told.
@@ -101,7 +101,7 @@ pub struct Refused<'a> {
 
 /// One thing that somebody did, or was not let do.
 #[derive(Clone, Copy)]
-pub struct Audit<'a> {
+pub(crate) struct Audit<'a> {
     /// What was done, or asked for.
     pub action: Action,
     /// Who did it, as far as is known.
@@ -161,7 +161,7 @@ impl fmt::Debug for Audit<'_> {
 impl<'a> Audit<'a> {
     /// What this actor did.
     #[must_use]
-    pub fn of(action: Action, actor: Actor<'a>) -> Self {
+    pub(crate) fn of(action: Action, actor: Actor<'a>) -> Self {
         Self {
             action,
             actor,
@@ -174,7 +174,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Writes the line. `message` is for people and says no more than the fields.
-    pub fn log(self, message: &str) {
+    pub(crate) fn log(self, message: &str) {
         if self.action == Action::TakeOver {
             line!(self, message, name: SESSION_LINE,);
         } else {

@@ -38,7 +38,7 @@ impl Injector for Written {
 
 /// Reads a `traceparent`; `None` if it is not valid.
 #[must_use]
-pub fn remote_context(traceparent: &str) -> Option<Context> {
+pub(crate) fn remote_context(traceparent: &str) -> Option<Context> {
     if traceparent.len() > MAX_BYTES {
         return None;
     }
@@ -48,7 +48,7 @@ pub fn remote_context(traceparent: &str) -> Option<Context> {
 
 /// Makes the span a child of the sender's. Does nothing without a valid text, without tracing, or once the span was entered or
 /// had children: call it right after making the span.
-pub fn set_parent(span: &Span, traceparent: Option<&str>) {
+pub(crate) fn set_parent(span: &Span, traceparent: Option<&str>) {
     if let Some(context) = traceparent.and_then(remote_context) {
         let _ = span.set_parent(context);
     }
@@ -56,16 +56,10 @@ pub fn set_parent(span: &Span, traceparent: Option<&str>) {
 
 /// The `traceparent` of the current span, for who is called next; `None` without tracing.
 #[must_use]
-pub fn current_traceparent() -> Option<String> {
+pub(crate) fn current_traceparent() -> Option<String> {
     let mut written = Written::default();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut written);
     written.0
-}
-
-/// The `traceparent` to send on: the current span's, or without tracing what was received, as it was, if it is valid.
-#[must_use]
-pub fn outgoing_traceparent(received: Option<&str>) -> Option<String> {
-    current_traceparent().or_else(|| received.filter(|text| remote_context(text).is_some()).map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -87,7 +81,7 @@ mod tests {
     fn sent_on(received: Option<&str>) -> String {
         let span = tracing::info_span!(target: spans::TARGET, "forward");
         set_parent(&span, received);
-        span.in_scope(|| outgoing_traceparent(received).unwrap())
+        span.in_scope(|| current_traceparent().unwrap())
     }
 
     #[test]
@@ -116,9 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn without_tracing_a_valid_text_is_passed_on_as_it_is() {
-        assert_eq!(outgoing_traceparent(Some(SAMPLED)).as_deref(), Some(SAMPLED));
-        assert_eq!(outgoing_traceparent(Some("nonsense")), None);
-        assert_eq!(outgoing_traceparent(None), None);
+    fn without_tracing_a_span_has_no_text_to_send_on() {
+        let span = tracing::info_span!(target: spans::TARGET, "forward");
+        set_parent(&span, Some(SAMPLED));
+        assert_eq!(span.in_scope(current_traceparent), None);
     }
 }

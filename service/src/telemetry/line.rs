@@ -6,7 +6,7 @@ use tracing::Level;
 use super::json;
 
 /// The `name` of lines that tell a session's story.
-pub const SESSION_LINE: &str = "session";
+pub(crate) const SESSION_LINE: &str = "session";
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

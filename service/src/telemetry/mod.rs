@@ -4,7 +4,7 @@
 //! nobody else waits for anyone who reads them. Traces go to an OTLP collector if one is configured; a collector that is away
 //! costs traces and nothing else.
 
-pub mod audit;
+pub(crate) mod audit;
 mod chain;
 mod context;
 mod json;
@@ -36,11 +36,11 @@ use tracing_subscriber::{
 };
 
 pub use chain::Chain;
-pub use context::{current_traceparent, outgoing_traceparent, remote_context, set_parent};
 use levels::NoPayloads;
-pub use levels::{FilterError, LevelHandle, filter};
+pub use levels::filter;
+pub(crate) use levels::{FilterError, LevelHandle};
 use line::Format;
-pub use line::SESSION_LINE;
+pub(crate) use line::SESSION_LINE;
 pub(crate) use panics::log_panics;
 use queue::Class;
 use sampling::Sampled;
@@ -102,7 +102,7 @@ impl Drop for Telemetry {
 ///
 /// # Errors
 /// When the filter or the endpoint can't be used. Nothing is set up then.
-pub fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, TelemetryError> {
+pub(crate) fn init(config: &config::Telemetry, instance: &str) -> Result<Telemetry, TelemetryError> {
     let on_terminal = io::stderr().is_terminal();
     let writer = of_process(format(config, on_terminal)).map_err(TelemetryError::Writer)?;
     let sampled = Sampled(Arc::clone(writer.sampler()));
@@ -161,7 +161,7 @@ impl Drop for FlushedAtExit {
 
 /// Log lines of this process that were not written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LostLines {
+pub(crate) struct LostLines {
     /// Dropped, as they could not be written in time.
     pub dropped: u64,
     /// Audit lines among these.
@@ -172,7 +172,7 @@ pub struct LostLines {
 
 /// Log lines of this process that were not written so far.
 #[must_use]
-pub fn lost_lines() -> LostLines {
+pub(crate) fn lost_lines() -> LostLines {
     OF_PROCESS.get().map_or_else(LostLines::default, |writer| {
         let (ordinary, dropped_audit) = writer.dropped();
         LostLines { dropped: ordinary + dropped_audit, dropped_audit, suppressed: writer.sampler().left_out() }

@@ -24,7 +24,7 @@ pub(super) fn enable(ratio: f64) {
 
 /// Shall what comes with this `traceparent` be traced, where nobody has decided before?
 #[must_use]
-pub fn decide(traceparent: Option<&str>) -> bool {
+pub(crate) fn decide(traceparent: Option<&str>) -> bool {
     RATIO.get().is_some_and(|ratio| traceparent.and_then(flag).unwrap_or_else(|| rand::random::<f64>() < *ratio))
 }
 
@@ -82,7 +82,7 @@ pub fn write(traceparent: &str, path: &'static str, seq: u64, age_ms: f64) -> Sp
 
 /// The `traceparent` that makes others children of this span.
 #[must_use]
-pub fn traceparent_of(span: &Span) -> Option<String> {
+pub(crate) fn traceparent_of(span: &Span) -> Option<String> {
     span.in_scope(current_traceparent)
 }
 

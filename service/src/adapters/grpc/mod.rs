@@ -22,7 +22,8 @@ pub use client::proving::ProvingChannel;
 pub use client::{GrpcPeers, PeersSettings};
 pub use proof::{ANSWER_HEADER, PREVIOUS_PROOF_HEADER, PROOF_HEADER, previous_proof, prove_call};
 pub use self_check::SelfCheck;
-pub use server::{GrpcServer, GrpcServerError, GrpcServerSettings};
+pub(crate) use server::GrpcServerError;
+pub use server::{GrpcServer, GrpcServerSettings};
 pub use tls::{Tls, TlsError, TlsFiles};
 
 /// The longest message that is sent or accepted. NATS lets a publisher send 1 MiB by default and advises against more than 8;
@@ -31,7 +32,7 @@ pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Payload bytes that fill a batch. More events go in the next call, so that one batch never holds a connection, or a peer's
 /// memory, for long. An event that is larger travels alone.
-pub const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// Events that fill a batch; a server answers more with `INVALID_ARGUMENT`. Twice a large pull: a backlog catches up in few round
 /// trips.

@@ -94,7 +94,7 @@ impl Store {
 
     /// Is it taken away from everybody?
     #[must_use]
-    pub fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         self.lock().faults.down
     }
 

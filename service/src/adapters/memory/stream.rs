@@ -149,7 +149,7 @@ impl Stream {
 
     /// Is it taken away from everybody?
     #[must_use]
-    pub fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         self.lock().down
     }
 

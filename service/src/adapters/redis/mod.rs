@@ -29,7 +29,7 @@ use std::{fmt, sync::Arc};
 
 use claims::Claims;
 use connection::Commands;
-pub use connector::ConfigError;
+pub(crate) use connector::ConfigError;
 use connector::Connector;
 use deaf::Deaf;
 use lineage::Lineage;

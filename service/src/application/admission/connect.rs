@@ -12,10 +12,8 @@ use daisi_ws_domain::{
 use tokio::{sync::watch, time::Instant};
 
 use self::error::STORE_PATIENCE;
-pub use self::{
-    error::{ConnectError, Unavailable},
-    lock::Locker,
-};
+pub use self::error::{ConnectError, Unavailable};
+pub(crate) use self::lock::Locker;
 use super::{release::Releaser, socket_services::SocketServices};
 use crate::{
     application::{
@@ -106,7 +104,7 @@ impl Connector {
 
     /// How a new socket's messages are compressed: with contexts of its own only while there is memory for them.
     #[must_use]
-    pub fn compression_mode(&self, config: &Config) -> CompressionMode {
+    pub(crate) fn compression_mode(&self, config: &Config) -> CompressionMode {
         match config.app.websocket_compression_mode {
             CompressionMode::ContextTakeover if !self.entries.hub.memory().may_keep_contexts() => {
                 CompressionMode::NoContextTakeover
@@ -185,7 +183,7 @@ impl Admission {
 
     /// Was the session another socket's before?
     #[must_use]
-    pub fn took_over(&self) -> bool {
+    pub(crate) fn took_over(&self) -> bool {
         self.took_over
     }
 

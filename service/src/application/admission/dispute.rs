@@ -79,7 +79,7 @@ pub(crate) struct Means {
 }
 
 /// Settles disputes about locks.
-pub struct Disputes {
+pub(crate) struct Disputes {
     means: Means,
     /// At most one a session of this pod.
     open: Mutex<HashMap<ConnectionId, Open>>,

@@ -54,7 +54,7 @@ impl Goodbyes {
     }
 
     /// The pod drains: each that begins from now on may take until then.
-    pub fn allow_until(&self, until: Instant) {
+    pub(crate) fn allow_until(&self, until: Instant) {
         let mut state = self.lock();
         state.until = Some(until);
         state.cut = Cut::default();
@@ -76,7 +76,7 @@ impl Goodbyes {
     }
 
     /// Waits until none is under way.
-    pub async fn all_said(&self) {
+    pub(crate) async fn all_said(&self) {
         loop {
             let said = self.all_said.notified();
             tokio::pin!(said);

@@ -14,7 +14,7 @@ use crate::ports::KillSignal;
 
 /// Kills that wait for a pod that is busy. A drain of a whole peer fits; what does not is caught by the sweep that follows a
 /// resubscription.
-pub const CAPACITY: usize = 4096;
+pub(crate) const CAPACITY: usize = 4096;
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,7 +24,7 @@ struct State {
 
 /// The signals of one listener. Any number may put in, one takes out; nobody waits to put in.
 #[derive(Debug)]
-pub struct KillInbox {
+pub(crate) struct KillInbox {
     state: Mutex<State>,
     capacity: usize,
     filled: Notify,
@@ -33,13 +33,13 @@ pub struct KillInbox {
 impl KillInbox {
     /// An empty inbox for so many kills.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { state: Mutex::default(), capacity, filled: Notify::new() }
     }
 
     /// Puts a kill in. One that does not fit is dropped, and a resubscription signalled instead: the sweep finds what it was
     /// about.
-    pub fn kill(&self, kill: Kill) {
+    pub(crate) fn kill(&self, kill: Kill) {
         let mut state = self.lock();
         if state.kills.len() < self.capacity {
             state.kills.push_back(kill);
@@ -51,13 +51,13 @@ impl KillInbox {
     }
 
     /// Notes that kills may have been missed. Many such notes are one signal.
-    pub fn resubscribed(&self) {
+    pub(crate) fn resubscribed(&self) {
         self.lock().missed = true;
         self.filled.notify_one();
     }
 
     /// Waits for the next signal. Cancel-safe; only one may wait.
-    pub async fn next(&self) -> KillSignal {
+    pub(crate) async fn next(&self) -> KillSignal {
         loop {
             if let Some(signal) = self.take() {
                 return signal;

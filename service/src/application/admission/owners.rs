@@ -67,14 +67,14 @@ impl Owners {
     }
 
     /// What becomes known of one owner. Takes up to two seconds; cancel-safe.
-    pub async fn state_of(&self, owner: &LockOwner) -> OwnerState {
+    pub(crate) async fn state_of(&self, owner: &LockOwner) -> OwnerState {
         let Ok(_asking) = self.asking.try_acquire() else { return OwnerState::Unknown };
         self.states_of(std::slice::from_ref(owner)).await.first().copied().unwrap_or(OwnerState::Unknown)
     }
 
     /// What becomes known of each of these owners, in order; each pod is asked once. Takes up to two seconds, longer where a pod
     /// has to be asked about thousands.
-    pub async fn states_of(&self, owners: &[LockOwner]) -> Vec<OwnerState> {
+    pub(crate) async fn states_of(&self, owners: &[LockOwner]) -> Vec<OwnerState> {
         let mut states = vec![OwnerState::Unknown; owners.len()];
         let mut by_pod: HashMap<&PodId, (Vec<usize>, Vec<ConnectionId>)> = HashMap::new();
         for (place, (owner, state)) in owners.iter().zip(&mut states).enumerate() {

@@ -47,13 +47,13 @@ impl std::fmt::Debug for Order {
 
 /// The work of a [`Releaser`].
 #[derive(Debug)]
-pub struct ReleaseQueue {
+pub(crate) struct ReleaseQueue {
     orders: mpsc::Receiver<Order>,
 }
 
 /// A releaser and its queue, which somebody must [run](ReleaseQueue::run).
 #[must_use]
-pub fn releaser() -> (Releaser, ReleaseQueue) {
+pub(crate) fn releaser() -> (Releaser, ReleaseQueue) {
     let (sender, orders) = mpsc::channel(MAX_QUEUED);
     (Releaser { orders: sender }, ReleaseQueue { orders })
 }
@@ -81,7 +81,7 @@ impl Releaser {
 impl ReleaseQueue {
     /// Lets locks go until cancelled. A batch that fails is tried again for the locks' time to live: after that they have gone by
     /// themselves.
-    pub async fn run(&mut self, locks: &Arc<dyn SessionLocks>, config: &watch::Receiver<Arc<Config>>) {
+    pub(crate) async fn run(&mut self, locks: &Arc<dyn SessionLocks>, config: &watch::Receiver<Arc<Config>>) {
         let mut orders = Vec::with_capacity(MAX_BATCH);
         while self.orders.recv_many(&mut orders, MAX_BATCH).await > 0 {
             let (mut batch, mut flushes) = (Vec::new(), Vec::new());

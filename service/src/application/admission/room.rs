@@ -25,7 +25,7 @@ const FREE_SHARE: usize = 50;
 
 /// What watching the room of a pod needs.
 #[derive(Clone)]
-pub struct Room {
+pub(crate) struct Room {
     /// The sockets, and what peers are told.
     pub hub: Arc<Hub>,
     /// Who else is there.
@@ -42,7 +42,7 @@ pub struct Room {
 
 impl Room {
     /// Looks again and again, until cancelled.
-    pub async fn watch(&self) {
+    pub(crate) async fn watch(&self) {
         let mut full = false;
         loop {
             let (limit, grace) = {

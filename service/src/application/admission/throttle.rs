@@ -128,7 +128,7 @@ impl Throttle {
     ///
     /// # Errors
     /// When it has failed too often.
-    pub fn check_failures(&self, at: FailedAt, client: ClientAddress) -> Result<(), TooOften> {
+    pub(crate) fn check_failures(&self, at: FailedAt, client: ClientAddress) -> Result<(), TooOften> {
         let (Some(rate), Some(client)) = (self.rates().failures, client.origin()) else { return Ok(()) };
         let checked = lock(self.failures(at)).check(&client, rate, Instant::now().into_std());
         checked.map_err(|retry_after| TooOften { retry_after })
@@ -142,7 +142,7 @@ impl Throttle {
     }
 
     /// Counts a refusal for too many failures.
-    pub fn note_slowed(&self, at: FailedAt) {
+    pub(crate) fn note_slowed(&self, at: FailedAt) {
         let limit = match at {
             FailedAt::Connect => Limit::FailedConnects,
             FailedAt::Mint => Limit::FailedMints,

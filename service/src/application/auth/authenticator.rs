@@ -70,7 +70,7 @@ impl AuthError {
 
     /// Could it have been a guess? A token that opens is genuine, whatever else is wrong with it.
     #[must_use]
-    pub fn is_a_guess(&self) -> bool {
+    pub(crate) fn is_a_guess(&self) -> bool {
         matches!(self, Self::ApiKey | Self::MintKey | Self::Missing | Self::Open(_))
     }
 
@@ -200,7 +200,7 @@ impl Authenticator {
 
     /// What audit lines call the key of the minter of tokens; none if there is no such key.
     #[must_use]
-    pub fn mint_key_fingerprint(&self) -> Option<String> {
+    pub(crate) fn mint_key_fingerprint(&self) -> Option<String> {
         self.mint_key.fingerprint()
     }
 

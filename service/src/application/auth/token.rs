@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 
 /// The longest text that is opened: three times what the longest ids need, and little enough to decode for anybody who asks.
-pub const MAX_TOKEN_BYTES: usize = 4096;
+pub(crate) const MAX_TOKEN_BYTES: usize = 4096;
 
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;

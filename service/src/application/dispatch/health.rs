@@ -21,7 +21,7 @@ const LAG_PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks at the stream, and shows what is there.
 #[derive(Clone)]
-pub struct Health {
+pub(crate) struct Health {
     /// The stream.
     pub source: Arc<dyn EventSource>,
     /// Told how far events are settled, and what is missed.
@@ -36,7 +36,7 @@ pub struct Health {
 
 impl Health {
     /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
-    pub async fn watch_dependencies(&self) {
+    pub(crate) async fn watch_dependencies(&self) {
         loop {
             self.readiness.observe(Dependency::Nats, self.source.is_connected());
             let report = self.readiness.report(Duration::ZERO);
@@ -52,7 +52,7 @@ impl Health {
     }
 
     /// Asks again and again how far the consumer is. Apart from the rest: the answer may take a while.
-    pub async fn watch_lag(&self) {
+    pub(crate) async fn watch_lag(&self) {
         loop {
             match self.source.lag().await {
                 Ok(lag) => {

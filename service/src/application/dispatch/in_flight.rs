@@ -58,7 +58,7 @@ impl InFlightEvents {
     }
 
     /// Waits until none is, at most until the deadline. True if so.
-    pub async fn finished(&self, deadline: Instant) -> bool {
+    pub(crate) async fn finished(&self, deadline: Instant) -> bool {
         let all = u32::try_from(MAX_IN_FLIGHT).unwrap_or(u32::MAX);
         tokio::time::timeout_at(deadline, self.places.acquire_many(all)).await.is_ok()
     }

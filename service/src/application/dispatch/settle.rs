@@ -17,7 +17,7 @@ const MAX_SETTLEMENTS: usize = 512;
 
 /// Settles events.
 #[derive(Clone)]
-pub struct Settler {
+pub(crate) struct Settler {
     /// Where they came from.
     pub source: Arc<dyn EventSource>,
     /// Told of peers whose sessions missed one.
@@ -30,7 +30,7 @@ pub struct Settler {
 
 impl Settler {
     /// Settles events as their outcomes come in, until every sender is gone.
-    pub async fn run(&self, settled: &mut mpsc::UnboundedReceiver<Settled>) {
+    pub(crate) async fn run(&self, settled: &mut mpsc::UnboundedReceiver<Settled>) {
         let (mut batch, mut losses) = (Vec::with_capacity(MAX_SETTLEMENTS), Losses::default());
         loop {
             let taken = tokio::select! {

@@ -192,7 +192,7 @@ impl Directory {
     }
 
     /// Takes note of a pod that made itself known to this one: it lives.
-    pub fn meet(&self, pod: &PodRecord) {
+    pub(crate) fn meet(&self, pod: &PodRecord) {
         if pod.id != self.me {
             self.write().meet(pod);
             self.metrics.know_peer(pod.id.as_str());
@@ -202,7 +202,7 @@ impl Directory {
     /// Takes note of what a peer says of others. Those that this pod does not know count as lapsed (it has seen no key of theirs)
     /// until an announcement shows more; those that it knows, or found dead lately, are none of the peer's business. Returns
     /// those that are new.
-    pub fn hear_of(&self, pods: Vec<PodRecord>) -> Vec<PodRecord> {
+    pub(crate) fn hear_of(&self, pods: Vec<PodRecord>) -> Vec<PodRecord> {
         let mut table = self.write();
         let now = Instant::now();
         let mut news = Vec::new();
@@ -270,7 +270,7 @@ impl Directory {
 
     /// Takes over the epoch. True if it is another than before: the store has lost data, and look-ups are not trusted for a
     /// while.
-    pub fn note_epoch(&self, epoch: &Epoch) -> bool {
+    pub(crate) fn note_epoch(&self, epoch: &Epoch) -> bool {
         let mut table = self.write();
         let lost = table.epoch.as_ref().is_some_and(|known| known != epoch);
         if lost {
@@ -282,7 +282,7 @@ impl Directory {
 
     /// Takes over the incarnation that gave an answer. True if it is a later one than before: the store may have lost data, and
     /// look-ups are not trusted for a while, that answer included. An answer of an earlier one is late, and says nothing new.
-    pub fn note_incarnation(&self, incarnation: Incarnation) -> bool {
+    pub(crate) fn note_incarnation(&self, incarnation: Incarnation) -> bool {
         let mut table = self.write();
         let lost = table.incarnation.is_some_and(|known| known < incarnation);
         if lost {
@@ -293,7 +293,7 @@ impl Directory {
     }
 
     /// Trusts no look-up for so long at least.
-    pub fn doubt_for(&self, time: Duration) {
+    pub(crate) fn doubt_for(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut table = self.write();
         table.settling_until = table.settling_until.max(Some(until));
@@ -301,23 +301,23 @@ impl Directory {
 
     /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the
     /// store.
-    pub async fn refresh_requests(&self) {
+    pub(crate) async fn refresh_requests(&self) {
         self.refresh_requests.notified().await;
     }
 
     /// Numbers a reading of the members that begins now.
-    pub fn begin_reading(&self) -> u64 {
+    pub(crate) fn begin_reading(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Notes that a reading has been taken over.
-    pub fn end_reading(&self, reading: u64) {
+    pub(crate) fn end_reading(&self, reading: u64) {
         self.ended.send_replace(reading);
     }
 
     /// Asks for a new reading of the members and waits for it, for a short while. False if none came. One that had begun before
     /// says nothing of what came after.
-    pub async fn refreshed(&self) -> bool {
+    pub(crate) async fn refreshed(&self) -> bool {
         let mut ended = self.ended.subscribe();
         let before = self.begun.load(Ordering::SeqCst);
         self.refresh_requests.notify_one();
@@ -331,7 +331,7 @@ impl Directory {
     }
 
     /// Notes that the store could not be asked: whatever it says when it is back may be old, and is not trusted for a while.
-    pub fn note_store_trouble(&self) {
+    pub(crate) fn note_store_trouble(&self) {
         self.write().settling_until = Some(Instant::now() + self.settle_for);
     }
 

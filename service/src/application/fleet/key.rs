@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use crate::config::Secret;
 
 /// A proof: HMAC-SHA256.
-pub type Signature = [u8; 32];
+pub(crate) type Signature = [u8; 32];
 
 /// What a signature is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl FleetKey {
 
     /// Is it the signature of these parts? In constant time.
     #[must_use]
-    pub fn is_signed(&self, purpose: Purpose, parts: &[&[u8]], signature: &Signature) -> bool {
+    pub(crate) fn is_signed(&self, purpose: Purpose, parts: &[&[u8]], signature: &Signature) -> bool {
         self.sign(purpose, parts).ct_eq(signature).into()
     }
 }

@@ -58,7 +58,7 @@ impl Forwarder {
     }
 
     /// Takes over new limits: the consumer's are known late, and the share of a pod depends on how many there are.
-    pub fn set_limits(&self, limits: ForwardLimits) {
+    pub(crate) fn set_limits(&self, limits: ForwardLimits) {
         *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
@@ -75,7 +75,7 @@ impl Forwarder {
 
     /// Remembers that the sessions of a peer on some routes go without an event that its queue gave up, to be told when it can be
     /// reached.
-    pub fn owe_gap(&self, to: &PodId, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
+    pub(crate) fn owe_gap(&self, to: &PodId, routes: impl IntoIterator<Item = RouteKey>, gap: Gap) {
         let peer_queue = self.lock().get(to).cloned();
         // Without a queue the peer is dead, and should it live it finds that it was retired.
         if let Some(peer_queue) = peer_queue {
@@ -85,7 +85,7 @@ impl Forwarder {
 
     /// A peer has proved itself: its series exist from now on, so that their first increase shows. One that has only been heard
     /// of makes none.
-    pub fn note_proof(&self, pod: &PodId) {
+    pub(crate) fn note_proof(&self, pod: &PodId) {
         self.shared.metrics.know_peer(pod.as_str());
     }
 
@@ -109,7 +109,7 @@ impl Forwarder {
 
     /// Says to the sessions of peers what they are still owed, for a pod that leaves. Peers that don't take it until the deadline
     /// go without.
-    pub async fn settle_debts(&self, deadline: Instant) {
+    pub(crate) async fn settle_debts(&self, deadline: Instant) {
         let peer_queues: Vec<_> = self.lock().values().cloned().collect();
         let _ = tokio::time::timeout_at(deadline, join_all(peer_queues.iter().map(|peer_queue| peer_queue.settle_debts()))).await;
     }

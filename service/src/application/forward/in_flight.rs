@@ -106,7 +106,7 @@ impl Settled {
     /// termination would end what it is about to deliver, and a retry would have a third at work. An ack is never late: every
     /// live target has the event.
     #[must_use]
-    pub fn is_late(&self, ack_wait: Duration) -> bool {
+    pub(crate) fn is_late(&self, ack_wait: Duration) -> bool {
         self.settlement != Settlement::Ack && self.received_at.elapsed() >= ack_wait * 9 / 10
     }
 }

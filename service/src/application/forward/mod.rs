@@ -1,7 +1,7 @@
 //! Events for sockets on other pods, and what other pods bring for the sockets here.
 
-pub mod forwarder;
+pub(crate) mod forwarder;
 pub mod in_flight;
 pub mod limits;
-pub mod peer_queue;
-pub mod reception;
+pub(crate) mod peer_queue;
+pub(crate) mod reception;

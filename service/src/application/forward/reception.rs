@@ -24,7 +24,7 @@ use crate::{
 
 /// Answers peers.
 #[derive(Clone)]
-pub struct Reception {
+pub(crate) struct Reception {
     /// The way to this pod's sockets.
     pub local: LocalDelivery,
     /// The sessions.

@@ -23,13 +23,13 @@ impl LocalDelivery {
 
     /// Puts events in the mailboxes that should have them, once. What became of each, in order.
     #[must_use]
-    pub fn deliver_local<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
+    pub(crate) fn deliver_local<'a>(&self, events: impl IntoIterator<Item = &'a Event>, path: Path) -> Vec<Delivered> {
         self.hub.deliver(events, path)
     }
 
     /// Tells every session that the stream passed over events. How many were told.
     #[must_use]
-    pub fn announce_missed(&self, gap: Gap) -> usize {
+    pub(crate) fn announce_missed(&self, gap: Gap) -> usize {
         self.hub.announce(None, gap)
     }
 

@@ -325,7 +325,7 @@ impl Mailbox {
     }
 
     /// Says whether the socket takes no bytes. If so, what waits past the bounds for that is dropped; returns how many events.
-    pub fn set_stalled(&self, stalled: bool) -> usize {
+    pub(crate) fn set_stalled(&self, stalled: bool) -> usize {
         let mut inner = self.lock();
         inner.stalled = stalled;
         match self.bounds.policy {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-pub use crate::metrics::labels::MemoryKind as Kind;
+pub(crate) use crate::metrics::labels::MemoryKind as Kind;
 
 /// While more is held than may be, the next events are taken this much later.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -90,20 +90,20 @@ impl Memory {
     /// What is held is brought down to this once it is past the budget: seven eighths, so that not every event brings relief
     /// anew.
     #[must_use]
-    pub fn low(&self) -> usize {
+    pub(crate) fn low(&self) -> usize {
         self.budget() / 8 * 7
     }
 
     /// May a socket have compression of its own? Its memory can't be had back while it lives, so all sockets together have no
     /// more than half of the budget for it.
     #[must_use]
-    pub fn may_keep_contexts(&self) -> bool {
+    pub(crate) fn may_keep_contexts(&self) -> bool {
         self.of(Kind::Compression) < self.budget() / 2
     }
 
     /// Is more held than may be, or has been and is not brought down yet?
     #[must_use]
-    pub fn is_pressed(&self) -> bool {
+    pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(Ordering::Relaxed)
     }
 
@@ -129,7 +129,7 @@ impl Memory {
     ///
     /// What is not taken waits in the stream, for this pod or another, and costs nobody memory. It is not left there for good:
     /// those who read all the time are owed it, and what is held may be nothing that could be let go.
-    pub async fn may_pull(&self, batch: usize) -> usize {
+    pub(crate) async fn may_pull(&self, batch: usize) -> usize {
         if !self.is_pressed() {
             return batch;
         }

@@ -9,5 +9,5 @@ pub mod memory;
 mod parting;
 pub mod prepared_message;
 pub mod registry;
-pub mod relief;
+pub(crate) mod relief;
 pub mod session;

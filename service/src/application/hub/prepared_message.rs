@@ -145,7 +145,7 @@ impl PreparedMessage {
 
     /// The span of its write to one socket, if that is traced.
     #[must_use]
-    pub fn write_span(&self, now: Duration) -> Option<tracing::Span> {
+    pub(crate) fn write_span(&self, now: Duration) -> Option<tracing::Span> {
         let (traceparent, left) = self.later.trace.as_ref()?;
         left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
         let age = now.saturating_sub(self.stored_at);
@@ -154,7 +154,7 @@ impl PreparedMessage {
 
     /// Is its write traced?
     #[must_use]
-    pub fn is_traced(&self) -> bool {
+    pub(crate) fn is_traced(&self) -> bool {
         self.is_traced
     }
 }

@@ -173,7 +173,7 @@ impl Hub {
     }
 
     /// Notes whether connects that another pod has no room for may come here.
-    pub fn note_room(&self, has_room: bool) {
+    pub(crate) fn note_room(&self, has_room: bool) {
         self.has_room.store(has_room, Ordering::Relaxed);
     }
 
@@ -243,18 +243,18 @@ impl Hub {
 
     /// Keeps the routes of sessions that are closed with 1001 from now on, until [`Hub::end_parting`]: what comes over them is
     /// [`Delivered::Between`] until their clients have had the time to come back elsewhere, for `most` events a second.
-    pub fn begin_parting(&self, most: usize) {
+    pub(crate) fn begin_parting(&self, most: usize) {
         self.lock().parting.begin(most);
     }
 
     /// When nobody is between this pod and another any more, if anybody was.
     #[must_use]
-    pub fn parted_at(&self) -> Option<Instant> {
+    pub(crate) fn parted_at(&self) -> Option<Instant> {
         self.lock().parting.until()
     }
 
     /// Lets go of the routes of those that are gone.
-    pub fn end_parting(&self) {
+    pub(crate) fn end_parting(&self) {
         let mut inner = self.lock();
         let routes = inner.parting.end();
         inner.changed.extend(routes);
@@ -292,12 +292,12 @@ impl Hub {
     }
 
     /// Lets nobody in any more.
-    pub fn stop_admitting(&self) {
+    pub(crate) fn stop_admitting(&self) {
         self.lock().admitting = false;
     }
 
     /// Waits until nobody is here.
-    pub async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
             tokio::pin!(emptied);
@@ -332,7 +332,7 @@ impl Hub {
 
     /// How long no event came over a route; `None` if nobody is on it, nor was when the pod began to drain.
     #[must_use]
-    pub fn route_idle(&self, route: &RouteKey) -> Option<Duration> {
+    pub(crate) fn route_idle(&self, route: &RouteKey) -> Option<Duration> {
         let inner = self.lock();
         let idle = inner.routes.get(route).map(|entry| entry.active_at.elapsed());
         idle.or_else(|| inner.parting.has(route).then_some(Duration::ZERO))
@@ -347,13 +347,13 @@ impl Hub {
     }
 
     /// Waits until some route began or ceased to be wanted. Cancel-safe.
-    pub async fn routes_changed(&self) {
+    pub(crate) async fn routes_changed(&self) {
         self.routes_changed.notified().await;
     }
 
     /// Takes the routes that began or ceased to be wanted since the last call.
     #[must_use]
-    pub fn take_changed(&self) -> IndexSet<RouteKey> {
+    pub(crate) fn take_changed(&self) -> IndexSet<RouteKey> {
         let mut inner = self.lock();
         self.metrics.routes_wanted.set(i64::try_from(inner.routes.len()).unwrap_or(i64::MAX));
         std::mem::take(&mut inner.changed)

@@ -40,7 +40,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What relieving sockets needs.
 #[derive(Clone)]
-pub struct Relief {
+pub(crate) struct Relief {
     /// The sockets.
     pub hub: Arc<Hub>,
     /// What may be held.
@@ -104,7 +104,7 @@ struct Slow {
 
 impl Relief {
     /// Looks again and again, until cancelled.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let memory = Arc::clone(self.hub.memory());
         let (mut closing, mut told) = (Closing::default(), Told::default());
         loop {

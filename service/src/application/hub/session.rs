@@ -232,24 +232,24 @@ impl Session {
     }
 
     /// Notes that the lock is being asked for: whatever the answer, the way out must give it back.
-    pub fn set_lock_asked(&self) {
+    pub(crate) fn set_lock_asked(&self) {
         self.asked.store(true, Ordering::Release);
     }
 
     /// May the lock be ours? True also when an answer was lost.
     #[must_use]
-    pub fn may_hold_lock(&self) -> bool {
+    pub(crate) fn may_hold_lock(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
     /// Notes that the lock was taken: from now on it is renewed. It was asked for at `asked`, for `ttl`.
-    pub fn set_locked(&self, asked: Instant, ttl: Duration) {
+    pub(crate) fn set_locked(&self, asked: Instant, ttl: Duration) {
         self.confirm_lock(asked, ttl);
         self.locked.store(true, Ordering::Release);
     }
 
     /// Notes that the lock is ours, as asked at `asked`, for `ttl`: an answer that comes late confirms nothing that is past.
-    pub fn confirm_lock(&self, asked: Instant, ttl: Duration) {
+    pub(crate) fn confirm_lock(&self, asked: Instant, ttl: Duration) {
         let until = asked + ttl.saturating_sub(CONFIRMATION_MARGIN.min(ttl / 4));
         let mut rare = self.rare();
         rare.confirmed_until = rare.confirmed_until.max(Some(until));
@@ -257,18 +257,18 @@ impl Session {
 
     /// Until when the lock is ours for certain, with time left to say goodbye. `None` before it is taken.
     #[must_use]
-    pub fn lock_confirmed_until(&self) -> Option<Instant> {
+    pub(crate) fn lock_confirmed_until(&self) -> Option<Instant> {
         self.rare().confirmed_until
     }
 
     /// May the lock run out within moments, or have run out?
     #[must_use]
-    pub fn is_lock_unconfirmed(&self, now: Instant) -> bool {
+    pub(crate) fn is_lock_unconfirmed(&self, now: Instant) -> bool {
         self.lock_confirmed_until().is_some_and(|until| until <= now)
     }
 
     /// Notes that the session is being taken from an owner. An old pod's, which names no socket, may be that of any.
-    pub fn add_predecessor(&self, owner: &LockOwner) {
+    pub(crate) fn add_predecessor(&self, owner: &LockOwner) {
         if owner.connection.is_none() {
             return;
         }
@@ -285,7 +285,7 @@ impl Session {
 
     /// Was the session taken from this owner, which so is older?
     #[must_use]
-    pub fn took_over_from(&self, owner: &LockOwner) -> bool {
+    pub(crate) fn took_over_from(&self, owner: &LockOwner) -> bool {
         self.rare().predecessors.contains(owner)
     }
 
@@ -295,7 +295,7 @@ impl Session {
 
     /// Was the lock taken?
     #[must_use]
-    pub fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked(&self) -> bool {
         self.locked.load(Ordering::Acquire)
     }
 
@@ -306,14 +306,14 @@ impl Session {
     }
 
     /// Ends the session's task at once, without a word to the client: the pod is at its end.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Was it aborted?
     #[must_use]
-    pub fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.aborted.load(Ordering::Acquire)
     }
 
@@ -339,13 +339,13 @@ impl Session {
     }
 
     /// Notes the selected chat.
-    pub fn set_chat(&self, chat: Option<ChatId>) {
+    pub(crate) fn set_chat(&self, chat: Option<ChatId>) {
         *self.chat.lock().unwrap_or_else(PoisonError::into_inner) = chat;
     }
 
     /// The route of a chat of this session; admins have none.
     #[must_use]
-    pub fn chat_route(&self, chat: &ChatId) -> Option<RouteKey> {
+    pub(crate) fn chat_route(&self, chat: &ChatId) -> Option<RouteKey> {
         match &self.claims {
             Claims::User(c) => {
                 Some(RouteKey::Messages { company: c.company.clone(), agent: c.agent.clone(), chat: chat.clone() })
@@ -355,7 +355,7 @@ impl Session {
     }
 
     /// Notes that the client did something, for the adaptive TTL of the lock.
-    pub fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.rare().active_at = Instant::now();
     }
 

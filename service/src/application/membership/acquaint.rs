@@ -21,7 +21,7 @@ const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::fr
 
 /// What getting to know others works with.
 #[derive(Clone)]
-pub struct Acquaintance {
+pub(crate) struct Acquaintance {
     /// This pod, as it is introduced.
     pub me: PodRecord,
     /// Who is met.

@@ -28,7 +28,7 @@ pub fn period(ttl: Duration) -> Duration {
 
 /// What announcing works with.
 #[derive(Clone)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     /// This pod, as announced.
     pub me: PodRecord,
     /// Life of the liveness key.

@@ -34,7 +34,7 @@ struct Suspects {
 
 /// What judging works with.
 #[derive(Clone)]
-pub struct Judge {
+pub(crate) struct Judge {
     /// From one round to the next.
     pub period: Duration,
     /// Where members are kept.

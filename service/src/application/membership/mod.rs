@@ -15,18 +15,14 @@ mod register;
 use tokio_util::sync::CancellationToken;
 
 use self::beside::Beside;
-pub use self::{
-    acquaint::Acquaintance,
-    announce::{Announcer, period},
-    judge::Judge,
-    neighbours::Neighbours,
-    place::{Place, Standing},
-    register::Registrar,
+pub(crate) use self::{
+    acquaint::Acquaintance, announce::Announcer, judge::Judge, neighbours::Neighbours, place::Place, register::Registrar,
 };
+pub use self::{announce::period, place::Standing};
 
 /// The four sides of membership.
 #[derive(Clone)]
-pub struct Membership {
+pub(crate) struct Membership {
     /// Announces this pod.
     pub announcer: Announcer,
     /// Registers everything again when that is needed.
@@ -40,7 +36,7 @@ pub struct Membership {
 impl Membership {
     /// Announces this pod, several times within the life of its key, until it leaves or its id is another's. No announcement is
     /// under way when this has returned: one that is overtaken by the pod's goodbye would make it a member again.
-    pub async fn run(&self, leaving: &CancellationToken) {
+    pub(crate) async fn run(&self, leaving: &CancellationToken) {
         let beside = Beside::default();
         tokio::select! {
             biased;

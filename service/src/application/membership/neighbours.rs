@@ -11,7 +11,7 @@ use crate::{
 
 /// What is told of peers.
 #[derive(Clone)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     /// The table to keep up to date.
     pub directory: Arc<Directory>,
     /// Has a queue for each.

@@ -34,12 +34,12 @@ impl Default for Place {
 
 impl Place {
     /// Waits until it may take events.
-    pub async fn until_joined(&self) {
+    pub(crate) async fn until_joined(&self) {
         let _ = self.joined.subscribe().wait_for(|joined| *joined).await;
     }
 
     /// Waits until it may have sessions and routes.
-    pub async fn until_taken(&self) {
+    pub(crate) async fn until_taken(&self) {
         let _ = self.taken.subscribe().wait_for(|taken| *taken).await;
     }
 }

@@ -16,7 +16,7 @@ const REGISTER_PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Durati
 
 /// What registering works with.
 #[derive(Clone)]
-pub struct Registrar {
+pub(crate) struct Registrar {
     /// Writes all routes again.
     pub writer: Arc<RouteWriter>,
     /// Told of a gap when this pod was taken for dead.

@@ -114,7 +114,7 @@ impl RouteWriter {
     /// # Errors
     /// When the write that would have confirmed it failed, or the store refuses one of them. The writer goes on trying all the
     /// same.
-    pub async fn confirm(&self, routes: &[RouteKey]) -> Result<(), StoreError> {
+    pub(crate) async fn confirm(&self, routes: &[RouteKey]) -> Result<(), StoreError> {
         let confirmed = self.lock().ask(routes);
         self.answer(confirmed).await
     }
@@ -123,7 +123,7 @@ impl RouteWriter {
     ///
     /// # Errors
     /// When a write failed. The writer goes on trying all the same.
-    pub async fn reassert(&self) -> Result<(), StoreError> {
+    pub(crate) async fn reassert(&self) -> Result<(), StoreError> {
         let (waiter, settled) = oneshot::channel();
         let wanted = self.hub.wanted();
         {

@@ -15,8 +15,8 @@
 
 mod evidence;
 mod probing;
-pub mod pull_gate;
-pub mod stance;
+pub(crate) mod pull_gate;
+pub(crate) mod stance;
 
 use std::{
     sync::{
@@ -67,12 +67,12 @@ impl Wellness {
 
     /// What to do with events now.
     #[must_use]
-    pub fn stance(&self) -> Stance {
+    pub(crate) fn stance(&self) -> Stance {
         *self.stance.borrow()
     }
 
     /// Waits until events are given back.
-    pub async fn gives_back(&self) {
+    pub(crate) async fn gives_back(&self) {
         // The sender lives as long as this.
         let _ = self.stance.subscribe().wait_for(|stance| stance.gives_back()).await;
     }
@@ -84,7 +84,7 @@ impl Wellness {
     }
 
     /// Notes whether this pod takes events.
-    pub fn takes_events(&self, takes: bool) {
+    pub(crate) fn takes_events(&self, takes: bool) {
         self.takes.store(takes, Ordering::Relaxed);
     }
 

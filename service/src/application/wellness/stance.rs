@@ -7,7 +7,7 @@ pub(crate) const SLOW: Duration = Duration::from_millis(100);
 
 /// What a pod does with events that somebody elsewhere wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stance {
+pub(crate) enum Stance {
     /// It brings them there.
     #[default]
     Serves,
@@ -20,7 +20,7 @@ pub enum Stance {
 impl Stance {
     /// Are events given back?
     #[must_use]
-    pub fn gives_back(self) -> bool {
+    pub(crate) fn gives_back(self) -> bool {
         self != Self::Serves
     }
 }

@@ -32,7 +32,7 @@ pub enum Unavailable {
 impl Unavailable {
     /// Does it concern every session? What is wrong with one key does not.
     #[must_use]
-    pub fn is_of_all(&self) -> bool {
+    pub(crate) fn is_of_all(&self) -> bool {
         !matches!(self, Self::Store(error) if error.is_of_one_key())
     }
 
@@ -49,7 +49,7 @@ impl Unavailable {
 
     /// What an operator does about it.
     #[must_use]
-    pub fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Store(error) => error.advice(),
             Self::NotAsked(before) => before.advice(),
@@ -112,13 +112,13 @@ impl ConnectError {
 
     /// Is it the pod or its store that could not, rather than the client that may not?
     #[must_use]
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         matches!(self, Self::Full | Self::Draining | Self::Busy | Self::StoreUnavailable(_) | Self::Internal)
     }
 
     /// When to try again, for `Retry-After`.
     #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_secs(5)),
             Self::Draining | Self::StoreUnavailable(_) | Self::RateLimited => Some(Duration::from_secs(1)),

@@ -20,7 +20,7 @@ pub enum Item {
 }
 
 /// What is taken from a mailbox at once: most often one item.
-pub type Items = SmallVec<[Item; 1]>;
+pub(crate) type Items = SmallVec<[Item; 1]>;
 
 impl Item {
     /// What it counts for in the bounds.
