@@ -194,7 +194,14 @@ async fn a_pod_cut_off_from_its_peers_takes_events_for_its_own_sessions_and_pass
         assert_eq!(setup.reasons(0), [0.0, 1.0], "half open {half_open}");
         assert_eq!((setup.reasons(1), setup.reasons(2)), ([0.0; 2], [0.0; 2]), "one of two proves nothing");
         cut(&setup, false);
-        setup.run(WELL_AGAIN + A_SECOND, &[1, 2]).await;
+        setup.run(WELL_AGAIN, &[1, 2]).await;
+        // A call that began before the link was whole may still end without an answer, and count anew.
+        for _ in 0..5 {
+            if setup.reasons(0) == [0.0; 2] {
+                break;
+            }
+            setup.run(A_SECOND, &[1, 2]).await;
+        }
         assert_eq!(setup.reasons(0), [0.0; 2], "half open {half_open}");
         setup.finish().await;
     }
