@@ -87,7 +87,7 @@ pub struct PushBatchResponse {
     /// Places of events in the request that the called pod can't read: nobody took them, and somebody here may want them.
     #[prost(uint32, repeated, tag = "2")]
     pub unreadable: ::prost::alloc::vec::Vec<u32>,
-    /// Places in the request of events that have to be delivered again soon, no matter who took them here: the pod drains, and a session that wants
+    /// Places in the request of events that have to be delivered again soon, whoever took them here: the pod drains, and a session that wants
     /// them was told to go and may not be on another pod yet. Their `taken` is false, so that to an older pod they are nobody's.
     #[prost(uint32, repeated, tag = "3")]
     pub between: ::prost::alloc::vec::Vec<u32>,
