@@ -99,8 +99,10 @@ fn no_header_of_a_handshake_panics_or_passes_without_the_key() {
     ];
     proptest!(|(headers in vec((0..names.len(), vec(any::<u8>(), 0..40)), 0..8))| {
         let builder = headers.iter().fold(Request::builder().uri("/ws/acme/a1"), |b, (name, value)| b.header(names[*name], value.as_slice()));
+        // What may come once comes twice: the request is refused before anybody looks for a key in it.
+        let twice = ["x-api-key", "authorization", "origin"].iter().any(|once| headers.iter().filter(|(name, _)| names[*name] == *once).count() > 1);
         if let Ok(request) = builder.body(Body::empty()) {
-            prop_assert_eq!(ask(&runtime, &app, request), 401);
+            prop_assert_eq!(ask(&runtime, &app, request), if twice { 400 } else { 401 });
         }
     });
 }
