@@ -51,7 +51,8 @@ fn main() {
     }
     println!("{SOCKETS} sockets, events of {PAYLOAD_BYTES} bytes; least to most of {TURNS} turns");
     println!(
-        "| Framing | Memory of an idle socket, KB | CPU of a delivery by itself, µs | CPU of one of {BURST} together, µs |\n|---|---|---|---|"
+        "| Framing | Memory of an idle socket, KB | CPU of a delivery by itself, µs | CPU of one of {BURST} together, µs \
+        |\n|---|---|---|---|"
     );
     let mut turns = KINDS.map(|_| Vec::new());
     for _ in 0..TURNS {

@@ -77,7 +77,7 @@ pub(crate) fn host_address(host_name: &str) -> String {
     let named = (host_name, 0).to_socket_addrs().ok();
     let named = named.and_then(|mut found| found.find(|address| is_reachable(address.ip()))).map(|address| address.ip());
     named
-        .or_else(|| SENDING.into_iter().find_map(sending_address))
+        .or_else(|| SENDING.into_iter().find_map(|(from, to)| sending_address(from, to)))
         .map_or_else(|| host_name.to_owned(), |address| address.to_string())
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn host_address(host_name: &str) -> String {
 const SENDING: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
 
 /// Where a packet to elsewhere would come from. Connecting a UDP socket sends nothing.
-fn sending_address((from, to): (&str, &str)) -> Option<IpAddr> {
+fn sending_address(from: &str, to: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind(from).ok()?;
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| is_reachable(*address))

@@ -1,6 +1,7 @@
 //! Configuration: one struct a section, loaded, validated and reloaded as a whole.
 //!
-//! [`Sources`] says where it comes from and [`Sources::load`] gives a [`Config`], whose every value is checked, or a [`ConfigError`] with all
+//! [`Sources`] says where it comes from and [`Sources::load`] gives a [`Config`], whose every value is checked, or a
+//! [`ConfigError`] with all
 //! that is wrong. [`ConfigWatch`] holds the one in force and swaps it whole. Nothing here reads the process's environment: it is
 //! passed in.
 

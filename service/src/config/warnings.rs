@@ -20,7 +20,8 @@ impl Config {
         let mut warnings = Vec::new();
         let mut warn = |key: &'static str, reason: String| warnings.push(Warning { key: key.into(), reason });
         if self.server.allowed_origins.is_empty() {
-            let reason = "is empty: pages of any origin may open sockets with what they have of keys and tokens; list yours, or \"*\" where that is meant";
+            let reason = "is empty: pages of any origin may open sockets with what they have of keys and tokens; list \
+                          yours, or \"*\" where that is meant";
             warn("server.allowed_origins", reason.to_owned());
         }
         let in_clear = |what: &str| format!("is off: {what} cross the network in the clear, with what authenticates this pod");

@@ -43,7 +43,10 @@ impl Clocks {
         let before = self.lock().insert(pod.clone(), ahead).unwrap_or(0);
         // A second is what a call may take: the next proof is of another time, and nobody has to look at a clock.
         if ahead.abs_diff(before) > 1 {
-            tracing::warn!(peer.id = %pod, ahead.seconds = ahead, "the clocks of the pods differ; proofs for the peer are of its time");
+            tracing::warn!(
+                peer.id = %pod, ahead.seconds = ahead,
+                "the clocks of the pods differ; proofs for the peer are of its time"
+            );
         }
         ahead != before
     }

@@ -111,7 +111,10 @@ impl Tls {
             }
             // A file at a time is replaced; the next look sees the others.
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the certificate for pods has changed and can't be used; the one before stays");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "the certificate for pods has changed and can't be used; the one before stays"
+                );
             }
         }
     }

@@ -1,6 +1,7 @@
 //! HTTP: the paths of sockets, the token API, and what operators ask.
 //!
-//! [`router`] says what is answered, [`HttpServer`] how bytes come and go. What the HTTP parser refuses by itself (a head over the limits, or no
+//! [`router`] says what is answered, [`HttpServer`] how bytes come and go. What the HTTP parser refuses by itself (a head over
+//! the limits, or no
 //! HTTP at all) is answered in the same shape (`refusal`).
 
 mod client;

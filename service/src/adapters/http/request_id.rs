@@ -99,7 +99,10 @@ pub(super) async fn tag(State(config): State<watch::Receiver<Arc<Config>>>, mut 
     };
     if !path.starts_with("/ws/") {
         let status = response.status().as_u16();
-        tracing::debug!(request.id = %id, client.address = %client, http.method = %method, http.path = path, http.status = status, "answered a request");
+        tracing::debug!(
+            request.id = %id, client.address = %client, http.method = %method, http.path = path, http.status = status,
+            "answered a request"
+        );
     }
     id.on(response)
 }

@@ -1,10 +1,11 @@
 //! Calling other pods.
 
+mod errors;
 pub(crate) mod link;
 pub(crate) mod pool;
 pub(crate) mod proving;
 
-use std::{error::Error as _, fmt, sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_domain::{
@@ -18,10 +19,11 @@ use daisi_ws_proto::dws_message_fwd::{
 };
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tonic::{Code, Request, Status, TimeoutExpired, metadata::MetadataValue};
+use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use self::{
+    errors::{NoAddress, Odd, peer_error},
     link::Connection,
     pool::Pool,
     proving::{Prover, ProvingChannel},
@@ -55,9 +57,6 @@ const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
 
 /// A first hello may only bring the peer's clock.
 const HELLO_TRIES: usize = 3;
-
-/// The longest text of a peer that goes into an error, in characters.
-const MAX_ERROR_CHARS: usize = 200;
 
 /// What the client is made of.
 #[derive(Debug, Clone)]
@@ -350,72 +349,6 @@ fn shared<'a>(events: &'a [Arc<Event>], text: impl Fn(&'a Event) -> Option<&'a s
     others.iter().all(|other| text(other) == Some(first)).then_some(first)
 }
 
-/// What a status means to the caller.
-///
-/// A status that was made here has the transport's error as its source; one that the peer sent has none. Its text is the peer's
-/// own and cut.
-fn peer_error(status: &Status) -> PeerError {
-    if std::iter::successors(status.source(), |error| (*error).source()).any(|error| error.is::<TimeoutExpired>()) {
-        return PeerError::TimedOut;
-    }
-    let said = || Said { code: status.code(), text: status.message().chars().take(MAX_ERROR_CHARS).collect() };
-    match status.code() {
-        Code::DeadlineExceeded => PeerError::TimedOut,
-        _ if status.source().is_some() => PeerError::unreachable(Transport(status.clone())),
-        // Another pod answers at its address, or it is about to serve.
-        Code::NotFound | Code::Unavailable | Code::Cancelled => PeerError::unreachable(said()),
-        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => PeerError::refused(said()),
-        _ => PeerError::failed(said()),
-    }
-}
-
-/// What a peer said instead of an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{code:?}: {text}")]
-struct Said {
-    code: Code,
-    text: String,
-}
-
-/// What became of a call that no peer answered: below it is the transport's error.
-#[derive(Debug)]
-struct Transport(Status);
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.code())
-    }
-}
-
-impl std::error::Error for Transport {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
-
-/// Its address can't be dialled.
-#[derive(Debug, thiserror::Error)]
-#[error("{address:?} is no address")]
-struct NoAddress {
-    address: String,
-    source: tonic::transport::Error,
-}
-
-/// What is odd about a peer's answer.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-enum Odd {
-    #[error("its clock differs from ours; the next call is of its time")]
-    Clock,
-    #[error("it can't read {events} of {of} events")]
-    CannotRead { events: usize, of: usize },
-    #[error("it answered {answers} of {questions} questions")]
-    Answers { answers: usize, questions: usize },
-    #[error("it does not know the question")]
-    Unknown,
-    #[error("it does not serve")]
-    NotServing,
-}
-
 async fn close_idle(pool: &Pool, idle_timeout: Duration) {
     // Half the time-out: a channel lives at most one and a half times as long as it may.
     let mut rounds = rounds(idle_timeout / 2);
@@ -451,56 +384,4 @@ fn rounds(period: Duration) -> tokio::time::Interval {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use daisi_ws_domain::event::{Address, Payload, StreamId};
-
-    use super::*;
-
-    fn event(bytes: usize, request_id: Option<&str>) -> Arc<Event> {
-        let text = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes.saturating_sub(8)));
-        Arc::new(Event {
-            address: Address::parse("wa", "wa.a.b.chats").unwrap(),
-            payload: Payload::parse(&Bytes::from(text)).unwrap(),
-            stream: StreamId(1),
-            seq: 1,
-            stored_at: Duration::ZERO,
-            request_id: request_id.map(ToOwned::to_owned),
-            traceparent: None,
-        })
-    }
-
-    #[test]
-    fn batches_are_bounded_in_count_and_bytes_and_never_empty() {
-        assert_eq!(batch_len(&vec![event(8, None); MAX_BATCH_EVENTS + 1]), MAX_BATCH_EVENTS);
-        assert_eq!(batch_len(&vec![event(MAX_BATCH_BYTES / 2, None); 5]), 2);
-        assert_eq!(batch_len(&[event(MAX_BATCH_BYTES + 100, None), event(8, None)]), 1);
-    }
-
-    #[test]
-    fn metadata_names_a_request_only_where_all_events_share_it() {
-        let id = |events: &[Arc<Event>]| shared(events, |event| event.request_id.as_deref()).map(ToOwned::to_owned);
-        assert_eq!(id(&[event(8, Some("r")), event(8, Some("r"))]).as_deref(), Some("r"));
-        assert_eq!(id(&[event(8, Some("r")), event(8, Some("s"))]), None);
-        assert_eq!(id(&[event(8, Some("r")), event(8, None)]), None);
-        assert_eq!(id(&[]), None);
-    }
-
-    #[test]
-    fn statuses_are_told_apart_by_what_a_caller_can_do() {
-        let error = |code| peer_error(&Status::new(code, "why"));
-        for code in [Code::Unavailable, Code::Cancelled] {
-            assert!(matches!(error(code), PeerError::Unreachable(why) if why.to_string().ends_with(": why")), "{code:?}");
-        }
-        assert!(matches!(error(Code::DeadlineExceeded), PeerError::TimedOut));
-        for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented] {
-            assert!(matches!(error(code), PeerError::Refused(_)), "{code:?}");
-        }
-        for code in [Code::Internal, Code::InvalidArgument, Code::OutOfRange, Code::ResourceExhausted] {
-            assert!(matches!(error(code), PeerError::Failed(_)), "{code:?}");
-        }
-        assert!(
-            matches!(peer_error(&Status::internal("x".repeat(9999))), PeerError::Failed(text) if text.to_string().len() < 300)
-        );
-    }
-}
+mod tests;

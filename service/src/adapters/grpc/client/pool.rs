@@ -123,7 +123,10 @@ impl Pool {
         if channels.get(&peer.id).is_some_and(|pooled| pooled.is_of(peer)) {
             channels.remove(&peer.id);
             self.count(Closed::Unhealthy);
-            tracing::info!(peer.id = %peer.id, "closed the channel to an address at which another pod is; the next call dials anew");
+            tracing::info!(
+                peer.id = %peer.id,
+                "closed the channel to an address at which another pod is; the next call dials anew"
+            );
         }
     }
 

@@ -71,7 +71,10 @@ impl MessageForwardingService for Handler {
                 Err(bad) => {
                     unreadable.push(place);
                     self.count_refused(CallRefused::BadEvent);
-                    tracing::warn!(peer.id = %from, error = %bad, "a peer sent an event that is none; the rest of its batch is delivered");
+                    tracing::warn!(
+                        peer.id = %from, error = %bad,
+                        "a peer sent an event that is none; the rest of its batch is delivered"
+                    );
                 }
             }
         }

@@ -91,8 +91,8 @@ impl Refusal {
         // Writing to a String can't fail.
         let _ = write!(
             head,
-            "content-type: application/json\r\ncontent-length: {}\r\nx-request-id: {id}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n\
-             connection: close\r\n\r\n",
+            "content-type: application/json\r\ncontent-length: {}\r\nx-request-id: {id}\r\nx-content-type-options: nosniff\r\n\
+             cache-control: no-store\r\nconnection: close\r\n\r\n",
             body.len()
         );
         let mut answer = head.into_bytes();

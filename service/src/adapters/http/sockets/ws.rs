@@ -189,7 +189,8 @@ impl SocketsState {
         if refusal.is_ours() {
             let why = refusal.unavailable();
             tracing::warn!(
-                request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message,
+                request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code,
+                error.message = message,
                 error.kind = why.map(Unavailable::as_str), error.cause = why.map(|why| tracing::field::display(Chain(why))),
                 error.advice = why.map(Unavailable::advice),
                 "could not serve a connect"
@@ -198,7 +199,11 @@ impl SocketsState {
             let refused = Some(Refused { code, message });
             Audit { refused, ..Audit::of(connect_action(kind), actor(id, &client)) }.log("refused a connect");
         } else {
-            tracing::info!(request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code, error.message = message, "refused a connect");
+            tracing::info!(
+                request.id = %id, client.address = %client, session.kind = kind.as_str(), error.code = code,
+                error.message = message,
+                "refused a connect"
+            );
         }
     }
 }
