@@ -15,14 +15,14 @@ use crate::ports::{AckToken, RawEvent, SourceError, SourceLimits};
 
 /// How the link to the consumer is.
 #[derive(Debug, Clone)]
-pub(super) enum Link {
+pub(super) enum ConsumerLink {
     /// The consumer was found and answers.
     Up,
     /// It is not so, and why.
     Down(SourceError),
 }
 
-impl Link {
+impl ConsumerLink {
     fn is_up(&self) -> bool {
         matches!(self, Self::Up)
     }
@@ -33,7 +33,7 @@ struct State {
     events: VecDeque<RawEvent>,
     /// As many events as the last pull wanted; 0 before the first, and after a give-back until the next.
     target: usize,
-    link: Link,
+    link: ConsumerLink,
     limits: SourceLimits,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Empty and wanting nothing. `limits` hold until the consumer's are known.
     pub(super) fn new(limits: SourceLimits) -> Self {
-        let link = Link::Down(SourceError::unreachable(Away::NotYet));
+        let link = ConsumerLink::Down(SourceError::unreachable(Away::NotYet));
         Self {
             state: Mutex::new(State { events: VecDeque::new(), target: 0, link, limits }),
             ready: Notify::new(),
@@ -123,7 +123,7 @@ impl Buffer {
     }
 
     /// How the link is.
-    pub(super) fn link(&self) -> Link {
+    pub(super) fn link(&self) -> ConsumerLink {
         self.lock().link.clone()
     }
 
@@ -133,7 +133,7 @@ impl Buffer {
     }
 
     /// Notes how the link is. True if it went up or down.
-    pub(super) fn set_link(&self, link: Link) -> bool {
+    pub(super) fn set_link(&self, link: ConsumerLink) -> bool {
         let mut state = self.lock();
         let changed = state.link.is_up() != link.is_up();
         state.link = link;

@@ -27,8 +27,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_
 #[derive(Debug, thiserror::Error)]
 pub enum NatsStartError {
     /// An address in `nats.url` is none.
-    #[error("nats.url has a bad address: {0}")]
-    Url(String),
+    #[error("nats.url has a bad address")]
+    Url(#[source] std::io::Error),
     /// The addresses in `nats.url` hold different users, or the user name or password there is not properly encoded.
     #[error("nats.url: {0}")]
     Userinfo(&'static str),
@@ -52,17 +52,17 @@ pub enum NatsStartError {
         source: std::io::Error,
     },
     /// No server could be reached, or none accepts us, and `nats.retry_on_failed_connect` is off.
-    #[error("no connection to NATS at {servers}: {reason}")]
+    #[error("no connection to NATS at {servers}")]
     Connect {
         /// Hosts and ports that were tried.
         servers: String,
         /// What the last attempt said.
-        reason: String,
+        source: async_nats::ConnectError,
     },
     /// The durable is a push consumer, from which pods can't pull. It is left alone.
     #[error(
-        "the consumer {consumer:?} of the stream {stream:?} is a push consumer, as the predecessor of this service makes them, and pods can't \
-         pull from it: set nats.consumer_name to another name, or delete that consumer once nobody uses it"
+        "the consumer {consumer:?} of the stream {stream:?} is a push consumer, as the predecessor of this service makes them, and \
+         pods can't pull from it: set nats.consumer_name to another name, or delete that consumer once nobody uses it"
     )]
     PushConsumer {
         /// `nats.stream_name`.
@@ -185,10 +185,7 @@ impl Target {
             async move { Happening::of(event).into_iter().for_each(|happening| on_event(happening)) }
         });
         let options = if retry { options.retry_on_initial_connect() } else { options };
-        options
-            .connect(self.servers.clone())
-            .await
-            .map_err(|error| NatsStartError::Connect { servers: self.names(), reason: error.to_string() })
+        options.connect(self.servers.clone()).await.map_err(|source| NatsStartError::Connect { servers: self.names(), source })
     }
 
     /// Hosts and ports, for people.
@@ -203,7 +200,7 @@ fn servers(url: &str) -> Result<(Vec<ServerAddr>, Option<Userinfo>), NatsStartEr
     let mut servers = Vec::new();
     let mut identity = None;
     for text in url.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        let address: ServerAddr = text.parse().map_err(|e: std::io::Error| NatsStartError::Url(e.to_string()))?;
+        let address: ServerAddr = text.parse().map_err(NatsStartError::Url)?;
         if let Some(user) = address.username() {
             let found = Userinfo { user: decode(user)?, password: address.password().map(decode).transpose()? };
             if identity.as_ref().is_some_and(|known| *known != found) {
@@ -213,16 +210,20 @@ fn servers(url: &str) -> Result<(Vec<ServerAddr>, Option<Userinfo>), NatsStartEr
         }
         let mut bare = address.into_inner();
         let stripped = bare.set_password(None).and_then(|()| bare.set_username(""));
-        let bare = ServerAddr::from_url(bare).map_err(|e| NatsStartError::Url(e.to_string()))?;
+        let bare = ServerAddr::from_url(bare).map_err(NatsStartError::Url)?;
         if stripped.is_err() || bare.host().is_empty() {
-            return Err(NatsStartError::Url("an address without a host".to_owned()));
+            return Err(no_address("an address without a host"));
         }
         servers.push(bare);
     }
     if servers.is_empty() {
-        return Err(NatsStartError::Url("there is none".to_owned()));
+        return Err(no_address("there is none"));
     }
     Ok((servers, identity))
+}
+
+fn no_address(why: &'static str) -> NatsStartError {
+    NatsStartError::Url(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
 }
 
 /// Undoes percent encoding. The crate leaves a `%` that begins no code as it is; here it is a mistake.

@@ -45,7 +45,8 @@ impl Findings {
         let list = given.join(", ");
         if !ours.iter().any(|kind| given.iter().any(|subject| overlap(subject, kind))) {
             self.refused.push(format!(
-                "{whose} has none of the subjects {prefix}.> (it has: {list}), so no event would ever come: {change}, or set nats.subject_prefix"
+                "{whose} has none of the subjects {prefix}.> (it has: {list}), so no event would ever come: {change}, or set \
+                nats.subject_prefix"
             ));
         } else if !ours.iter().all(|kind| given.iter().any(|subject| covers(subject, kind))) {
             self.warned.push(format!(
@@ -71,31 +72,37 @@ fn judge_consumer(prefix: &str, consumer: &Consumer, max_payload: usize, found: 
     found.refuse(consumer.ack_policy != AckPolicy::Explicit, || {
         let policy = if consumer.ack_policy == AckPolicy::None { "none" } else { "all" };
         format!(
-            "the consumer has ack policy {policy}, so an event counts as done before every pod that wants it has it: make the consumer anew with ack \
-             policy explicit, or set nats.consumer_name to another name"
+            "the consumer has ack policy {policy}, so an event counts as done before every pod that wants it has it: make the \
+             consumer anew with ack policy explicit, or set nats.consumer_name to another name"
         )
     });
     found.refuse(consumer.headers_only, || {
         format!("the consumer delivers headers only, and no event has its content (headers_only): {ANEW}")
     });
     found.refuse(consumer.replay_policy == ReplayPolicy::Original, || {
-        format!("the consumer delivers at the pace of publishing, and never catches up after an outage (replay policy original): {ANEW}")
+        format!(
+            "the consumer delivers at the pace of publishing, and never catches up after an outage (replay policy original): \
+             {ANEW}"
+        )
     });
     found.warn(consumer.max_deliver > 0, || {
         format!(
-            "the consumer gives an event up after {} deliveries (max_deliver), whether a pod could bring it to anybody or not; each is told as a gap to \
-             every session. Set it to -1: pods give up by themselves, later, and tell only whom it concerns",
+            "the consumer gives an event up after {} deliveries (max_deliver), whether a pod could bring it to anybody or not; each \
+             is told as a gap to every session. Set it to -1: pods give up by themselves, later, and tell only whom it concerns",
             consumer.max_deliver
         )
     });
     found.warn(!consumer.inactive_threshold.is_zero(), || {
         format!(
-            "the consumer vanishes, with what it has not delivered, when no pod asks for events for {:?} (inactive_threshold): set it to 0",
+            "the consumer vanishes, with what it has not delivered, when no pod asks for events for {:?} (inactive_threshold): \
+            set it to 0",
             consumer.inactive_threshold
         )
     });
     found.warn(consumer.memory_storage, || {
-        "the consumer's state is in memory only (mem_storage): after a restart of its server it begins anew, and may pass over events".to_owned()
+        "the consumer's state is in memory only (mem_storage): after a restart of its server it begins anew, and may pass over \
+        events"
+            .to_owned()
     });
     found.warn((1..FEW_REQUESTS).contains(&consumer.max_waiting), || {
         format!(
@@ -106,7 +113,8 @@ fn judge_consumer(prefix: &str, consumer: &Consumer, max_payload: usize, found: 
     let too_small = usize::try_from(consumer.max_bytes).is_ok_and(|limit| limit > 0 && limit < max_payload);
     found.warn(too_small, || {
         format!(
-            "a request to the consumer may bring {} bytes at most (max_bytes), and an event may have {max_payload}: a larger one, and all after it, would never come; raise it",
+            "a request to the consumer may bring {} bytes at most (max_bytes), and an event may have {max_payload}: a larger \
+            one, and all after it, would never come; raise it",
             consumer.max_bytes
         )
     });
@@ -124,14 +132,17 @@ fn judge_stream(prefix: &str, stream: &Stream, consumer: &Consumer, found: &mut 
         found.subjects(prefix, &subjects, "the stream", "add them to the stream");
     }
     found.warn(stream.retention != RetentionPolicy::Limits, || {
-        "the stream keeps no event that is settled (retention is not limits): nothing can be read again from it, and without its consumer it may keep none".to_owned()
+        "the stream keeps no event that is settled (retention is not limits): nothing can be read again from it, and without \
+        its consumer it may keep none"
+            .to_owned()
     });
     found.warn(stream.discard == DiscardPolicy::New, || {
         "the stream refuses new events when it is full (discard new), in place of dropping the oldest".to_owned()
     });
     found.warn(stream.max_messages_per_subject > 0, || {
         format!(
-            "the stream keeps only {} events of a subject (max_msgs_per_subject): in a burst, or an outage, it drops some before they are delivered",
+            "the stream keeps only {} events of a subject (max_msgs_per_subject): in a burst, or an outage, it drops some \
+            before they are delivered",
             stream.max_messages_per_subject
         )
     });

@@ -1,6 +1,7 @@
 //! NATS JetStream: the event stream that all pods share through one durable pull consumer.
 //!
-//! [`NatsSource`] is the event source of a pod. `connect` makes the connection, as whom `identity` says, `bind` finds or makes the stream and the consumer, `fitness`
+//! [`NatsSource`] is the event source of a pod. `connect` makes the connection, as whom `identity` says, `bind` finds or makes
+//! the stream and the consumer, `fitness`
 //! says whether they can be used, `trouble` knows what the server holds against us, one task (`puller`) asks for events and puts
 //! them in a small buffer (`buffer`), with when they can have been sent (`arrival`), from which `pull` takes them. `progress`
 //! knows how far the consumer is and what it passed over, `server_time` what time it is there, `wire` how JetStream writes all
@@ -18,6 +19,7 @@ mod publish;
 mod puller;
 mod server_time;
 mod settle;
+mod shared;
 mod source;
 mod subjects;
 mod trouble;

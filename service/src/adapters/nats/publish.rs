@@ -33,8 +33,8 @@ pub enum PublishError {
     #[error("the event is larger than the server's max_payload")]
     TooLarge,
     /// Nothing came back in time, or the stream refused. It may have been stored.
-    #[error("the event may not have been stored: {0}")]
-    Unconfirmed(String),
+    #[error("the event may not have been stored")]
+    Unconfirmed(#[source] async_nats::jetstream::context::PublishError),
 }
 
 /// A connection to publish on.
@@ -66,7 +66,7 @@ impl Publisher {
         let failed = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::StreamNotFound => PublishError::NoStream { subject: event.subject().to_owned() },
             PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
-            _ => PublishError::Unconfirmed(error.to_string()),
+            _ => PublishError::Unconfirmed(error),
         };
         let stored =
             self.js.publish_with_headers(event.subject().to_owned(), map, event.payload().clone()).await.map_err(failed)?;

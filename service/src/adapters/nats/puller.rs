@@ -7,26 +7,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, Subscriber, connection::State, jetstream::Context};
+use async_nats::Subscriber;
 use daisi_ws_domain::event::StreamId;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, MissedTickBehavior, timeout},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{
     advisories::Advisories,
     arrival::Arrival,
-    bind::{self, Binding, ConsumerDefaults, Known},
-    buffer::{Buffer, Link},
+    bind::{self, Binding},
+    buffer::ConsumerLink,
     settle::publish_settlements,
-    trouble::{Away, Denied, ServerSays, Trouble},
+    shared::Shared,
+    trouble::{Away, Denied, ServerSays},
     wire::{self, Incoming, NextRequest, PROBE},
 };
 use crate::{
-    config::Nats,
     ports::{AckToken, RawEvent, Settlement, SourceError},
     runtime::backoff::Backoff,
     telemetry::Chain,
@@ -55,47 +51,6 @@ const REFRESH: Duration = Duration::from_secs(30);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for what is on its way when the pod stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the source and its task share.
-pub(super) struct Shared {
-    pub(super) client: Client,
-    pub(super) js: Context,
-    pub(super) nats: Nats,
-    pub(super) defaults: ConsumerDefaults,
-    pub(super) known: Known,
-    pub(super) buffer: Buffer,
-    /// What the server holds against us.
-    pub(super) trouble: Arc<Trouble>,
-    /// Told of every connect and disconnect.
-    pub(super) changed: Arc<Notify>,
-    /// No events are asked for while it is true.
-    pub(super) held: watch::Sender<bool>,
-    /// Cancelled by `close`.
-    pub(super) closing: CancellationToken,
-    /// Cancelled when everything has been given back.
-    pub(super) closed: CancellationToken,
-}
-
-impl Shared {
-    pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
-    }
-
-    /// Waits until events are wanted, or not.
-    async fn is_held(&self, held: bool) {
-        // The sender lives as long as this.
-        let _ = self.held.subscribe().wait_for(|now| *now == held).await;
-    }
-
-    /// Waits until no events are wanted, for now or for good.
-    async fn is_over(&self) {
-        tokio::select! {
-            biased;
-            () = self.closing.cancelled() => {}
-            () = self.is_held(true) => {}
-        }
-    }
-}
 
 /// Runs until the source is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -248,7 +203,10 @@ impl<'a> Puller<'a> {
                 self.shared.buffer.set_limits(binding.limits);
                 if binding.made {
                     let (stream, consumer) = (&self.shared.nats.stream_name, &self.shared.nats.consumer_name);
-                    tracing::warn!(nats.stream = %stream, nats.consumer = %consumer, "the stream or the consumer was missing and has been made");
+                    tracing::warn!(
+                        nats.stream = %stream, nats.consumer = %consumer,
+                        "the stream or the consumer was missing and has been made"
+                    );
                 }
                 self.shared.known.warn(&binding.warnings);
                 let Shared { client, nats, .. } = self.shared;
@@ -381,7 +339,7 @@ impl<'a> Puller<'a> {
             // Events come, and none is settled; or none will come from the next request on.
             return self.down(SourceError::refused(Denied(denied)));
         }
-        if !self.shared.buffer.is_up() && self.shared.buffer.set_link(Link::Up) {
+        if !self.shared.buffer.is_up() && self.shared.buffer.set_link(ConsumerLink::Up) {
             tracing::info!("the event stream is there");
         }
     }
@@ -420,7 +378,7 @@ impl<'a> Puller<'a> {
 
     fn down(&self, error: SourceError) {
         let reason = Chain(&error).to_string();
-        if self.shared.buffer.set_link(Link::Down(error)) {
+        if self.shared.buffer.set_link(ConsumerLink::Down(error)) {
             tracing::warn!(reason, "the event stream is unavailable; it is tried again until it is there");
         }
     }

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     bind::{self, BindError, ConsumerDefaults, Known},
-    buffer::{Buffer, Link},
+    buffer::{Buffer, ConsumerLink},
     connect::{Happening, NatsStartError, Target},
     progress::Progress,
-    puller::{self, Shared},
+    puller,
     settle::publish_settlements,
+    shared::Shared,
     trouble::{Away, Trouble},
     wire,
 };
@@ -86,9 +87,9 @@ impl NatsSource {
 
     fn unavailable(&self) -> Option<SourceError> {
         match self.shared.buffer.link() {
-            Link::Down(error) => Some(error),
-            Link::Up if !self.shared.is_connected() => Some(self.shared.trouble.reason(Away::NoConnection)),
-            Link::Up => None,
+            ConsumerLink::Down(error) => Some(error),
+            ConsumerLink::Up if !self.shared.is_connected() => Some(self.shared.trouble.reason(Away::NoConnection)),
+            ConsumerLink::Up => None,
         }
     }
 }
@@ -139,9 +140,12 @@ async fn first_bind(shared: &Shared) -> Result<(), NatsStartError> {
             let _ = shared.known.progress(Progress::take_missed);
             shared.known.warn(&binding.warnings);
             shared.buffer.set_limits(binding.limits);
-            shared.buffer.set_link(Link::Up);
+            shared.buffer.set_link(ConsumerLink::Up);
             let (stream, consumer) = (&nats.stream_name, &nats.consumer_name);
-            tracing::info!(nats.stream = %stream, nats.consumer = %consumer, nats.made = binding.made, "the event stream is there");
+            tracing::info!(
+                nats.stream = %stream, nats.consumer = %consumer, nats.made = binding.made,
+                "the event stream is there"
+            );
             Ok(())
         }
         Err(BindError::Push) => Err(NatsStartError::PushConsumer { stream, consumer }),

@@ -14,7 +14,7 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    connector::Connector,
+    dialer::Dialer,
     errors::{is_demoted, is_spent, store_error},
     lineage::Lineage,
 };
@@ -63,7 +63,7 @@ impl Health {
 pub(super) struct Suspect;
 
 struct Manager {
-    connector: Arc<Connector>,
+    dialer: Arc<Dialer>,
     lineage: Arc<Lineage>,
     health: Arc<Health>,
 }
@@ -74,7 +74,7 @@ impl bb8::ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Pooled, Suspect> {
         let (generation, moves) = (self.health.generation.load(Ordering::Relaxed), self.lineage.moves());
-        match self.connector.connect().await {
+        match self.dialer.connect().await {
             Ok(connection) => {
                 self.health.note(None);
                 Ok(Pooled { connection, generation, moves, busy: false })
@@ -123,9 +123,9 @@ enum Failure {
 impl Commands {
     /// Makes an empty pool; connections are made on use, and stay: one that is given up for its age would only have to be made
     /// anew.
-    pub(super) fn new(connector: Arc<Connector>, lineage: Arc<Lineage>, size: u32, metrics: Arc<Metrics>) -> Self {
-        let (health, timeout) = (Arc::new(Health::default()), connector.timeout());
-        let manager = Manager { connector, lineage: Arc::clone(&lineage), health: Arc::clone(&health) };
+    pub(super) fn new(dialer: Arc<Dialer>, lineage: Arc<Lineage>, size: u32, metrics: Arc<Metrics>) -> Self {
+        let (health, timeout) = (Arc::new(Health::default()), dialer.timeout());
+        let manager = Manager { dialer, lineage: Arc::clone(&lineage), health: Arc::clone(&health) };
         let pool = bb8::Pool::builder()
             .max_size(size)
             .connection_timeout(timeout)

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{RedisStore, connector::Connector, deaf::Deaf, errors::store_error, keys, lineage::Lineage};
+use super::{RedisStore, deaf::Deaf, dialer::Dialer, errors::store_error, keys, lineage::Lineage};
 use crate::{
     application::admission::kill_inbox::{CAPACITY, KillInbox},
     metrics::labels::RedisCommand,
@@ -75,7 +75,7 @@ impl KillBus for RedisStore {
     async fn listen(&self) -> Box<dyn KillListener> {
         let (inbox, stop) = (Arc::new(KillInbox::new(CAPACITY)), CancellationToken::new());
         let ear = Ear {
-            connector: Arc::clone(&self.connector),
+            dialer: Arc::clone(&self.dialer),
             lineage: Arc::clone(&self.lineage),
             deaf: Arc::clone(&self.deaf),
             inbox: Arc::clone(&inbox),
@@ -112,7 +112,7 @@ impl KillListener for Listener {
 
 /// What hears kills.
 struct Ear {
-    connector: Arc<Connector>,
+    dialer: Arc<Dialer>,
     lineage: Arc<Lineage>,
     deaf: Arc<watch::Sender<Option<Deaf>>>,
     inbox: Arc<KillInbox>,
@@ -153,8 +153,8 @@ impl Ear {
     }
 
     async fn subscribe(&self) -> Result<Subscription, StoreError> {
-        let within = self.connector.timeout();
-        let (mut sink, stream) = self.connector.connect_pubsub().await?.split();
+        let within = self.dialer.timeout();
+        let (mut sink, stream) = self.dialer.connect_pubsub().await?.split();
         match timeout(within, sink.psubscribe(keys::KILL_PATTERN)).await {
             Ok(Ok(())) => Ok(Subscription { sink, stream }),
             Ok(Err(error)) => Err(store_error(error)),
@@ -165,7 +165,7 @@ impl Ear {
     /// Hears kills until the subscription ends, and says why it did.
     async fn hear(&self, mut moves: watch::Receiver<u64>, subscription: Subscription) -> StoreError {
         let Subscription { mut sink, mut stream } = subscription;
-        let within = self.connector.timeout();
+        let within = self.dialer.timeout();
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -1,13 +1,13 @@
 //! The session store on Redis: locks, routes, kill bus and token cache.
 //!
-//! Commands go through a small pool with short time-outs (`connection`, `connector`); the route writer and the kill listener each
+//! Commands go through a small pool with short time-outs (`connection`, `dialer`); the route writer and the kill listener each
 //! have a connection of their own, so that neither order nor hearing depends on who else is busy. Keys and channels are named in
 //! `keys` and nowhere else.
 
 mod claims;
 mod connection;
-mod connector;
 mod deaf;
+mod dialer;
 mod errors;
 mod keys;
 mod kills;
@@ -29,9 +29,9 @@ use std::{fmt, sync::Arc};
 
 use claims::Claims;
 use connection::Commands;
-pub(crate) use connector::ConfigError;
-use connector::Connector;
 use deaf::Deaf;
+pub(crate) use dialer::ConfigError;
+use dialer::Dialer;
 use lineage::Lineage;
 use lock_scripts::{CLAIM, RELEASE};
 use presence::Presence;
@@ -56,7 +56,7 @@ use crate::{
 /// Every call ends within twice `redis.command_timeout_ms`, most within once; only renewing locks whose values are no owner (see
 /// `locks`) may take longer. No outage, of whatever length, needs a new store.
 pub struct RedisStore {
-    connector: Arc<Connector>,
+    dialer: Arc<Dialer>,
     lineage: Arc<Lineage>,
     /// Why kills are not heard; `None` while they are.
     deaf: Arc<Sender<Option<Deaf>>>,
@@ -77,12 +77,12 @@ impl RedisStore {
     pub fn new(config: &config::Redis, tasks: Tasks) -> Result<Self, ConfigError> {
         let metrics = tasks.metrics();
         let lineage = Arc::new(Lineage::new(Arc::clone(metrics)));
-        let connector = Arc::new(Connector::new(config, Arc::clone(&lineage))?);
-        let pool = Commands::new(Arc::clone(&connector), Arc::clone(&lineage), config.pool_size, Arc::clone(metrics));
+        let dialer = Arc::new(Dialer::new(config, Arc::clone(&lineage))?);
+        let pool = Commands::new(Arc::clone(&dialer), Arc::clone(&lineage), config.pool_size, Arc::clone(metrics));
         let commands = Arc::new(pool);
         Ok(Self {
-            writer: Writer::new(Arc::clone(&connector), Arc::clone(&lineage), Arc::clone(metrics)),
-            connector,
+            writer: Writer::new(Arc::clone(&dialer), Arc::clone(&lineage), Arc::clone(metrics)),
+            dialer,
             lineage,
             deaf: Arc::new(Sender::new(Some(Deaf::NotYet))),
             claims: Claims::start(&CLAIM, &RELEASE, &commands, &tasks),
@@ -132,6 +132,6 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("connector", &self.connector).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("dialer", &self.dialer).finish_non_exhaustive()
     }
 }

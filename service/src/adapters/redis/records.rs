@@ -105,7 +105,8 @@ impl Records {
             *logged = Some(now);
             tracing::warn!(
                 peer.id = %id,
-                "a pod's record in the session store is not of this fleet, and is passed over: somebody else writes there, or pods have different keys or versions"
+                "a pod's record in the session store is not of this fleet, and is passed over: somebody else writes there, or \
+                pods have different keys or versions"
             );
         }
     }

@@ -42,7 +42,8 @@ impl Refusals {
             tracing::warn!(
                 redis.key = key,
                 kind = kind.as_str(),
-                "a key of Redis holds something else than what pods write there; it costs only what it is about, until it is deleted"
+                "a key of Redis holds something else than what pods write there; it costs only what it is about, until it is \
+                deleted"
             );
         }
     }

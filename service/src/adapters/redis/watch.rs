@@ -134,12 +134,14 @@ impl ServerWatch {
         match may_evict {
             _ if *told == Some(may_evict) => {}
             None => tracing::warn!(
-                "the Redis user may not run INFO: each new connection counts as another server, and evicted keys are not noticed; grant +info"
+                "the Redis user may not run INFO: each new connection counts as another server, and evicted keys are not \
+                noticed; grant +info"
             ),
             Some(true) => tracing::warn!(
                 redis.maxmemory = limit,
                 redis.maxmemory_policy = policy,
-                "Redis throws keys away when its memory is full, and with them who serves what; set maxmemory-policy to noeviction"
+                "Redis throws keys away when its memory is full, and with them who serves what; set maxmemory-policy to \
+                noeviction"
             ),
             Some(false) => {}
         }
@@ -159,7 +161,8 @@ fn note_lacks(lacks: &mut Vec<String>, refused: Vec<String>) {
         } else {
             tracing::error!(
                 redis.refused = refused.join(", "),
-                "the Redis user lacks rights that a session needs: grant them (docs/operations.md has the rule); the pod is not ready"
+                "the Redis user lacks rights that a session needs: grant them (docs/operations.md has the rule); the pod is not \
+                ready"
             );
         }
         *lacks = refused;

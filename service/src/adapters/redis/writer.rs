@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     connection::note,
-    connector::Connector,
+    dialer::Dialer,
     errors::{is_demoted, store_error},
     lineage::Lineage,
     script::Lua,
@@ -52,19 +52,19 @@ pub(super) static WRITE: LazyLock<Lua> = LazyLock::new(|| {
 /// the batches that follow on the next one, and take away a route that was confirmed since. So a connection is dropped on any
 /// error, and before the next one writes it has the server close its predecessor: after that answer nothing late can come.
 pub(super) struct Writer {
-    connector: Arc<Connector>,
+    dialer: Arc<Dialer>,
     lineage: Arc<Lineage>,
     slot: Mutex<Slot>,
     metrics: Arc<Metrics>,
 }
 
 impl Writer {
-    pub(super) fn new(connector: Arc<Connector>, lineage: Arc<Lineage>, metrics: Arc<Metrics>) -> Self {
-        Self { connector, lineage, slot: Mutex::default(), metrics }
+    pub(super) fn new(dialer: Arc<Dialer>, lineage: Arc<Lineage>, metrics: Arc<Metrics>) -> Self {
+        Self { dialer, lineage, slot: Mutex::default(), metrics }
     }
 
     pub(super) async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Vec<usize>, StoreError> {
-        let (started, within) = (Instant::now(), self.connector.timeout());
+        let (started, within) = (Instant::now(), self.dialer.timeout());
         let written = match timeout(within, self.write_or_retry(call)).await {
             Ok(written) => written.map_err(|error| {
                 if is_demoted(&error) {
@@ -105,7 +105,7 @@ impl Writer {
     }
 
     async fn reconnect(&self) -> RedisResult<MultiplexedConnection> {
-        let mut connection = self.connector.connect().await?;
+        let mut connection = self.dialer.connect().await?;
         let before = self.lock().latest.clone();
         if let Some(Identity { id, address }) = before {
             let mut kill = redis::cmd("CLIENT");
@@ -151,7 +151,10 @@ fn tolerate<T>(outcome: RedisResult<T>) -> Result<Option<T>, RedisError> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
         Err(error) => {
-            tracing::debug!(error = %Chain(&error), "the server does not let connections be closed by id; late route changes can't be excluded");
+            tracing::debug!(
+                error = %Chain(&error),
+                "the server does not let connections be closed by id; late route changes can't be excluded"
+            );
             Ok(None)
         }
     }

@@ -56,14 +56,14 @@ struct Credentials {
 }
 
 /// Knows how to connect. Every connection it makes, and every answer on it, is bounded by the same time-out.
-pub(super) struct Connector {
+pub(super) struct Dialer {
     section: config::Redis,
     lineage: Arc<Lineage>,
     /// Made with the credentials that stood in their files at the last connect.
     latest: Mutex<(Credentials, Client)>,
 }
 
-impl Connector {
+impl Dialer {
     pub(super) fn new(section: &config::Redis, lineage: Arc<Lineage>) -> Result<Self, ConfigError> {
         if section.pool_size == 0 {
             return Err(ConfigError::Zero("pool_size"));
@@ -135,10 +135,10 @@ impl Connector {
     }
 }
 
-impl fmt::Debug for Connector {
+impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the client: it knows the password.
-        f.debug_struct("Connector").field("address", &self.section.address).finish_non_exhaustive()
+        f.debug_struct("Dialer").field("address", &self.section.address).finish_non_exhaustive()
     }
 }
 
@@ -211,8 +211,8 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    fn connector(section: &config::Redis) -> Result<Connector, ConfigError> {
-        Connector::new(section, Arc::new(Lineage::new(Arc::new(Metrics::new().unwrap()))))
+    fn dialer(section: &config::Redis) -> Result<Dialer, ConfigError> {
+        Dialer::new(section, Arc::new(Lineage::new(Arc::new(Metrics::new().unwrap()))))
     }
 
     fn section() -> config::Redis {
@@ -240,17 +240,17 @@ mod tests {
 
     #[test]
     fn the_password_is_not_in_debug() {
-        let connector = connector(&section()).unwrap();
-        assert!(!format!("{connector:?}").contains("hunter2"));
+        let dialer = dialer(&section()).unwrap();
+        assert!(!format!("{dialer:?}").contains("hunter2"));
     }
 
     #[test]
     fn a_section_that_cannot_be_meant_is_refused() {
         let missing = config::Redis { tls: true, ca_file: Some("/does/not/exist.pem".into()), ..section() };
-        assert!(matches!(connector(&missing), Err(ConfigError::CaFile { .. })));
-        assert!(matches!(connector(&config::Redis { pool_size: 0, ..section() }), Err(ConfigError::Zero("pool_size"))));
+        assert!(matches!(dialer(&missing), Err(ConfigError::CaFile { .. })));
+        assert!(matches!(dialer(&config::Redis { pool_size: 0, ..section() }), Err(ConfigError::Zero("pool_size"))));
         let address = config::Redis { address: "redis".into(), ..section() };
-        assert!(matches!(connector(&address), Err(ConfigError::Address(_))));
+        assert!(matches!(dialer(&address), Err(ConfigError::Address(_))));
     }
 
     #[test]
@@ -259,6 +259,6 @@ mod tests {
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let section = config::Redis { tls: true, ca_file: Some(path), ..section() };
-        assert!(matches!(connector(&section), Err(ConfigError::Client(_))));
+        assert!(matches!(dialer(&section), Err(ConfigError::Client(_))));
     }
 }
