@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{close::CloseReason, peer::PodRecord};
-use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
     },
     ports::{EventSource, Routes, StoreError},
     readiness::Readiness,
-    runtime::stop::Stop,
+    runtime::{chance, stop::Stop},
 };
 
 /// Sockets closed in one go.
@@ -115,7 +114,7 @@ impl Sockets {
         self.goodbyes.allow_until(said_by);
         self.hub.begin_parting(sent_back);
         let mut sessions = self.hub.sessions();
-        sessions.shuffle(&mut rand::rng());
+        chance::shuffle(&mut sessions);
         // First those that may need the time.
         sessions.sort_by_cached_key(|session| session.mailbox().is_empty());
         let batches = u32::try_from(sessions.len().div_ceil(MAX_BATCH)).unwrap_or(u32::MAX).max(1);

@@ -1,7 +1,8 @@
 //! How a pod ends: the order of the stages stands here and nowhere else, and so does every token that tells a part of the pod to
 //! stop.
 //!
-//! [`Sequence::end`] is that order. Each part listens to the [`Stop`] that it got from here, or to the tokens of [`Shutdown`], and cancels none. What comes after a
+//! [`Sequence::end`] is that order. Each part listens to the [`Stop`] that it got from here, or to the tokens of [`Shutdown`],
+//! and cancels none. What comes after a
 //! pod's end is its process's: telemetry is flushed last, however the pod ended.
 
 use std::{pin::Pin, time::Duration};
@@ -74,12 +75,7 @@ impl Sequence {
     ///
     /// # Errors
     /// What the server for peers failed with, if it did.
-    pub async fn end<P, E>(
-        &self,
-        drain: &Drain,
-        mut peers: Pin<&mut Fuse<P>>,
-        (tasks, within): (&Tasks, Duration),
-    ) -> Result<(), E>
+    pub async fn end<P, E>(&self, drain: &Drain, mut peers: Pin<&mut Fuse<P>>, tasks: &Tasks, within: Duration) -> Result<(), E>
     where
         P: Future<Output = Result<(), E>>,
     {
@@ -89,6 +85,7 @@ impl Sequence {
             let mut drained = std::pin::pin!(self.drain(drain, within.saturating_sub(CLOSING_TIME)));
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut drained => break,
                     () = self.shutdown.hard.cancelled() => break,
                     () = sleep_until(deadline) => break,
@@ -127,7 +124,10 @@ impl Sequence {
         match timeout_at(deadline, left).await {
             Ok(Ok(())) => tracing::info!("the pod is empty: no lock, no route, no membership left"),
             Ok(Err(error)) => {
-                tracing::warn!(error = %Chain(&error), error.kind = error.as_str(), "locks or routes are left to their time to live");
+                tracing::warn!(
+                    error = %Chain(&error), error.kind = error.as_str(),
+                    "locks or routes are left to their time to live"
+                );
             }
             Err(_) => tracing::warn!("the drain's time is over; locks or routes are left to their time to live"),
         }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod frame;
 pub mod gap;
 pub mod ids;
+pub mod maps;
 pub mod network;
 pub mod origin;
 pub mod peer;

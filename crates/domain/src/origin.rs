@@ -55,8 +55,8 @@ enum Hosts {
 /// Why a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no origin: {reason}; write scheme://host[:port] as browsers send it, host[:port] for every scheme, *.host for every host below, null, or * for \
-     any"
+    "{text:?} is no origin: {reason}; write scheme://host[:port] as browsers send it, host[:port] for every scheme, \
+     *.host for every host below, null, or * for any"
 )]
 pub struct OriginError {
     text: String,
@@ -206,7 +206,8 @@ fn read_host(host: &str) -> Result<Host, &'static str> {
         }
         if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
             return Err(
-                "its host has a character that browsers do not send (international names are sent as xn--…, and there is no path)",
+                "its host has a character that browsers do not send (international names are sent as xn--…, and there is no \
+                path)",
             );
         }
         last = label;

@@ -5,10 +5,12 @@
 //! of room, and who wants his own entry gone has to owe less than all others.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::RandomState},
+    collections::BTreeSet,
     hash::{BuildHasher as _, Hash},
     time::{Duration, Instant},
 };
+
+use crate::maps::{HashKeys, Map};
 
 /// So many in a second or minute, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +38,8 @@ impl Rate {
 #[derive(Debug)]
 pub struct RateTable {
     capacity: usize,
-    hasher: RandomState,
-    whole_at: HashMap<u64, Instant>,
+    hasher: HashKeys,
+    whole_at: Map<u64, Instant>,
     by_debt: BTreeSet<(Instant, u64)>,
 }
 
@@ -45,7 +47,7 @@ impl RateTable {
     /// An empty table for so many keys, at least one.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), hasher: RandomState::new(), whole_at: HashMap::new(), by_debt: BTreeSet::new() }
+        Self { capacity: capacity.max(1), hasher: HashKeys::default(), whole_at: Map::default(), by_debt: BTreeSet::new() }
     }
 
     /// Takes one of the key's.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::chance;
+
 /// The part of each wait that is left to chance: a wait is drawn from its upper half.
 const JITTER: f64 = 0.5;
 
@@ -40,7 +42,7 @@ impl Backoff {
     /// The wait after so many failures, for anyone who counts them; the first is 1.
     #[must_use]
     pub(crate) fn nth(&self, failures: u64) -> Duration {
-        self.drawn(failures, rand::random())
+        self.drawn(failures, chance::draw())
     }
 
     /// The same, drawn by something that has a number: anyone who asks again about the same thing gets the same wait.

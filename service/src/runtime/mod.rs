@@ -1,6 +1,7 @@
 //! What everything runs on: threads and their tasks, timers, clocks, listeners.
 
 pub(crate) mod backoff;
+pub mod chance;
 pub mod clock;
 pub mod fine_timer;
 pub mod lifecycle;

@@ -220,8 +220,9 @@ impl Workers {
 
 async fn run_until(stop: &CancellationToken, worker: &Worker) {
     tokio::select! {
-        () = worker.run() => {}
+        biased;
         () = stop.cancelled() => {}
+        () = worker.run() => {}
     }
 }
 

@@ -5,7 +5,7 @@
 //! the caller's task.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use daisi_ws_domain::{
     event::Event,
     ids::{ConnectionId, PodId},
+    maps::{Map, Set},
     peer::PodRecord,
 };
 use tokio::{
@@ -55,16 +56,16 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// By address.
-    pods: HashMap<String, Registered>,
-    killed: HashSet<PodId>,
-    frozen: HashSet<PodId>,
-    isolated: HashSet<PodId>,
+    pods: Map<String, Registered>,
+    killed: Set<PodId>,
+    frozen: Set<PodId>,
+    isolated: Set<PodId>,
     /// Pairs in both orders.
-    cut: HashSet<(PodId, PodId)>,
+    cut: Set<(PodId, PodId)>,
     /// Pairs in both orders.
-    half_open: HashSet<(PodId, PodId)>,
+    half_open: Set<(PodId, PodId)>,
     /// Pods of another fleet.
-    estranged: HashSet<PodId>,
+    estranged: Set<PodId>,
     delay: Duration,
 }
 
@@ -347,7 +348,7 @@ impl Shared {
     }
 }
 
-fn set<T: std::hash::Hash + Eq>(set: &mut HashSet<T>, value: T, present: bool) {
+fn set<T: std::hash::Hash + Eq>(set: &mut Set<T>, value: T, present: bool) {
     if present {
         set.insert(value);
     } else {

@@ -9,7 +9,6 @@ mod tables;
 mod tokens;
 
 use std::{
-    collections::HashSet,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -18,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{ids::PodId, route::RouteKey, session::SessionKey};
+use daisi_ws_domain::{ids::PodId, maps::Set, route::RouteKey, session::SessionKey};
 use tables::Tables;
 
 use crate::{
@@ -52,9 +51,9 @@ struct Faults {
     down: bool,
     frozen: bool,
     denying: bool,
-    cut: HashSet<PodId>,
-    refused: HashSet<RouteKey>,
-    refused_locks: HashSet<SessionKey>,
+    cut: Set<PodId>,
+    refused: Set<RouteKey>,
+    refused_locks: Set<SessionKey>,
 }
 
 /// As a server says it whose user lacks a right.

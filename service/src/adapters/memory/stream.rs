@@ -226,6 +226,7 @@ impl EventSource for StreamHandle {
                 }
             };
             tokio::select! {
+                biased;
                 _ = version.changed() => {}
                 _ = closed.changed() => {}
                 _ = held.changed() => {}

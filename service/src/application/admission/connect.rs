@@ -27,7 +27,7 @@ use crate::{
     config::{CompressionMode, Config},
     metrics::{Metrics, labels::Takeover},
     ports::StoreError,
-    runtime::workers::Worker,
+    runtime::{chance, workers::Worker},
 };
 
 /// Gets sessions.
@@ -77,7 +77,7 @@ impl Connector {
     ) -> Result<Admission, ConnectError> {
         let started = Instant::now();
         let config = self.config.borrow().clone();
-        let connection = ConnectionId::from_random(rand::random());
+        let connection = ConnectionId::from_random(chance::draw());
         let session = Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id, worker);
         let session = Arc::new(session);
         let kind = session.kind().as_str();

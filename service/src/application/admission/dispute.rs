@@ -5,12 +5,11 @@
 //! socket must win. No clock can tell. What tells is whether the owner still lives, and whom a socket took its session from.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use daisi_ws_domain::{close::CloseReason, ids::ConnectionId, session::LockOwner};
+use daisi_ws_domain::{close::CloseReason, ids::ConnectionId, maps::Map, session::LockOwner};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
@@ -82,7 +81,7 @@ pub(crate) struct Means {
 pub(crate) struct Disputes {
     means: Means,
     /// At most one a session of this pod.
-    open: Mutex<HashMap<ConnectionId, Open>>,
+    open: Mutex<Map<ConnectionId, Open>>,
 }
 
 impl std::fmt::Debug for Disputes {
@@ -106,7 +105,7 @@ impl Disputes {
         Self { means, open: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Open>> {
+    fn lock(&self) -> MutexGuard<'_, Map<ConnectionId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,7 +161,10 @@ impl Disputes {
 
     fn yield_to(&self, session: &Session, owner: &LockOwner) {
         self.count(Outcome::Lost);
-        tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock is in other hands; the socket is closed");
+        tracing::info!(
+            connection.id = %session.connection(), owner = %owner,
+            "a session's lock is in other hands; the socket is closed"
+        );
         self.close(session);
         self.means.evictor.evict(session.connection(), CloseReason::SessionReplaced);
     }
@@ -179,7 +181,10 @@ impl Disputes {
             }
         }
         self.count(Outcome::Restored);
-        tracing::info!(connection.id = %session.connection(), owner = %owner, "a session's lock named a socket that is older or no more, and was taken back");
+        tracing::info!(
+            connection.id = %session.connection(), owner = %owner,
+            "a session's lock named a socket that is older or no more, and was taken back"
+        );
         session.confirm_lock(asked, ttl);
         self.close(&session);
         if kill && let Err(error) = self.means.killer.kill(&session, &owner).await {

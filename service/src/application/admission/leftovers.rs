@@ -1,11 +1,8 @@
 //! Locks that a renewal took for sessions that had ended meanwhile: given back once more.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use daisi_ws_domain::ids::ConnectionId;
+use daisi_ws_domain::{ids::ConnectionId, maps::Map};
 
 use super::release::Releaser;
 use crate::application::hub::{registry::Hub, session::Session};
@@ -16,7 +13,7 @@ pub(crate) struct Leftovers {
     hub: Arc<Hub>,
     releaser: Releaser,
     /// Sessions of renewals without an answer: one may yet be carried out, after its session has ended.
-    unanswered: Mutex<HashMap<ConnectionId, Arc<Session>>>,
+    unanswered: Mutex<Map<ConnectionId, Arc<Session>>>,
 }
 
 impl Leftovers {

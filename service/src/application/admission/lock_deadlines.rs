@@ -81,10 +81,11 @@ impl LockDeadlines {
             }
             let next = self.lock().first_key_value().map(|(tick, _)| self.at(*tick));
             tokio::select! {
+                biased;
+                () = sleep_until(next.unwrap_or(self.began)), if next.is_some() => self.close_overdue(hub, evictor),
+                () = self.earlier.notified() => {}
                 // Nobody may change it any more.
                 () = async { if config.changed().await.is_err() { std::future::pending().await } } => {}
-                () = self.earlier.notified() => {}
-                () = sleep_until(next.unwrap_or(self.began)), if next.is_some() => self.close_overdue(hub, evictor),
             }
         }
     }

@@ -4,10 +4,11 @@
 //! known to its own pod alone, so that one is asked; of a pod that is dead, nothing lives. What can't be known counts as living,
 //! for as long as it may.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
+    maps::Map,
     session::LockOwner,
 };
 use futures_util::future::join_all;
@@ -76,7 +77,7 @@ impl Owners {
     /// has to be asked about thousands.
     pub(crate) async fn states_of(&self, owners: &[LockOwner]) -> Vec<OwnerState> {
         let mut states = vec![OwnerState::Unknown; owners.len()];
-        let mut by_pod: HashMap<&PodId, (Vec<usize>, Vec<ConnectionId>)> = HashMap::new();
+        let mut by_pod: Map<&PodId, (Vec<usize>, Vec<ConnectionId>)> = Map::default();
         for (place, (owner, state)) in owners.iter().zip(&mut states).enumerate() {
             match (self.here(owner), &owner.connection) {
                 (Some(here), _) => *state = here,

@@ -50,7 +50,7 @@ impl Renewer {
             let disputed = self.batches.disputes.sessions();
             let renewed = tokio::select! {
                 biased;
-                () = async { tokio::select! { () = sleep_until(due) => {}, () = self.sweep.notified() => {} } } => {
+                () = self.is_due(due) => {
                     began = Instant::now();
                     self.renew_all().await
                 }
@@ -65,6 +65,15 @@ impl Renewer {
                 }
             }
             tokio::time::sleep(pauses.pause()).await;
+        }
+    }
+
+    /// The turn has come, or somebody asks for one.
+    async fn is_due(&self, due: Instant) {
+        tokio::select! {
+            biased;
+            () = sleep_until(due) => {}
+            () = self.sweep.notified() => {}
         }
     }
 

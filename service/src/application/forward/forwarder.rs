@@ -6,12 +6,9 @@
 //! a number of tries or an age, an event is *given up*: terminated, counted, and as soon as the peer can be reached again, its
 //! sessions get a gap.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use daisi_ws_domain::{gap::Gap, ids::PodId, peer::PodRecord, route::RouteKey};
+use daisi_ws_domain::{gap::Gap, ids::PodId, maps::Map, peer::PodRecord, route::RouteKey};
 use futures_util::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
@@ -30,7 +27,7 @@ use crate::{
 /// The queues to all peers.
 pub struct Forwarder {
     shared: Arc<Shared>,
-    peer_queues: Mutex<HashMap<PodId, Arc<PeerQueue>>>,
+    peer_queues: Mutex<Map<PodId, Arc<PeerQueue>>>,
     tasks: Tasks,
 }
 
@@ -114,7 +111,7 @@ impl Forwarder {
         let _ = tokio::time::timeout_at(deadline, join_all(peer_queues.iter().map(|peer_queue| peer_queue.settle_debts()))).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<PeerQueue>>> {
+    fn lock(&self) -> MutexGuard<'_, Map<PodId, Arc<PeerQueue>>> {
         self.peer_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

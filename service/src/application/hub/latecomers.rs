@@ -3,14 +3,11 @@
 //! An event that this pod has seen may come again because a session that wants it was between pods when it came. If that session
 //! is here by then, it joined after this pod took the event, and must have it; and nobody on the route may have it twice.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use daisi_ws_domain::{event::StreamId, ids::ConnectionId};
+use daisi_ws_domain::{event::StreamId, ids::ConnectionId, maps::Map};
 
 /// For how long somebody has joined lately: an event that was sent back is here again well within this time after its session is.
 const LATELY: Duration = Duration::from_secs(10);
@@ -28,7 +25,7 @@ pub(super) struct Latecomers {
     /// Who joined when, in order.
     joined: VecDeque<(Instant, u64, ConnectionId)>,
     /// The turn in which an event was last brought to all who were there.
-    brought: HashMap<EventKey, u64>,
+    brought: Map<EventKey, u64>,
 }
 
 impl Latecomers {

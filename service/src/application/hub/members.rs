@@ -1,8 +1,8 @@
 //! The sessions on one route.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use daisi_ws_domain::ids::ConnectionId;
+use daisi_ws_domain::{ids::ConnectionId, maps::Map};
 
 use super::{
     fan_out::{FanOut, List, WorkerQueue},
@@ -21,7 +21,7 @@ pub(super) enum Members {
 #[derive(Debug, Default)]
 pub(super) struct Many {
     shares: Vec<Share>,
-    places: HashMap<ConnectionId, Place>,
+    places: Map<ConnectionId, Place>,
 }
 
 #[derive(Debug)]

@@ -3,11 +3,13 @@
 //! Their routes stay this pod's for a moment, so that an event for one of them comes here and is sent back to the stream, instead
 //! of being nobody's.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use daisi_ws_domain::{event::StreamId, ids::ConnectionId, route::RouteKey};
+use daisi_ws_domain::{ids::ConnectionId, maps::Map, route::RouteKey};
+
+use super::latecomers::EventKey;
 
 /// How long a client may take to come back after its socket has ended; longer than any that obeys the protocol waits after 1001.
 pub(super) const RETURN_TIME: Duration = Duration::from_secs(3);
@@ -35,10 +37,10 @@ pub(super) struct Parting {
     /// How many were, and in the second that began when.
     sent_back: Option<(Instant, usize)>,
     /// When an event was sent back first: only who was between pods then has to have it elsewhere.
-    first: HashMap<(StreamId, u64), Instant>,
-    routes: HashMap<RouteKey, Vec<Leaving>>,
+    first: Map<EventKey, Instant>,
+    routes: Map<RouteKey, Vec<Leaving>>,
     /// Their places there.
-    sessions: HashMap<ConnectionId, Vec<(RouteKey, usize)>>,
+    sessions: Map<ConnectionId, Vec<(RouteKey, usize)>>,
 }
 
 impl Parting {
@@ -74,7 +76,7 @@ impl Parting {
 
     /// Has an event to be sent back that comes over one of these routes, because a session between pods wants it? Events without
     /// a sequence (of old pods) are not told apart.
-    pub(super) fn wants<'a>(&mut self, event: (StreamId, u64), routes: impl IntoIterator<Item = &'a RouteKey>) -> bool {
+    pub(super) fn wants<'a>(&mut self, event: EventKey, routes: impl IntoIterator<Item = &'a RouteKey>) -> bool {
         let now = Instant::now();
         let first = self.first.get(&event).copied().unwrap_or(now);
         let mut leaving = routes.into_iter().filter_map(|route| self.routes.get(route)).flatten();
@@ -120,7 +122,10 @@ impl Parting {
 
 #[cfg(test)]
 mod tests {
-    use daisi_ws_domain::ids::{AgentId, CompanyId};
+    use daisi_ws_domain::{
+        event::StreamId,
+        ids::{AgentId, CompanyId},
+    };
 
     use super::*;
 
@@ -132,7 +137,7 @@ mod tests {
         ConnectionId::parse(id).unwrap()
     }
 
-    fn event(seq: u64) -> (StreamId, u64) {
+    fn event(seq: u64) -> EventKey {
         (StreamId(1), seq)
     }
 

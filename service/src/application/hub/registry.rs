@@ -3,8 +3,9 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds
 //! them from then on. Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
+mod tables;
+
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,21 +18,20 @@ use daisi_ws_domain::{
     event::{Event, Path},
     gap::Gap,
     ids::{ConnectionId, PodId},
+    maps::Map,
     route::RouteKey,
     seen::SeenEvents,
-    session::{Kill, SessionKey},
+    session::Kill,
 };
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
+use self::tables::{Entry, Tables, push_tightly};
 use super::{
     fan_out::{FanOut, put_item},
-    latecomers::{EventKey, Latecomers},
     mailbox::item::Item,
-    members::Members,
     memory::Memory,
     parting::Parting,
-    prepared_message::PreparedMessage,
     session::Session,
 };
 use crate::{metrics::Metrics, ports::SettledUpTo};
@@ -67,62 +67,10 @@ impl Delivered {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    session: Arc<Session>,
-    routes: Vec<RouteKey>,
-}
-
-#[derive(Debug)]
-struct RouteEntry {
-    members: Members,
-    /// When an event came over it, or somebody joined it.
-    active_at: Instant,
-    /// Nothing has come over it, and nobody else has joined it.
-    is_fresh: bool,
-    /// In a box, as most routes have none.
-    late: Option<Box<Latecomers>>,
-}
-
-impl RouteEntry {
-    /// Something comes over it, or somebody joins it: if its first session has joined it lately, that is noted only now. Many
-    /// never have an event.
-    fn touch(&mut self, now: Instant) {
-        if std::mem::take(&mut self.is_fresh)
-            && Latecomers::is_lately(self.active_at, now)
-            && let Some(first) = self.members.iter().next()
-        {
-            self.late.get_or_insert_default().join(first.connection(), self.active_at);
-        }
-        self.active_at = now;
-    }
-}
-
-/// As `push`, for lists that nearly always have one item: a list that grows by itself begins with room for four.
-fn push_tightly<T>(list: &mut Vec<T>, item: T) {
-    list.reserve_exact(1);
-    list.push(item);
-}
-
-#[derive(Debug)]
-struct Inner {
-    entries: HashMap<ConnectionId, Entry>,
-    by_key: HashMap<SessionKey, Vec<ConnectionId>>,
-    routes: HashMap<RouteKey, RouteEntry>,
-    /// Routes that began or ceased to be wanted, for the route writer.
-    changed: IndexSet<RouteKey>,
-    /// Routes of sessions that are between this pod and another.
-    parting: Parting,
-    fan_out: FanOut,
-    memory: Arc<Memory>,
-    seen: SeenEvents,
-    admitting: bool,
-}
-
 /// The sessions of one pod.
 #[derive(Debug)]
 pub struct Hub {
-    inner: Mutex<Inner>,
+    tables: Mutex<Tables>,
     routes_changed: Notify,
     emptied: Notify,
     has_room: AtomicBool,
@@ -139,10 +87,10 @@ impl Hub {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let memory = Arc::<Memory>::default();
         Self {
-            inner: Mutex::new(Inner {
-                entries: HashMap::new(),
-                by_key: HashMap::new(),
-                routes: HashMap::new(),
+            tables: Mutex::new(Tables {
+                entries: Map::default(),
+                by_key: Map::default(),
+                routes: Map::default(),
                 changed: IndexSet::new(),
                 parting: Parting::default(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
@@ -160,10 +108,10 @@ impl Hub {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
         #[cfg(test)]
         self.visits.fetch_add(1, Ordering::Relaxed);
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the pod holds in memory, its sockets and the events on their way to them.
@@ -190,31 +138,31 @@ impl Hub {
     /// # Errors
     /// When the pod has `limit` sessions, or drains.
     pub fn enter(&self, session: &Arc<Session>, limit: usize) -> Result<(), Refusal> {
-        let mut inner = self.lock();
-        if !inner.admitting {
+        let mut tables = self.lock();
+        if !tables.admitting {
             return Err(Refusal::Draining);
         }
-        if inner.entries.len() >= limit {
+        if tables.entries.len() >= limit {
             return Err(Refusal::Full);
         }
-        push_tightly(inner.by_key.entry(session.key().clone()).or_default(), session.connection().clone());
-        inner.entries.insert(session.connection().clone(), Entry { session: Arc::clone(session), routes: Vec::new() });
+        push_tightly(tables.by_key.entry(session.key().clone()).or_default(), session.connection().clone());
+        tables.entries.insert(session.connection().clone(), Entry { session: Arc::clone(session), routes: Vec::new() });
         Ok(())
     }
 
     /// Takes a session out, with its routes; nothing of its socket is left. False if it was out already.
     pub fn remove(&self, connection: &ConnectionId) -> bool {
-        let mut inner = self.lock();
-        inner.parting.gone(connection);
-        let removed = inner.remove(connection);
-        self.tell(inner);
+        let mut tables = self.lock();
+        tables.parting.gone(connection);
+        let removed = tables.remove(connection);
+        self.tell(tables);
         removed.is_some()
     }
 
     /// Wakes who waits for what has changed.
-    fn tell(&self, inner: MutexGuard<'_, Inner>) {
-        let (changed, empty) = (!inner.changed.is_empty(), inner.entries.is_empty());
-        drop(inner);
+    fn tell(&self, tables: MutexGuard<'_, Tables>) {
+        let (changed, empty) = (!tables.changed.is_empty(), tables.entries.is_empty());
+        drop(tables);
         if changed {
             self.routes_changed.notify_one();
         }
@@ -225,19 +173,19 @@ impl Hub {
 
     /// Closes a session and takes it out at once, so that nothing more is put in its mailbox. `None` if it is not here.
     pub fn evict(&self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
-        let mut inner = self.lock();
-        let evicted = inner.evict(connection, reason);
-        self.tell(inner);
+        let mut tables = self.lock();
+        let evicted = tables.evict(connection, reason);
+        self.tell(tables);
         evicted
     }
 
     /// Closes, and takes out at once, whom a kill is about: the victim if it names one, else (from an old pod) all of that
     /// session, unless they are on the new pod.
     pub fn kill(&self, kill: &Kill, me: &PodId) -> Vec<Arc<Session>> {
-        let mut inner = self.lock();
-        let victims = inner.victims(kill, me);
-        let killed = victims.iter().filter_map(|victim| inner.evict(victim, CloseReason::SessionReplaced)).collect();
-        self.tell(inner);
+        let mut tables = self.lock();
+        let victims = tables.victims(kill, me);
+        let killed = victims.iter().filter_map(|victim| tables.evict(victim, CloseReason::SessionReplaced)).collect();
+        self.tell(tables);
         killed
     }
 
@@ -255,10 +203,10 @@ impl Hub {
 
     /// Lets go of the routes of those that are gone.
     pub(crate) fn end_parting(&self) {
-        let mut inner = self.lock();
-        let routes = inner.parting.end();
-        inner.changed.extend(routes);
-        self.tell(inner);
+        let mut tables = self.lock();
+        let routes = tables.parting.end();
+        tables.changed.extend(routes);
+        self.tell(tables);
     }
 
     /// Is this socket's session here?
@@ -333,17 +281,17 @@ impl Hub {
     /// How long no event came over a route; `None` if nobody is on it, nor was when the pod began to drain.
     #[must_use]
     pub(crate) fn route_idle(&self, route: &RouteKey) -> Option<Duration> {
-        let inner = self.lock();
-        let idle = inner.routes.get(route).map(|entry| entry.active_at.elapsed());
-        idle.or_else(|| inner.parting.has(route).then_some(Duration::ZERO))
+        let tables = self.lock();
+        let idle = tables.routes.get(route).map(|entry| entry.active_at.elapsed());
+        idle.or_else(|| tables.parting.has(route).then_some(Duration::ZERO))
     }
 
     /// Every route that a session is on, or between this pod and another.
     #[must_use]
     pub fn wanted(&self) -> Vec<RouteKey> {
-        let inner = self.lock();
-        let kept = inner.parting.routes().filter(|route| !inner.routes.contains_key(*route));
-        inner.routes.keys().chain(kept).cloned().collect()
+        let tables = self.lock();
+        let kept = tables.parting.routes().filter(|route| !tables.routes.contains_key(*route));
+        tables.routes.keys().chain(kept).cloned().collect()
     }
 
     /// Waits until some route began or ceased to be wanted. Cancel-safe.
@@ -354,9 +302,9 @@ impl Hub {
     /// Takes the routes that began or ceased to be wanted since the last call.
     #[must_use]
     pub(crate) fn take_changed(&self) -> IndexSet<RouteKey> {
-        let mut inner = self.lock();
-        self.metrics.routes_wanted.set(i64::try_from(inner.routes.len()).unwrap_or(i64::MAX));
-        std::mem::take(&mut inner.changed)
+        let mut tables = self.lock();
+        self.metrics.routes_wanted.set(i64::try_from(tables.routes.len()).unwrap_or(i64::MAX));
+        std::mem::take(&mut tables.changed)
     }
 
     // ---- events ----
@@ -371,25 +319,25 @@ impl Hub {
     }
 
     fn deliver_one(&self, event: &Event, path: Path) -> Delivered {
-        let mut inner = self.lock();
-        let delivered = self.deliver_here(&mut inner, event, path);
+        let mut tables = self.lock();
+        let delivered = self.deliver_here(&mut tables, event, path);
         let is_wanted_elsewhere =
-            !inner.parting.is_empty() && inner.parting.wants((event.stream, event.seq), &event.address.routes());
+            !tables.parting.is_empty() && tables.parting.wants((event.stream, event.seq), &event.address.routes());
         if is_wanted_elsewhere { Delivered::Between } else { delivered }
     }
 
-    fn deliver_here(&self, inner: &mut Inner, event: &Event, path: Path) -> Delivered {
+    fn deliver_here(&self, tables: &mut Tables, event: &Event, path: Path) -> Delivered {
         let key = event.is_sequenced().then_some((event.stream, event.seq));
-        if key.is_some() && inner.seen.contains(event.stream, event.seq, event.stored_at) {
+        if key.is_some() && tables.seen.contains(event.stream, event.seq, event.stored_at) {
             self.metrics.events_duplicate_total.inc();
-            let count = key.map_or(0, |key| inner.bring_late(event, key, path));
+            let count = key.map_or(0, |key| tables.bring_late(event, key, path));
             return if count > 0 { Delivered::To(count) } else { Delivered::Before };
         }
-        match inner.bring(event, key, path) {
+        match tables.bring(event, key, path) {
             0 => Delivered::Nobody,
             count => {
                 if event.is_sequenced() {
-                    let forgotten = inner.seen.insert(event.stream, event.seq, event.stored_at);
+                    let forgotten = tables.seen.insert(event.stream, event.seq, event.stored_at);
                     if forgotten > 0 {
                         self.forgot(forgotten);
                     }
@@ -423,123 +371,14 @@ impl Hub {
 
     /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
-        let inner = self.lock();
+        let tables = self.lock();
         let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
         let told = match route {
-            Some(route) => inner.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
-            None => inner.entries.values().filter(|e| tell(&e.session)).count(),
+            Some(route) => tables.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
+            None => tables.entries.values().filter(|e| tell(&e.session)).count(),
         };
         self.metrics.gaps_announced_total.with_label_values(&[gap.cause.as_str()]).inc_by(told as u64);
         told
-    }
-}
-
-impl Inner {
-    /// The sockets that a kill is about.
-    fn victims(&self, kill: &Kill, me: &PodId) -> Vec<ConnectionId> {
-        let here = self.by_key.get(&kill.key).map(Vec::as_slice).unwrap_or_default();
-        match &kill.victim {
-            Some(victim) if victim.pod != *me => Vec::new(),
-            Some(victim) => here.iter().filter(|c| victim.connection.as_ref() == Some(c)).cloned().collect(),
-            None if kill.new_pod == *me => Vec::new(),
-            None => here.to_vec(),
-        }
-    }
-
-    /// Anyone who does not find a session finds the reason: both change under one lock.
-    fn evict(&mut self, connection: &ConnectionId, reason: CloseReason) -> Option<Arc<Session>> {
-        let Entry { session, routes } = self.remove(connection)?;
-        session.close(reason);
-        if reason == CloseReason::GoingAway {
-            self.parting.told(connection, &routes);
-        }
-        Some(session)
-    }
-
-    fn remove(&mut self, connection: &ConnectionId) -> Option<Entry> {
-        let entry = self.entries.remove(connection)?;
-        if let Some(connections) = self.by_key.get_mut(entry.session.key()) {
-            connections.retain(|c| c != connection);
-            if connections.is_empty() {
-                self.by_key.remove(entry.session.key());
-            }
-        }
-        for route in &entry.routes {
-            self.leave_route(connection, route);
-        }
-        Some(entry)
-    }
-
-    fn join(&mut self, connection: &ConnectionId, route: &RouteKey) -> bool {
-        let Some(entry) = self.entries.get_mut(connection) else { return false };
-        let is_there = entry.routes.contains(route);
-        if !is_there {
-            push_tightly(&mut entry.routes, route.clone());
-        }
-        let active_at = Instant::now();
-        match self.routes.get_mut(route) {
-            Some(on_route) if is_there => on_route.touch(active_at),
-            Some(on_route) => {
-                on_route.touch(active_at);
-                on_route.members.insert(&entry.session, &mut self.fan_out);
-                on_route.late.get_or_insert_default().join(connection, active_at);
-            }
-            None => {
-                self.changed.insert(route.clone());
-                let members = Members::One(Arc::clone(&entry.session));
-                self.routes.insert(route.clone(), RouteEntry { members, active_at, is_fresh: true, late: None });
-            }
-        }
-        true
-    }
-
-    fn leave(&mut self, connection: &ConnectionId, route: &RouteKey) {
-        if let Some(entry) = self.entries.get_mut(connection) {
-            entry.routes.retain(|r| r != route);
-        }
-        self.leave_route(connection, route);
-    }
-
-    fn leave_route(&mut self, connection: &ConnectionId, route: &RouteKey) {
-        let Some(entry) = self.routes.get_mut(route) else { return };
-        if entry.members.remove(connection) {
-            self.routes.remove(route);
-            self.changed.insert(route.clone());
-        }
-    }
-
-    fn bring(&mut self, event: &Event, key: Option<EventKey>, path: Path) -> usize {
-        let mut prepared: Option<Arc<PreparedMessage>> = None;
-        let mut count = 0;
-        for route in event.address.routes() {
-            let Some(entry) = self.routes.get_mut(&route) else { continue };
-            entry.touch(Instant::now());
-            if let (Some(late), Some(key)) = (&mut entry.late, key)
-                && !late.bring(key, entry.active_at)
-            {
-                entry.late = None;
-            }
-            let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
-            count += entry.members.bring(prepared, &mut self.fan_out);
-        }
-        count
-    }
-
-    /// Brings an event that was here before to those who were not.
-    fn bring_late(&mut self, event: &Event, key: EventKey, path: Path) -> usize {
-        let mut prepared: Option<Arc<PreparedMessage>> = None;
-        let mut count = 0;
-        for route in event.address.routes() {
-            let Some(on_route) = self.routes.get_mut(&route) else { continue };
-            on_route.touch(Instant::now());
-            let missed = on_route.late.as_mut().map(|late| late.who_missed(key));
-            for connection in missed.into_iter().flatten() {
-                let Some(entry) = self.entries.get(&connection).filter(|entry| entry.routes.contains(&route)) else { continue };
-                let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
-                count += self.fan_out.bring(&entry.session, prepared);
-            }
-        }
-        count
     }
 }
 

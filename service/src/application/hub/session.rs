@@ -44,7 +44,8 @@ macro_rules! session_line {
     ($session:expr, $($rest:tt)+) => {{
         let who = $session.who();
         tracing::event!(
-            name: crate::telemetry::SESSION_LINE, tracing::Level::INFO, pod.id = who.pod, request.id = who.request, session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
+            name: crate::telemetry::SESSION_LINE, tracing::Level::INFO, pod.id = who.pod, request.id = who.request,
+            session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
             admin.id = who.admin, $($rest)+
         );
     }};

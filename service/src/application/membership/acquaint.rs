@@ -4,9 +4,9 @@
 //! So a pod makes itself known to each peer that it meets, and asks whom that one knows: before it has any session or takes any
 //! event, and again with each peer that comes.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use daisi_ws_domain::{ids::PodId, peer::PodRecord};
+use daisi_ws_domain::{ids::PodId, maps::Map, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
@@ -33,7 +33,7 @@ pub(crate) struct Acquaintance {
 impl Acquaintance {
     /// Meets peers as announcements show them; after the first round this pod has its place.
     pub(super) async fn run(&self, beside: &Beside) {
-        let mut met = HashMap::new();
+        let mut met = Map::default();
         beside.shown.notified().await;
         let meeting = async {
             let mut pauses = TRY_AGAIN;
@@ -50,7 +50,7 @@ impl Acquaintance {
     }
 
     /// Meets everybody whom it has not met, and whom those know. False if somebody could not be reached.
-    async fn meet_all(&self, met: &mut HashMap<PodId, Duration>) -> bool {
+    async fn meet_all(&self, met: &mut Map<PodId, Duration>) -> bool {
         let mut all = true;
         let peers = self.neighbours.directory.peers();
         met.retain(|pod, start| peers.iter().any(|peer| peer.id == *pod && peer.started_at == *start));
@@ -78,7 +78,10 @@ impl Acquaintance {
                 met.insert(peer.id, peer.started_at);
             }
             for peer in &news {
-                tracing::info!(peer.id = %peer.id, peer.address = %peer.address, "a peer that the session store does not show is known to others");
+                tracing::info!(
+                    peer.id = %peer.id, peer.address = %peer.address,
+                    "a peer that the session store does not show is known to others"
+                );
             }
             drop(meetings);
             next = news;

@@ -93,6 +93,7 @@ impl Announcer {
             }
             memory.ran_at = Some(Instant::now());
             tokio::select! {
+                biased;
                 () = leaving.cancelled() => {}
                 () = tokio::time::sleep_until(started + wait) => {}
                 // At most ten announcements a second, whatever asks for them.
@@ -106,7 +107,10 @@ impl Announcer {
         if memory.store_trouble.replace(kind) != Some(kind) {
             let (cause, advice) = (Chain(error), error.advice());
             if error.is_away() {
-                tracing::warn!(error = %cause, error.kind = kind, error.advice = advice, "the session store is away; sockets stay, and events go to every peer");
+                tracing::warn!(
+                    error = %cause, error.kind = kind, error.advice = advice,
+                    "the session store is away; sockets stay, and events go to every peer"
+                );
             } else {
                 tracing::error!(
                     error = %cause, error.kind = kind, error.advice = advice,
@@ -190,7 +194,8 @@ fn note_crowd(announcement: &Announcement, memory: &mut Memory) {
     if crowded && !std::mem::replace(&mut memory.crowded, crowded) {
         tracing::warn!(
             members = announcement.members,
-            "more members stand in the session store than any fleet has: somebody else writes there; those without a key are taken out bit by bit"
+            "more members stand in the session store than any fleet has: somebody else writes there; those without a key are \
+            taken out bit by bit"
         );
     }
     memory.crowded = crowded;

@@ -4,9 +4,9 @@
 //! anybody routes past it, it is taken out of the members: so if it was merely frozen, its next announcement tells it, and it can
 //! tell its sessions.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use daisi_ws_domain::{ids::PodId, peer::PodRecord};
+use daisi_ws_domain::{ids::PodId, maps::Map, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -27,9 +27,9 @@ const UNKNOWN_PERIODS: u32 = 15;
 /// What one round remembers for the next; bounded as the fleet is.
 #[derive(Debug, Default)]
 struct Suspects {
-    failed_probes: HashMap<PodId, u32>,
+    failed_probes: Map<PodId, u32>,
     /// Since when.
-    unknown: HashMap<PodId, Instant>,
+    unknown: Map<PodId, Instant>,
 }
 
 /// What judging works with.

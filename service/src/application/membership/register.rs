@@ -45,7 +45,8 @@ impl Registrar {
                 let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
                 tracing::warn!(
                     sessions = told,
-                    "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are told of a gap"
+                    "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are \
+                    told of a gap"
                 );
             }
             done = now;

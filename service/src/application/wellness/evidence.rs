@@ -1,8 +1,8 @@
 //! What a pod has seen of its store and its peers, and what follows from that. Told the time; takes no lock and calls nobody.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use daisi_ws_domain::ids::PodId;
+use daisi_ws_domain::{ids::PodId, maps::Map};
 use tokio::time::Instant;
 
 use super::stance::{SLOW, Stance};
@@ -27,10 +27,10 @@ struct Word {
 pub(super) struct Evidence {
     store_bad_at: Option<Instant>,
     /// Peers that did not answer, or late, and when that was last seen.
-    silent: HashMap<PodId, Instant>,
+    silent: Map<PodId, Instant>,
     /// When most peers were last so.
     peers_bad_at: Option<Instant>,
-    words: HashMap<PodId, Word>,
+    words: Map<PodId, Word>,
 }
 
 fn is_recent(at: Option<Instant>, within: Duration, now: Instant) -> bool {

@@ -147,7 +147,8 @@ impl Wellness {
                 store.slow = store,
                 peers.silent = peers,
                 ?stance,
-                "how this pod treats events for others has changed: where it can't bring them, it leaves them to pods that are well"
+                "how this pod treats events for others has changed: where it can't bring them, it leaves them to pods that are \
+                well"
             );
         }
     }

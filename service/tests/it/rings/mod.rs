@@ -158,7 +158,7 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 #[test]
 fn the_crates_of_the_inner_rings_name_no_runtime_and_no_adapter() {
     let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let domain = all(&["bytes", "serde", "serde_json", "smallvec", "thiserror", "time"]);
+    let domain = all(&["bytes", "serde", "serde_json", "siphasher", "smallvec", "thiserror", "time"]);
     assert_eq!(dependencies("crates/domain/Cargo.toml"), domain);
     let websocket = all(&["bytes", "daisi-ws-domain", "flate2", "serde", "thiserror", "tokio", "tokio-tungstenite"]);
     assert_eq!(dependencies("crates/websocket/Cargo.toml"), websocket);
@@ -182,11 +182,29 @@ fn every_wait_before_another_try_is_a_backoff() {
     assert_eq!(found, [] as [PathBuf; 0]);
 }
 
-/// Every Rust file below a folder, without its comments and unit tests.
+#[test]
+fn what_is_simulated_draws_walks_and_chooses_the_same_way_under_one_seed() {
+    // Chance, hashes, the order of branches and the time must come from where a simulation decides them.
+    let by_chance =
+        ["rand::", "HashMap", "HashSet", "RandomState", "SystemTime", "std::time::Instant", "thread::spawn", "spawn_blocking"];
+    let folders =
+        ["application", "adapters/memory", "pod", "pod.rs", "drain.rs", "shutdown.rs", "readiness.rs", "runtime/backoff.rs"];
+    let mut found = Vec::new();
+    for (file, text) in folders.iter().flat_map(|part| sources(&root().join("service/src").join(part))) {
+        let unordered = text.split("select! {").skip(1).any(|branches| !branches.trim_start().starts_with("biased;"));
+        let drawn = by_chance.iter().filter(|name| text.contains(**name)).map(|name| (file.clone(), *name));
+        found.extend(drawn.chain(unordered.then(|| (file.clone(), "a select! that is not biased"))));
+    }
+    let is_test = |file: &Path| file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
+    found.retain(|(file, _)| !is_test(file));
+    assert_eq!(found, [] as [(PathBuf, &str); 0]);
+}
+
+/// Every Rust file below a folder, or the one file, without its comments and unit tests.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let inside = || fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in if folder.is_dir() { inside() } else { vec![folder.to_path_buf()] } {
         if path.is_dir() {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -6,9 +6,12 @@ use async_trait::async_trait;
 use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 
 use super::{State, StoreHandle, tables::Tables};
-use crate::ports::{
-    Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
-    StoreError,
+use crate::{
+    ports::{
+        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
+        StoreError,
+    },
+    runtime::chance,
 };
 
 /// How long it is remembered that a pod has left.
@@ -147,7 +150,7 @@ fn announce(state: &mut State, call: &Announce<'_>, handle: &StoreHandle) -> Res
     tables.left.remove(&me.id);
     let was_member = !tables.members.insert(me.id.clone());
     let epoch_created = tables.epoch.is_none();
-    let epoch = tables.epoch.get_or_insert_with(|| Epoch(format!("{:032x}", rand::random::<u128>()))).clone();
+    let epoch = tables.epoch.get_or_insert_with(|| Epoch(format!("{:032x}", chance::draw::<u128>()))).clone();
     let read: BTreeSet<PodId> = tables.members.iter().take(MAX_PODS).chain(known).cloned().collect();
     let (alive, silent): (Vec<_>, Vec<_>) = read.into_iter().partition(|id| tables.records.get(id).is_some());
     let (lapsed, others): (Vec<_>, Vec<_>) = silent.into_iter().partition(|id| tables.members.contains(id));

@@ -1,14 +1,11 @@
 //! The data, with times to live. What has run out is not there; it is thrown away now and then, or it would pile up.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::BTreeSet, hash::Hash, time::Duration};
 
 use bytes::Bytes;
 use daisi_ws_domain::{
     ids::{ChatId, PodId},
+    maps::Map,
     peer::PodRecord,
     route::RouteKey,
     session::{LockOwner, SessionKey},
@@ -30,7 +27,7 @@ pub(super) struct Tables {
     /// Pods that have left by themselves.
     pub(super) left: Expiring<PodId, ()>,
     /// How often each pod was retired. Grows by one entry a pod of this process.
-    pub(super) retirements: HashMap<PodId, u64>,
+    pub(super) retirements: Map<PodId, u64>,
     pub(super) epoch: Option<Epoch>,
     pub(super) tokens: Expiring<String, Bytes>,
 }
@@ -38,13 +35,13 @@ pub(super) struct Tables {
 /// A map whose entries run out.
 #[derive(Debug, Clone)]
 pub(super) struct Expiring<K, V> {
-    entries: HashMap<K, (V, Instant)>,
+    entries: Map<K, (V, Instant)>,
     sweep_at: usize,
 }
 
 impl<K, V> Default for Expiring<K, V> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), sweep_at: SWEEP_FROM }
+        Self { entries: Map::default(), sweep_at: SWEEP_FROM }
     }
 }
 

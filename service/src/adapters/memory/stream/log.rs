@@ -1,7 +1,7 @@
 //! What the stream holds, and what its consumer has delivered: data behind one lock, without a wait.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use daisi_ws_domain::{
     event::StreamId,
     gap::{Gap, GapCause},
     ids::PodId,
+    maps::Set,
 };
 use tokio::time::Instant;
 
@@ -91,7 +92,7 @@ pub(super) struct Log {
     pub(super) terminated: BTreeSet<u64>,
     pub(super) takes: VecDeque<Take>,
     pub(super) down: bool,
-    pub(super) cut: HashSet<PodId>,
+    pub(super) cut: Set<PodId>,
     /// What each consumer did not settle that another one came after, if anything.
     pub(super) passed_over: Vec<Option<Gap>>,
 }
@@ -109,7 +110,7 @@ impl Log {
             terminated: BTreeSet::new(),
             takes: VecDeque::new(),
             down: false,
-            cut: HashSet::new(),
+            cut: Set::default(),
             passed_over: Vec::new(),
         }
     }

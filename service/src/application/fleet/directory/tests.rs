@@ -1,8 +1,11 @@
 use async_trait::async_trait;
-use daisi_ws_domain::ids::{AgentId, CompanyId};
+use daisi_ws_domain::{
+    ids::{AgentId, CompanyId},
+    route::RouteKey,
+};
 
 use super::*;
-use crate::ports::{Announce, AnnounceError, RouteChange, StoreError};
+use crate::ports::{Announce, AnnounceError, Lookup, RouteChange, Routes, Standing, StoreError};
 
 /// A store that answers as it was told.
 struct Canned {

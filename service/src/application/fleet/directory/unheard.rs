@@ -5,11 +5,11 @@
 //! its record. So such an id is in doubt when it is first seen, and once it has had the time for an announcement it is foreign:
 //! nobody has to ask about it again for a while.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use daisi_ws_domain::ids::PodId;
+use daisi_ws_domain::{ids::PodId, maps::Map};
 
 /// How long an id is in doubt: two announcements of a pod with the default TTL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ struct Seen {
 
 /// The ids that nobody has heard of.
 #[derive(Debug, Default)]
-pub(super) struct Unheard(HashMap<PodId, Seen>);
+pub(super) struct Unheard(Map<PodId, Seen>);
 
 impl Unheard {
     /// Is it known to be foreign?

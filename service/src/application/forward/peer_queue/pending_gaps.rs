@@ -1,8 +1,6 @@
 //! Gaps that the sessions of a peer are still to be told of.
 
-use std::collections::HashMap;
-
-use daisi_ws_domain::{gap::Gap, route::RouteKey};
+use daisi_ws_domain::{gap::Gap, maps::Map, route::RouteKey};
 
 use crate::ports::RouteGap;
 
@@ -12,7 +10,7 @@ const MAX_ROUTES: usize = 1024;
 /// Gaps by route. Nothing is taken out before the peer has confirmed it.
 #[derive(Debug, Default)]
 pub(super) struct PendingGaps {
-    by_route: HashMap<RouteKey, Gap>,
+    by_route: Map<RouteKey, Gap>,
     to_all: Option<Gap>,
     /// What the call under way tells.
     announcing: Vec<RouteGap>,

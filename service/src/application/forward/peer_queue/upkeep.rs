@@ -27,8 +27,9 @@ impl PeerQueue {
                 queue.parked() > 0 || !queue.breaker.is_closed()
             } || !self.pending_gaps().is_empty();
             tokio::select! {
-                () = self.stirred.notified() => {}
+                biased;
                 () = sleep_until(look_at), if is_restless => {}
+                () = self.stirred.notified() => {}
             }
             let now = Instant::now();
             let (health, is_closed) = {
@@ -78,7 +79,10 @@ impl PeerQueue {
             Ok(()) => self.pending_gaps().announced(),
             Err(error) => {
                 self.pending_gaps().not_announced();
-                tracing::debug!(peer.id = %self.peer.id, error = %Chain(error), gaps = gaps.len(), "gaps stay owed to the peer's sessions");
+                tracing::debug!(
+                    peer.id = %self.peer.id, error = %Chain(error), gaps = gaps.len(),
+                    "gaps stay owed to the peer's sessions"
+                );
             }
         }
         self.show();
@@ -99,7 +103,8 @@ impl PeerQueue {
             Err(error) => {
                 self.pending_gaps().not_announced();
                 tracing::warn!(
-                    peer.id = %self.peer.id, gaps = gaps.len(), error = %Chain(&error), error.kind = error.as_str(), error.advice = error.advice(),
+                    peer.id = %self.peer.id, gaps = gaps.len(), error = %Chain(&error), error.kind = error.as_str(),
+                    error.advice = error.advice(),
                     "the peer's sessions can't be told of gaps now"
                 );
             }

@@ -1,0 +1,71 @@
+//! The table of peers, and what bears on how far it can be trusted.
+
+use std::{sync::Arc, time::Duration};
+
+use daisi_ws_domain::{
+    ids::PodId,
+    maps::{Map, Set},
+    peer::PodRecord,
+    route::RouteKey,
+};
+use tokio::time::Instant;
+
+use super::unheard::Unheard;
+use crate::ports::{Epoch, Incarnation, MAX_PODS};
+
+/// For so long after a peer was found dead or gone, what others say of it is old news.
+pub(super) const RETIRED_FOR: Duration = Duration::from_secs(60);
+
+/// A pod of the table.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) record: Arc<PodRecord>,
+    /// Has no liveness key. It may be dead, frozen, or only cut off from the store; until it is known to be dead it is sent
+    /// everything, since its routes can no longer be trusted to be there.
+    pub(super) lapsed: bool,
+}
+
+/// All that is known of the others, under one lock.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) peers: Map<PodId, Peer>,
+    /// Members without a liveness key that this pod never knew with one.
+    pub(super) unknown: Set<PodId>,
+    /// Pods on routes that are no members.
+    pub(super) unheard: Unheard,
+    /// Since when pods are known to be dead or gone.
+    pub(super) retired: Map<PodId, (Duration, Instant)>,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) settling_until: Option<Instant>,
+    pub(super) store_backs_off_until: Option<Instant>,
+    /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route
+    /// have to write it again.
+    pub(super) refused: Map<RouteKey, Instant>,
+}
+
+impl Table {
+    /// A pod that lives. Returns what was known of it before. More than a fleet has are not kept.
+    pub(super) fn meet(&mut self, record: &PodRecord) -> Option<Peer> {
+        if self.peers.len() >= MAX_PODS && !self.peers.contains_key(&record.id) {
+            return None;
+        }
+        self.unknown.remove(&record.id);
+        self.unheard.forget(&record.id);
+        self.retired.remove(&record.id);
+        self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false })
+    }
+
+    /// A pod that is dead or gone. True if it was there.
+    pub(super) fn retire(&mut self, pod: &PodId) -> bool {
+        let Some(peer) = self.peers.remove(pod) else { return false };
+        let now = Instant::now();
+        if self.retired.len() >= MAX_PODS {
+            self.retired.retain(|_, (_, at)| now < *at + RETIRED_FOR);
+        }
+        if self.retired.len() < MAX_PODS {
+            self.retired.insert(pod.clone(), (peer.record.started_at, now));
+        }
+        true
+    }
+}
