@@ -248,7 +248,10 @@ impl Gateway {
     pub async fn run(self, workers: Teams) -> Result<(), RunError> {
         let Self { me, pod, http, routes, probes, grpc, grpc_settings, readiness, config, tasks, metrics } = self;
         let shutdown = tasks.shutdown().clone();
-        tracing::info!(pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address, "the pod serves");
+        tracing::info!(
+            pod.id = %me.id, http.address = %http.local_addr(), grpc.address = %grpc.local_addr(), grpc.advertised = %me.address,
+            "the pod serves"
+        );
         http.serve(routes, Intake::Browsers(config.subscribe()), &tasks, &workers.sockets, pod.sequence().browsers().clone());
         if let Some((server, routes)) = probes {
             tracing::info!(probe.address = %server.local_addr(), "probes are answered on a port of their own");

@@ -3,7 +3,8 @@
 //!
 //! # The map
 //!
-//! - [`daisi_ws_domain`]: what it is about, without how. Pure: ids, sessions, routes, events, frames, close codes, claims, breaker.
+//! - [`daisi_ws_domain`]: what it is about, without how. Pure: ids, sessions, routes, events, frames, close codes, claims,
+//!   breaker.
 //! - [`application`]: the use cases, a folder each. [`ports`] says what they need from outside; [`pod`] puts them together,
 //!   [`shutdown`] states the order in which it ends, [`drain`] the steps; [`readiness`] says whether it should get new
 //!   connections.

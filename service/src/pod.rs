@@ -65,7 +65,7 @@ impl Pod {
         let dispatch = Dispatch::new(&ground, &hub, &fleet);
         sessions::spawn(&ground, &hub, &fleet, &sessions, upkeep);
         fleet.spawn(&ground, &hub, sequence.announcing());
-        let drain = drain(&ground, &hub, &fleet, (&sessions, &dispatch));
+        let drain = drain(&ground, &hub, &fleet, &sessions, &dispatch);
         let reception = reception(backends, &hub, &fleet);
         dispatch.spawn(&ground, &fleet.place, sequence.pulling());
         Self { hub, sessions, fleet, reception, readiness, drain, sequence }
@@ -137,11 +137,11 @@ impl Pod {
     where
         P: Future<Output = Result<(), E>>,
     {
-        self.sequence.end(&self.drain, peers, (tasks, within)).await
+        self.sequence.end(&self.drain, peers, tasks, within).await
     }
 }
 
-fn drain(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, (sessions, dispatch): (&Sessions, &Dispatch)) -> Drain {
+fn drain(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions: &Sessions, dispatch: &Dispatch) -> Drain {
     Drain {
         entrance: Entrance { readiness: ground.readiness.clone(), hub: Arc::clone(hub) },
         events: Events {

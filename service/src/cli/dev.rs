@@ -24,7 +24,12 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub redis: Option<String>,
     /// Port of the first pod; the next pods have the next ports.
-    #[arg(long, value_name = "BASE", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..=65_535 - MAX_PODS))]
+    #[arg(
+        long,
+        value_name = "BASE",
+        default_value_t = 8080,
+        value_parser = clap::value_parser!(u16).range(1..=65_535 - MAX_PODS)
+    )]
     pub port: u16,
 }
 

@@ -53,7 +53,8 @@ impl CliError {
                 let lines = error.problems.iter().map(|problem| format!("\n  {problem}"));
                 let listed = lines.fold("error: the configuration is not valid:".to_owned(), |text, line| text + &line);
                 listed
-                    + "\nSet these in the file or the environment (docs/configuration.md has every key); `dev` needs no configuration."
+                    + "\nSet these in the file or the environment (docs/configuration.md has every key); `dev` needs no \
+                       configuration."
             }
             other => format!("error: {}", Chain(other)),
         }

@@ -29,7 +29,8 @@ pub(super) async fn ask(method: &str, url: &Uri, body: &[u8]) -> Result<Answer, 
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: daisi-ws-service\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: daisi-ws-service\r\nContent-Length: \
+        {length}\r\nConnection: close\r\n\r\n"
     );
     socket.write_all(&[head.as_bytes(), body].concat()).await.map_err(failed)?;
     let mut answer = Vec::new();

@@ -8,15 +8,18 @@ use axum::{
 };
 
 /// Nothing but the fleet's own files, and calls and sockets to its pods.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-     frame-ancestors 'none'; connect-src 'self' http://127.0.0.1:* ws://127.0.0.1:*";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'; connect-src 'self' http://127.0.0.1:* ws://127.0.0.1:*";
 
 const POLICY_HEADER: HeaderName = HeaderName::from_static("content-security-policy");
 
 macro_rules! files {
     ($($path:literal: $kind:literal, $name:literal;)*) => {
         pub(super) fn routes() -> Router {
-            Router::new()$(.route($path, get(async || file(concat!($kind, "; charset=utf-8"), include_str!(concat!("console/", $name))))))*
+            Router::new()$(.route(
+                $path,
+                get(async || file(concat!($kind, "; charset=utf-8"), include_str!(concat!("console/", $name)))),
+            ))*
         }
     };
 }

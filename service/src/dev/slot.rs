@@ -46,7 +46,8 @@ pub(super) enum ChangeError {
     Phase(Phase, &'static str),
     /// Not with real servers.
     #[error(
-        "a pod of a fleet on real servers can't be cut off from them from within; run pods of their own (`serve`) and stop one with SIGSTOP"
+        "a pod of a fleet on real servers can't be cut off from them from within; run pods of their own (`serve`) and stop one \
+        with SIGSTOP"
     )]
     RealServers,
     /// It does not start.

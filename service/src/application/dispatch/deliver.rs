@@ -8,11 +8,11 @@ use tracing::Span;
 
 use super::{in_flight::InFlightEvents, limits::Limits, taken::Taken};
 use crate::{
-    application::hub::deliver::LocalDelivery,
+    application::{forward::in_flight::Pulled, hub::deliver::LocalDelivery},
     config::Config,
     metrics::{Metrics, SettledAs},
     ports::{AckToken, EventSource, RawEvent, Settlement},
-    telemetry::spans,
+    telemetry::{Chain, spans},
 };
 
 /// Why an event can never be delivered.
@@ -77,7 +77,7 @@ impl Deliverer {
                 self.metrics.events_redelivered_total.inc();
             }
             if let Some(permit) = self.in_flight.enter(&mut places, event.payload.bytes().len()) {
-                batch.push(Taken { event, delivery, ack_token, permit, span, here });
+                batch.push(Taken { pulled: Pulled { event, delivery, ack_token, permit, span }, here });
             }
         }
         (batch, poison)
@@ -87,7 +87,9 @@ impl Deliverer {
     pub(super) async fn terminate(&self, poison: Vec<(AckToken, Settlement)>) {
         if !poison.is_empty() {
             self.metrics.events_settled_total.with_label_values(&[SettledAs::Poison.as_str()]).inc_by(poison.len() as u64);
-            let _ = self.source.settle(poison).await;
+            if let Err(error) = self.source.settle(poison).await {
+                tracing::debug!(error = %Chain(&error), "events that can't be read could not be ended, and come again");
+            }
         }
     }
 }

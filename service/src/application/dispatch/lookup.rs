@@ -14,6 +14,7 @@ use crate::{
         wellness::{Wellness, stance::SLOW},
     },
     ports::{EventSource, Routes, Settlement},
+    telemetry::Chain,
 };
 
 /// So often, at a third of the ack wait each, the stream is asked to leave events here that are being looked up.
@@ -47,7 +48,7 @@ impl Lookup {
         let mut keys: IndexSet<RouteKey> = IndexSet::new();
         let of_event: Vec<SmallVec<[usize; 1]>> = events
             .iter()
-            .map(|taken| taken.event.address.routes().into_iter().map(|route| keys.insert_full(route).0).collect())
+            .map(|taken| taken.pulled.event.address.routes().into_iter().map(|route| keys.insert_full(route).0).collect())
             .collect();
         let keys: Vec<RouteKey> = keys.into_iter().collect();
         let found = self.look_up_in_time(&keys, events).await;
@@ -90,12 +91,19 @@ impl Lookup {
     async fn extend(&self, events: &mut [Taken], patience: Duration) {
         let now = Instant::now();
         let is_due =
-            |taken: &Taken| (patience..patience * 2).contains(&now.saturating_duration_since(taken.delivery.received_at));
-        let due: Vec<_> =
-            events.iter().filter(|taken| is_due(taken)).map(|taken| (taken.ack_token.clone(), Settlement::Extend)).collect();
-        if due.is_empty() || self.source.settle(due).await.is_err() {
+            |taken: &Taken| (patience..patience * 2).contains(&now.saturating_duration_since(taken.pulled.delivery.received_at));
+        let due: Vec<_> = events
+            .iter()
+            .filter(|taken| is_due(taken))
+            .map(|taken| (taken.pulled.ack_token.clone(), Settlement::Extend))
+            .collect();
+        if due.is_empty() {
             return;
         }
-        events.iter_mut().filter(|taken| is_due(taken)).for_each(|taken| taken.delivery.extended(now));
+        if let Err(error) = self.source.settle(due).await {
+            tracing::debug!(error = %Chain(&error), "the stream could not be asked to leave events here; it delivers them again");
+            return;
+        }
+        events.iter_mut().filter(|taken| is_due(taken)).for_each(|taken| taken.pulled.delivery.extended(now));
     }
 }

@@ -1,6 +1,7 @@
 //! From the stream to everybody who should see it: takes events, finds their targets, and settles each by its outcome.
 //!
-//! [`pull`] asks the source for no more than may be in flight, and [`deliver`] brings what comes to this pod's sockets at once. Both wait for nobody: not for a
+//! [`pull`] asks the source for no more than may be in flight, and [`deliver`] brings what comes to this pod's sockets at once.
+//! Both wait for nobody: not for a
 //! socket, not for a peer, and not for the store, which [`lookup`] asks for the other pods; [`resolve`] hands events to their
 //! queues. When all targets of an event have spoken, [`settle`] tells the stream. [`health`] watches the stream beside all that.
 

@@ -29,16 +29,16 @@ impl PassOn {
     /// it. Returns the rest, and whether more of it could be; nothing if there is none.
     pub(super) fn split(&self, events: Vec<Taken>) -> Option<(Vec<Taken>, bool)> {
         let (passed, rest): (Vec<_>, Vec<_>) = if self.wellness.stance().gives_back() {
-            events.into_iter().partition(|taken| may_pass(&taken.delivery))
+            events.into_iter().partition(|taken| may_pass(&taken.pulled.delivery))
         } else {
             (Vec::new(), events)
         };
         self.metrics.events_passed_on_total.inc_by(passed.len() as u64);
-        for Taken { event, delivery, ack_token, permit, span, .. } in passed {
-            let in_flight = InFlight::new((event, span), delivery, 1, (ack_token, permit), self.settled.clone());
+        for Taken { pulled, .. } in passed {
+            let in_flight = InFlight::new(pulled, 1, self.settled.clone());
             in_flight.target(None).report(TargetOutcome::Passed);
         }
-        let can_pass = rest.iter().any(|taken| may_pass(&taken.delivery));
+        let can_pass = rest.iter().any(|taken| may_pass(&taken.pulled.delivery));
         (!rest.is_empty()).then_some((rest, can_pass))
     }
 }

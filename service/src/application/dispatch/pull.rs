@@ -75,6 +75,7 @@ impl Puller {
                     }
                     self.deliverer.terminate(poison).await;
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => break,
                         () = linger.wait_by(&self.timer) => {}
                     }
@@ -82,9 +83,13 @@ impl Puller {
                 Err(error) => {
                     if complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
                         complained_at = Some(Instant::now());
-                        tracing::warn!(error = %Chain(&error), "no events can be taken; sockets stay, and the durable consumer will catch up");
+                        tracing::warn!(
+                            error = %Chain(&error),
+                            "no events can be taken; sockets stay, and the durable consumer will catch up"
+                        );
                     }
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => break,
                         () = tokio::time::sleep(pauses.pause()) => {}
                     }

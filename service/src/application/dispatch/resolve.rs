@@ -71,15 +71,15 @@ impl Resolver {
     }
 
     fn send(&self, taken: Taken, to: &Destination, unknown_members: &mut UnknownMembers) {
-        let Taken { event, delivery, ack_token, permit, span, here } = taken;
-        let _entered = span.clone().map(Span::entered);
+        let Taken { pulled, here } = taken;
+        let _entered = pulled.span.clone().map(Span::entered);
         let Destination { peers, doubtful } = to;
         let targets = peers.len() + 1 + usize::from(doubtful.is_some());
-        let deliveries = delivery.count;
-        let in_flight = InFlight::new((Arc::clone(&event), span), delivery, targets, (ack_token, permit), self.settled.clone());
+        let (event, deliveries) = (Arc::clone(&pulled.event), pulled.delivery.count);
+        let in_flight = InFlight::new(pulled, targets, self.settled.clone());
         if let Some(pod) = doubtful {
             let max_deliveries = self.config.borrow().app.forward_max_deliveries;
-            let outcome = unknown_members.outcome((event.seq, deliveries), max_deliveries, self.forwarder.limits().peer);
+            let outcome = unknown_members.outcome(event.seq, deliveries, max_deliveries, self.forwarder.limits().peer);
             in_flight.target(Some(pod.clone())).report(outcome);
         }
         for peer in peers {
@@ -88,7 +88,8 @@ impl Resolver {
         let taken = here.is_taken();
         in_flight.target(None).report(Handed::from(here).into());
         tracing::debug!(
-            event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(), request.id = event.request_id,
+            event.seq = event.seq, event.id = event.payload.event_id(), event.kind = event.address.kind().as_str(),
+            request.id = event.request_id,
             company.id = %event.address.company(), agent.id = %event.address.agent(), peers = peers.len(), taken.here = taken,
             "an event is dispatched"
         );

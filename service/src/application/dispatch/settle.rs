@@ -56,7 +56,10 @@ impl Settler {
             }
             self.metrics.events_in_flight.set(i64::try_from(self.in_flight.count()).unwrap_or(i64::MAX));
             if let Err(error) = self.source.settle(settlements).await {
-                tracing::debug!(error = %Chain(&error), events = batch.len(), "events could not be settled and will be delivered again");
+                tracing::debug!(
+                    error = %Chain(&error), events = batch.len(),
+                    "events could not be settled and will be delivered again"
+                );
             }
             batch.clear();
         }

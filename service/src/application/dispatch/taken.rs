@@ -1,25 +1,11 @@
 //! An event between its taking and its settlement.
 
-use std::sync::Arc;
+use crate::application::{forward::in_flight::Pulled, hub::registry::Delivered};
 
-use daisi_ws_domain::event::Event;
-use tracing::Span;
-
-use crate::{
-    application::{forward::in_flight::Permit, hub::registry::Delivered},
-    ports::{AckToken, Delivery},
-};
-
-/// An event that was brought to this pod's sockets, and what is needed for the rest of its way.
+/// An event that was brought to this pod's sockets.
 pub(super) struct Taken {
-    pub(super) event: Arc<Event>,
-    /// How it came.
-    pub(super) delivery: Delivery,
-    pub(super) ack_token: AckToken,
-    /// It is in flight.
-    pub(super) permit: Permit,
-    /// Open until it is settled, if it is traced.
-    pub(super) span: Option<Span>,
+    /// The event, and what is needed for the rest of its way.
+    pub(super) pulled: Pulled,
     /// What became of it here.
     pub(super) here: Delivered,
 }

@@ -20,7 +20,7 @@ pub(super) struct UnknownMembers {
 
 impl UnknownMembers {
     /// What becomes of an event's share for such a pod, if so many may be parked and each delivered so often.
-    pub(super) fn outcome(&mut self, (seq, deliveries): (u64, u64), max_deliveries: u64, max_parked: usize) -> TargetOutcome {
+    pub(super) fn outcome(&mut self, seq: u64, deliveries: u64, max_deliveries: u64, max_parked: usize) -> TargetOutcome {
         let now = Instant::now();
         while self.parked.peek().is_some_and(|Reverse(until)| *until <= now) {
             self.parked.pop();
@@ -43,12 +43,12 @@ mod tests {
     async fn doubts_are_bounded_in_number_and_in_tries() {
         let mut unknown_members = UnknownMembers::default();
         for _ in 0..3 {
-            assert_eq!(unknown_members.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::Parked);
+            assert_eq!(unknown_members.outcome(1, FREE_DELIVERIES + 1, 20, 3), TargetOutcome::Parked);
         }
-        assert_eq!(unknown_members.outcome((1, FREE_DELIVERIES + 1), 20, 3), TargetOutcome::GivenUp);
-        assert_eq!(unknown_members.outcome((1, 1), 20, 3), TargetOutcome::Parked, "a pod may be about to announce itself");
+        assert_eq!(unknown_members.outcome(1, FREE_DELIVERIES + 1, 20, 3), TargetOutcome::GivenUp);
+        assert_eq!(unknown_members.outcome(1, 1, 20, 3), TargetOutcome::Parked, "a pod may be about to announce itself");
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(unknown_members.outcome((1, 19), 20, 3), TargetOutcome::Parked);
-        assert_eq!(unknown_members.outcome((1, 20), 20, 3), TargetOutcome::GivenUp);
+        assert_eq!(unknown_members.outcome(1, 19, 20, 3), TargetOutcome::Parked);
+        assert_eq!(unknown_members.outcome(1, 20, 20, 3), TargetOutcome::GivenUp);
     }
 }

@@ -83,6 +83,21 @@ impl From<OwnedSemaphorePermit> for Permit {
     }
 }
 
+/// An event as it came from the stream, with all that is needed until it is settled.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The event.
+    pub event: Arc<Event>,
+    /// How it came.
+    pub delivery: Delivery,
+    /// By which it is settled.
+    pub ack_token: AckToken,
+    /// Its place among those that are in flight.
+    pub permit: Permit,
+    /// Open until it is settled, if it is traced.
+    pub span: Option<tracing::Span>,
+}
+
 /// What became of an event, when all targets have spoken.
 #[derive(Debug)]
 pub struct Settled {
@@ -145,13 +160,8 @@ impl InFlight {
     /// An event with `targets` targets, each of which must get a [`Target`]. The queue of settled events is bounded by the
     /// permits.
     #[must_use]
-    pub fn new(
-        (event, span): (Arc<Event>, Option<tracing::Span>),
-        delivery: Delivery,
-        targets: usize,
-        (ack_token, permit): (AckToken, impl Into<Permit>),
-        settled: mpsc::UnboundedSender<Settled>,
-    ) -> Arc<Self> {
+    pub fn new(pulled: Pulled, targets: usize, settled: mpsc::UnboundedSender<Settled>) -> Arc<Self> {
+        let Pulled { event, delivery, ack_token, permit, span } = pulled;
         let state = State {
             waiting: targets,
             taken: false,
@@ -159,7 +169,7 @@ impl InFlight {
             passed: false,
             parked: false,
             given_up: Vec::new(),
-            rest: Some((ack_token, permit.into())),
+            rest: Some((ack_token, permit)),
         };
         let (deliveries, pulled_at) = (delivery.count, delivery.received_at);
         Arc::new(Self { event, deliveries, pulled_at, delivery, span, state: Mutex::new(state), settled })
@@ -304,7 +314,9 @@ mod tests {
         };
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let in_flight = InFlight::new((Arc::new(event), None), delivery, 1, (AckToken::default(), permit), sender);
+        let (event, ack_token) = (Arc::new(event), AckToken::default());
+        let pulled = Pulled { event, delivery, ack_token, permit: permit.into(), span: None };
+        let in_flight = InFlight::new(pulled, 1, sender);
         in_flight.target(PodId::parse("b").ok()).report(outcome);
         receiver.recv().await.unwrap()
     }

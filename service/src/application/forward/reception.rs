@@ -62,7 +62,10 @@ impl PeerService for Reception {
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {
         let told = self.hub.announce(route, gap);
-        tracing::warn!(peer.id = %from, sessions = told, gap.dropped = gap.dropped, "a peer gave events up; the sessions are told");
+        tracing::warn!(
+            peer.id = %from, sessions = told, gap.dropped = gap.dropped,
+            "a peer gave events up; the sessions are told"
+        );
         told
     }
 

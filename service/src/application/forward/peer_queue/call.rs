@@ -73,7 +73,10 @@ impl PeerQueue {
             Ok(handed) => handed.into_iter().map(Some).collect(),
             Err(PeerError::Failed(_)) if events.len() > 1 => self.divide(events, deadline).await,
             Err(error) => {
-                tracing::debug!(peer.id = %self.peer.id, error = %Chain(&error), events = events.len(), "events for the peer are parked");
+                tracing::debug!(
+                    peer.id = %self.peer.id, error = %Chain(&error), events = events.len(),
+                    "events for the peer are parked"
+                );
                 Vec::new()
             }
         }
@@ -106,7 +109,10 @@ impl PeerQueue {
                 Err(PeerError::Failed(_)) if part.len() > 1 => parts.extend(halves(part)),
                 Err(error @ PeerError::Failed(_)) => {
                     let event = &events[part.start];
-                    tracing::debug!(peer.id = %self.peer.id, event.seq = event.seq, error = %Chain(&error), "the peer fails at an event; it is parked");
+                    tracing::debug!(
+                        peer.id = %self.peer.id, event.seq = event.seq, error = %Chain(&error),
+                        "the peer fails at an event; it is parked"
+                    );
                 }
                 Err(error) => {
                     tracing::debug!(peer.id = %self.peer.id, error = %Chain(&error), "the rest of a divided batch is parked");
@@ -152,7 +158,10 @@ impl PeerQueue {
                 drop(queue);
                 if has_opened {
                     metrics.grpc_circuitbreaker_tripped_total.with_label_values(&[pod]).inc();
-                    tracing::warn!(peer.id = %self.peer.id, error = %Chain(error), "the peer's circuit breaker opened; its events are parked");
+                    tracing::warn!(
+                        peer.id = %self.peer.id, error = %Chain(error),
+                        "the peer's circuit breaker opened; its events are parked"
+                    );
                 }
             }
         }

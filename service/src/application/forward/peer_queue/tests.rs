@@ -17,7 +17,7 @@ use crate::{
         fleet::directory::Directory,
         forward::{
             forwarder::Forwarder,
-            in_flight::{InFlight, PASSES, Settled},
+            in_flight::{InFlight, PASSES, Pulled, Settled},
         },
         wellness::{Wellness, stance::SLOW},
     },
@@ -205,8 +205,9 @@ impl Setup {
             traceparent: None,
         };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let carried = (AckToken("t".into()), permit);
-        let in_flight = InFlight::new((Arc::new(event), None), Delivery::now(deliveries), 1, carried, self.outcomes.clone());
+        let (event, delivery, ack_token) = (Arc::new(event), Delivery::now(deliveries), AckToken("t".into()));
+        let pulled = Pulled { event, delivery, ack_token, permit: permit.into(), span: None };
+        let in_flight = InFlight::new(pulled, 1, self.outcomes.clone());
         in_flight.target(PodId::parse("b").ok())
     }
 
