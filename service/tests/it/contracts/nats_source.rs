@@ -213,7 +213,7 @@ async fn user_and_password_open_the_door_from_the_section_or_the_address() {
     let wrong_in_address = section(&server.url().replace("nats://", "nats://gateway:hunter2@"));
     for nats in [&wrong, &wrong_in_address, &section(&server.url())] {
         let error = refused(nats).await;
-        let text = format!("{error} {error:?}");
+        let text = format!("{} {error:?}", Chain(&error));
         assert!(text.contains("authorization") && !text.contains("hunter2") && !text.contains("gateway"), "{text}");
     }
 }

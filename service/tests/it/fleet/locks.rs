@@ -2,23 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use daisi_ws_domain::{
     close::CloseReason,
     event::{Address, Event, Path, Payload, StreamId},
-    ids::{ChatId, ConnectionId, PodId},
-    session::{LockOwner, SessionKey},
+    ids::{ConnectionId, PodId},
+    session::LockOwner,
 };
 use daisi_ws_service::{
     application::admission::connect::{ConnectError, Unavailable},
     config::OutagePolicy,
-    ports::{Acquire, LockRenewal, Renewal, SessionLocks, StoreError},
+    ports::{Acquire, SessionLocks},
 };
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, Wrap, key, user},
+    fleet::{Fleet, key, user},
+    renewals::renewals,
 };
 
 const QUIET: Duration = Duration::from_secs(3);
@@ -292,43 +292,21 @@ async fn g3_with_policy_strict_thousands_of_sockets_are_closed_before_their_lock
     assert!(confirmed.elapsed() < 30 * SECOND, "{:?}", confirmed.elapsed());
 }
 
-/// Renewals wait at a gate, and are carried out before that.
-struct LateAnswers {
-    inner: Arc<dyn SessionLocks>,
-    gate: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl SessionLocks for LateAnswers {
-    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.acquire(key, owner, ttl).await
-    }
-    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.replace(key, seen, owner, ttl).await
-    }
-    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
-        self.inner.release(locks).await
-    }
-    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
-        let renewed = self.inner.renew(batch).await;
-        let _pass = self.gate.acquire().await.expect("never closed");
-        renewed
-    }
-    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
-        self.inner.save_chat(key, chat, ttl).await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn g3_with_policy_strict_an_answer_that_comes_late_confirms_a_lock_from_when_it_was_asked_for() {
     let gate = Arc::new(Semaphore::new(1));
     let at_gate = Arc::clone(&gate);
     let mut fleet = strict(false).await;
-    let wrap = Wrap {
-        locks: Some(Box::new(move |inner| Arc::new(LateAnswers { inner, gate: Arc::clone(&at_gate) }) as _)),
-        routes: None,
-    };
-    let pod = fleet.add_pod(Some(wrap)).await;
+    // Renewals are carried out, and wait at a gate with the answer.
+    let late = renewals(move |locks, batch| {
+        let gate = Arc::clone(&at_gate);
+        Box::pin(async move {
+            let renewed = locks.renew(&batch).await;
+            let _pass = gate.acquire().await.expect("never closed");
+            renewed
+        })
+    });
+    let pod = fleet.add_pod(Some(late)).await;
     let mut client = fleet.connect(pod, sari()).await.unwrap();
     let connected = Instant::now();
     let closed = gate.acquire().await.unwrap();

@@ -4,22 +4,25 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use daisi_ws_domain::{
-    ids::{ChatId, ConnectionId, PodId},
+    ids::{ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
-    session::{Kill, LockOwner, SessionKey},
+    session::{Kill, LockOwner},
 };
 use daisi_ws_service::{
     application::admission::connect::ConnectError,
     ports::{
-        Acquire, Announce, AnnounceError, Announcement, Incarnation, KillBus as _, LockRenewal, Lookup, Renewal, RouteChange,
-        Routes, SessionLocks, Standing, StoreError,
+        Acquire, Announce, AnnounceError, Announcement, Incarnation, KillBus as _, Lookup, RouteChange, Routes, SessionLocks,
+        Standing, StoreError,
     },
 };
 use futures_util::future::{join_all, maybe_done};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::support::fleet::{Fleet, Wrap, key, user};
+use crate::support::{
+    fleet::{Fleet, Wrap, key, user},
+    renewals::renewals,
+};
 
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -264,42 +267,20 @@ async fn epoch_a_new_pod_on_an_empty_store_takes_no_event_before_the_others_are_
     }
 }
 
-/// Lets renewals pass only while its gate is open: asked for, but not done before that.
-struct GatedLocks {
-    inner: Arc<dyn SessionLocks>,
-    gate: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl SessionLocks for GatedLocks {
-    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.acquire(key, owner, ttl).await
-    }
-    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.replace(key, seen, owner, ttl).await
-    }
-    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
-        self.inner.release(locks).await
-    }
-    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
-        let _pass = self.gate.acquire().await.expect("never closed");
-        self.inner.renew(batch).await
-    }
-    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
-        self.inner.save_chat(key, chat, ttl).await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhile() {
     let gate = Arc::new(Semaphore::new(1));
     let at_gate = Arc::clone(&gate);
     let mut fleet = Fleet::start(1).await;
-    let wrap = Wrap {
-        locks: Some(Box::new(move |inner| Arc::new(GatedLocks { inner, gate: Arc::clone(&at_gate) }) as _)),
-        routes: None,
-    };
-    let pod = fleet.add_pod(Some(wrap)).await;
+    // Renewals are asked for, and not done while the gate is closed.
+    let gated = renewals(move |locks, batch| {
+        let gate = Arc::clone(&at_gate);
+        Box::pin(async move {
+            let _pass = gate.acquire().await.expect("never closed");
+            locks.renew(&batch).await
+        })
+    });
+    let pod = fleet.add_pod(Some(gated)).await;
     let client = fleet.connect(pod, user("acme", "a1", "sari")).await.unwrap();
     let closed = gate.acquire().await.unwrap();
     // The renewal has read the sessions and waits; the session ends and its lock is released; then the renewal finds the lock
@@ -314,50 +295,25 @@ async fn renewal_in_flight_leaves_no_ghost_lock_of_a_session_that_ended_meanwhil
     assert!(started.elapsed() < Duration::from_millis(10), "a ghost held the lock: {:?}", started.elapsed());
 }
 
-/// Carries renewals out late, and never answers while its gate is closed.
-struct LostAnswers {
-    inner: Arc<dyn SessionLocks>,
-    gate: Arc<Semaphore>,
-    asked: Arc<Notify>,
-}
-
-#[async_trait]
-impl SessionLocks for LostAnswers {
-    async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.acquire(key, owner, ttl).await
-    }
-    async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.inner.replace(key, seen, owner, ttl).await
-    }
-    async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
-        self.inner.release(locks).await
-    }
-    async fn renew(&self, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
-        if self.gate.try_acquire().is_ok() {
-            return self.inner.renew(batch).await;
-        }
-        self.asked.notify_one();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        self.inner.renew(batch).await?;
-        Err(StoreError::TimedOut(Duration::from_millis(500)))
-    }
-    async fn save_chat(&self, key: &SessionKey, chat: &ChatId, ttl: Duration) -> Result<(), StoreError> {
-        self.inner.save_chat(key, chat, ttl).await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn renewal_without_an_answer_leaves_no_ghost_lock_of_a_session_that_ended_meanwhile() {
     let (gate, asked) = (Arc::new(Semaphore::new(1)), Arc::new(Notify::new()));
     let (at_gate, at_asked) = (Arc::clone(&gate), Arc::clone(&asked));
     let mut fleet = Fleet::start(1).await;
-    let wrap = Wrap {
-        locks: Some(Box::new(move |inner| {
-            Arc::new(LostAnswers { inner, gate: Arc::clone(&at_gate), asked: Arc::clone(&at_asked) }) as _
-        })),
-        routes: None,
-    };
-    let pod = fleet.add_pod(Some(wrap)).await;
+    // While the gate is closed renewals are carried out late, and their answers are lost.
+    let lost = renewals(move |locks, batch| {
+        let (gate, asked) = (Arc::clone(&at_gate), Arc::clone(&at_asked));
+        Box::pin(async move {
+            if gate.try_acquire().is_ok() {
+                return locks.renew(&batch).await;
+            }
+            asked.notify_one();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            locks.renew(&batch).await?;
+            Err(StoreError::TimedOut(Duration::from_millis(500)))
+        })
+    });
+    let pod = fleet.add_pod(Some(lost)).await;
     let (client, mut other) = (
         fleet.connect(pod, user("acme", "a1", "sari")).await.unwrap(),
         fleet.connect(pod, user("acme", "a1", "tono")).await.unwrap(),

