@@ -61,6 +61,16 @@ pub trait SessionLocks: Send + Sync {
     /// Takes the lock if nobody, or just `seen`, holds it. The last resort against an owner that does not let go.
     async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError>;
 
+    /// As [`replace`](Self::replace), for a socket that lives on whatever comes of it. After an error it may be carried out yet,
+    /// and the lock is *not* given back: that would take it from a socket which has it by a renewal meanwhile.
+    async fn take_back(
+        &self,
+        key: &SessionKey,
+        seen: &LockOwner,
+        owner: &LockOwner,
+        ttl: Duration,
+    ) -> Result<Acquire, StoreError>;
+
     /// Lets the locks go that are still held by the given owners; the others are left alone. Returns how many were let go.
     async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError>;
 

@@ -47,12 +47,22 @@ pub(super) const TAKEN: u8 = 1;
 /// A script's verdict, and the value it is about.
 pub(super) type Verdict = (u8, Option<Vec<u8>>);
 
+/// What becomes of a lock that was taken after its claim had failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untaken {
+    /// It is given back: its socket is no more.
+    GivenBack,
+    /// It is kept: its socket lives on, and finds it with its next renewal.
+    Kept,
+}
+
 /// A claim: the script's keys and arguments.
 struct Claim {
     keys: [String; 2],
     owner: String,
     ttl: u64,
     seen: Vec<u8>,
+    untaken: Untaken,
     answer: oneshot::Sender<Result<Claimed, StoreError>>,
 }
 
@@ -122,14 +132,21 @@ impl Claims {
         Self { queue }
     }
 
-    /// Runs the script for one lock. Anyone who drops the future, or gets an error, has nothing: what was taken all the same is
-    /// given back.
+    /// Runs the script for one lock. Anyone who drops the future has nothing: what was taken all the same is given back. For who
+    /// gets an error, `untaken` says what becomes of it.
     ///
     /// # Errors
     /// When the store is away or refuses.
-    pub(super) async fn claim(&self, keys: [String; 2], owner: String, ttl: u64, seen: Vec<u8>) -> Result<Verdict, StoreError> {
+    pub(super) async fn claim(
+        &self,
+        keys: [String; 2],
+        owner: String,
+        ttl: u64,
+        seen: Vec<u8>,
+        untaken: Untaken,
+    ) -> Result<Verdict, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Claim { keys, owner, ttl, seen, answer }).await.map_err(|_| StoreError::Stopped)?;
+        self.queue.send(Claim { keys, owner, ttl, seen, untaken, answer }).await.map_err(|_| StoreError::Stopped)?;
         answered.await.unwrap_or(Err(StoreError::Stopped)).map(Claimed::take_over)
     }
 }
@@ -184,8 +201,12 @@ impl Claimer {
     fn give_back_late(&self, claims: &[Claim], used: Mutex<Vec<MultiplexedConnection>>) {
         let ghosts: Vec<Ghost> = claims
             .iter()
+            .filter(|claim| claim.untaken == Untaken::GivenBack || claim.answer.is_closed())
             .map(|claim| Ghost { lock: claim.keys[0].clone(), owner: claim.owner.clone(), until: ends_at(claim.ttl) })
             .collect();
+        if ghosts.is_empty() {
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.late).try_acquire_owned() else {
             return ghosts.into_iter().for_each(|ghost| give_back(&self.ghosts, ghost));
         };

@@ -14,7 +14,14 @@ use daisi_ws_domain::{
 };
 use redis::ScriptInvocation;
 
-use super::{RedisStore, claims::TAKEN, keys, lock_scripts::RELEASE, script::Lua, values::milliseconds};
+use super::{
+    RedisStore,
+    claims::{TAKEN, Untaken},
+    keys,
+    lock_scripts::RELEASE,
+    script::Lua,
+    values::milliseconds,
+};
 use crate::{
     metrics::labels::RedisCommand,
     ports::{Acquire, KeyKind, LockRenewal, Renewal, SessionLocks, StoreError},
@@ -66,11 +73,21 @@ static RENEW: LazyLock<Lua> = LazyLock::new(|| {
 #[async_trait]
 impl SessionLocks for RedisStore {
     async fn acquire(&self, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.claim(key, Vec::new(), owner, ttl).await
+        self.claim(key, Vec::new(), owner, ttl, Untaken::GivenBack).await
     }
 
     async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
-        self.claim(key, seen.to_string().into_bytes(), owner, ttl).await
+        self.claim(key, seen.to_string().into_bytes(), owner, ttl, Untaken::GivenBack).await
+    }
+
+    async fn take_back(
+        &self,
+        key: &SessionKey,
+        seen: &LockOwner,
+        owner: &LockOwner,
+        ttl: Duration,
+    ) -> Result<Acquire, StoreError> {
+        self.claim(key, seen.to_string().into_bytes(), owner, ttl, Untaken::Kept).await
     }
 
     async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
@@ -116,10 +133,17 @@ impl SessionLocks for RedisStore {
 
 impl RedisStore {
     /// Takes the lock if nobody holds it, or we do (an earlier try whose answer was lost), or the value in it is `seen`.
-    async fn claim(&self, key: &SessionKey, mut seen: Vec<u8>, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
+    async fn claim(
+        &self,
+        key: &SessionKey,
+        mut seen: Vec<u8>,
+        owner: &LockOwner,
+        ttl: Duration,
+        untaken: Untaken,
+    ) -> Result<Acquire, StoreError> {
         for _ in 0..CLAIMS {
             let keys = [keys::lock(key), keys::selected_chat(key)];
-            let (taken, value) = self.claims.claim(keys, owner.to_string(), milliseconds(ttl), seen).await?;
+            let (taken, value) = self.claims.claim(keys, owner.to_string(), milliseconds(ttl), seen, untaken).await?;
             let value = value.unwrap_or_default();
             match taken {
                 0 => {}
@@ -152,7 +176,7 @@ impl RedisStore {
         if let Some(holder) = parse(value, |text| LockOwner::parse(text).ok()) {
             return Ok(Renewal::Lost(holder));
         }
-        Ok(match self.claim(&lock.key, value.to_vec(), &lock.owner, lock.ttl).await? {
+        Ok(match self.claim(&lock.key, value.to_vec(), &lock.owner, lock.ttl, Untaken::Kept).await? {
             Acquire::Acquired { .. } => Renewal::Restored,
             Acquire::Held(holder) => Renewal::Lost(holder),
         })

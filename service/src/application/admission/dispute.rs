@@ -171,12 +171,14 @@ impl Disputes {
 
     async fn take_back(&self, session: Arc<Session>, owner: LockOwner, kill: bool, ttl: Duration) {
         let asked = Instant::now();
-        match self.means.locks.replace(session.key(), &owner, session.owner(), ttl).await {
+        match self.means.locks.take_back(session.key(), &owner, session.owner(), ttl).await {
             Ok(Acquire::Acquired { .. }) => {}
             // It is in yet other hands, or nobody knows: the next renewal sees.
             Ok(Acquire::Held(_)) => return,
             Err(error) => {
                 log_store_error!(&error, "a session's lock could not be taken back");
+                // It may be taken back yet, after the session has ended.
+                self.means.leftovers.note_unanswered(std::slice::from_ref(&session));
                 return;
             }
         }

@@ -333,6 +333,27 @@ async fn a_claim_whose_answer_never_came_is_given_back_after_it_is_carried_out()
 }
 
 #[tokio::test]
+async fn a_take_back_whose_answer_never_came_is_kept_when_it_is_carried_out() {
+    let server = RedisServer::start().await;
+    let proxy = LateProxy::start(server.config().address).await;
+    let store = RedisStore::new(&config::Redis { address: proxy.address(), ..server.config() }, tasks()).unwrap();
+    let mut client = server.client().await;
+    store.acquire(&user("first"), &owner("a/1"), LONG).await.unwrap();
+    proxy.hold();
+    let refused = store.take_back(&user("sari"), &owner("b/1"), &owner("a/2"), LONG).await;
+    assert!(matches!(refused, Err(StoreError::TimedOut(_))), "{refused:?}");
+    proxy.deliver(1).await;
+    // A release would have come with it.
+    wait::until("it is carried out", || {
+        let mut client = client.clone();
+        async move { get(&mut client, "session:acme:desk:sari").await.is_some() }
+    })
+    .await;
+    store.acquire(&user("last"), &owner("a/3"), LONG).await.unwrap();
+    assert_eq!(get(&mut client, "session:acme:desk:sari").await.as_deref(), Some("a/2"));
+}
+
+#[tokio::test]
 async fn a_late_route_change_does_not_undo_a_confirmed_one() {
     let server = RedisServer::start().await;
     let proxy = LateProxy::start(server.config().address).await;

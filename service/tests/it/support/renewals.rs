@@ -40,6 +40,15 @@ where
     async fn replace(&self, key: &SessionKey, seen: &LockOwner, owner: &LockOwner, ttl: Duration) -> Result<Acquire, StoreError> {
         self.inner.replace(key, seen, owner, ttl).await
     }
+    async fn take_back(
+        &self,
+        key: &SessionKey,
+        seen: &LockOwner,
+        owner: &LockOwner,
+        ttl: Duration,
+    ) -> Result<Acquire, StoreError> {
+        self.inner.take_back(key, seen, owner, ttl).await
+    }
     async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
         self.inner.release(locks).await
     }

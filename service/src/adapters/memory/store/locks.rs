@@ -21,6 +21,16 @@ impl SessionLocks for StoreHandle {
         self.attempt(|state| claim(state, key, Some(seen), owner, ttl)).await
     }
 
+    async fn take_back(
+        &self,
+        key: &SessionKey,
+        seen: &LockOwner,
+        owner: &LockOwner,
+        ttl: Duration,
+    ) -> Result<Acquire, StoreError> {
+        self.replace(key, seen, owner, ttl).await
+    }
+
     async fn release(&self, locks: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
         self.run(|state| {
             let table = &mut state.tables.locks;
