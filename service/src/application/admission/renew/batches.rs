@@ -38,6 +38,9 @@ impl Batches {
     /// # Errors
     /// When a batch failed; the others have been renewed all the same.
     pub(super) async fn renew(&self, sessions: &[Arc<Session>]) -> Result<(), StoreError> {
+        if sessions.is_empty() {
+            return self.leftovers.release_unaccompanied(&*self.locks).await;
+        }
         let (mut result, mut lost) = (Ok(()), Vec::new());
         for batch in sessions.chunks(MAX_BATCH) {
             let (renewals, asked) = (self.renewals(batch), Instant::now());
