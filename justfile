@@ -103,6 +103,11 @@ repository:
 release *ARGS='check':
     .ci/release {{ ARGS }}
 
+# The protocol of the session locks, in all states of a model; `--mutant NAME` breaks a rule and prints how it is found out.
+[group('check')]
+model *ARGS:
+    cargo run --release --locked -p daisi-ws-lock-model -- {{ ARGS }}
+
 # RFC 6455 by the Autobahn suite: `quick`, or `full` with compression.
 [group('check')]
 autobahn *ARGS='quick':
