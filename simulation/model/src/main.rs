@@ -10,12 +10,17 @@ use daisi_ws_lock_model::{
     report::{Checked, check, find},
 };
 
+/// Faults of the largest world, unless said otherwise: a minute or so.
+const FAULTS: u8 = 1;
+/// Faults that it takes for every mutant to be found out.
+const MUTANT_FAULTS: u8 = 2;
+
 /// Checks the model of the session locks in all its states.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Worlds with up to so many faults in a run.
-    #[arg(long, default_value_t = 2)]
-    faults: u8,
+    /// Worlds with up to so many faults in a run; by default one, and two where mutants are looked for.
+    #[arg(long)]
+    faults: Option<u8>,
     /// Only worlds with just this many.
     #[arg(long)]
     just: Option<u8>,
@@ -39,10 +44,10 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let is_good = match options.mutant {
-        Some(mutant) => look_for(mutant, options.faults),
+        Some(mutant) => look_for(mutant, options.faults.unwrap_or(MUTANT_FAULTS)),
         None if options.mutants => {
             println!("| Mutant | Sockets | Faults | Policy | Steps | Broken |\n|---|---|---|---|---|---|");
-            Mutant::value_variants().iter().filter(|mutant| !row(**mutant, options.faults)).count() == 0
+            Mutant::value_variants().iter().filter(|mutant| !row(**mutant, options.faults.unwrap_or(MUTANT_FAULTS))).count() == 0
         }
         None => check_all(&options),
     };
@@ -51,7 +56,7 @@ fn main() -> ExitCode {
 
 fn check_all(options: &Options) -> bool {
     let mut is_good = true;
-    let faults = options.just.map_or(0..=options.faults, |just| just..=just);
+    let faults = options.just.map_or(0..=options.faults.unwrap_or(FAULTS), |just| just..=just);
     for policy in
         [Policy::Strict, Policy::Available].into_iter().filter(|policy| options.policy.is_none_or(|only| only == *policy))
     {
