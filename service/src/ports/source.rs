@@ -146,6 +146,11 @@ pub trait EventSource: Send + Sync {
     /// The consumer's limits, as last read from it.
     fn limits(&self) -> SourceLimits;
 
+    /// Why no events come and none can be settled now, if that is so.
+    fn trouble(&self) -> Option<SourceError>;
+
     /// Is the connection up?
-    fn is_connected(&self) -> bool;
+    fn is_connected(&self) -> bool {
+        self.trouble().is_none()
+    }
 }

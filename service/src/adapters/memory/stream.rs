@@ -289,8 +289,8 @@ impl EventSource for StreamHandle {
         SourceLimits { ack_wait: options.ack_wait, max_ack_pending: options.max_ack_pending }
     }
 
-    fn is_connected(&self) -> bool {
-        self.stream.lock().reaches(&self.pod)
+    fn trouble(&self) -> Option<SourceError> {
+        (!self.stream.lock().reaches(&self.pod)).then(|| SourceError::unreachable(Down))
     }
 }
 

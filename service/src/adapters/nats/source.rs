@@ -84,14 +84,6 @@ impl NatsSource {
         tasks.supervise("nats-pull", move || puller::run(Arc::clone(&for_task)));
         Ok(Self { shared, hard: tasks.shutdown().hard.clone() })
     }
-
-    fn unavailable(&self) -> Option<SourceError> {
-        match self.shared.buffer.link() {
-            ConsumerLink::Down(error) => Some(error),
-            ConsumerLink::Up if !self.shared.is_connected() => Some(self.shared.trouble.reason(Away::NoConnection)),
-            ConsumerLink::Up => None,
-        }
-    }
 }
 
 async fn first_connect(
@@ -203,7 +195,7 @@ impl EventSource for NatsSource {
                 waited = timeout_at(patience, buffer.ready()) => waited,
             };
             if waited.is_err() {
-                match self.unavailable() {
+                match self.trouble() {
                     Some(error) => return Err(error),
                     None => patience = Instant::now() + PULL_PATIENCE,
                 }
@@ -250,7 +242,11 @@ impl EventSource for NatsSource {
         self.shared.buffer.limits()
     }
 
-    fn is_connected(&self) -> bool {
-        self.shared.is_connected() && self.shared.buffer.is_up()
+    fn trouble(&self) -> Option<SourceError> {
+        match self.shared.buffer.link() {
+            ConsumerLink::Down(error) => Some(error),
+            ConsumerLink::Up if !self.shared.is_connected() => Some(self.shared.trouble.reason(Away::NoConnection)),
+            ConsumerLink::Up => None,
+        }
     }
 }

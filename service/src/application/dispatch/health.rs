@@ -38,7 +38,10 @@ impl Health {
     /// Looks again and again whether the stream is there, also while no event comes, and shows what is there.
     pub(crate) async fn watch_dependencies(&self) {
         loop {
-            self.readiness.observe(Dependency::Nats, self.source.is_connected());
+            match self.source.trouble() {
+                Some(trouble) => self.readiness.observe_trouble(Dependency::Nats, format!("nats: {}", Chain(&trouble))),
+                None => self.readiness.observe(Dependency::Nats, true),
+            }
             let report = self.readiness.report(Duration::ZERO);
             self.metrics.dependency_up.with_label_values(&[Dependency::Nats.as_str()]).set(i64::from(report.nats));
             self.metrics.dependency_up.with_label_values(&[Dependency::Redis.as_str()]).set(i64::from(report.redis));

@@ -81,8 +81,8 @@ mod tests {
         fn limits(&self) -> SourceLimits {
             unreachable!("a gate asks nothing")
         }
-        fn is_connected(&self) -> bool {
-            true
+        fn trouble(&self) -> Option<SourceError> {
+            unreachable!("a gate asks nothing")
         }
     }
 

@@ -365,3 +365,16 @@ async fn g8_a_rolling_restart_of_all_pods_loses_nothing_for_sessions_elsewhere()
     }
     fleet.all_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn why_no_event_comes_is_told_until_events_come_again() {
+    let fleet = Fleet::start(1).await;
+    let problems = || fleet.pods[0].pod.readiness().problems();
+    assert_eq!(problems(), [] as [String; 0]);
+    fleet.stream.set_down(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(problems().iter().any(|problem| problem.starts_with("nats: ")), "{:?}", problems());
+    fleet.stream.set_down(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(problems(), [] as [String; 0]);
+}

@@ -56,8 +56,8 @@ impl EventSource for HalfOpen {
     fn limits(&self) -> SourceLimits {
         self.inner.limits()
     }
-    fn is_connected(&self) -> bool {
-        self.inner.is_connected()
+    fn trouble(&self) -> Option<SourceError> {
+        self.inner.trouble()
     }
 }
 
