@@ -36,7 +36,7 @@ const CUT_NOTICED: Duration = Duration::from_millis(100);
 /// it and another.
 const SENT_BACK_SHARE: usize = 2;
 
-/// The steps of draining.
+/// The steps of draining, each for itself; in what order is for the `shutdown` module to say.
 pub struct Drain {
     /// Nobody comes in.
     pub entrance: Entrance,
@@ -48,7 +48,7 @@ pub struct Drain {
     pub leaving: Leaving,
 }
 
-/// Where sessions come in.
+/// Where sessions come in, which is closed first.
 pub struct Entrance {
     /// Says that the pod is not ready any more.
     pub readiness: Readiness,
@@ -65,7 +65,7 @@ impl Entrance {
     }
 }
 
-/// Events that were taken.
+/// Events that were taken and are not settled.
 pub struct Events {
     /// Where they come from.
     pub source: Arc<dyn EventSource>,
@@ -94,7 +94,7 @@ impl Events {
     }
 }
 
-/// Sockets of this pod.
+/// Sockets of this pod, which are closed in paced batches.
 pub struct Sockets {
     /// Their sessions.
     pub hub: Arc<Hub>,

@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// Where sessions are kept.
+/// Where sessions are kept: in Redis, or in a store of this process.
 #[derive(Debug, Clone)]
 pub enum StoreChoice {
     /// In Redis, as the section `redis` says.
@@ -52,7 +52,7 @@ pub enum StoreChoice {
     Memory(Store),
 }
 
-/// Where events come from.
+/// Where events come from: NATS, or a stream of this process.
 #[derive(Debug, Clone)]
 pub enum StreamChoice {
     /// NATS JetStream, as the section `nats` says.
@@ -228,7 +228,7 @@ impl Gateway {
         self.grpc.local_addr()
     }
 
-    /// What `/ready` says.
+    /// What `/ready` says, for who wants to know without HTTP.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness

@@ -29,7 +29,7 @@ use crate::{
     shutdown::Sequence,
 };
 
-/// A running pod.
+/// A running pod: it takes events and lets sessions in until it is drained.
 pub struct Pod {
     hub: Arc<Hub>,
     sessions: Sessions,
@@ -71,7 +71,7 @@ impl Pod {
         Self { hub, sessions, fleet, reception, readiness, drain, sequence }
     }
 
-    /// Gets sessions.
+    /// By which sessions are let in.
     #[must_use]
     pub fn connector(&self) -> &Arc<Connector> {
         &self.sessions.connector
@@ -89,7 +89,7 @@ impl Pod {
         &self.sessions.renewer
     }
 
-    /// The sessions.
+    /// The sessions of this pod, pending ones included.
     #[must_use]
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub

@@ -21,7 +21,7 @@ words! {
     }
 }
 
-/// What `/ready` answers.
+/// What `/ready` answers: the pod as it is at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadinessReport {
     /// All dependencies are there (or were, within the grace), and the pod does not drain.

@@ -34,7 +34,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Nothing stops yet.
+    /// The order of a pod in which nothing stops yet.
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
         Self {

@@ -53,7 +53,7 @@ impl ClientAddress {
 }
 
 impl ClientShare {
-    /// That of an address.
+    /// The share of an address: its own for IPv4, that of its network for IPv6.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

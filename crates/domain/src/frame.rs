@@ -53,12 +53,12 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// An error without details.
+    /// An error by code and message, without details yet.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: None }
     }
 
-    /// Adds the details.
+    /// The same with details for people; clients must not parse them.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
         self.details = Some(details.into());
@@ -116,19 +116,19 @@ impl Frame {
         Self::json(FrameKind::Ready, None::<()>)
     }
 
-    /// `chat_selected`
+    /// The frame that answers a selection: which chat is selected now.
     #[must_use]
     pub fn chat_selected(chat: &ChatId) -> Self {
         Self::json(FrameKind::ChatSelected, Some(ChatBody { chat_id: chat }))
     }
 
-    /// `error`
+    /// The frame that refuses a message of the client; the socket stays open.
     #[must_use]
     pub fn error(body: &ErrorBody) -> Self {
         Self::json(FrameKind::Error, Some(body))
     }
 
-    /// `gap`
+    /// The frame that tells a client which events it goes without.
     #[must_use]
     pub fn gap(gap: &Gap) -> Self {
         let body = GapBody { dropped: gap.dropped, first_seq: gap.first_seq, last_seq: gap.last_seq, reason: gap.cause.as_str() };

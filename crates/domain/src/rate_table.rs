@@ -77,7 +77,7 @@ impl RateTable {
         self.set(key, now + debt, now);
     }
 
-    /// Gives one back.
+    /// Gives back one that was charged, as what it was for did not happen; a key never has more than its burst.
     pub fn give_back(&mut self, key: &impl Hash, rate: Rate, now: Instant) {
         let key = self.hasher.hash_one(key);
         if let Some(at) = self.whole_at.get(&key) {

@@ -22,7 +22,7 @@ impl<T: PartialEq> Scope<T> {
 }
 
 impl<T: AsText> Scope<T> {
-    /// The value, or `*`.
+    /// The value as it stands in keys, or `*` for any.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Any => "*",

@@ -25,7 +25,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Bytes of its payload.
+    /// Bytes of its payload, as the client meant it: inflated and unmasked.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -108,7 +108,7 @@ impl Decoder {
         (self.pending, self.start, self.fragments) = (Vec::new(), 0, None);
     }
 
-    /// Was there a [`Message::Close`]?
+    /// Was there a [`Message::Close`]? Nothing is decoded after it.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed

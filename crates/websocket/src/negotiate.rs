@@ -51,7 +51,7 @@ impl Agreement {
         offers.filter_map(Offer::read).find_map(|offer| offer.accept(alone))
     }
 
-    /// The answer's `Sec-WebSocket-Extensions`.
+    /// The answer's `Sec-WebSocket-Extensions` (RFC 7692, section 7), to be sent only with a 101.
     #[must_use]
     pub fn header(&self) -> String {
         let mut value = NAME.to_owned();

@@ -11,7 +11,7 @@ use crate::{
 /// The most pods of a dev fleet: each has a port for browsers, one after the other from the base.
 const MAX_PODS: i64 = 32;
 
-/// Arguments of `dev`.
+/// Arguments of `dev`, which starts a fleet in this process.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Pods of the fleet.

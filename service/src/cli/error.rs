@@ -12,7 +12,7 @@ pub(super) const EXIT_FAILED: u8 = 1;
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h, so that a supervisor can tell it from a crash.
 const EXIT_CONFIG: u8 = 78;
 
-/// Why a command failed.
+/// Why a command failed, in words for a terminal.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The configuration is wrong.

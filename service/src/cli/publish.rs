@@ -21,7 +21,7 @@ const DEV_FLEET_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest event that is read from standard input, in bytes: more than a NATS server takes by default.
 const MAX_EVENT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Arguments of `publish`.
+/// Arguments of `publish`, which stores one event.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Subject, as in wa.acme.agent-1.chats.

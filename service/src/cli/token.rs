@@ -14,7 +14,7 @@ use crate::{
     config::{Secret, Secrets, Sources},
 };
 
-/// Arguments of `token`.
+/// Arguments of `token`, which makes a token with the configured keys and prints it.
 #[derive(Debug, Subcommand)]
 pub enum Args {
     /// A token for a user of one agent.
@@ -23,7 +23,7 @@ pub enum Args {
     Admin(AdminArgs),
 }
 
-/// Arguments of `token user`.
+/// Arguments of `token user`: whose sessions it opens.
 #[derive(Debug, clap::Args)]
 pub struct UserArgs {
     /// The company whose events the session sees.
@@ -40,7 +40,7 @@ pub struct UserArgs {
     pub ttl_seconds: u64,
 }
 
-/// Arguments of `token admin`.
+/// Arguments of `token admin`: an id, and what it may see.
 #[derive(Debug, clap::Args)]
 pub struct AdminArgs {
     /// The admin; one live socket has its session.

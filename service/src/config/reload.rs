@@ -83,7 +83,7 @@ impl ConfigWatch {
         Arc::clone(&self.shared.current.borrow())
     }
 
-    /// Follows the snapshots.
+    /// Follows the snapshots: the present one at once, and each that is taken over.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
         self.shared.current.subscribe()

@@ -35,7 +35,7 @@ pub struct SecretFileError {
 }
 
 impl Secret {
-    /// Wraps a text.
+    /// Wraps a text, so that it is neither printed nor kept in memory when it is dropped.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: Zeroizing::new(text.into()), file: None }
     }
@@ -90,7 +90,7 @@ impl Secret {
         self.file.as_deref().filter(|path| is_open_to_all(path))
     }
 
-    /// Is there nothing?
+    /// Is there no secret, as where the key is not set?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()

@@ -90,7 +90,7 @@ pub struct Server {
     pub ready_grace: Duration,
 }
 
-/// The PROXY protocol.
+/// Whether connections begin with a PROXY protocol header that says who the client is.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyProtocol {
@@ -126,7 +126,7 @@ pub struct Limits {
     pub failures_per_address_burst: u32,
 }
 
-/// The event stream.
+/// The event stream: where it is, as whom, and which durable.
 #[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Nats {
@@ -165,7 +165,7 @@ pub struct Nats {
     pub stream_replicas: usize,
 }
 
-/// The session store.
+/// The session store: where it is, as whom, and how long its answers may take.
 #[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
@@ -229,7 +229,7 @@ pub enum TokenCacheKind {
     Off,
 }
 
-/// Logs and traces.
+/// Logs and traces: how much, in which form, and whereto.
 #[derive(Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
@@ -245,7 +245,7 @@ pub struct Telemetry {
     pub metrics: bool,
 }
 
-/// How log lines look.
+/// How log lines look: JSON for machines, text for people.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -1,6 +1,6 @@
 //! What a fleet is made of, as the command line says it.
 
-/// What to start.
+/// What `dev` is to start: how many pods, on which ports, on what backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Pods.

@@ -5,7 +5,7 @@ use daisi_ws_domain::session::Kill;
 
 use super::errors::StoreError;
 
-/// What a listener hears.
+/// What a listener hears: an order, or that orders may have been missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KillSignal {
     /// Somebody wants a session: its victim, if it is here, has to go.

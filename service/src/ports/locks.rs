@@ -22,7 +22,7 @@ pub enum Acquire {
     Held(LockOwner),
 }
 
-/// One lock to renew.
+/// One lock to renew, with the chat that is remembered beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockRenewal {
     /// The session whose lock it is.

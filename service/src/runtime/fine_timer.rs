@@ -37,7 +37,7 @@ impl FineTimer {
         Self(None)
     }
 
-    /// Waits until `deadline`. Cancel-safe.
+    /// Waits until `deadline`, finer than a timer of the runtime where the system has one. Cancel-safe.
     pub async fn sleep_until(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -205,7 +205,7 @@ impl Workers {
         Self { team: Arc::new([worker]), threads: Vec::new(), stop }
     }
 
-    /// All of them.
+    /// All workers, on any of which a socket may live.
     #[must_use]
     pub fn team(&self) -> &Team {
         &self.team
@@ -263,7 +263,7 @@ impl PodWorkers {
         Ok(Self { sockets: Workers::start(cores)?, probes: Workers::named("probes", 1)? })
     }
 
-    /// All of them.
+    /// All teams of workers that this process has.
     #[must_use]
     pub fn teams(&self) -> Teams {
         Teams { sockets: Arc::clone(&self.sockets.team), probes: Arc::clone(&self.probes.team) }

@@ -102,7 +102,7 @@ impl Tls {
         }
     }
 
-    /// Reads the files again.
+    /// Reads the certificate files again; connections that stand keep the old ones.
     pub fn reload(&self) {
         match read(&self.files) {
             Ok(current) => {

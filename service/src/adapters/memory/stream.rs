@@ -38,7 +38,7 @@ use crate::{
 /// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.
 const OUTAGE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The stream is down.
+/// The stream is down for everybody: nothing was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event stream is down")]
 pub struct StreamDown;

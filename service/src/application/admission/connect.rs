@@ -30,7 +30,7 @@ use crate::{
     runtime::{chance, workers::Worker},
 };
 
-/// Gets sessions.
+/// Lets sessions in: checks for room, takes the lock, sets the routes. One a pod.
 pub struct Connector {
     /// This pod.
     pub me: PodId,
@@ -169,7 +169,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The session.
+    /// The session that was let in; its socket is yet to be served.
     #[must_use]
     pub fn session(&self) -> &Arc<Session> {
         &self.session

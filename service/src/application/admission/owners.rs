@@ -37,7 +37,7 @@ pub enum OwnerState {
     Unknown,
 }
 
-/// Finds out about owners.
+/// Finds out whether the owner of a lock still has the socket that the lock names.
 pub struct Owners {
     hub: Arc<Hub>,
     directory: Arc<Directory>,

@@ -26,7 +26,7 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_
 /// Locks in dispute are looked at again after this time.
 const DISPUTED_PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
-/// What renewal works with.
+/// Renews the locks of all sessions of this pod in batches, and settles what it finds lost.
 #[derive(Clone)]
 pub struct Renewer {
     /// The sessions.

@@ -74,7 +74,7 @@ pub struct AdminTokenRequest {
     pub company_id_restriction: Option<String>,
 }
 
-/// Makes tokens.
+/// Makes tokens for the token API, under the keys and limits of the configuration.
 #[derive(Debug, Clone)]
 pub struct Minter {
     keys: TokenKeys,

@@ -29,7 +29,7 @@ pub(super) struct Destination {
     pub(super) doubtful: Option<PodId>,
 }
 
-/// Looks routes up.
+/// Finds the pods to which events go beside this one.
 #[derive(Clone)]
 pub struct Lookup {
     /// Asked to leave events here for longer.

@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Passes events on.
+/// Gives events back to the stream that another pod can bring to its peers and this one can not.
 #[derive(Clone)]
 pub struct PassOn {
     /// How this pod is.

@@ -29,7 +29,7 @@ const PULL_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::
 /// How often an outage of the stream is logged again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Pulls events.
+/// Pulls events for this pod, as many as may be in flight, and brings them to its own sockets at once.
 #[derive(Clone)]
 pub struct Puller {
     /// Where they come from.

@@ -82,7 +82,7 @@ impl Directory {
         }
     }
 
-    /// This pod.
+    /// The pod whose table this is; it never stands in it.
     #[must_use]
     pub fn me(&self) -> &PodId {
         &self.me

@@ -59,7 +59,7 @@ impl Forwarder {
         *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// The limits in force.
+    /// The limits in force, which change with the fleet and the consumer.
     #[must_use]
     pub fn limits(&self) -> ForwardLimits {
         *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner)

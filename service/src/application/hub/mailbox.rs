@@ -344,13 +344,13 @@ impl Mailbox {
         !self.inner.is_poisoned()
     }
 
-    /// How many items wait.
+    /// How many items wait to be written; gaps count as one each.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().queue.len()
     }
 
-    /// Does nothing wait?
+    /// Does nothing wait to be written?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

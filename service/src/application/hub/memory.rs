@@ -75,7 +75,7 @@ impl Memory {
         self.used[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes held for all.
+    /// Bytes that are charged now, of all kinds together.
     #[must_use]
     pub fn used(&self) -> usize {
         Kind::ALL.iter().map(|kind| self.of(*kind)).sum()
@@ -157,19 +157,19 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// So many.
+    /// How many bytes are charged; they are given back when the charge is dropped.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Where they count.
+    /// The account that they count in.
     #[must_use]
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Makes them so many.
+    /// Changes the charge to so many bytes.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.memory.add(self.kind, bytes - self.bytes);

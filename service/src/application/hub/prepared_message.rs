@@ -101,7 +101,7 @@ impl PreparedMessage {
         self.later.charge.memory()
     }
 
-    /// Bytes of its text.
+    /// Bytes of its text, without framing and not compressed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.text.len()
@@ -119,7 +119,7 @@ impl PreparedMessage {
         &self.text
     }
 
-    /// The frame.
+    /// The frame as it goes to every socket that does not compress by itself.
     #[must_use]
     pub fn frame(&self) -> &Bytes {
         &self.frame

@@ -82,7 +82,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// An empty hub.
+    /// A hub without sessions, that lets sessions in.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let memory = Arc::<Memory>::default();
@@ -125,7 +125,7 @@ impl Hub {
         self.has_room.store(has_room, Ordering::Relaxed);
     }
 
-    /// May they?
+    /// May connects come here that another pod has no room for, as noted last?
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.has_room.load(Ordering::Relaxed)
@@ -233,7 +233,7 @@ impl Hub {
         self.lock().entries.len()
     }
 
-    /// Is nobody here?
+    /// Is nobody here, pending sessions included?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

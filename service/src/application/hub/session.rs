@@ -138,19 +138,19 @@ impl Session {
         }
     }
 
-    /// What is exclusive.
+    /// What is exclusive: at most one socket of the fleet has it.
     #[must_use]
     pub fn key(&self) -> &SessionKey {
         &self.key
     }
 
-    /// User or admin.
+    /// User or admin, as the token says.
     #[must_use]
     pub fn kind(&self) -> SessionKind {
         self.key.kind()
     }
 
-    /// The socket.
+    /// The socket of this session: its id is drawn anew for each connect.
     #[must_use]
     pub fn connection(&self) -> &ConnectionId {
         &self.connection
@@ -162,7 +162,7 @@ impl Session {
         &self.owner
     }
 
-    /// What the token said.
+    /// What the token said, checked; it does not change while the socket is open.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
@@ -220,7 +220,7 @@ impl Session {
         }
     }
 
-    /// Where the session lives.
+    /// The worker on whose thread the session lives as long as it does.
     #[must_use]
     pub fn worker(&self) -> &Arc<Worker> {
         &self.worker

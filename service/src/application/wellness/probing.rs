@@ -23,7 +23,7 @@ const ASKED: usize = 8;
 /// Silent peers that are asked in a round beside those.
 const SILENT_ASKED: usize = 64;
 
-/// What probes go through.
+/// Through which ports a pod finds out whether it reaches store and peers.
 #[derive(Clone)]
 pub struct Probes {
     /// The store.

@@ -25,7 +25,7 @@ impl std::fmt::Debug for PullGate {
 }
 
 impl PullGate {
-    /// An open gate.
+    /// A gate that is open: the source was told of nothing yet.
     #[must_use]
     pub fn new(source: Arc<dyn EventSource>) -> Self {
         Self { source, reasons: Mutex::default() }

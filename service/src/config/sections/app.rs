@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::units::seconds;
 
-/// Sessions, sockets and forwarding.
+/// Sessions, sockets and forwarding: times, limits and policies of what the product does.
 #[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct App {
@@ -35,7 +35,7 @@ pub struct App {
     /// Bytes that the pod holds for all its sockets before bursts are not allowed any more.
     pub websocket_burst_total_bytes: usize,
     /// Bytes that the pod holds for events on their way and for what clients are sending; 0: see
-    /// [`MemoryBudget`](super::MemoryBudget).
+    /// [`MemoryBudget`](crate::config::MemoryBudget).
     pub memory_budget_bytes: usize,
     /// What happens when they are more.
     pub websocket_backpressure_drop_policy: DropPolicy,

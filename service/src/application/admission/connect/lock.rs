@@ -39,7 +39,7 @@ struct Rival<'a> {
     asking: Option<BoxFuture<'a, OwnerState>>,
 }
 
-/// Takes locks.
+/// Takes the lock of a session, if need be from the socket that has it.
 pub struct Locker {
     /// Where they are.
     pub locks: Arc<dyn SessionLocks>,

@@ -10,7 +10,7 @@ use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage}
 /// What a gap counts for in bytes: about as many as it has when it is written.
 pub(super) const GAP_BYTES: usize = 128;
 
-/// One thing to write.
+/// One thing to write to a socket, in the order in which it was put.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// An event.
