@@ -3,6 +3,7 @@
 //!
 //! - `scenario`: what is measured. `conduct`: what scenarios are made of. `report`: the figures, their budgets, the table.
 //! - `stage`: the servers, started and ended here. `floor`: the yardstick, a server of this program.
+//! - `reads`: what it costs to read the stream again.
 //! - `client`: the sockets, in processes of their own, and what came of events there. `publisher`: the events.
 //! - `wire`, `stamp`, `stream`, `samples`, `clock`, `proc`: frames, identification, names, latencies, time, and what the kernel
 //!   says of a process.
@@ -14,6 +15,7 @@ mod floor;
 mod options;
 mod proc;
 mod publisher;
+mod reads;
 mod report;
 mod samples;
 mod scenario;
@@ -50,6 +52,7 @@ fn obey(options: Options) -> Result<ExitCode> {
         Command::Floor { nats, listen, durable } => floor::run(nats, listen, durable)?,
         Command::Clients { threads } => client::process::run(threads)?,
         Command::Table { results, into } => show_ranges(&results, into.as_deref())?,
+        Command::Reads(reads) => print(&runtime()?.block_on(reads::run(&reads))?),
         Command::Run(run) => return measure(*run),
     }
     Ok(ExitCode::SUCCESS)
@@ -59,7 +62,7 @@ fn obey(options: Options) -> Result<ExitCode> {
 fn measure(run: Run) -> Result<ExitCode> {
     ensure!(cfg!(target_os = "linux"), "what a process costs is read from /proc, which only Linux has");
     let (check, json, plot) = (run.check, run.json.clone(), run.plot.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let runtime = runtime()?;
     let conductor = Conductor::new(run)?;
     let results = runtime.block_on(Box::pin(proc::stop::unless_told(scenario::run::run(&conductor))))?;
     let setting = conductor.setting();
@@ -72,6 +75,10 @@ fn measure(run: Run) -> Result<ExitCode> {
     }
     let missed = results.figures.iter().any(|figure| budget::verdict(figure) == Verdict::Missed);
     Ok(if check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
 }
 
 /// Prints the table of several runs, or puts it into a document.

@@ -27,6 +27,8 @@ pub(crate) enum Command {
         #[arg(long)]
         into: Option<PathBuf>,
     },
+    /// Measures what it costs to read the stream again by subject, and prints a table; starts a NATS server for it.
+    Reads(Reads),
     /// Serves as the floor: the socket work and nothing else.
     Floor {
         /// NATS, whose events it delivers.
@@ -47,6 +49,26 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1)]
         threads: usize,
     },
+}
+
+/// How much is read of how much.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reads {
+    /// Events in the stream.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Subjects that they are spread over in turn.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) subjects: u64,
+    /// Reads one by one.
+    #[arg(long, default_value_t = 2_000)]
+    pub(crate) rounds: u64,
+    /// Reads at once.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) at_once: u64,
+    /// Where the server keeps its files [default: the system's folder for temporary files].
+    #[arg(long)]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// What can be measured.

@@ -166,3 +166,19 @@ async fn a_run_that_is_told_to_end_ends_what_it_has_started() {
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("some are left");
 }
+
+#[test]
+fn every_way_to_read_the_stream_again_is_answered() {
+    let sizes = ["--events", "2000", "--subjects", "50", "--rounds", "20", "--at-once", "100"];
+    let output = Command::new(env!("CARGO_BIN_EXE_daisi-ws-load")).arg("reads").args(sizes).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8(output.stdout).expect("it is text");
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| leader") || line.starts_with("| direct")).collect();
+    assert_eq!(rows.len(), 10, "{table}");
+    assert!(rows.iter().all(|row| row.ends_with("| 0 |")), "{table}");
+    let of = |what: &str| rows.iter().find(|row| row.contains(what)).expect("it is a way").split('|').nth(2).map(str::trim);
+    assert_eq!(
+        (of("leader, next of a subject, none there"), of("leader, next of a subject, 1 missed")),
+        (Some("0.0"), Some("1.0"))
+    );
+}
