@@ -12,6 +12,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 const HEADER: &str = "traceparent";
 /// A longer text is none: version 0 has 55 bytes, and later ones may add little.
 const MAX_BYTES: usize = 128;
+/// Lengths of version, trace id, span id and flags.
+const FIELDS: [usize; 4] = [2, 32, 16, 2];
 
 struct Text<'a>(&'a str);
 
@@ -39,11 +41,18 @@ impl Injector for Written {
 /// Reads a `traceparent`; `None` if it is not valid.
 #[must_use]
 pub(crate) fn remote_context(traceparent: &str) -> Option<Context> {
-    if traceparent.len() > MAX_BYTES {
+    if traceparent.len() > MAX_BYTES || !is_shaped(traceparent) {
         return None;
     }
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Text(traceparent));
     context.span().span_context().is_valid().then_some(context)
+}
+
+/// Are version, ids and flags hexadecimal digits, as many as they have to be (W3C Trace Context, section 3.2)? The propagator takes
+/// fewer and fills them up, and takes a sign for a digit.
+fn is_shaped(traceparent: &str) -> bool {
+    let mut parts = traceparent.split('-').map(str::as_bytes);
+    FIELDS.iter().all(|field| parts.next().is_some_and(|part| part.len() == *field && part.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// Makes the span a child of the sender's. Does nothing without a valid text, without tracing, or once the span was entered or
@@ -102,7 +111,12 @@ mod tests {
     #[test]
     fn a_bad_text_begins_a_trace_of_its_own() {
         traced(|| {
-            for bad in ["", "nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &"0".repeat(1000)] {
+            let odd = [
+                "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-+0f067aa0ba902b7-01",
+            ];
+            let bad = ["", "nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &"0".repeat(1000)];
+            for bad in bad.into_iter().chain(odd).chain(["00-1-1-01"]) {
                 assert!(!sent_on(Some(bad)).contains("4bf92f3577b34da6a3ce929d0e0e4736"));
                 assert!(remote_context(bad).is_none(), "{bad}");
             }
