@@ -84,9 +84,11 @@ pub(super) fn event_from_wire(message: wire::ForwardedEvent) -> Result<Event, Ba
     })
 }
 
-/// A request id or trace context, if it is there and of a sane length.
+/// A request id or trace context, if it is there, of a sane length, and harmless in a log line or in metadata: what comes from the
+/// stream is held to the same.
 pub(super) fn context(text: String) -> Option<String> {
-    (!text.is_empty() && text.len() <= MAX_CONTEXT_BYTES).then_some(text)
+    let fits = (1..=MAX_CONTEXT_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then_some(text)
 }
 
 /// The message for one of many gaps.
@@ -265,6 +267,17 @@ mod tests {
         let message = wire::RouteGap { dropped: Some(2), first_sequence: Some(0), last_sequence: Some(0), ..Default::default() };
         let gap = gap_from_wire(&message);
         assert_eq!((gap.dropped, gap.first_seq, gap.last_seq), (Some(2), None, None));
+    }
+
+    #[test]
+    fn a_request_id_or_trace_context_that_could_break_a_log_line_is_dropped() {
+        let good = event_to_wire(&event("wa.a.b.chats"));
+        for bad in ["r\n1", "a b", "a\u{7}", "\u{fc}mlaut", "", &"x".repeat(MAX_CONTEXT_BYTES + 1)] {
+            let message = wire::ForwardedEvent { request_id: bad.to_owned(), traceparent: bad.to_owned(), ..good.clone() };
+            let event = event_from_wire(message).unwrap();
+            assert_eq!((event.request_id, event.traceparent), (None, None), "{bad:?}");
+        }
+        assert_eq!(event_from_wire(good).unwrap().request_id.as_deref(), Some("r-1"));
     }
 
     #[test]
