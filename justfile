@@ -138,6 +138,11 @@ dashboards *ARGS:
 dashboards-live:
     dashboards/check-live.sh
 
+# Every parser of what comes from outside under libFuzzer: `smoke`, `long SECONDS`, `merge`.
+[group('check')]
+fuzz *ARGS='smoke':
+    .ci/fuzz {{ ARGS }}
+
 # The fleet in containers under faults: `quick`, `full`, `faults`, `some FILTER...`.
 [group('check')]
 e2e *ARGS='quick':

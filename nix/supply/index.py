@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = re.compile(r"(?<![\w./-])((?:\.ci|compose|dashboards|e2e|k8s|nix|service)/(?:[\w-]+/)*[\w.-]+)")
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-# What a reader types once, or where no recipe would be shorter: `cargo --version`, `cargo binstall`.
-ELSEWHERE = {"binstall", "install", "tree", "update", "fetch", "run"}
+# What a reader types once, or where no recipe would be shorter: `cargo --version`, `cargo binstall`, `cargo fuzz`.
+ELSEWHERE = {"binstall", "install", "tree", "update", "fetch", "fuzz", "run"}
 
 
 def recipes(dump):
@@ -106,6 +106,8 @@ def untidy(files):
     """Text files that are not as .editorconfig says."""
     for name in files:
         path = ROOT / name
+        if name.startswith("service/fuzz/corpus/"):
+            continue
         content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         if content and b"\0" not in content[:8000]:
             if not content.endswith(b"\n"):

@@ -9,6 +9,9 @@ mod container;
 mod effective;
 mod environment;
 mod file_watch;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod load;
 mod problem;

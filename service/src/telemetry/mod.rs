@@ -7,6 +7,9 @@
 pub(crate) mod audit;
 mod chain;
 mod context;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod levels;
 mod line;

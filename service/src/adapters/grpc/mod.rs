@@ -7,6 +7,9 @@
 mod client;
 mod clocks;
 mod convert;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod legacy;
 mod proof;
 mod self_check;

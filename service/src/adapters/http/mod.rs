@@ -8,6 +8,9 @@ mod client;
 mod credentials;
 mod error;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod listener;
 mod ops;
 mod request_id;

@@ -39,7 +39,7 @@ impl RequestId {
         &self.0
     }
 
-    fn given(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn given(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(HEADER)?.to_str().ok()?;
         let fits = (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.into()))
@@ -68,7 +68,7 @@ impl fmt::Display for RequestId {
 }
 
 /// What is wrong with a request that two could read in two ways (RFC 9112, section 3.2, and its likes).
-fn ambiguity(request: &Request) -> Option<HttpError> {
+pub(super) fn ambiguity(request: &Request) -> Option<HttpError> {
     let headers = request.headers();
     if request.version() == Version::HTTP_11 && !headers.contains_key(header::HOST) {
         return Some(HttpError::bad_request("a request of HTTP/1.1 has to have the header Host"));

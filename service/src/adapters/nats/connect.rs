@@ -196,7 +196,7 @@ impl Target {
 }
 
 /// Addresses without user and password, which the client would print in its debug log and otherwise ignore.
-fn servers(url: &str) -> Result<(Vec<ServerAddr>, Option<Userinfo>), NatsStartError> {
+pub(super) fn servers(url: &str) -> Result<(Vec<ServerAddr>, Option<Userinfo>), NatsStartError> {
     let mut servers = Vec::new();
     let mut identity = None;
     for text in url.split(',').map(str::trim).filter(|text| !text.is_empty()) {

@@ -91,7 +91,7 @@ async fn read(path: &Path) -> io::Result<(String, KeyPair)> {
 }
 
 /// The line after `-----BEGIN … {name}-----`.
-fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines().map(str::trim);
     lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.trim_end_matches('-').ends_with(name))?;
     lines.find(|line| !line.is_empty()).filter(|line| !line.starts_with("---"))

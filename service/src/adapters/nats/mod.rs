@@ -13,6 +13,9 @@ mod bind;
 mod buffer;
 mod connect;
 mod fitness;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod progress;
 mod publish;

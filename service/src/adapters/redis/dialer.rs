@@ -196,7 +196,7 @@ fn unreadable(key: &'static str, why: impl Into<Box<dyn std::error::Error + Send
 }
 
 /// `host:port`, or `[v6]:port`.
-fn split_address(address: &str) -> Option<(String, u16)> {
+pub(super) fn split_address(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']')?,

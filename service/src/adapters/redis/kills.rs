@@ -44,7 +44,7 @@ struct Order {
     victim: Option<String>,
 }
 
-fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
     let order = Order {
         new_pod_id: kill.new_pod.clone(),
         connection_id: kill.connection.clone(),
@@ -54,7 +54,7 @@ fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
 }
 
 /// The kill, or `None` for what is none. A victim that can't be read is not "no victim": that would close more than was meant.
-fn decode(channel: &str, payload: &[u8]) -> Option<Kill> {
+pub(super) fn decode(channel: &str, payload: &[u8]) -> Option<Kill> {
     let key = keys::parse_kill_channel(channel)?;
     let order: Order = serde_json::from_slice(payload).ok()?;
     let victim = order.victim.as_deref().map(LockOwner::parse).transpose().ok()?;

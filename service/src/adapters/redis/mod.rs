@@ -9,6 +9,9 @@ mod connection;
 mod deaf;
 mod dialer;
 mod errors;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod kills;
 mod lineage;

@@ -316,7 +316,7 @@ impl RedisStore {
 }
 
 /// Members that are no pod id are skipped: none of the fleet wrote them.
-fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
+pub(super) fn pod_ids(members: &[Vec<u8>]) -> Vec<PodId> {
     members.iter().filter_map(|member| pod_id(member)).collect()
 }
 

@@ -140,9 +140,9 @@ struct Slot {
 
 /// A connection as the server knows it. Ids alone start again with the server, and would name another's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
-    id: String,
-    address: String,
+pub(super) struct Identity {
+    pub(super) id: String,
+    pub(super) address: String,
 }
 
 /// A server that does not know or allow the command leaves us without the guard against late batches, not without routes.
@@ -161,7 +161,7 @@ fn tolerate<T>(outcome: RedisResult<T>) -> Result<Option<T>, RedisError> {
 }
 
 /// From the one line of `CLIENT INFO`.
-fn parse_identity(info: &str) -> Option<Identity> {
+pub(super) fn parse_identity(info: &str) -> Option<Identity> {
     let field =
         |name: &str| info.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
     Some(Identity { id: field("id")?, address: field("addr")? })

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// What version 2 begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -25,7 +25,7 @@ const MAX_EXTENSIONS: usize = 2048;
 ///
 /// # Errors
 /// When there is none, or it is malformed or over the bounds.
-pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE { read_binary(stream).await } else { read_line(stream, &start).await }
@@ -35,7 +35,7 @@ fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-async fn read_binary(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut fixed = [0; FIXED - SIGNATURE.len()];
     stream.read_exact(&mut fixed).await?;
     let [version_and_command, family, high, low] = fixed;
@@ -67,7 +67,7 @@ fn source(family: u8, addresses: &[u8]) -> io::Result<Option<IpAddr>> {
     }
 }
 
-async fn read_line(stream: &mut TcpStream, start: &[u8]) -> io::Result<Option<IpAddr>> {
+async fn read_line(stream: &mut (impl AsyncRead + Unpin), start: &[u8]) -> io::Result<Option<IpAddr>> {
     if !start.starts_with(b"PROXY ") {
         return Err(malformed("a trusted proxy sent no header of the PROXY protocol"));
     }
@@ -100,7 +100,10 @@ fn parse_line(line: &[u8]) -> Option<Option<IpAddr>> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 

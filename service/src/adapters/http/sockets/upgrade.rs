@@ -77,7 +77,7 @@ impl Handshake {
 }
 
 /// Checks the request; gives the value that proves to the client that it was understood.
-fn check(request: &Request) -> Result<HeaderValue, HttpError> {
+pub(crate) fn check(request: &Request) -> Result<HeaderValue, HttpError> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(HttpError::bad_request("a WebSocket is opened by a GET"));
