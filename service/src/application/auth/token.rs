@@ -88,7 +88,9 @@ impl TokenKey {
     /// # Errors
     /// When the text is malformed, or not sealed with this key.
     pub fn open(&self, text: &str) -> Result<Vec<u8>, OpenError> {
-        if text.len() > MAX_TOKEN_BYTES {
+        // Half a padding is neither with nor without, and would be a third form.
+        let is_half_padded = text.ends_with('=') && !text.len().is_multiple_of(4);
+        if text.len() > MAX_TOKEN_BYTES || is_half_padded {
             return Err(OpenError::Malformed);
         }
         let bytes = BASE64.decode(text).map_err(|_| OpenError::Malformed)?;
@@ -124,6 +126,8 @@ mod tests {
         assert!(text.ends_with('=') && !text.contains(['+', '/']), "{text}");
         assert_eq!(key(1).open(&text).unwrap(), b"hello!");
         assert_eq!(key(1).open(text.trim_end_matches('=')).unwrap(), b"hello!");
+        let half = text.strip_suffix("==").map(|bare| format!("{bare}=")).unwrap();
+        assert_eq!(key(1).open(&half), Err(OpenError::Malformed));
     }
 
     #[test]
