@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey, session::Kill, session::SessionKey};
 
-use super::{connector, keys, kills, pods, values, writer};
+use super::{dialer, keys, kills, pods, values, writer};
 use crate::{application::fleet::key::FleetKey, metrics::Metrics};
 
 /// The kill of a message on a channel.
@@ -52,7 +52,7 @@ pub fn connection(info: &str) -> Option<(String, String)> {
 /// Host and port of `redis.address`.
 #[must_use]
 pub fn address(text: &str) -> Option<(String, u16)> {
-    connector::split_address(text)
+    dialer::split_address(text)
 }
 
 /// Reads and writes the records of pods.
