@@ -173,7 +173,7 @@ impl Leaving {
         self.hub.end_parting();
         self.releaser.flush().await;
         // Without a place it never had a route.
-        let placed = *self.place.taken.borrow();
+        let placed = self.place.taken.get();
         let routes_gone = if placed && !self.is_lost() { self.writer.confirm(&[]).await } else { Ok(()) };
         tracing::debug!(drain.stage = "locks and routes", "what the sessions had is given back");
         routes_gone

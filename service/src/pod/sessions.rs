@@ -83,7 +83,7 @@ fn connector(
     };
     Connector {
         me: ground.me.id.clone(),
-        place: fleet.place.taken.subscribe(),
+        place: Arc::clone(&fleet.place.taken),
         entries: Entries { hub: Arc::clone(hub), writer: Arc::clone(writer), releaser: releaser.clone() },
         locker: Locker {
             locks: Arc::clone(locks),

@@ -9,4 +9,5 @@ pub(crate) mod linger;
 pub mod listen;
 pub(crate) mod prefetch;
 pub mod stop;
+pub mod watched;
 pub mod workers;

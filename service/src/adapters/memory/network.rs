@@ -19,11 +19,14 @@ use daisi_ws_domain::{
     peer::PodRecord,
 };
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{sleep, timeout},
 };
 
-use crate::ports::{Handed, PeerError, PeerService, Peers, RouteGap};
+use crate::{
+    ports::{Handed, PeerError, PeerService, Peers, RouteGap},
+    runtime::watched::Watched,
+};
 
 /// How long it takes until a cut link is noticed: the connect time-out of a real one.
 const CUT_NOTICED: Duration = Duration::from_secs(1);
@@ -50,7 +53,7 @@ pub struct Network {
 struct Shared {
     state: Mutex<State>,
     /// Bumped whenever a pod is thawed or killed: what waits to leave a frozen pod looks again.
-    changed: watch::Sender<u64>,
+    changed: Watched<u64>,
 }
 
 #[derive(Default)]
@@ -139,7 +142,7 @@ impl Network {
             self.shared.lock().frozen.insert(pod.clone());
         } else {
             self.shared.deliver_held(pod);
-            self.shared.changed.send_modify(|version| *version += 1);
+            self.shared.changed.bump();
         }
     }
 
@@ -153,7 +156,7 @@ impl Network {
             state.pods.extract_if(|_, registered| registered.id == *pod).map(|(_, registered)| registered).collect()
         };
         drop(gone);
-        self.shared.changed.send_modify(|version| *version += 1);
+        self.shared.changed.bump();
     }
 
     /// Delays every call by this long, from now on.
@@ -274,9 +277,8 @@ impl NetworkHandle {
 
     /// Waits until this pod is not frozen itself.
     async fn leave(&self) -> Result<(), PeerError> {
-        let mut changes = self.shared.changed.subscribe();
         loop {
-            changes.mark_unchanged();
+            let seen = self.shared.changed.get();
             {
                 let state = self.shared.lock();
                 if state.killed.contains(&self.me) {
@@ -286,8 +288,7 @@ impl NetworkHandle {
                     return Ok(());
                 }
             }
-            // The sender lives in what this handle shares, so it can't be closed.
-            let _ = changes.changed().await;
+            self.shared.changed.wait_for(|now| now != seen).await;
         }
     }
 }

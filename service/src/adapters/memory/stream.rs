@@ -32,7 +32,7 @@ use self::log::Log;
 pub use self::log::{Headers, StreamOptions, Take};
 use crate::{
     ports::{AckToken, EventSource, RawEvent, SettledUpTo, Settlement, SourceError, SourceLag, SourceLimits},
-    runtime::clock,
+    runtime::{clock, watched::Watched},
 };
 
 /// How long a pull or a settlement waits in an outage before it says so: long enough that a loop around it does not spin.
@@ -47,7 +47,7 @@ pub struct StreamDown;
 struct Inner {
     log: Mutex<Log>,
     /// Moves with every change that a waiting pull has to look at.
-    version: watch::Sender<u64>,
+    version: Watched<u64>,
 }
 
 /// A stream with its one consumer. Clones are the same stream.
@@ -61,7 +61,7 @@ impl Stream {
     #[must_use]
     pub fn new(options: StreamOptions) -> Self {
         let id = StreamId(i128::try_from(clock::now().as_nanos()).unwrap_or_default());
-        Self { inner: Arc::new(Inner { log: Mutex::new(Log::new(id, options)), version: watch::Sender::new(0) }) }
+        Self { inner: Arc::new(Inner { log: Mutex::new(Log::new(id, options)), version: Watched::new(0) }) }
     }
 
     /// The source of one pod. The first one begins the consumer: it delivers what is published from now on.
@@ -164,7 +164,7 @@ impl Stream {
     }
 
     fn wake(&self) {
-        self.inner.version.send_modify(|version| *version += 1);
+        self.inner.version.bump();
     }
 }
 
@@ -189,11 +189,11 @@ struct Down;
 #[async_trait]
 impl EventSource for StreamHandle {
     async fn pull(&self, max: usize) -> Result<Vec<RawEvent>, SourceError> {
-        let mut version = self.stream.inner.version.subscribe();
+        let version = &self.stream.inner.version;
         let (mut closed, mut held) = (self.closed.subscribe(), self.held.subscribe());
         let mut patience = None;
         loop {
-            version.mark_unchanged();
+            let seen = version.get();
             if *closed.borrow_and_update() {
                 return Err(SourceError::Closed);
             }
@@ -227,7 +227,7 @@ impl EventSource for StreamHandle {
             };
             tokio::select! {
                 biased;
-                _ = version.changed() => {}
+                _ = version.wait_for(|now| now != seen) => {}
                 _ = closed.changed() => {}
                 _ = held.changed() => {}
                 () = due => {}
@@ -236,10 +236,10 @@ impl EventSource for StreamHandle {
     }
 
     async fn settle(&self, settlements: Vec<(AckToken, Settlement)>) -> Result<(), SourceError> {
-        let mut version = self.stream.inner.version.subscribe();
+        let version = &self.stream.inner.version;
         let until = Instant::now() + OUTAGE_PATIENCE;
         loop {
-            version.mark_unchanged();
+            let seen = version.get();
             {
                 let mut log = self.stream.lock();
                 if log.reaches(&self.pod) {
@@ -249,7 +249,7 @@ impl EventSource for StreamHandle {
                     break;
                 }
             }
-            if timeout_at(until, version.changed()).await.is_err() {
+            if timeout_at(until, version.wait_for(|now| now != seen)).await.is_err() {
                 return Err(SourceError::unreachable(Down));
             }
         }

@@ -27,7 +27,7 @@ use crate::{
     config::{CompressionMode, Config},
     metrics::{Metrics, labels::Takeover},
     ports::StoreError,
-    runtime::{chance, workers::Worker},
+    runtime::{chance, watched::Watched, workers::Worker},
 };
 
 /// Lets sessions in: checks for room, takes the lock, sets the routes. One a pod.
@@ -35,7 +35,7 @@ pub struct Connector {
     /// This pod.
     pub me: PodId,
     /// True once this pod has its place in the fleet, without which its routes would mean nothing to others.
-    pub place: watch::Receiver<bool>,
+    pub place: Arc<Watched<bool>>,
     /// Where sessions are entered, and taken out again.
     pub entries: Entries,
     /// Their locks.
@@ -114,12 +114,8 @@ impl Connector {
     }
 
     async fn in_place(&self) -> Result<(), ConnectError> {
-        if *self.place.borrow() {
-            return Ok(());
-        }
-        let mut place = self.place.clone();
-        let taken = tokio::time::timeout(STORE_PATIENCE, place.wait_for(|taken| *taken)).await;
-        if matches!(taken, Ok(Ok(_))) { Ok(()) } else { Err(ConnectError::StoreUnavailable(Unavailable::NotInPlace)) }
+        let taken = tokio::time::timeout(STORE_PATIENCE, self.place.wait_for(|taken| taken)).await;
+        taken.map(drop).map_err(|_| ConnectError::StoreUnavailable(Unavailable::NotInPlace))
     }
 }
 

@@ -14,16 +14,14 @@ use std::{
 };
 
 use daisi_ws_domain::{ids::PodId, maps::Set, peer::PodRecord};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use self::table::{Peer, RETIRED_FOR, Table};
 pub use self::targets::Targets;
 use crate::{
     metrics::{Metrics, labels::PeerState},
     ports::{Announcement, Epoch, Incarnation, MAX_PODS},
+    runtime::watched::Watched,
 };
 
 /// How long one waits for the members to be read anew.
@@ -63,7 +61,7 @@ pub struct Directory {
     refresh_requests: Notify,
     /// How many readings of the members were begun, and up to which all have ended.
     begun: AtomicU64,
-    ended: watch::Sender<u64>,
+    ended: Watched<u64>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,7 +75,7 @@ impl Directory {
             settle_for,
             refresh_requests: Notify::new(),
             begun: AtomicU64::new(0),
-            ended: watch::Sender::new(0),
+            ended: Watched::new(0),
             metrics,
         }
     }
@@ -256,16 +254,15 @@ impl Directory {
 
     /// Notes that a reading has been taken over.
     pub(crate) fn end_reading(&self, reading: u64) {
-        self.ended.send_replace(reading);
+        self.ended.set(reading);
     }
 
     /// Asks for a new reading of the members and waits for it, for a short while. False if none came. One that had begun before
     /// says nothing of what came after.
     pub(crate) async fn refreshed(&self) -> bool {
-        let mut ended = self.ended.subscribe();
         let before = self.begun.load(Ordering::SeqCst);
         self.refresh_requests.notify_one();
-        matches!(tokio::time::timeout(REFRESH_WAIT, ended.wait_for(|reading| *reading > before)).await, Ok(Ok(_)))
+        tokio::time::timeout(REFRESH_WAIT, self.ended.wait_for(|reading| reading > before)).await.is_ok()
     }
 
     /// The members without a liveness key that this pod never knew: they can't be probed.

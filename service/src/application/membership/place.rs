@@ -2,45 +2,41 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::beside::Beside;
 use crate::{
     ports::StoreError,
     readiness::{Dependency, Readiness},
+    runtime::watched::Watched,
 };
 
 /// How far this pod has its place in the fleet.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// True once it is announced and its peers know it: it may have sessions and routes.
-    pub taken: Arc<watch::Sender<bool>>,
+    pub taken: Arc<Watched<bool>>,
     /// True once it may take events too.
-    pub joined: Arc<watch::Sender<bool>>,
+    pub joined: Arc<Watched<bool>>,
     /// Cancelled when another process lives under its id: it must touch nothing that is kept under that id any more.
     pub lost: CancellationToken,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self {
-            taken: Arc::new(watch::Sender::new(false)),
-            joined: Arc::new(watch::Sender::new(false)),
-            lost: CancellationToken::new(),
-        }
+        Self { taken: Arc::new(Watched::new(false)), joined: Arc::new(Watched::new(false)), lost: CancellationToken::new() }
     }
 }
 
 impl Place {
     /// Waits until it may take events.
     pub(crate) async fn until_joined(&self) {
-        let _ = self.joined.subscribe().wait_for(|joined| *joined).await;
+        self.joined.wait_for(|joined| joined).await;
     }
 
     /// Waits until it may have sessions and routes.
     pub(crate) async fn until_taken(&self) {
-        let _ = self.taken.subscribe().wait_for(|taken| *taken).await;
+        self.taken.wait_for(|taken| taken).await;
     }
 }
 
@@ -56,18 +52,18 @@ pub struct Standing {
 impl Standing {
     /// Its peers know it.
     pub(super) fn take_place(&self, beside: &Beside) {
-        self.place.taken.send_replace(true);
+        self.place.taken.set(true);
         self.confirm(beside);
     }
 
     /// It is announced. If it has its place, it is ready, and takes events once that is safe.
     pub(super) fn confirm(&self, beside: &Beside) {
-        if !*self.place.taken.borrow() {
+        if !self.place.taken.get() {
             return;
         }
         self.readiness.observe(Dependency::Redis, true);
         if *beside.settled.borrow() {
-            self.place.joined.send_if_modified(|joined| !std::mem::replace(joined, true));
+            self.place.joined.set(true);
         }
     }
 
@@ -79,7 +75,7 @@ impl Standing {
 
     /// Another process lives under its id.
     pub(super) fn lose(&self) {
-        self.place.taken.send_replace(false);
+        self.place.taken.set(false);
         self.place.lost.cancel();
     }
 

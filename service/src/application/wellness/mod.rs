@@ -29,14 +29,14 @@ use std::{
 use daisi_ws_domain::ids::PodId;
 use evidence::Evidence;
 pub use probing::Probes;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use self::stance::{SLOW, Stance};
 use super::fleet::directory::Directory;
-use crate::metrics::{Metrics, labels::SteppedBack};
+use crate::{
+    metrics::{Metrics, labels::SteppedBack},
+    runtime::watched::Watched,
+};
 
 /// How this pod is. Shared by all who wait for the store or for peers.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Wellness {
     directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     evidence: Mutex<Evidence>,
-    stance: watch::Sender<Stance>,
+    stance: Watched<Stance>,
     /// Something is bad: there is reason to look.
     stirred: Notify,
     /// Does this pod take events at all?
@@ -59,7 +59,7 @@ impl Wellness {
             directory,
             metrics,
             evidence: Mutex::default(),
-            stance: watch::Sender::default(),
+            stance: Watched::default(),
             stirred: Notify::new(),
             takes: AtomicBool::new(false),
         }
@@ -68,13 +68,13 @@ impl Wellness {
     /// What to do with events now.
     #[must_use]
     pub(crate) fn stance(&self) -> Stance {
-        *self.stance.borrow()
+        self.stance.get()
     }
 
     /// Waits until events are given back.
     pub(crate) async fn gives_back(&self) {
         // The sender lives as long as this.
-        let _ = self.stance.subscribe().wait_for(|stance| stance.gives_back()).await;
+        self.stance.wait_for(Stance::gives_back).await;
     }
 
     /// Does this pod take events, and bring them where they belong?
@@ -137,7 +137,7 @@ impl Wellness {
             self.stirred.notify_one();
         }
         // Under the lock, or an older verdict could come last.
-        let before = self.stance.send_replace(stance);
+        let before = self.stance.set(stance);
         let gives_back = stance.gives_back();
         self.metrics.stepped_back.with_label_values(&[SteppedBack::Store.as_str()]).set(i64::from(gives_back && store));
         self.metrics.stepped_back.with_label_values(&[SteppedBack::Peers.as_str()]).set(i64::from(gives_back && peers));

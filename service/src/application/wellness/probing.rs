@@ -47,12 +47,10 @@ impl Wellness {
     }
 
     async fn keep_gate(&self, gate: &PullGate) {
-        let mut stance = self.stance.subscribe();
         loop {
-            let steps_back = *stance.borrow_and_update() == Stance::StepsBack;
-            gate.set(Reason::SteppedBack, steps_back);
-            // The sender lives as long as this.
-            let _ = stance.changed().await;
+            let stance = self.stance.get();
+            gate.set(Reason::SteppedBack, stance == Stance::StepsBack);
+            self.stance.wait_for(|now| now != stance).await;
         }
     }
 
