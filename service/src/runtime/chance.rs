@@ -44,6 +44,12 @@ where
     with(|rng| rng.random(), rand::random)
 }
 
+/// A draw in place of what the process counts, where there is a seed: another run counts on.
+#[must_use]
+pub(crate) fn in_place_of_a_count() -> Option<u32> {
+    SEEDED.with_borrow_mut(|rng| rng.as_mut().map(|rng| rng.random()))
+}
+
 /// Puts them in some order.
 pub(crate) fn shuffle<T>(items: &mut [T]) {
     let order = |rng: &mut dyn Rng, items: &mut [T]| items.shuffle(rng);

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     marker::PhantomData,
+    sync::LazyLock,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,13 @@ thread_local! {
 #[must_use]
 pub fn now() -> Duration {
     VIRTUAL.get().map_or_else(system_time, |(begun_at, begun)| begun_at + begun.elapsed())
+}
+
+/// The moment that schedules count from which are common to the process; of a simulation, its begin.
+#[must_use]
+pub(crate) fn start() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    VIRTUAL.get().map_or_else(|| *START, |(_, begun)| begun)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]

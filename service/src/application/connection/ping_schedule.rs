@@ -7,14 +7,13 @@
 //! once for many sockets or once for each.
 
 use std::{
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::runtime::{chance, clock};
 
 /// Moments within an interval.
 const BEATS: u32 = 100;
@@ -28,7 +27,8 @@ const STRIDE: u32 = 19;
 /// When a socket that comes now is pinged first: after half an interval or more, and less than a whole one.
 pub(super) fn first(now: Instant, interval: Duration) -> Instant {
     static ARRIVED: AtomicU32 = AtomicU32::new(0);
-    first_of_arrival(ARRIVED.fetch_add(1, Ordering::Relaxed), now, interval)
+    let number = chance::in_place_of_a_count().unwrap_or_else(|| ARRIVED.fetch_add(1, Ordering::Relaxed));
+    first_of_arrival(number, now, interval)
 }
 
 fn first_of_arrival(number: u32, now: Instant, interval: Duration) -> Instant {
@@ -45,9 +45,8 @@ pub(super) fn at(at: Instant, interval: Duration) -> Instant {
 
 /// Of the moments that are `period` apart, one of them `offset` after the clock's start, the first that is not before `at`.
 fn first_of(at: Instant, period: Duration, offset: Duration) -> Instant {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let period = period.as_nanos();
-    let past = (at.saturating_duration_since(*START).as_nanos() + period - offset.as_nanos() % period) % period;
+    let past = (at.saturating_duration_since(clock::start()).as_nanos() + period - offset.as_nanos() % period) % period;
     let rest = if past == 0 { 0 } else { period - past };
     at + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
 }
