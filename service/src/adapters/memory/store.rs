@@ -2,6 +2,7 @@
 //!
 //! Each pod has a handle, so that one pod alone can be cut off. Times to live run on Tokio's clock, which tests can pause.
 
+mod holdings;
 mod kills;
 mod locks;
 mod routes;
@@ -20,6 +21,7 @@ use std::{
 use daisi_ws_domain::{ids::PodId, maps::Set, route::RouteKey, session::SessionKey};
 use tables::Tables;
 
+pub use self::holdings::Holdings;
 use crate::{
     application::admission::kill_inbox::KillInbox,
     ports::{Incarnation, StoreError},

@@ -71,6 +71,12 @@ impl<K: Eq + Hash + Clone, V> Expiring<K, V> {
         (*until > Instant::now()).then_some(value)
     }
 
+    /// What has not run out.
+    pub(super) fn alive(&self) -> impl Iterator<Item = (&K, &V)> {
+        let now = Instant::now();
+        self.entries.iter().filter(move |(_, (_, until))| *until > now).map(|(key, (value, _))| (key, value))
+    }
+
     fn sweep(&mut self) {
         if self.entries.len() >= self.sweep_at {
             let now = Instant::now();
