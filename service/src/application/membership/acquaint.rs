@@ -2,7 +2,7 @@
 //!
 //! The store shows who has a liveness key. It may have lost a pod that can't reach it, and that pod can't see there who is new.
 //! So a pod makes itself known to each peer that it meets, and asks whom that one knows: before it has any session or takes any
-//! event, and again with each peer that comes.
+//! event, and again with each peer that comes, and with all once it was taken for dead.
 
 use std::time::Duration;
 
@@ -43,8 +43,14 @@ impl Acquaintance {
         };
         let _ = timeout(FIRST_WITHIN, meeting).await;
         self.standing.take_place(beside);
+        let mut taken_for_dead = 0;
         loop {
             beside.shown.notified().await;
+            let times = beside.register.borrow().gaps;
+            if std::mem::replace(&mut taken_for_dead, times) != times {
+                // A peer that does not reach the store sends it nothing before it hears that it lives.
+                met.clear();
+            }
             self.meet_all(&mut met).await;
         }
     }
