@@ -1,0 +1,246 @@
+//! What sockets saw beside what was published.
+//!
+//! An event is owed to a socket when it was stored after the socket's `ready` was read (for messages: after their chat was
+//! selected), and before the socket ended. One that is owed and did not come is *announced*, when a gap on that socket covers it,
+//! or *gone with its socket*, when that ended before every target had it. In all other cases it is lost.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use super::{
+    EVERYTHING_FLOWS_AGAIN, NO_GAP_WITHOUT_A_REASON, NOTHING_IS_DOUBLED, NOTHING_IS_LOST, NOTHING_IS_MISDELIVERED, ORDER_IS_KEPT,
+};
+use crate::{
+    history::{Gap, History, Moment, Owed, Published, Selected, Socket, TroubleKind},
+    plan::{Person, Topic},
+};
+
+/// An event that every target has taken is in a mailbox; so long after it has been read, if the client reads.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// An event that is stored when nothing is broken comes within this time.
+const FLOWS_WITHIN: Duration = Duration::from_secs(3);
+/// What befell a pod so long ago may still keep an event from a socket of it.
+const AFTERMATH: Duration = Duration::from_secs(30);
+/// Faults by which an event may go past a pod before its sockets are told.
+const PASSED_OVER: [TroubleKind; 3] = [TroubleKind::Frozen, TroubleKind::Links, TroubleKind::Store];
+
+/// By what a history is judged.
+#[derive(Debug, Clone)]
+pub struct Judgement<'a> {
+    /// Whose sockets they are.
+    pub people: &'a [Person],
+    /// When it is judged: what was stored just before that may still be on its way.
+    pub now: Duration,
+    /// From when until when nothing was broken and events were stored, for a while.
+    pub sound: (Duration, Duration),
+    /// How old an event can be that a gap of unknown range is about.
+    pub memory: Duration,
+    /// Nothing was ever broken.
+    pub calm: bool,
+}
+
+/// What a socket missed, and how it was told.
+struct Account<'a> {
+    history: &'a History,
+    judgement: &'a Judgement<'a>,
+    socket: &'a Socket,
+    number: usize,
+    wrong: Vec<(&'static str, String)>,
+}
+
+/// All that is wrong with a history, and how many events were owed, announced and gone with their sockets.
+#[must_use]
+pub fn account(history: &History, judgement: &Judgement<'_>) -> (Vec<(&'static str, String)>, BTreeMap<&'static str, u64>) {
+    let mut by_topic: BTreeMap<Topic, Vec<(u64, &Published)>> = BTreeMap::new();
+    for (seq, event) in (1..).zip(&history.published) {
+        by_topic.entry(event.topic).or_default().push((seq, event));
+    }
+    let (mut wrong, mut totals) = (Vec::new(), BTreeMap::new());
+    for (number, socket) in history.sockets.iter().enumerate() {
+        let mut account = Account { history, judgement, socket, number, wrong: Vec::new() };
+        let got = account.received();
+        account.order();
+        account.gaps();
+        let who = judgement.people[socket.person].who;
+        let topics = by_topic.iter().filter(|(topic, _)| who.wants(**topic, |chat| socket.asked.contains(&chat)));
+        for (seq, event) in topics.flat_map(|(_, events)| events) {
+            if let Some(owed) = socket.owed(event.topic, event.stored) {
+                *totals.entry("owed").or_default() += 1;
+                let became = account.became(*seq, event, &owed, got.get(seq).copied());
+                *totals.entry(became).or_default() += 1;
+            }
+        }
+        wrong.append(&mut account.wrong);
+    }
+    (wrong, totals)
+}
+
+impl Account<'_> {
+    fn wrong(&mut self, invariant: &'static str, what: &str) {
+        let (number, owner, person) = (self.number, &self.socket.owner, self.socket.person);
+        self.wrong.push((invariant, format!("socket {number} ({owner}) of person {person}: {what}")));
+    }
+
+    /// What came, and when; each must be its own, and come once.
+    fn received(&mut self) -> HashMap<u64, Moment> {
+        let socket = self.socket;
+        let mut got = HashMap::new();
+        let who = self.judgement.people[socket.person].who;
+        for (at, seen) in &socket.events {
+            if got.insert(seen.seq, *at).is_some() && !self.came_back_to(seen.topic) {
+                self.wrong(NOTHING_IS_DOUBLED, &format!("event {} came twice", seen.seq));
+            }
+            let event = self.history.event(seen.seq).filter(|event| {
+                let is_that = seen.number == seen.seq && event.topic.code() == seen.topic;
+                is_that && who.wants(event.topic, |chat| socket.asked.contains(&chat))
+            });
+            if event.is_none() {
+                self.wrong(NOTHING_IS_MISDELIVERED, &format!("{seen:?} is not its own"));
+            }
+        }
+        for text in &socket.nonsense {
+            self.wrong(NOTHING_IS_MISDELIVERED, &format!("{text} is no frame for anybody"));
+        }
+        got
+    }
+
+    /// Did it select the chat again of which these events are? A known limit: what is delivered again just after that comes
+    /// again.
+    fn came_back_to(&self, topic: u64) -> bool {
+        let of = |selected: &Selected| topic >> 24 == 2 && topic & 0xFF == u64::from(selected.chat);
+        self.socket.chats.iter().filter(|selected| of(selected)).count() > 1
+    }
+
+    /// Of what was delivered once, each pod's part of a subject comes in order: so many pods, so many ascending rows.
+    fn order(&mut self) {
+        let mut by_topic: BTreeMap<Topic, Vec<u64>> = BTreeMap::new();
+        for (_, seen) in &self.socket.events {
+            if let Some(event) = self.history.event(seen.seq).filter(|event| !event.redelivered) {
+                by_topic.entry(event.topic).or_default().push(seen.seq);
+            }
+        }
+        let pods = self.history.pods.len();
+        for (topic, seqs) in by_topic {
+            if longest_fall(&seqs) > pods {
+                self.wrong(ORDER_IS_KEPT, &format!("{topic:?} of {pods} pods came as {seqs:?}"));
+            }
+        }
+    }
+
+    fn gaps(&mut self) {
+        let socket = self.socket;
+        let groundless = socket.gaps.iter().find(|(_, gap)| self.judgement.calm && gap.reason != "slow_client");
+        if let Some((at, gap)) = groundless {
+            self.wrong(NO_GAP_WITHOUT_A_REASON, &format!("{gap:?} came at {:?}, and nothing was broken", at.at));
+        }
+    }
+
+    /// What became of an event that is owed.
+    fn became(&mut self, seq: u64, event: &Published, owed: &Owed, got: Option<Moment>) -> &'static str {
+        let (from, until) = self.judgement.sound;
+        let stored = event.stored.at;
+        let must_flow = owed.since.at < from && stored >= from && stored < until && owed.until.is_none();
+        if let Some(got) = got {
+            if must_flow && got.at > stored + FLOWS_WITHIN {
+                let what = format!("event {seq}, stored at {stored:?}, came at {:?}, and nothing was broken", got.at);
+                self.wrong(EVERYTHING_FLOWS_AGAIN, &what);
+            }
+            return "received";
+        }
+        if must_flow {
+            self.wrong(EVERYTHING_FLOWS_AGAIN, &format!("event {seq}, stored at {stored:?}, never came, and nothing was broken"));
+            return "lost";
+        }
+        if self.socket.gaps.iter().any(|(at, gap)| self.covers(*at, gap, seq, event)) {
+            return "announced";
+        }
+        if owed.until.is_none() && self.judgement.now < stored + FLOWS_WITHIN {
+            return "under way";
+        }
+        if owed.until.is_some_and(|until| self.went_along(event, until)) {
+            return "gone with its socket";
+        }
+        if self.was_told_nothing(event, owed) {
+            return "passed over by a store that lost count";
+        }
+        if self.was_taken_for_dead(event) {
+            return "passed over by a pod without the store";
+        }
+        if event.acked.is_none() && event.terminated.is_some() && self.history.pods[event.terminated_by].killed {
+            return "abandoned by a pod that died";
+        }
+        let acked = event.acked.map(|acked| acked.at);
+        self.wrong(NOTHING_IS_LOST, &format!("event {seq} ({:?}, stored {stored:?}, acked {acked:?}) never came", event.topic));
+        "lost"
+    }
+
+    fn covers(&self, at: Moment, gap: &Gap, seq: u64, event: &Published) -> bool {
+        match gap.range {
+            Some((first, last)) => (first..=last).contains(&seq),
+            None => event.stored < at && at.at <= event.stored.at + self.judgement.memory,
+        }
+    }
+
+    /// Was the pod out of reach when the event went past it, and did the store then lose the count of that? A known limit: only a
+    /// pod that stood still knows by itself, and timers of frozen pods run on here.
+    fn was_told_nothing(&self, event: &Published, owed: &Owed) -> bool {
+        let ended = owed.until.map_or(self.judgement.now, |until| until.at);
+        let troubles = self.history.troubles.iter();
+        let mut out_of_reach = troubles.filter(|trouble| {
+            matches!(trouble.kind, TroubleKind::Frozen | TroubleKind::Links)
+                && trouble.slot.is_none_or(|slot| slot == self.socket.slot)
+                && trouble.from <= event.stored.at + AFTERMATH
+                && trouble.until.is_none_or(|until| until + FLOWS_WITHIN >= event.stored.at)
+        });
+        out_of_reach.any(|trouble| {
+            let until = trouble.until.unwrap_or(ended).min(ended);
+            self.history
+                .troubles
+                .iter()
+                .any(|lost| lost.kind == TroubleKind::LostData && lost.from >= trouble.from && lost.from <= until + FLOWS_WITHIN)
+        })
+    }
+
+    /// Was it taken by a pod that had found this one dead, or heard so, and has not reached the store since? A known limit:
+    /// nobody can tell such a pod that this one is back while it does not reach it either.
+    fn was_taken_for_dead(&self, event: &Published) -> bool {
+        let Some(acked) = event.acked else { return false };
+        let pod = self.socket.owner.split('/').next().unwrap_or_default();
+        let retired = self.history.retired.iter().filter(|(at, dead)| dead == pod && *at <= acked.at);
+        retired.map(|(at, _)| *at).any(|at| {
+            let cut_off = self.history.was_broken(&[TroubleKind::Store], event.acked_in, event.stored.at, acked.at);
+            let apart =
+                self.history.was_broken(&[TroubleKind::Links, TroubleKind::Frozen], self.socket.slot, event.stored.at, acked.at);
+            cut_off && apart && at + 2 * AFTERMATH >= acked.at
+        })
+    }
+
+    /// Did the socket end before its client had to have the event, or to be told?
+    fn went_along(&self, event: &Published, ended: Moment) -> bool {
+        let Some(acked) = event.acked.filter(|acked| acked.at + READ_WITHIN <= ended.at) else { return true };
+        let begun = event.stored.at.saturating_sub(AFTERMATH);
+        acked >= ended
+            || self.socket.stalled_since(event.stored.at)
+            || self.history.was_broken(&PASSED_OVER, self.socket.slot, begun, ended.at)
+    }
+}
+
+/// The length of the longest subsequence of ever smaller numbers: by Dilworth, the least number of ascending sources that could
+/// have been interleaved into this.
+fn longest_fall(seqs: &[u64]) -> usize {
+    // tails[k] is the greatest last number of a falling subsequence of length k + 1.
+    let mut tails: Vec<u64> = Vec::new();
+    for seq in seqs {
+        let place = tails.partition_point(|tail| tail > seq);
+        match tails.get_mut(place) {
+            Some(tail) => *tail = *seq,
+            None => tails.push(*seq),
+        }
+    }
+    tails.len()
+}
+
+#[cfg(test)]
+mod tests;

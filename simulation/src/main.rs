@@ -1,0 +1,7 @@
+//! `daisi-ws-simulation`: see `simulation/README.md`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daisi_ws_simulation::cli::main()
+}

@@ -1,0 +1,291 @@
+//! A run: the fleet starts, is used and broken, is left alone until it must be well, and drains.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use daisi_ws_domain::{ids::ConnectionId, maps::fix_hash_keys};
+use daisi_ws_service::runtime::{chance::Seeded, clock::Virtual};
+use futures_util::future::join_all;
+use tokio::{
+    runtime::Builder,
+    time::{sleep_until, timeout},
+};
+
+use crate::{
+    history::History,
+    invariants::{self, Breach, Doubled, Judgement, Load, Open},
+    plan::{Plan, Step},
+    record::Record,
+    trace::Trace,
+    world::World,
+};
+
+/// The wall clock at the begin of every run.
+const BEGIN: Duration = Duration::from_secs(1_700_000_000);
+/// The keys of all hashes, in every run.
+const HASH_KEYS: u64 = 7;
+/// How often everything is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// From one snapshot of the store to the next, in ticks.
+const SNAPSHOT_TICKS: u32 = 4;
+/// For so long after the fleet must be well, events are published whose way is looked at.
+const WATCHED: Duration = Duration::from_secs(3);
+/// After the last event, everything has come and is settled within this time.
+const SETTLED: Duration = Duration::from_secs(4);
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What does not hold; the run ended with the first look that saw any.
+    pub breaches: Vec<Breach>,
+    /// Hash of the trace.
+    pub hash: u64,
+    /// Lines of the trace.
+    pub lines: u64,
+    /// The trace in words, if it was asked for.
+    pub text: Vec<String>,
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// What happened.
+    pub history: History,
+    /// How long it took, in virtual time.
+    pub took: Duration,
+}
+
+/// Fixes what a run depends on beside its plan. Must come before anything else of the process that uses the service.
+pub fn prepare() {
+    // A second call changes nothing.
+    let _ = fix_hash_keys(HASH_KEYS);
+}
+
+/// Runs a plan on this thread.
+///
+/// # Errors
+/// When there can be no fleet at all.
+pub fn run(plan: &Plan, readable: bool) -> anyhow::Result<Outcome> {
+    prepare();
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().context("no runtime")?;
+    runtime.block_on(async {
+        let (_clock, _chance) = (Virtual::begin(BEGIN), Seeded::begin(plan.seed));
+        let trace = if readable { Trace::readable() } else { Trace::default() };
+        let record = Arc::new(Record::new(trace));
+        let world = World::new(&Arc::new(plan.clone()), &record)?;
+        let mut run = Run::new(world);
+        run.conduct().await?;
+        let took = record.at();
+        let mut inner = record.open();
+        Ok(Outcome {
+            seed: plan.seed,
+            breaches: std::mem::take(&mut inner.breaches),
+            hash: inner.trace.hash(),
+            lines: inner.trace.len(),
+            text: inner.trace.text().to_vec(),
+            counts: std::mem::take(&mut inner.counts),
+            history: std::mem::take(&mut inner.history),
+            took,
+        })
+    })
+}
+
+struct Run {
+    world: Arc<World>,
+    doubled: Doubled,
+    ticks: u32,
+}
+
+impl Run {
+    fn new(world: Arc<World>) -> Self {
+        let (rates, settings) = (&world.plan.rates, &world.plan.settings);
+        let kills_arrive = rates.kills.is_zero() && rates.locks.is_zero() && rates.peers.is_zero();
+        // Else the loser is told by its renewal, which may fail some times.
+        let bound = if kills_arrive { Duration::from_secs(1) } else { settings.refresh() + Duration::from_secs(8) };
+        let settling = Duration::from_secs(settings.session_ttl + 4) + settings.refresh();
+        Self { doubled: Doubled::new(bound, settling), world, ticks: 0 }
+    }
+
+    async fn conduct(&mut self) -> anyhow::Result<()> {
+        let world = Arc::clone(&self.world);
+        let plan = Arc::clone(&world.plan);
+        (0..plan.slots).try_for_each(|slot| world.start(slot, false))?;
+        world.start_publishing();
+        for Step { at, action } in &plan.steps {
+            self.watch_until(Duration::from_millis(*at)).await;
+            if self.is_broken() {
+                return Ok(());
+            }
+            world.act(action);
+        }
+        let faults_end = Duration::from_millis(plan.faults_end);
+        let well_at = faults_end + recovery(&plan);
+        let sound = (well_at, well_at + WATCHED);
+        self.watch_until(well_at).await;
+        self.everybody_is_there();
+        self.watch_until(sound.1).await;
+        world.stop_publishing();
+        self.watch_until(sound.1 + SETTLED).await;
+        if self.is_broken() {
+            return Ok(());
+        }
+        self.everything_is_settled();
+        self.judge(sound);
+        if self.is_broken() {
+            return Ok(());
+        }
+        self.drain_all().await;
+        self.nothing_is_left();
+        Ok(())
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.world.record.open().breaches.is_empty()
+    }
+
+    fn breach(&self, wrong: Option<(&'static str, String)>) {
+        if let Some((invariant, what)) = wrong {
+            self.world.record.breach(invariant, what);
+        }
+    }
+
+    /// Lets time pass, and looks at everything again and again.
+    async fn watch_until(&mut self, at: Duration) {
+        loop {
+            let next = (TICK * (self.ticks + 1)).min(at);
+            sleep_until(self.world.record.instant(next)).await;
+            if next < TICK * (self.ticks + 1) || self.is_broken() {
+                return;
+            }
+            self.ticks += 1;
+            if self.ticks.is_multiple_of(SNAPSHOT_TICKS) {
+                self.world.keep_snapshot();
+            }
+            self.look();
+        }
+    }
+
+    /// What must hold at any time.
+    fn look(&mut self) {
+        let world = &self.world;
+        let pods = world.pods();
+        let (now, settings) = (world.at(), &world.plan.settings);
+        let wrong = {
+            let record = world.record.open();
+            let sockets = record.history.sockets.iter().enumerate();
+            let open: Vec<Open> = sockets
+                .filter(|(_, socket)| {
+                    let pod = pods.iter().find(|pod| pod.life == socket.pod);
+                    pod.is_some_and(|pod| connection(&socket.owner).is_some_and(|id| pod.pod.hub().contains(&id)))
+                })
+                .map(|(number, socket)| Open { person: socket.person, slot: socket.slot, socket: number })
+                .collect();
+            self.doubled.look(&open, &record.history, now)
+        };
+        self.breach(wrong);
+        for pod in &pods {
+            let hub = pod.pod.hub();
+            let load = Load {
+                pod: pod.id.to_string(),
+                mailboxes: hub.sessions().iter().map(|session| session.mailbox().len()).collect(),
+                bytes: hub.memory().used(),
+                budget: hub.memory().budget(),
+                tasks: pod.tasks.running(),
+                peers: pods.len(),
+            };
+            self.breach(invariants::too_much(&load, settings));
+            let panics = pod.metrics.task_panics_total.get();
+            self.breach((panics > 0).then(|| (invariants::NOTHING_PANICS, format!("{panics} tasks of {} panicked", pod.id))));
+        }
+    }
+
+    fn everybody_is_there(&self) {
+        let world = &self.world;
+        let presence = world.presence();
+        for (person, there) in presence.iter().enumerate() {
+            self.breach(invariants::nobody_has_it(person, there.tabs, there.alive, there.left));
+        }
+        if world.plan.settings.max_connections < world.plan.people.len() {
+            return;
+        }
+        let absent: Vec<usize> = {
+            let record = world.record.open();
+            let has_one = |person: usize| record.history.sockets.iter().any(|socket| socket.person == person && socket.is_open());
+            (0..presence.len()).filter(|person| presence[*person].alive > 0 && !has_one(*person)).collect()
+        };
+        let wrong =
+            (!absent.is_empty()).then(|| (invariants::EVERYBODY_GETS_IN, format!("{absent:?} want a session and have none")));
+        self.breach(wrong);
+    }
+
+    fn everything_is_settled(&self) {
+        let (pending, unsettled) = (self.world.stream.pending(), self.world.stream.ack_pending());
+        let wrong = (pending > 0 || unsettled > 0).then(|| {
+            let what = format!("{pending} events are not taken and {unsettled} not settled, {SETTLED:?} after the last");
+            (invariants::EVERYTHING_FLOWS_AGAIN, what)
+        });
+        self.breach(wrong);
+    }
+
+    fn judge(&self, sound: (Duration, Duration)) {
+        let world = &self.world;
+        let settings = &world.plan.settings;
+        let (wrong, totals) = {
+            let record = world.record.open();
+            let judgement = Judgement {
+                people: &world.plan.people,
+                now: world.at(),
+                sound,
+                memory: Duration::from_secs(settings.max_age + 2 * settings.ack_wait + 10),
+                calm: world.plan.is_calm(),
+            };
+            invariants::account(&record.history, &judgement)
+        };
+        {
+            let mut record = world.record.open();
+            totals.into_iter().for_each(|(what, times)| record.add(what, times));
+        }
+        wrong.into_iter().for_each(|wrong| self.breach(Some(wrong)));
+    }
+
+    async fn drain_all(&mut self) {
+        let world = Arc::clone(&self.world);
+        let slots: Vec<usize> = world.pods().iter().map(|pod| pod.slot).collect();
+        let patience = Duration::from_secs(world.plan.settings.shutdown) * 2;
+        let rounds: Vec<Vec<usize>> =
+            if world.plan.one_by_one { slots.chunks(1).map(<[usize]>::to_vec).collect() } else { vec![slots] };
+        for round in rounds {
+            let drained = join_all(round.iter().map(|slot| world.drain(*slot)));
+            if timeout(patience, drained).await.is_err() {
+                world.record.breach(invariants::DRAINS_END, format!("the pods in {round:?} do not end"));
+                return;
+            }
+        }
+    }
+
+    fn nothing_is_left(&self) {
+        let world = &self.world;
+        let within = Duration::from_secs(world.plan.settings.shutdown);
+        let drains = world.record.open().history.drains.clone();
+        drains.iter().for_each(|drain| self.breach(invariants::leftovers(drain, within)));
+        let held = world.store.holdings();
+        let left = held.locks.len() + held.members.len() + held.records.len();
+        let wrong = (left > 0).then(|| {
+            let (locks, members, records) = (held.locks, held.members, held.records);
+            (
+                invariants::NOTHING_IS_LEFT,
+                format!("in the end the store holds locks {locks:?}, members {members:?}, keys {records:?}"),
+            )
+        });
+        self.breach(wrong);
+    }
+}
+
+/// The fleet must be well so long after the last fault: locks that nobody renews have run out, routes are written again, what was
+/// parked has been delivered again.
+fn recovery(plan: &Plan) -> Duration {
+    Duration::from_secs(plan.settings.session_ttl + 10) + plan.settings.refresh()
+}
+
+fn connection(owner: &str) -> Option<ConnectionId> {
+    ConnectionId::parse(owner.split_once('/')?.1).ok()
+}

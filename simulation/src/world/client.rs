@@ -1,0 +1,252 @@
+//! One tab of a browser with its socket: reads, writes, and notes what it sees.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use daisi_ws_domain::session::LockOwner;
+use daisi_ws_service::application::admission::connect::Admission;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    sync::mpsc,
+};
+
+use super::frames::{self, Frame};
+use crate::{
+    history::{End, Gap, Seen, Selected, Socket},
+    invariants::{NOTHING_WRITTEN_PAST_THE_LOCK, written_late},
+    record::Record,
+};
+
+/// What a tab is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Select a chat.
+    Select(u8),
+    /// Read nothing, or go on.
+    Stall(bool),
+    /// Close it, with a goodbye or without.
+    Leave { politely: bool },
+}
+
+/// A tab whose socket is open.
+pub(super) struct Client {
+    pub(super) pipe: DuplexStream,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    /// Its place in the history.
+    pub(super) socket: usize,
+    /// Nothing may be written past the life of the socket's lock.
+    pub(super) strict: bool,
+    pub(super) record: Arc<Record>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    r#type: &'a str,
+    #[serde(default)]
+    payload: serde_json::Value,
+}
+
+/// Notes a socket that was admitted; returns its place in the history.
+pub(super) fn admitted(record: &Record, of: Socket, admission: &Admission) -> usize {
+    let moment = record.moment();
+    let owner = admission.session().owner().to_string();
+    record.note(format_args!("person {} is admitted as {owner}", of.person));
+    let mut inner = record.open();
+    inner.history.sockets.push(Socket { owner, admitted: moment, ..of });
+    inner.history.sockets.len() - 1
+}
+
+impl Client {
+    /// Lives until the socket ends; how it did.
+    pub(super) async fn run(mut self) -> End {
+        let (mut read, mut stalled) = (BytesMut::new(), false);
+        let end = loop {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(Order::Leave { politely }) => {
+                        if politely {
+                            self.pipe.write_all(&frames::close(1000)).await.ok();
+                        }
+                        break End::Left;
+                    }
+                    Some(Order::Stall(stall)) => {
+                        stalled = stall;
+                        self.note_stall(stall);
+                    }
+                    Some(Order::Select(chat)) => self.select(chat).await,
+                    None => break End::Left,
+                },
+                bytes = self.pipe.read_buf(&mut read), if !stalled => match bytes {
+                    Ok(1..) => {
+                        if let Some(end) = self.hear(&mut read).await {
+                            break end;
+                        }
+                    }
+                    Ok(0) | Err(_) => break End::Broken,
+                },
+            }
+        };
+        let moment = self.record.moment();
+        self.record.open().history.sockets[self.socket].ended = Some((moment, end));
+        self.record.note(format_args!("socket {} ends: {end:?}", self.socket));
+        end
+    }
+
+    fn note_stall(&self, stall: bool) {
+        let moment = self.record.moment();
+        self.record.note(format_args!("socket {} stalls: {stall}", self.socket));
+        let mut inner = self.record.open();
+        let stalls = &mut inner.history.sockets[self.socket].stalls;
+        match (stall, stalls.last_mut()) {
+            (true, Some((_, None))) | (false, None) => {}
+            (true, _) => stalls.push((moment, None)),
+            (false, Some((_, until))) => *until = until.or(Some(moment)),
+        }
+    }
+
+    async fn select(&mut self, chat: u8) {
+        let moment = self.record.moment();
+        {
+            let mut inner = self.record.open();
+            let socket = &mut inner.history.sockets[self.socket];
+            socket.asked.insert(chat);
+            socket.asked_last = Some(chat);
+            if let Some(selected) = socket.chats.last_mut() {
+                selected.until.get_or_insert(moment);
+            }
+        }
+        self.record.note(format_args!("socket {} asks for chat {chat}", self.socket));
+        let text = format!(r#"{{"type":"select_chat","payload":{{"chat_id":"k.{chat}:x"}}}}"#);
+        self.pipe.write_all(&frames::text(&text)).await.ok();
+    }
+
+    /// Goes through what was read.
+    async fn hear(&mut self, read: &mut BytesMut) -> Option<End> {
+        while let Some(frame) = frames::next(read) {
+            match frame {
+                Frame::Text(text) => self.see(&text),
+                Frame::Ping(payload) => {
+                    self.pipe.write_all(&frames::pong(&payload)).await.ok();
+                }
+                Frame::Pong => {}
+                Frame::Invalid(why) => self.nonsense(why.to_owned()),
+                Frame::Close(code) => {
+                    self.pipe.write_all(&frames::close(code.unwrap_or(1000))).await.ok();
+                    return Some(code.map_or(End::Broken, End::Closed));
+                }
+            }
+        }
+        None
+    }
+
+    fn see(&self, text: &str) {
+        let moment = self.record.moment();
+        self.record.note(format_args!("socket {} reads {text}", self.socket));
+        if let Some(seen) = event(text) {
+            let mut inner = self.record.open();
+            inner.add("deliveries", 1);
+            inner.history.sockets[self.socket].events.push((moment, seen));
+            drop(inner);
+            self.check_lock(moment.at);
+            return;
+        }
+        let Ok(message) = serde_json::from_str::<Message<'_>>(text) else { return self.nonsense(text.to_owned()) };
+        let chat = || message.payload["chat_id"].as_str().and_then(chat_number);
+        let mut inner = self.record.open();
+        match message.r#type {
+            "ready" => {
+                let restored = chat().map(|chat| Selected { chat, from: moment, until: None });
+                if restored.is_some() {
+                    inner.add("chats restored", 1);
+                }
+                let socket = &mut inner.history.sockets[self.socket];
+                socket.ready = Some(moment);
+                socket.asked.extend(restored.map(|selected| selected.chat));
+                socket.chats.extend(restored);
+            }
+            "chat_selected" => {
+                inner.add("chats selected", 1);
+                let socket = &mut inner.history.sockets[self.socket];
+                // It may have asked for another meanwhile.
+                let until = |chat| (socket.asked_last != Some(chat)).then_some(moment);
+                let selected = chat().map(|chat| Selected { chat, from: moment, until: until(chat) });
+                socket.chats.extend(selected);
+            }
+            "gap" => {
+                inner.add("gaps", 1);
+                let number = |key: &str| message.payload[key].as_u64();
+                let gap = Gap {
+                    range: number("first_seq").zip(number("last_seq")),
+                    dropped: number("dropped"),
+                    reason: message.payload["reason"].as_str().unwrap_or_default().to_owned(),
+                };
+                inner.history.sockets[self.socket].gaps.push((moment, gap));
+            }
+            "error" if message.payload["code"] == "SubscriptionFailure" => {
+                inner.add("chats refused", 1);
+                // It has the one before still.
+                let chats = &mut inner.history.sockets[self.socket].chats;
+                let before = chats.last().map(|selected| Selected { chat: selected.chat, from: moment, until: None });
+                chats.extend(before);
+            }
+            "error" => {}
+            _ => {
+                drop(inner);
+                self.nonsense(text.to_owned());
+            }
+        }
+    }
+
+    fn check_lock(&self, now: Duration) {
+        if !self.strict {
+            return;
+        }
+        let inner = self.record.open();
+        let socket = &inner.history.sockets[self.socket];
+        let ends = LockOwner::parse(&socket.owner).ok().and_then(|owner| inner.lives.get(&owner).copied());
+        let late = ends.filter(|ends| written_late(socket, *ends, now));
+        drop(inner);
+        if let Some(ends) = late {
+            let what = format!("socket {} got an event at {now:?}, and its lock ran out at {ends:?}", self.socket);
+            self.record.breach(NOTHING_WRITTEN_PAST_THE_LOCK, what);
+        }
+    }
+
+    fn nonsense(&self, what: String) {
+        self.record.open().history.sockets[self.socket].nonsense.push(what);
+    }
+}
+
+fn chat_number(chat: &str) -> Option<u8> {
+    chat.strip_prefix("k.")?.strip_suffix(":x")?.parse().ok()
+}
+
+/// The payload of an event with these numbers.
+pub(super) fn payload(number: u64, topic: u64) -> String {
+    format!(r#"{{"n":{number},"t":{topic}}}"#)
+}
+
+/// Reads the frame of such an event: most of what comes is one.
+fn event(text: &str) -> Option<Seen> {
+    let rest = text.strip_prefix(r#"{"type":"event","seq":"#)?;
+    let (seq, rest) = rest.split_once(r#","payload":{"n":"#)?;
+    let (number, rest) = rest.split_once(r#","t":"#)?;
+    let topic = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some(Seen { seq: seq.parse().ok()?, number: number.parse().ok()?, topic: topic.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_as_they_are_written() {
+        let frame =
+            format!(r#"{{"type":"event","seq":7,"payload":{}}}"#, payload(7, 258).replace('}', r#","event_type":"chat"}"#));
+        assert_eq!(event(&frame), Some(Seen { seq: 7, number: 7, topic: 258 }));
+        assert_eq!(event(r#"{"type":"ready","payload":{"pod_id":"p"}}"#), None);
+        assert_eq!(chat_number("k.2:x"), Some(2));
+    }
+}

@@ -1,0 +1,238 @@
+//! People and the tabs of their browsers: who connects, comes back after an end, and gives up.
+
+use std::{sync::Arc, time::Duration};
+
+use daisi_ws_service::application::admission::connect::{Admission, ConnectError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+
+use super::{
+    World,
+    client::{self, Client, Order},
+    pods::Running,
+};
+use crate::{
+    draw::Draw,
+    history::{End, Socket},
+    tasks::spawn,
+};
+
+/// A request that has no answer by then is given up, and made again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What somebody has before them.
+#[derive(Default)]
+pub(super) struct Desk {
+    /// Tabs that were opened.
+    tabs: u64,
+    /// Goes up whenever they begin something else: tabs of before do not come back.
+    turn: u64,
+    /// Tabs that have a socket or want one.
+    alive: u64,
+    /// Tabs that were closed by who opened them.
+    left: u64,
+    /// The last tab that got a socket, and the way to it.
+    last: Option<(u64, mpsc::UnboundedSender<Order>)>,
+    /// Ends requests that are under way, if it is dropped.
+    requests: Vec<oneshot::Sender<()>>,
+}
+
+/// Why there is no socket.
+enum Refused {
+    /// Another tab has the session.
+    Replaced,
+    /// Trying again may help.
+    ForNow,
+}
+
+/// A tab.
+struct Tab {
+    person: usize,
+    /// The turn in which it was opened.
+    turn: u64,
+    draw: Draw,
+    abandoned: oneshot::Receiver<()>,
+}
+
+/// Who is there, as far as they know themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Presence {
+    /// Tabs that have a socket or want one.
+    pub(crate) alive: u64,
+    /// Tabs that were opened.
+    pub(crate) tabs: u64,
+    /// Tabs that were closed by who opened them.
+    pub(crate) left: u64,
+}
+
+impl World {
+    /// Opens a tab of somebody; it is closed after `patience` if it has no socket by then.
+    pub(super) fn open_tab(self: &Arc<Self>, person: usize, slot: usize, patience: Option<Duration>) {
+        let (request, abandoned) = oneshot::channel();
+        let turn = {
+            let mut state = self.lock();
+            let Some(desk) = state.people.get_mut(person) else { return };
+            desk.tabs += 1;
+            desk.turn += 1;
+            desk.alive += 1;
+            match patience {
+                None => desk.requests.push(request),
+                Some(patience) => spawn(async move {
+                    sleep(patience).await;
+                    drop(request);
+                }),
+            }
+            desk.turn
+        };
+        let draw = Draw::of(&[self.plan.seed, 3, person as u64, turn]);
+        let (world, tab) = (Arc::clone(self), Tab { person, turn, draw, abandoned });
+        spawn(async move {
+            let left = world.live(tab, slot).await;
+            let mut state = world.lock();
+            let desk = &mut state.people[person];
+            desk.alive -= 1;
+            desk.left += u64::from(left);
+        });
+    }
+
+    /// The life of a tab. True if who opened it closed it.
+    async fn live(self: &Arc<Self>, mut tab: Tab, mut slot: usize) -> bool {
+        loop {
+            let admitted = tokio::select! {
+                biased;
+                _ = &mut tab.abandoned => {
+                    self.record.count("connects given up");
+                    return true;
+                }
+                admitted = self.request(tab.person, slot) => admitted,
+            };
+            match admitted {
+                Ok((pod, admission)) => match self.serve(&tab, &pod, admission).await {
+                    End::Left => return true,
+                    End::Closed(4402) => return false,
+                    End::Closed(_) | End::Broken => self.record.count("reconnects"),
+                },
+                Err(Refused::Replaced) => return false,
+                Err(Refused::ForNow) => {}
+            }
+            let pause = Duration::from_millis(tab.draw.between(100, 1000));
+            tokio::select! {
+                biased;
+                _ = &mut tab.abandoned => return true,
+                () = sleep(pause) => {}
+            }
+            // Who opened a later tab does not look at this one any more.
+            if self.lock().people[tab.person].turn > tab.turn {
+                return true;
+            }
+            slot = usize::try_from(tab.draw.below(self.plan.slots as u64)).unwrap_or_default();
+        }
+    }
+
+    async fn request(self: &Arc<Self>, person: usize, slot: usize) -> Result<(Arc<Running>, Admission), Refused> {
+        let Some(pod) = self.running(slot) else {
+            self.record.count("connects to nobody");
+            return Err(Refused::ForNow);
+        };
+        self.record.count("connects");
+        let Ok(claims) = self.plan.people[person].who.claims() else { return Err(Refused::ForNow) };
+        let (connector, worker) = (Arc::clone(pod.pod.connector()), Arc::clone(self.workers.first()));
+        let connecting = async move { connector.connect(claims, "simulation", &worker).await };
+        let hard = pod.tasks.shutdown().hard.clone();
+        let answer = tokio::select! {
+            biased;
+            () = hard.cancelled() => None,
+            answer = pod.gate.guard(connecting) => Some(answer),
+            () = sleep(REQUEST_TIMEOUT) => None,
+        };
+        match answer {
+            Some(Ok(admission)) => Ok((pod, admission)),
+            Some(Err(error)) => {
+                self.record.note(format_args!("person {person} is refused by {}: {error}", pod.id));
+                self.record.count(refusal(&error));
+                Err(if matches!(error, ConnectError::Replaced) { Refused::Replaced } else { Refused::ForNow })
+            }
+            None => {
+                self.record.count("refused: no answer");
+                Err(Refused::ForNow)
+            }
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, tab: &Tab, pod: &Arc<Running>, admission: Admission) -> End {
+        let person = &self.plan.people[tab.person];
+        let of = Socket { person: tab.person, slot: pod.slot, pod: pod.life, ..Socket::default() };
+        let socket = client::admitted(&self.record, of, &admission);
+        self.record.count("admitted");
+        let (ours, theirs) = tokio::io::duplex(person.pipe);
+        let serving = async move {
+            admission.serve(theirs.into(), None).await;
+        };
+        pod.tasks.spawn_many_on(self.workers.first(), "socket", pod.gate.guard(serving));
+        let (orders, told) = mpsc::unbounded_channel();
+        {
+            let last = &mut self.lock().people[tab.person].last;
+            if last.as_ref().is_none_or(|(turn, _)| *turn <= tab.turn) {
+                *last = Some((tab.turn, orders.clone()));
+            }
+        }
+        let client =
+            Client { pipe: ours, orders: told, socket, strict: self.plan.settings.strict, record: Arc::clone(&self.record) };
+        let end = client.run().await;
+        drop(orders);
+        self.record.count(match end {
+            End::Left => "sockets left",
+            End::Broken => "sockets broken",
+            End::Closed(1001) => "sockets closed: 1001",
+            End::Closed(1013) => "sockets closed: 1013",
+            End::Closed(4402) => "sockets closed: 4402",
+            End::Closed(_) => "sockets closed: other",
+        });
+        end
+    }
+
+    /// Closes what somebody has, and gives up what they want.
+    pub(super) fn leave(&self, person: usize, politely: bool) {
+        let mut state = self.lock();
+        let Some(desk) = state.people.get_mut(person) else { return };
+        desk.turn += 1;
+        desk.requests.clear();
+        if let Some((_, orders)) = desk.last.take() {
+            let _ = orders.send(Order::Leave { politely });
+        }
+    }
+
+    /// Tells the last tab to do something.
+    pub(super) fn order(&self, person: usize, order: Order) {
+        if let Some((_, orders)) = self.lock().people.get(person).and_then(|desk| desk.last.as_ref()) {
+            let _ = orders.send(order);
+        }
+    }
+
+    pub(super) fn stall(self: &Arc<Self>, person: usize, time: Duration) {
+        let Some(orders) = self.lock().people.get(person).and_then(|desk| desk.last.clone()) else { return };
+        let _ = orders.1.send(Order::Stall(true));
+        spawn(async move {
+            sleep(time).await;
+            let _ = orders.1.send(Order::Stall(false));
+        });
+    }
+
+    /// Who is there.
+    pub(crate) fn presence(&self) -> Vec<Presence> {
+        let presence = |desk: &Desk| Presence { alive: desk.alive, tabs: desk.tabs, left: desk.left };
+        self.lock().people.iter().map(presence).collect()
+    }
+}
+
+fn refusal(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Full => "refused: full",
+        ConnectError::Draining => "refused: draining",
+        ConnectError::StoreUnavailable(_) => "refused: store",
+        ConnectError::Replaced => "refused: replaced",
+        _ => "refused: other",
+    }
+}
