@@ -103,6 +103,16 @@ repository:
 release *ARGS='check':
     .ci/release {{ ARGS }}
 
+# The whole fleet under seeds, with everything around it broken: `run --seeds N`, `replay SEED --trace`, `shrink SEED`.
+[group('check')]
+simulate *ARGS='run --seeds 1000':
+    cargo run --locked --profile quick -p daisi-ws-simulation -- {{ ARGS }}
+
+# Breaks the code on purpose, one way after another, and has the simulation find it; half an hour.
+[group('check')]
+mutants *ARGS:
+    .ci/mutants {{ ARGS }}
+
 # The protocol of the session locks, in all states of a model; `--mutant NAME` breaks a rule and prints how it is found out.
 [group('check')]
 model *ARGS:

@@ -50,8 +50,11 @@ impl<T: Copy> Watched<T> {
 impl Watched<u64> {
     /// Adds one, for values that only say that something is another.
     pub(crate) fn bump(&self) {
-        let next = self.get().wrapping_add(1);
-        self.set(next);
+        {
+            let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+            *value = value.wrapping_add(1);
+        }
+        self.changed.notify_waiters();
     }
 }
 
