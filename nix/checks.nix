@@ -43,6 +43,7 @@ let
       ../docs
       ../e2e
       ../k8s
+      ../simulation
     ];
   };
 

@@ -24,6 +24,7 @@ let
       ../service
       # Members of the workspace, without which cargo refuses the manifest; load.nix builds one of them.
       (lib.fileset.maybeMissing ../e2e)
+      (lib.fileset.maybeMissing ../simulation)
     ];
   };
 
