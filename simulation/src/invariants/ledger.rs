@@ -13,7 +13,7 @@ use super::{
     EVERYTHING_FLOWS_AGAIN, NO_GAP_WITHOUT_A_REASON, NOTHING_IS_DOUBLED, NOTHING_IS_LOST, NOTHING_IS_MISDELIVERED, ORDER_IS_KEPT,
 };
 use crate::{
-    history::{Gap, History, Moment, Owed, Published, Selected, Socket, TroubleKind},
+    history::{Gap, History, Moment, Owed, Published, Socket, TroubleKind},
     plan::{Person, Topic},
 };
 
@@ -89,7 +89,7 @@ impl Account<'_> {
         let mut got = HashMap::new();
         let who = self.judgement.people[socket.person].who;
         for (at, seen) in &socket.events {
-            if got.insert(seen.seq, *at).is_some() && !self.came_back_to(seen.topic) {
+            if got.insert(seen.seq, *at).is_some() {
                 self.wrong(NOTHING_IS_DOUBLED, &format!("event {} came twice", seen.seq));
             }
             let event = self.history.event(seen.seq).filter(|event| {
@@ -104,13 +104,6 @@ impl Account<'_> {
             self.wrong(NOTHING_IS_MISDELIVERED, &format!("{text} is no frame for anybody"));
         }
         got
-    }
-
-    /// Did it select the chat again of which these events are? A known limit: what is delivered again just after that comes
-    /// again.
-    fn came_back_to(&self, topic: u64) -> bool {
-        let of = |selected: &Selected| topic >> 24 == 2 && topic & 0xFF == u64::from(selected.chat);
-        self.socket.chats.iter().filter(|selected| of(selected)).count() > 1
     }
 
     /// Of what was delivered once, each pod's part of a subject comes in order: so many pods, so many ascending rows.

@@ -3,6 +3,7 @@
 pub mod deliver;
 mod fan_out;
 mod latecomers;
+mod left_lately;
 pub mod mailbox;
 mod members;
 pub mod memory;

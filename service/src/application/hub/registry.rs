@@ -29,6 +29,7 @@ use tokio::{sync::Notify, time::Instant};
 use self::tables::{Entry, Tables, push_tightly};
 use super::{
     fan_out::{FanOut, put_item},
+    left_lately::LeftLately,
     mailbox::item::Item,
     memory::Memory,
     parting::Parting,
@@ -93,6 +94,7 @@ impl Hub {
                 routes: Map::default(),
                 changed: IndexSet::new(),
                 parting: Parting::default(),
+                left: LeftLately::default(),
                 fan_out: FanOut::new(Arc::clone(&metrics)),
                 memory: Arc::clone(&memory),
                 seen: SeenEvents::default(),

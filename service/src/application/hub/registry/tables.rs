@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::application::hub::{
     fan_out::FanOut,
     latecomers::{EventKey, Latecomers},
+    left_lately::LeftLately,
     members::Members,
     memory::Memory,
     parting::Parting,
@@ -71,6 +72,8 @@ pub(super) struct Tables {
     pub(super) changed: IndexSet<RouteKey>,
     /// Routes of sessions that are between this pod and another.
     pub(super) parting: Parting,
+    /// Who left which route lately.
+    pub(super) left: LeftLately,
     pub(super) fan_out: FanOut,
     pub(super) memory: Arc<Memory>,
     pub(super) seen: SeenEvents,
@@ -120,17 +123,20 @@ impl Tables {
             push_tightly(&mut entry.routes, route.clone());
         }
         let active_at = Instant::now();
+        let is_back = self.left.is_back(connection, route, active_at);
         match self.routes.get_mut(route) {
             Some(on_route) if is_there => on_route.touch(active_at),
             Some(on_route) => {
                 on_route.touch(active_at);
                 on_route.members.insert(&entry.session, &mut self.fan_out);
-                on_route.late.get_or_insert_default().join(connection, active_at);
+                if !is_back {
+                    on_route.late.get_or_insert_default().join(connection, active_at);
+                }
             }
             None => {
                 self.changed.insert(route.clone());
                 let members = Members::One(Arc::clone(&entry.session));
-                self.routes.insert(route.clone(), RouteEntry { members, active_at, is_fresh: true, late: None });
+                self.routes.insert(route.clone(), RouteEntry { members, active_at, is_fresh: !is_back, late: None });
             }
         }
         true
@@ -138,7 +144,11 @@ impl Tables {
 
     pub(super) fn leave(&mut self, connection: &ConnectionId, route: &RouteKey) {
         if let Some(entry) = self.entries.get_mut(connection) {
+            let before = entry.routes.len();
             entry.routes.retain(|r| r != route);
+            if entry.routes.len() < before {
+                self.left.note(connection, route, Instant::now());
+            }
         }
         self.leave_route(connection, route);
     }

@@ -116,6 +116,29 @@ fn g1_a_redelivery_is_shown_to_nobody_again() {
 }
 
 #[test]
+fn g1_who_comes_back_to_a_chat_is_shown_no_redelivery_and_who_is_new_there_is() {
+    for has_company in [false, true] {
+        let hub = hub();
+        let a = enter(&hub, user("acme", "a1", "u"), "1");
+        let b = enter(&hub, user("acme", "a1", "v"), "2");
+        let event = event("wa.acme.a1.messages.c1", 1);
+        let chat = event.address.routes()[0].clone();
+        hub.join(a.connection(), &chat);
+        if has_company {
+            hub.join(b.connection(), &chat);
+        }
+        deliver(&hub, &event);
+        hub.leave(a.connection(), &chat);
+        hub.join(a.connection(), &chat);
+        assert_eq!(deliver(&hub, &event), Delivered::Before);
+        let new = enter(&hub, user("acme", "a1", "w"), "3");
+        hub.join(new.connection(), &chat);
+        assert_eq!(deliver(&hub, &event), Delivered::To(1));
+        assert_eq!((a.mailbox().len(), b.mailbox().len(), new.mailbox().len()), (1, usize::from(has_company), 1));
+    }
+}
+
+#[test]
 fn a_late_exit_of_an_old_socket_leaves_its_successor() {
     let hub = hub();
     let (_, new) = (enter(&hub, user("acme", "a1", "u"), "old"), enter(&hub, user("acme", "a1", "u"), "new"));
