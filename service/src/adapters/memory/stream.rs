@@ -192,6 +192,8 @@ impl EventSource for StreamHandle {
         let version = &self.stream.inner.version;
         let (mut closed, mut held) = (self.closed.subscribe(), self.held.subscribe());
         let mut patience = None;
+        // Who has just taken some stands behind those that wait, as JetStream serves the requests of all in turn.
+        tokio::task::yield_now().await;
         loop {
             let seen = version.get();
             if *closed.borrow_and_update() {
