@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     history::History,
-    invariants::{self, Breach, Doubled, Judgement, Load, Open},
+    invariants::{self, Breach, Doubled, Ghost, Ghosts, Judgement, Load, Open},
     plan::{Plan, Step},
     record::Record,
     trace::Trace,
@@ -92,6 +92,7 @@ pub fn run(plan: &Plan, readable: bool) -> anyhow::Result<Outcome> {
 struct Run {
     world: Arc<World>,
     doubled: Doubled,
+    ghosts: Ghosts,
     ticks: u32,
 }
 
@@ -102,7 +103,9 @@ impl Run {
         // Else the loser is told by its renewal, which may fail some times.
         let bound = if kills_arrive { Duration::from_secs(1) } else { settings.refresh() + Duration::from_secs(8) };
         let settling = Duration::from_secs(settings.session_ttl + 4) + settings.refresh();
-        Self { doubled: Doubled::new(bound, settling), world, ticks: 0 }
+        // A renewal that was under way, the next one, and a release.
+        let ghosts = Ghosts::new(settings.refresh() * 2 + Duration::from_secs(2), settling);
+        Self { doubled: Doubled::new(bound, settling), ghosts, world, ticks: 0 }
     }
 
     async fn conduct(&mut self) -> anyhow::Result<()> {
@@ -180,6 +183,22 @@ impl Run {
                 .map(|(number, socket)| Open { person: socket.person, slot: socket.slot, socket: number })
                 .collect();
             self.doubled.look(&open, &record.history, now)
+        };
+        self.breach(wrong);
+        let wrong = {
+            let held = world.store.holdings().locks;
+            let record = world.record.open();
+            let ghosts: Vec<Ghost> = held
+                .into_iter()
+                .filter_map(|(_, owner)| {
+                    let owner = owner.to_string();
+                    let socket = record.history.sockets.iter().rev().find(|socket| socket.owner == owner)?;
+                    let pod = pods.iter().find(|pod| pod.life == socket.pod)?;
+                    let is_there = connection(&owner).is_some_and(|id| pod.pod.hub().contains(&id));
+                    (!is_there).then_some(Ghost { owner, slot: socket.slot })
+                })
+                .collect();
+            self.ghosts.look(&ghosts, &record.history, now)
         };
         self.breach(wrong);
         for pod in &pods {

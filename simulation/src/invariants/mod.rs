@@ -2,6 +2,7 @@
 //! is broken.
 
 mod bounds;
+mod ghosts;
 mod ledger;
 mod leftovers;
 mod sessions;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use self::{
     bounds::{Load, too_much},
+    ghosts::{Ghost, Ghosts},
     ledger::{Judgement, account},
     leftovers::leftovers,
     sessions::{Doubled, Open, nobody_has_it, written_late},
@@ -32,6 +34,8 @@ pub const ONE_SOCKET_A_SESSION: &str = "one socket a session";
 pub const LOCK_IS_TAKEN_FROM_WHO_IS_EXPECTED: &str = "a lock is taken from who is expected";
 /// G3: with the policy `strict`, no event is written past the life of the socket's lock.
 pub const NOTHING_WRITTEN_PAST_THE_LOCK: &str = "nothing is written past the lock";
+/// G3: who has a session is there; what a socket had is given back when it ends, whatever is under way just then.
+pub const NO_LOCK_OF_NOBODY: &str = "no lock of nobody";
 /// G3: of all who fight for a session one has it in the end.
 pub const SOMEBODY_HAS_THE_SESSION: &str = "somebody has the session";
 /// G1, G2, G5: what is owed to a socket comes or is announced.
@@ -64,6 +68,7 @@ pub const ALL: &[&str] = &[
     ONE_SOCKET_A_SESSION,
     LOCK_IS_TAKEN_FROM_WHO_IS_EXPECTED,
     NOTHING_WRITTEN_PAST_THE_LOCK,
+    NO_LOCK_OF_NOBODY,
     SOMEBODY_HAS_THE_SESSION,
     NOTHING_IS_LOST,
     NOTHING_IS_DOUBLED,

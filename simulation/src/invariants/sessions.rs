@@ -34,7 +34,7 @@ pub struct Doubled {
 }
 
 /// What keeps a pod from being told that it has lost a session, or others from asking whether it has it.
-const DEAF: [TroubleKind; 5] =
+pub(super) const DEAF: [TroubleKind; 5] =
     [TroubleKind::Frozen, TroubleKind::Down, TroubleKind::Links, TroubleKind::Store, TroubleKind::LostData];
 
 impl Doubled {
