@@ -15,7 +15,7 @@ pub struct Watched<T> {
 }
 
 impl<T: Copy> Watched<T> {
-    /// It is this for now.
+    /// A value that nobody waits for yet.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Notify::new() }

@@ -87,8 +87,8 @@ fn judge_consumer(prefix: &str, consumer: &Consumer, max_payload: usize, found: 
     });
     found.warn(consumer.max_deliver > 0, || {
         format!(
-            "the consumer gives an event up after {} deliveries (max_deliver), whether a pod could bring it to anybody or not; each \
-             is told as a gap to every session. Set it to -1: pods give up by themselves, later, and tell only whom it concerns",
+            "the consumer gives an event up after {} deliveries (max_deliver), whether a pod could bring it to anybody or not; \
+             each is told as a gap to every session. Set it to -1: pods give up by themselves, later, and tell only whom it concerns",
             consumer.max_deliver
         )
     });

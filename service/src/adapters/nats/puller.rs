@@ -17,13 +17,13 @@ use super::{
     arrival::Arrival,
     bind::{self, Binding},
     buffer::ConsumerLink,
-    settle::publish_settlements,
+    settle::give_back,
     shared::Shared,
     trouble::{Away, Denied, ServerSays},
     wire::{self, Incoming, NextRequest, PROBE},
 };
 use crate::{
-    ports::{AckToken, RawEvent, Settlement, SourceError},
+    ports::{RawEvent, SourceError},
     runtime::backoff::Backoff,
     telemetry::Chain,
 };
@@ -75,19 +75,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(Err(_)) | Err(_) => tokio::time::sleep(backoff.pause()).await,
         }
     }
-    give_back(&shared, shared.buffer.empty()).await;
+    give_back(&shared.client, shared.buffer.empty()).await;
     shared.closed.cancel();
-}
-
-async fn give_back(shared: &Shared, ack_tokens: Vec<AckToken>) {
-    if ack_tokens.is_empty() {
-        return;
-    }
-    let events = ack_tokens.len();
-    let naks = ack_tokens.into_iter().map(|ack_token| (ack_token, Settlement::Retry(Duration::ZERO))).collect();
-    if let Err(error) = publish_settlements(&shared.client, naks).await {
-        tracing::warn!(error = %Chain(&error), events, "events could not be given back and come again after the ack wait");
-    }
 }
 
 struct Puller<'a> {
@@ -396,6 +385,6 @@ impl<'a> Puller<'a> {
                 }
             }
         }
-        give_back(self.shared, ack_tokens).await;
+        give_back(&self.shared.client, ack_tokens).await;
     }
 }

@@ -6,7 +6,10 @@ use async_nats::{Client, Subject};
 use tokio::time::timeout;
 
 use super::wire;
-use crate::ports::{AckToken, Settlement, SourceError};
+use crate::{
+    ports::{AckToken, Settlement, SourceError},
+    telemetry::Chain,
+};
 
 /// Longest wait until a batch of settlements is on the wire.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,4 +32,16 @@ pub(super) async fn publish_settlements(client: &Client, settlements: Vec<(AckTo
         client.flush().await.map_err(SourceError::unreachable)
     };
     timeout(SETTLE_TIMEOUT, all).await.unwrap_or_else(|_| Err(SourceError::unreachable(NotSent)))
+}
+
+/// Gives events back, for any pod to have at once. What does not get there comes again after the ack wait.
+pub(super) async fn give_back(client: &Client, ack_tokens: Vec<AckToken>) {
+    if ack_tokens.is_empty() {
+        return;
+    }
+    let events = ack_tokens.len();
+    let naks = ack_tokens.into_iter().map(|ack_token| (ack_token, Settlement::Retry(Duration::ZERO))).collect();
+    if let Err(error) = publish_settlements(client, naks).await {
+        tracing::warn!(error = %Chain(&error), events, "events could not be given back and come again after the ack wait");
+    }
 }

@@ -71,7 +71,8 @@ fn everything_that_is_wrong_is_listed_at_once() {
             "app.websocket_backpressure_drop_policy must be one of drop_oldest, block (set by file /gateway.yaml)",
             "auth.secret_token is missing: set it with DAISI_WS_AUTH_SECRET_TOKEN",
             "extra is no section (set by file /gateway.yaml)",
-            "server.bind_address can't be read: invalid IP address syntax (set by environment variable DAISI_WS_SERVER_BIND_ADDRESS)",
+            "server.bind_address can't be read: invalid IP address syntax \
+             (set by environment variable DAISI_WS_SERVER_BIND_ADDRESS)",
             "server.http_port is out of range: it must fit in u16 (set by environment variable DAISI_WS_SERVER_HTTP_PORT)",
             "server.pod_id must be a text (in YAML, put quotes around one that looks like a number) (set by file /gateway.yaml)",
         ]
@@ -145,7 +146,8 @@ fn no_secret_is_in_an_error_or_in_debug() {
         ("DAISI_WS_REDIS_PASSWORD", "hush hush"),
         ("DAISI_WS_TELEMETRY_OTLP_ENDPOINT", "ftp://joe:hushhush@collector"),
     ];
-    let file = "auth: {secret_token: [hushhush], token_aes_key: {hush: hush}}\nredis: {password: 12}\nnats: {token: hushhush, user: a}\n";
+    let file = "auth: {secret_token: [hushhush], token_aes_key: {hush: hush}}\n\
+                redis: {password: 12}\nnats: {token: hushhush, user: a}\n";
     let (sources, _directory) = sources(Some(file), &variables);
     let error = sources.load(Secrets::Required).unwrap_err();
     assert!(error.problems.len() >= 8, "{error}");

@@ -114,7 +114,8 @@ fn a_reload_is_checked_as_what_will_be_in_force() {
     // Good by itself, but the renewals stay at 10 s until the next start.
     fixture.write("app: {session_ttl_seconds: 12, ttl_refresh_interval_seconds: 5}");
     let Reload::Refused(error) = fixture.watch.reload() else { panic!("not refused") };
-    let expected = "app.ttl_refresh_interval_seconds must be less than half of app.session_ttl_seconds (set by the last start; the new value waits for the next)";
+    let expected = "app.ttl_refresh_interval_seconds must be less than half of app.session_ttl_seconds \
+                    (set by the last start; the new value waits for the next)";
     assert_eq!(error.problems.iter().map(Problem::to_string).collect::<Vec<_>>(), [expected]);
     // Nor is a file taken that the next start would stumble over.
     fixture.write("app: {session_ttl_seconds: 40, ttl_refresh_interval_seconds: 25}");

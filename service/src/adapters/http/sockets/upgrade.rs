@@ -24,7 +24,8 @@ use crate::{
 const VERSION: &str = "13";
 /// What is wrong where a browser's handshake comes as HTTP/1.0.
 const OLD_PROXY: &str = "no browser sends that: a proxy in between has to speak HTTP/1.1 to this service and to pass \
-    Upgrade and Connection on (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";)";
+    Upgrade and Connection on (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+    proxy_set_header Connection \"upgrade\";)";
 /// Bytes of a handshake's key.
 const KEY_BYTES: usize = 16;
 
