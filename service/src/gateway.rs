@@ -16,7 +16,7 @@ use crate::{
         grpc::{GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings, SelfCheck, Tls, TlsError, TlsFiles},
         http::{HttpParts, HttpServer, Intake, probe_router, router},
         memory::{store::Store, stream::Stream},
-        nats::{ConsumerDefaults, NatsSource, NatsStartError},
+        nats::{ConsumerDefaults, NatsReplay, NatsSource, NatsStartError},
         redis::{ConfigError as RedisConfigError, RedisStore},
     },
     application::{
@@ -33,7 +33,7 @@ use crate::{
     },
     metrics::{Metrics, labels::Lenience},
     pod::{Backends, Pod},
-    ports::{EventSource, KillBus, Peers, Routes, SessionLocks, TokenCache},
+    ports::{EventSource, KillBus, Peers, Replay, Routes, SessionLocks, TokenCache},
     readiness::{Dependency, Readiness},
     runtime::{
         clock,
@@ -342,11 +342,23 @@ struct Around<'a> {
     tasks: &'a Tasks,
 }
 
+/// The two ends of the event stream.
+struct EventStream {
+    source: Arc<dyn EventSource>,
+    replay: Arc<dyn Replay>,
+}
+
 async fn backends(choice: &BackendChoice, around: Around<'_>) -> Result<(Backends, Cache), StartError> {
     let Around { config, me, key, tls, readiness, tasks } = around;
-    let source: Arc<dyn EventSource> = match &choice.stream {
-        StreamChoice::Nats => Arc::new(NatsSource::connect(&config.nats, ConsumerDefaults::from(&config.app), tasks).await?),
-        StreamChoice::Memory(stream) => Arc::new(stream.handle(me.clone())),
+    let stream = match &choice.stream {
+        StreamChoice::Nats => EventStream {
+            source: Arc::new(NatsSource::connect(&config.nats, ConsumerDefaults::from(&config.app), tasks).await?),
+            replay: Arc::new(NatsReplay::connect(&config.nats).await?),
+        },
+        StreamChoice::Memory(stream) => {
+            let stream = Arc::new(stream.handle(me.clone()));
+            EventStream { source: Arc::clone(&stream) as _, replay: stream }
+        }
     };
     let settings = PeersSettings {
         me: me.clone(),
@@ -363,25 +375,22 @@ async fn backends(choice: &BackendChoice, around: Around<'_>) -> Result<(Backend
             let store = RedisStore::new(&config.redis, tasks.clone())?;
             let store = Arc::new(store.with_fleet_key(key.clone(), config.server.grpc_accept_previous));
             store.watch(readiness.clone());
-            (join(&store, source, peers), cache(kind, store))
+            (join(&store, stream, peers), cache(kind, store))
         }
         StoreChoice::Memory(store) => {
             let store = Arc::new(store.handle(me.clone()));
-            (join(&store, source, peers), cache(kind, store))
+            (join(&store, stream, peers), cache(kind, store))
         }
     })
 }
 
-fn join<S: SessionLocks + Routes + KillBus + 'static>(
-    store: &Arc<S>,
-    source: Arc<dyn EventSource>,
-    peers: Arc<dyn Peers>,
-) -> Backends {
+fn join<S: SessionLocks + Routes + KillBus + 'static>(store: &Arc<S>, stream: EventStream, peers: Arc<dyn Peers>) -> Backends {
     Backends {
         locks: Arc::clone(store) as _,
         routes: Arc::clone(store) as _,
         kills: Arc::clone(store) as _,
-        source,
+        source: stream.source,
+        replay: stream.replay,
         peers,
         timer: Arc::new(FineTimer::of_the_kernel()),
     }

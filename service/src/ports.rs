@@ -8,16 +8,18 @@ mod errors;
 mod kills;
 mod locks;
 mod peers;
+mod replay;
 mod routes;
 mod source;
 mod tokens;
 
 pub use crate::metrics::labels::KeyKind;
 pub(crate) use errors::log_store_error;
-pub use errors::{PeerError, SourceError, StoreError};
+pub use errors::{PeerError, ReplayError, SourceError, StoreError};
 pub use kills::{KillBus, KillListener, KillSignal};
 pub use locks::{Acquire, LockRenewal, Renewal, SessionLocks};
 pub use peers::{Handed, PeerService, Peers, RouteGap};
+pub use replay::{ReadRequest, Replay, StoredEvent, StreamBounds, Stretch};
 pub use routes::{
     Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
 };

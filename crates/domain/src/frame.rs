@@ -4,7 +4,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{close::ErrorCode, event::Event, gap::Gap, ids::ChatId};
+use crate::{
+    close::ErrorCode,
+    event::{Event, StreamId},
+    gap::Gap,
+    ids::ChatId,
+    resume::NotResumed,
+};
 
 /// The name of the sub-protocol, offered when the client asks for it.
 pub const SUBPROTOCOL: &str = "json.v1";
@@ -74,11 +80,53 @@ struct GapBody {
     reason: &'static str,
 }
 
+/// Where a session stands in the stream: it has everything up to `safe` that concerned it, or was told of a gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The stream's name; see [`StreamId::name`].
+    pub stream: Box<str>,
+    /// A sequence there.
+    pub safe: u64,
+}
+
+impl Place {
+    /// A place in this stream.
+    #[must_use]
+    pub fn new(stream: StreamId, safe: u64) -> Self {
+        Self { stream: stream.name().into(), safe }
+    }
+}
+
+/// What became of a wish to resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// So many events follow, before anything newer.
+    Resumed(usize),
+    /// The session is as one without a cursor.
+    Not(NotResumed),
+}
+
+#[derive(Serialize)]
+struct PlaceBody<'a> {
+    stream: &'a str,
+    safe: u64,
+}
+
 #[derive(Serialize)]
 struct ReadyBody<'a> {
     pod_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     chat_id: Option<&'a ChatId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safe: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -104,16 +152,23 @@ impl Frame {
         Self { kind, text: text.into() }
     }
 
-    /// `ready`: names the pod, and the chat that was restored if there is one.
+    /// `ready`: names the pod, the chat that is selected if there is one, where the session stands if that is known, and what
+    /// became of a wish to resume.
     #[must_use]
-    pub fn ready(pod_id: &str, restored: Option<&ChatId>) -> Self {
-        Self::json(FrameKind::Ready, Some(ReadyBody { pod_id, chat_id: restored }))
+    pub fn ready(pod_id: &str, chat: Option<&ChatId>, place: Option<&Place>, resumption: Option<Resumption>) -> Self {
+        let (resumed, replayed, reason) = match resumption {
+            None => (None, None, None),
+            Some(Resumption::Resumed(events)) => (Some(true), Some(events), None),
+            Some(Resumption::Not(reason)) => (Some(false), None, Some(reason.as_str())),
+        };
+        let (stream, safe) = (place.map(|place| &*place.stream), place.map(|place| place.safe));
+        Self::json(FrameKind::Ready, Some(ReadyBody { pod_id, chat_id: chat, stream, safe, resumed, replayed, reason }))
     }
 
-    /// The answer to a client's `ready`.
+    /// The answer to a client's `ready`: where the session stands, if that is known.
     #[must_use]
-    pub fn ready_echo() -> Self {
-        Self::json(FrameKind::Ready, None::<()>)
+    pub fn ready_echo(place: Option<&Place>) -> Self {
+        Self::json(FrameKind::Ready, place.map(|Place { stream, safe }| PlaceBody { stream, safe: *safe }))
     }
 
     /// The frame that answers a selection: which chat is selected now.
@@ -136,18 +191,12 @@ impl Frame {
     }
 
     /// `event`: the publisher's bytes as they are, with `event_type` put before the closing brace where that key is absent.
-    /// An event without a place in a stream has no `seq`.
+    /// An event without a place in a stream has no `seq`, nor `safe`.
     #[must_use]
-    pub fn event(event: &Event) -> Self {
+    pub fn event(event: &Event, stamp: Stamp) -> Self {
         let payload = event.payload.bytes();
-        let mut text = BytesMut::with_capacity(payload.len() + 96);
-        text.put_slice(br#"{"type":"event","#);
-        if event.is_sequenced() {
-            text.put_slice(br#""seq":"#);
-            text.put_slice(event.seq.to_string().as_bytes());
-            text.put_u8(b',');
-        }
-        text.put_slice(br#""payload":"#);
+        let mut text = BytesMut::with_capacity(payload.len() + 128);
+        stamp.open(event.is_sequenced().then_some(event.seq), &mut text);
         if event.payload.has_event_type() {
             text.put_slice(payload);
         } else {
@@ -160,6 +209,47 @@ impl Frame {
         }
         text.put_u8(b'}');
         Self { kind: FrameKind::Event, text: text.freeze() }
+    }
+}
+
+/// What an event's frame says beside the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// Up to where whoever reads it has everything, if that is known.
+    pub safe: Option<u64>,
+    /// The event was read again from the stream.
+    pub replayed: bool,
+}
+
+impl Stamp {
+    /// Writes an event's frame up to its payload.
+    fn open(self, seq: Option<u64>, text: &mut BytesMut) {
+        let mut digits = itoa::Buffer::new();
+        text.put_slice(br#"{"type":"event","#);
+        if let Some(seq) = seq {
+            text.put_slice(br#""seq":"#);
+            text.put_slice(digits.format(seq).as_bytes());
+            text.put_u8(b',');
+            if let Some(safe) = self.safe {
+                text.put_slice(br#""safe":"#);
+                text.put_slice(digits.format(safe).as_bytes());
+                text.put_u8(b',');
+            }
+        }
+        if self.replayed {
+            text.put_slice(br#""replayed":true,"#);
+        }
+        text.put_slice(br#""payload":"#);
+    }
+
+    /// The text of an event's frame that was made with this stamp, with another one.
+    #[must_use]
+    pub fn replaced(self, by: Self, seq: u64, frame: &[u8]) -> Bytes {
+        let (mut before, mut text) = (BytesMut::new(), BytesMut::with_capacity(frame.len() + 32));
+        self.open(Some(seq), &mut before);
+        by.open(Some(seq), &mut text);
+        text.put_slice(frame.get(before.len()..).unwrap_or_default());
+        text.freeze()
     }
 }
 
@@ -249,12 +339,13 @@ mod tests {
     #[test]
     fn event_type_is_added_only_where_it_is_absent() {
         assert_eq!(
-            text(&Frame::event(&event(r#"{"id":9007199254740993}"#))),
+            text(&Frame::event(&event(r#"{"id":9007199254740993}"#), Stamp::default())),
             r#"{"type":"event","seq":7,"payload":{"id":9007199254740993,"event_type":"chat"}}"#
         );
-        assert_eq!(text(&Frame::event(&event("{ }"))), r#"{"type":"event","seq":7,"payload":{ "event_type":"chat"}}"#);
+        let empty = Frame::event(&event("{ }"), Stamp::default());
+        assert_eq!(text(&empty), r#"{"type":"event","seq":7,"payload":{ "event_type":"chat"}}"#);
         assert_eq!(
-            text(&Frame::event(&event(r#"{"event_type":"mine"}"#))),
+            text(&Frame::event(&event(r#"{"event_type":"mine"}"#), Stamp::default())),
             r#"{"type":"event","seq":7,"payload":{"event_type":"mine"}}"#
         );
     }
@@ -262,7 +353,39 @@ mod tests {
     #[test]
     fn an_event_without_a_place_in_a_stream_shows_no_seq() {
         let event = Event { stream: StreamId::UNKNOWN, seq: 0, ..event(r#"{"event_type":"mine"}"#) };
-        assert_eq!(text(&Frame::event(&event)), r#"{"type":"event","payload":{"event_type":"mine"}}"#);
+        let stamp = Stamp { safe: Some(3), replayed: false };
+        assert_eq!(text(&Frame::event(&event, stamp)), r#"{"type":"event","payload":{"event_type":"mine"}}"#);
+    }
+
+    #[test]
+    fn an_event_says_up_to_where_its_reader_has_everything_and_whether_it_was_read_again() {
+        let event = event(r#"{"event_type":"mine"}"#);
+        let (live, again) = (Stamp { safe: Some(3), replayed: false }, Stamp { safe: Some(7), replayed: true });
+        let (live_text, again_text) = (Frame::event(&event, live), Frame::event(&event, again));
+        assert_eq!(text(&live_text), r#"{"type":"event","seq":7,"safe":3,"payload":{"event_type":"mine"}}"#);
+        assert_eq!(text(&again_text), r#"{"type":"event","seq":7,"safe":7,"replayed":true,"payload":{"event_type":"mine"}}"#);
+        for (from, frame) in [(live, &live_text), (again, &again_text)] {
+            for (to, expected) in [(live, &live_text), (again, &again_text)] {
+                assert_eq!(from.replaced(to, 7, frame.bytes()), expected.bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn ready_says_where_the_session_stands_and_what_became_of_a_wish_to_resume() {
+        let place = Place::new(StreamId(0x2a), 41);
+        let ready = |place, resumption| Frame::ready("pod-1", None, place, resumption);
+        assert_eq!(text(&ready(None, None)), r#"{"type":"ready","payload":{"pod_id":"pod-1"}}"#);
+        assert_eq!(
+            text(&ready(Some(&place), Some(Resumption::Resumed(3)))),
+            r#"{"type":"ready","payload":{"pod_id":"pod-1","stream":"2a","safe":41,"resumed":true,"replayed":3}}"#
+        );
+        assert_eq!(
+            text(&ready(Some(&place), Some(Resumption::Not(NotResumed::TooOld)))),
+            r#"{"type":"ready","payload":{"pod_id":"pod-1","stream":"2a","safe":41,"resumed":false,"reason":"too_old"}}"#
+        );
+        assert_eq!(text(&Frame::ready_echo(Some(&place))), r#"{"type":"ready","payload":{"stream":"2a","safe":41}}"#);
+        assert_eq!(text(&Frame::ready_echo(None)), r#"{"type":"ready"}"#);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod peer;
 pub mod publication;
 pub mod rate;
 pub mod rate_table;
+pub mod resume;
 pub mod route;
 pub mod seen;
 pub mod session;

@@ -76,3 +76,15 @@ pub enum RouteKey {
         agent: Scope<AgentId>,
     },
 }
+
+impl RouteKey {
+    /// The subjects of its events, as NATS filters them; one of ids with dots may let others through.
+    #[must_use]
+    pub fn filter(&self, prefix: &str) -> String {
+        match self {
+            Self::Chats { company, agent } => format!("{prefix}.{company}.{agent}.chats"),
+            Self::Messages { company, agent, chat } => format!("{prefix}.{company}.{agent}.messages.{chat}"),
+            Self::Agents { company, agent } => format!("{prefix}.{}.{}.agents", company.as_str(), agent.as_str()),
+        }
+    }
+}

@@ -30,6 +30,8 @@ pub struct Config {
     pub auth: Auth,
     /// Sessions, sockets and forwarding.
     pub app: App,
+    /// Reading the stream again.
+    pub resume: Resume,
     /// Times to live that follow activity.
     pub adaptive_ttl: AdaptiveTtl,
     /// Logs and traces.
@@ -269,3 +271,18 @@ macro_rules! debug_without_userinfo {
 }
 
 debug_without_userinfo!(Nats, Redis, Telemetry);
+
+/// Reading the stream again: for clients that come back with a cursor, and for gaps.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Events that are replayed to a client at most.
+    pub max_events: usize,
+    /// Bytes of payloads that are replayed to a client at most; one event may have more.
+    pub max_bytes: usize,
+    /// Clients whose missed events are read at a time.
+    pub max_in_flight: usize,
+    /// Longest wait for a turn, and then for the stream.
+    #[serde(rename = "timeout_seconds", with = "seconds")]
+    pub timeout: Duration,
+}

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     config::Config,
     metrics::Metrics,
-    ports::{EventSource, KillBus, Peers, Routes, SessionLocks},
+    ports::{EventSource, KillBus, Peers, Replay, Routes, SessionLocks},
     readiness::Readiness,
     runtime::{fine_timer::FineTimer, lifecycle::Tasks},
 };
@@ -24,6 +24,8 @@ pub struct Backends {
     pub kills: Arc<dyn KillBus>,
     /// Events.
     pub source: Arc<dyn EventSource>,
+    /// The stream again, beside the consumer.
+    pub replay: Arc<dyn Replay>,
     /// Other pods.
     pub peers: Arc<dyn Peers>,
     /// Ends the pauses between pulls of events.

@@ -176,6 +176,29 @@ impl SourceError {
     }
 }
 
+/// The stream could not be read again. What was asked for may be there all the same.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReplayError {
+    /// No connection or no answer in time.
+    #[error("the event stream did not answer")]
+    Unreachable(#[source] Cause),
+    /// It answers, and can't be read by subject: a permission is missing, or there is no such stream.
+    #[error("the event stream can't be read by subject")]
+    Refused(#[source] Cause),
+}
+
+impl ReplayError {
+    /// [`ReplayError::Unreachable`] for this reason.
+    pub fn unreachable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unreachable(shared(cause))
+    }
+
+    /// [`ReplayError::Refused`] for this reason.
+    pub fn refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Refused(shared(cause))
+    }
+}
+
 /// A call to a peer failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PeerError {

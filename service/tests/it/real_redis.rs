@@ -37,11 +37,13 @@ impl Pods {
         for n in 0..count {
             let (tasks, id) = (tasks(), PodId::parse(&format!("pod-{n}")).unwrap());
             let store = Arc::new(server.store());
+            let stream = Arc::new(stream.handle(id.clone()));
             let backends = Backends {
                 locks: Arc::clone(&store) as _,
                 routes: Arc::clone(&store) as _,
                 kills: store,
-                source: Arc::new(stream.handle(id.clone())),
+                source: Arc::clone(&stream) as _,
+                replay: stream,
                 peers: Arc::new(network.handle(id.clone())),
                 timer: Arc::new(FineTimer::of_the_runtime()),
             };

@@ -52,13 +52,14 @@ pub(crate) struct Caller {
 /// Puts the ports between a pod and its backends.
 pub(crate) fn backends(ground: Ground, rates: &Rates, caller: &Caller) -> Backends {
     let Ground { store, stream, network, ack_wait } = ground;
-    let store = Arc::new(store);
+    let (store, stream) = (Arc::new(store), Arc::new(stream));
     let port = |kind, rate| Arc::new(Port::new(kind, rate, caller));
     Backends {
         locks: Arc::new(locks::Locks::new(Arc::clone(&store) as _, port(PortKind::Locks, rates.locks))),
         routes: Arc::new(routes::RoutesPort::new(Arc::clone(&store) as _, port(PortKind::Routes, rates.routes))),
         kills: Arc::new(kills::Kills::new(store, port(PortKind::Kills, rates.kills))),
-        source: Arc::new(source::Source::new(Arc::new(stream), port(PortKind::Source, rates.source), ack_wait)),
+        source: Arc::new(source::Source::new(Arc::clone(&stream) as _, port(PortKind::Source, rates.source), ack_wait)),
+        replay: stream,
         peers: Arc::new(peers::PeersPort::new(Arc::new(network), port(PortKind::Peers, rates.peers))),
         timer: Arc::new(FineTimer::of_the_runtime()),
     }

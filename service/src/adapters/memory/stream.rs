@@ -11,6 +11,7 @@
 //! Time is tokio's, so tests may pause it. Time stamps of events are the wall clock's.
 
 mod log;
+mod replay;
 
 use std::{
     sync::{

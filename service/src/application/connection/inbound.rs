@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn on_frame(&mut self, frame: ClientFrame) {
         match frame {
-            ClientFrame::Ready => self.send(&Frame::ready_echo()),
+            ClientFrame::Ready => self.send(&Frame::ready_echo(None)),
             ClientFrame::SelectChat(chat) if self.session.chat_route(&chat).is_none() => {
                 self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
             }

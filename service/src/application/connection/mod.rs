@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn greet(&mut self, restored: Option<&ChatId>) {
-        let ready = Frame::ready(self.session.owner().pod.as_str(), restored);
+        let ready = Frame::ready(self.session.owner().pod.as_str(), restored, None, None);
         self.send(&ready);
     }
 

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use daisi_ws_domain::{
     event::{Event, Path},
-    frame::Frame,
+    frame::{Frame, Stamp},
 };
 use daisi_ws_websocket::{
     deflate::{self, MAX_WINDOW_BITS, MIN_WINDOW_BITS},
@@ -75,7 +75,7 @@ impl PreparedMessage {
     #[must_use]
     pub fn new(event: &Event, path: Path, memory: &Arc<Memory>) -> Self {
         let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
-        let frame = encode::text(Frame::event(event).bytes());
+        let frame = encode::text(Frame::event(event, Stamp::default()).bytes());
         let trace = traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES)));
         let later = Later { trace, ..Later::of(&frame, memory) };
         Self {

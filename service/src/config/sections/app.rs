@@ -66,6 +66,8 @@ pub struct App {
     pub close_on_token_expiry: bool,
     /// What happens to sockets whose lock can't be renewed.
     pub redis_outage_policy: OutagePolicy,
+    /// Read what a session missed again from the stream before a gap is announced.
+    pub gap_repair: bool,
     /// Longest wait for a peer's answer.
     #[serde(rename = "grpc_client_forward_timeout_seconds", with = "seconds")]
     pub grpc_client_forward_timeout: Duration,
@@ -105,7 +107,8 @@ pub struct App {
 pub enum DropPolicy {
     /// The oldest event makes room and a gap is announced in its place.
     DropOldest,
-    /// Nothing is dropped; a socket that does not catch up within the write time-out is closed.
+    /// Nothing is dropped; a socket that does not catch up within the write time-out is closed. With `gap_repair` one that
+    /// reads catches up from the stream.
     Block,
 }
 

@@ -52,6 +52,10 @@ const LARGEST: &[(&str, u64)] = &[
     ("app.grpc_circuitbreaker_open_duration_seconds", HOUR),
     ("app.nats_ack_wait_seconds", HOUR),
     ("app.shutdown_timeout_seconds", HOUR),
+    ("resume.max_events", 100_000),
+    ("resume.max_bytes", 64 * MIB),
+    ("resume.max_in_flight", 4096),
+    ("resume.timeout_seconds", MINUTE),
 ];
 
 /// The largest value that the key may have.

@@ -11,7 +11,7 @@ use daisi_ws_domain::ids::PodId;
 
 pub(super) use self::breaches::Breach;
 use self::breaches::Breaches;
-use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
+use super::{App, Auth, Config, Limits, Nats, ProxyProtocol, Redis, Resume, Secrets, Server, Telemetry, TokenCacheKind, TtlRule};
 
 use addresses::is_host;
 pub(super) use addresses::is_host_and_port;
@@ -34,6 +34,7 @@ pub(super) fn validate(config: &Config, needed: Secrets) -> Vec<Breach> {
     lifetimes(config, &mut breaches);
     sockets(&config.app, &mut breaches);
     forwarding(&config.app, &mut breaches);
+    resume(&config.resume, &mut breaches);
     telemetry(&config.telemetry, &mut breaches);
     bounds::check(config, &mut breaches);
     secrets::check(config, needed, &mut breaches);
@@ -286,6 +287,15 @@ fn forwarding(app: &App, breaches: &mut Breaches) {
         "app.nats_pull_batch",
         "must not be more than app.nats_max_ack_pending",
     );
+}
+
+fn resume(resume: &Resume, breaches: &mut Breaches) {
+    breaches.at_least_one(&[
+        ("resume.max_events", count(resume.max_events)),
+        ("resume.max_bytes", count(resume.max_bytes)),
+        ("resume.max_in_flight", count(resume.max_in_flight)),
+    ]);
+    breaches.not_zero(&[("resume.timeout_seconds", resume.timeout)]);
 }
 
 fn telemetry(telemetry: &Telemetry, breaches: &mut Breaches) {

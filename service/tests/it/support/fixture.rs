@@ -75,11 +75,13 @@ pub(crate) fn connector(config: Config, store: &Store, metrics: &Arc<Metrics>) -
     let id = PodId::parse("pod-full").unwrap();
     let me = PodRecord { id: id.clone(), address: "pod-full:1".to_owned(), started_at: Duration::ZERO };
     let store = Arc::new(store.handle(id.clone()));
+    let stream = Arc::new(Stream::new(StreamOptions::default()).handle(id.clone()));
     let backends = Backends {
         locks: Arc::clone(&store) as _,
         routes: Arc::clone(&store) as _,
         kills: store,
-        source: Arc::new(Stream::new(StreamOptions::default()).handle(id.clone())),
+        source: Arc::clone(&stream) as _,
+        replay: stream,
         peers: Arc::new(Network::new().handle(id)),
         timer: Arc::new(FineTimer::of_the_runtime()),
     };

@@ -146,12 +146,14 @@ impl Fleet {
         let store = Arc::new(self.store.handle(id.clone()));
         let (locks, routes): (Arc<dyn SessionLocks>, Arc<dyn Routes>) = (Arc::clone(&store) as _, Arc::clone(&store) as _);
         let wrap = wrap.unwrap_or(Wrap { locks: None, routes: None });
-        let source: Arc<dyn EventSource> = Arc::new(self.stream.handle(id.clone()));
+        let stream = Arc::new(self.stream.handle(id.clone()));
+        let source: Arc<dyn EventSource> = Arc::clone(&stream) as _;
         let backends = Backends {
             locks: wrap.locks.map_or_else(|| Arc::clone(&locks), |around| around(Arc::clone(&locks))),
             routes: wrap.routes.map_or_else(|| Arc::clone(&routes), |around| around(Arc::clone(&routes))),
             kills: store,
             source: self.around_source.as_ref().map_or_else(|| Arc::clone(&source), |around| around(Arc::clone(&source))),
+            replay: stream,
             peers: Arc::new(self.network.handle(id.clone())),
             timer: Arc::new(FineTimer::of_the_runtime()),
         };

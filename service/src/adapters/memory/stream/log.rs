@@ -15,7 +15,7 @@ use daisi_ws_domain::{
 use tokio::time::Instant;
 
 use crate::{
-    ports::{AckToken, Delivery, RawEvent, Settlement},
+    ports::{AckToken, Delivery, RawEvent, ReadRequest, Settlement, StoredEvent, StreamBounds, Stretch},
     runtime::clock,
 };
 
@@ -255,6 +255,29 @@ impl Log {
                 self.terminated.insert(seq);
             }
         }
+    }
+
+    /// What is kept.
+    pub(super) fn bounds(&self) -> StreamBounds {
+        let window = self.events.front().map(|oldest| oldest.since.elapsed());
+        StreamBounds { stream: self.id, first: self.first(), last: self.end() - 1, window }
+    }
+
+    /// Events whose subject passes, beside the consumer.
+    pub(super) fn read(&self, request: &ReadRequest, passes: impl Fn(&str) -> bool) -> Stretch {
+        let (mut events, mut bytes): (Vec<StoredEvent>, _) = (Vec::new(), 0);
+        for seq in self.first().max(request.after.saturating_add(1))..self.end().min(request.upto.saturating_add(1)) {
+            let Some(stored) = self.get(seq).filter(|stored| passes(&stored.subject)) else { continue };
+            let size = stored.payload.len();
+            if events.len() >= request.max_events || (!events.is_empty() && bytes + size > request.max_bytes) {
+                let through = events.last().map_or(request.after, |last| last.seq);
+                return Stretch { events, through };
+            }
+            bytes += size;
+            let (subject, payload) = (stored.subject.clone(), stored.payload.clone());
+            events.push(StoredEvent { subject, payload, seq, stored_at: stored.at });
+        }
+        Stretch { events, through: request.upto }
     }
 
     /// When the next redelivery is due.
