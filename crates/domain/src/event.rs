@@ -171,6 +171,8 @@ crate::words! {
         Local = "local",
         /// A peer handed it over.
         Forwarded = "forwarded",
+        /// It was read again from the stream.
+        Replayed = "replayed",
     }
 }
 

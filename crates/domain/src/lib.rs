@@ -12,6 +12,7 @@ pub mod frame;
 pub mod gap;
 pub mod ids;
 pub mod maps;
+pub mod missing;
 pub mod network;
 pub mod origin;
 pub mod peer;

@@ -11,8 +11,11 @@ const WORDS: usize = (PAGE / 64) as usize;
 /// second with one event that nobody settles. An event is given up long before.
 pub const MAX_PAGES: usize = 16_384;
 
+/// Pages below the floor that are kept all the same: a gap of events that were given up may be told later than they are settled.
+const KEPT_BELOW: u64 = 64;
+
 /// One bit a sequence.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Page([u64; WORDS]);
 
 impl Page {
@@ -58,6 +61,24 @@ pub struct SeenEvents {
     floor: u64,
     /// When that was read, by the stream's clock.
     floor_at: Duration,
+    /// What this pod took of everything above this sequence may still be asked for.
+    confirmed: u64,
+    /// What was taken up to this sequence is not remembered.
+    forgotten: u64,
+}
+
+/// What was taken of a stretch of the stream, as of one moment.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pages: BTreeMap<u64, Box<Page>>,
+}
+
+impl Taken {
+    /// Was this event taken?
+    #[must_use]
+    pub fn has(&self, seq: u64) -> bool {
+        self.pages.get(&(seq / PAGE)).is_some_and(|page| page.has(seq))
+    }
 }
 
 impl Default for SeenEvents {
@@ -76,6 +97,8 @@ impl SeenEvents {
             latest: Duration::ZERO,
             floor: 0,
             floor_at: Duration::ZERO,
+            confirmed: 0,
+            forgotten: 0,
         }
     }
 
@@ -126,12 +149,37 @@ impl SeenEvents {
             return;
         }
         (self.floor, self.floor_at) = (seq, self.floor_at.max(at));
-        // The page of the floor's own successor stays.
+        self.let_go();
+    }
+
+    /// Notes that up to this sequence this pod was handed all that its sessions should have: nobody will ask what it took of that,
+    /// but for a while.
+    pub fn confirmed_up_to(&mut self, stream: StreamId, seq: u64) {
+        if self.stream == Some(stream) {
+            self.confirmed = self.confirmed.max(seq);
+            self.let_go();
+        }
+    }
+
+    /// What was taken of everything after a sequence, as of now. `None` if that is not remembered.
+    #[must_use]
+    pub fn taken_after(&self, stream: StreamId, seq: u64) -> Option<Taken> {
+        if self.stream != Some(stream) || seq < self.forgotten {
+            return None;
+        }
+        let pages = self.pages.range(seq / PAGE..).map(|(number, page)| (*number, page.clone())).collect();
+        Some(Taken { pages })
+    }
+
+    /// Lets go of what is settled, and of which nobody will ask any more. The page of the floor's own successor stays.
+    fn let_go(&mut self) {
+        let end = (self.floor.saturating_add(1) / PAGE).saturating_sub(KEPT_BELOW).min(self.confirmed.saturating_add(1) / PAGE);
         while let Some(first) = self.pages.first_entry()
-            && first.key().saturating_add(1).saturating_mul(PAGE) <= seq.saturating_add(1)
+            && *first.key() < end
         {
             first.remove();
         }
+        self.forgotten = self.forgotten.max((end * PAGE).saturating_sub(1));
     }
 
     fn is_another(&self, seq: u64, stored_at: Duration) -> bool {
@@ -141,8 +189,9 @@ impl SeenEvents {
     fn make_room(&mut self) -> u64 {
         let mut forgotten = 0;
         while self.pages.len() > self.max_pages
-            && let Some((_, page)) = self.pages.pop_first()
+            && let Some((number, page)) = self.pages.pop_first()
         {
+            self.forgotten = self.forgotten.max(number.saturating_add(1).saturating_mul(PAGE) - 1);
             forgotten += page.count();
         }
         forgotten
@@ -173,16 +222,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_costs_no_memory_and_counts_as_taken() {
+    fn what_is_settled_and_confirmed_costs_little_memory_and_counts_as_taken() {
         let mut seen = SeenEvents::default();
-        for seq in 1..=20_000 {
+        for seq in 1..=1_000_000 {
             seen.insert(STREAM, seq, T);
         }
-        seen.settled_up_to(STREAM, 19_990, 2 * T);
-        assert_eq!(seen.pages.len(), 1);
-        assert!(seen.contains(STREAM, 7, T) && seen.contains(STREAM, 19_995, T) && !seen.contains(STREAM, 20_001, T));
-        seen.settled_up_to(STREAM, 20_479, 3 * T);
-        assert!(seen.pages.is_empty());
+        seen.settled_up_to(STREAM, 999_990, 2 * T);
+        assert_eq!(seen.pages.len() as u64, 1_000_000 / PAGE + 1, "nobody has said that it is not asked for");
+        seen.confirmed_up_to(STREAM, 999_990);
+        assert_eq!(seen.pages.len() as u64, KEPT_BELOW + 1);
+        assert!(seen.contains(STREAM, 7, T) && seen.contains(STREAM, 999_995, T) && !seen.contains(STREAM, 1_000_001, T));
+    }
+
+    #[test]
+    fn what_was_taken_is_known_until_it_is_confirmed_and_a_while_longer_and_no_answer_is_given_of_what_is_forgotten() {
+        let mut seen = SeenEvents::default();
+        for seq in (2..=600_000).step_by(2) {
+            seen.insert(STREAM, seq, T);
+        }
+        seen.settled_up_to(STREAM, 600_000, 2 * T);
+        let taken = seen.taken_after(STREAM, 1).unwrap();
+        assert!(taken.has(2) && !taken.has(3) && taken.has(600_000) && !taken.has(600_001));
+        seen.confirmed_up_to(STREAM, 600_000);
+        assert!(seen.taken_after(STREAM, 1).is_none() && seen.taken_after(StreamId(2), 600_000).is_none());
+        let taken = seen.taken_after(STREAM, 600_000 - KEPT_BELOW * PAGE).unwrap();
+        assert!(taken.has(599_998) && !taken.has(599_999));
     }
 
     #[test]

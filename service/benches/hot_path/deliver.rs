@@ -38,7 +38,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(sockets), |bencher| {
             let next = || {
                 // Not measured. The first of a burst finds them full, the others empty.
-                sessions.iter().for_each(|session| drop(session.mailbox().take(usize::MAX)));
+                sessions.iter().for_each(|session| drop(session.mailbox().take(usize::MAX).items));
                 seq += 1;
                 event(CHATS, seq)
             };
@@ -79,6 +79,7 @@ fn session(number: usize, worker: &Arc<Worker>) -> Arc<Session> {
         held_bytes: 128 << 20,
         policy: DropPolicy::DropOldest,
         overflow_timeout: Duration::from_secs(10),
+        repair: 0,
     };
     let connection = ConnectionId::from_random(number as u128);
     Arc::new(Session::new(claims, PodId::parse("pod-a").unwrap(), connection, limits, "bench", worker))

@@ -8,5 +8,6 @@ pub mod fleet;
 pub mod forward;
 pub mod hub;
 pub mod membership;
+pub mod replay;
 pub mod routes;
 pub mod wellness;

@@ -1,6 +1,8 @@
 //! The kinds of metric: how each is made, and how many series it can have.
 
-use prometheus::{Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
 /// A label and its values; no values: the peers of the pod, the one open set.
 pub(crate) type Label = (&'static str, &'static [&'static str]);
@@ -77,7 +79,7 @@ macro_rules! labelled {
     )*};
 }
 
-plain!(Counter, IntCounter, IntGauge);
+plain!(Counter, Gauge, IntCounter, IntGauge);
 labelled!(IntCounterVec, IntGaugeVec);
 
 impl Make for Histogram {

@@ -2,7 +2,7 @@
 //!
 //! A metric is declared with a set and counted with a member of it, so no value is counted that has no series.
 
-use daisi_ws_domain::words;
+use daisi_ws_domain::{resume::NotResumed, words};
 
 /// The words of a set, as a metric is declared with them.
 macro_rules! values {
@@ -306,5 +306,50 @@ words! {
         Compression = "compression",
         /// Events taken from the stream and not settled, those that wait for a peer among them.
         Dispatch = "dispatch",
+    }
+}
+
+words! {
+    /// What became of a wish to resume.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum ResumeOutcome {
+        Resumed = "resumed",
+        StreamChanged = "stream_changed",
+        TooOld = "too_old",
+        TooMuch = "too_much",
+        Busy = "busy",
+        Unavailable = "unavailable",
+        Malformed = "malformed",
+    }
+}
+
+impl From<NotResumed> for ResumeOutcome {
+    fn from(reason: NotResumed) -> Self {
+        match reason {
+            NotResumed::StreamChanged => Self::StreamChanged,
+            NotResumed::TooOld => Self::TooOld,
+            NotResumed::TooMuch => Self::TooMuch,
+            NotResumed::Busy => Self::Busy,
+            NotResumed::Unavailable => Self::Unavailable,
+            NotResumed::Malformed => Self::Malformed,
+        }
+    }
+}
+
+words! {
+    /// Why the stream is read again.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum ReplayCause {
+        Resume = "resume",
+        Gap = "gap",
+    }
+}
+
+words! {
+    /// Which way an event came that is timed: of one that is read again, the time says when its reader came.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum LivePath {
+        Local = "local",
+        Forwarded = "forwarded",
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use daisi_ws_domain::{
     close::{CloseReason, ErrorCode},
-    event::{EventKind, Path},
+    event::EventKind,
     frame::FrameKind,
     gap::GapCause,
     session::SessionKind,
@@ -24,11 +24,11 @@ use kinds::Make;
 pub(crate) use kinds::Spec;
 use labels::{
     AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, KeyKind, KillHeard, Lenience, Limit, Listener,
-    LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
-    RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared, values,
+    LivePath, LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
+    ReplayCause, ResumeOutcome, RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared, values,
 };
 use prometheus::{
-    Counter, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Counter, Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     proto::MetricFamily,
 };
 pub(crate) use sharded::{SettledAs, ShardedCounters};
@@ -45,6 +45,8 @@ const DELIVERY: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// Buckets for the lifetime of a connection, from a second to a day.
 const LIFETIME: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+/// Buckets for how long clients are away, from a second to a day.
+const AGE: &[f64] = &[1.0, 10.0, 60.0, 120.0, 600.0, 3600.0, 86_400.0];
 /// No histogram.
 const NONE: &[f64] = &[];
 
@@ -124,6 +126,23 @@ metrics! {
         goodbye was cut; by reason and session type.";
     gaps_announced_total: IntCounterVec = "dws_gaps_announced_total", ["cause": values!(GapCause)], NONE,
         "Gaps announced to sessions, by cause.";
+    gaps_mended_total: IntCounterVec = "dws_gaps_mended_total", ["cause": values!(GapCause)], NONE,
+        "Gaps of sessions that were read again from the stream and not announced, by cause.";
+    resumes_total: IntCounterVec = "dws_resumes_total", ["outcome": values!(ResumeOutcome)], NONE,
+        "Clients that came back with a cursor, by what became of it.";
+    resume_cursor_age_seconds: Histogram = "dws_resume_cursor_age_seconds", [], AGE,
+        "Age of the cursors with which clients come back, reckoned from the events since then and the stream's mean rate.";
+    replayed_events_total: IntCounterVec = "dws_replayed_events_total", ["why": values!(ReplayCause)], NONE,
+        "Events read again from the stream for a session: it resumed, or had a gap.";
+    replay_seconds: HistogramVec = "dws_replay_seconds", ["why": values!(ReplayCause)], LATENCY,
+        "Time from a session's turn until what it missed is read.";
+    replays_in_flight: IntGaugeVec = "dws_replays_in_flight", ["why": values!(ReplayCause)], NONE,
+        "Sessions that are read for now.";
+    stream_window_seconds: Gauge = "dws_stream_window_seconds", [], NONE, "Age of the oldest event that the stream still has.";
+    stream_window_events: IntGauge = "dws_stream_window_events", [], NONE, "Events that the stream has.";
+    stream_full: IntGauge = "dws_stream_full", [], NONE, "Whether the stream has let go of its oldest events.";
+    safe_lag_seconds: Gauge = "dws_safe_lag_seconds", [], NONE,
+        "For how long the place in the stream that frames carry has stood behind what is settled.";
 
     auth_success_total: IntCounterVec = "dws_auth_success_total", ["type": values!(Login)], NONE,
         "Successful authentications by type (company, admin).";
@@ -207,9 +226,9 @@ metrics! {
         "Events that wait for a peer to be reachable again, by peer.";
     gaps_owed: IntGaugeVec = "dws_gaps_owed", ["pod": PEERS], NONE,
         "Gaps that a peer's sessions are still to be told of, by peer.";
-    event_delivery_seconds: HistogramVec = "dws_event_delivery_seconds", ["path": values!(Path)], DELIVERY,
+    event_delivery_seconds: HistogramVec = "dws_event_delivery_seconds", ["path": values!(LivePath)], DELIVERY,
         "Time from the stream's timestamp to the write to a socket, once an event and socket, by path (local, forwarded).";
-    event_end_to_end_seconds: HistogramVec = "dws_event_end_to_end_seconds", ["path": values!(Path)], DELIVERY,
+    event_end_to_end_seconds: HistogramVec = "dws_event_end_to_end_seconds", ["path": values!(LivePath)], DELIVERY,
         "Time from the publisher's event_time to the write to a socket, once an event and socket, by path; events without a \
         readable event_time are left out.";
 

@@ -137,11 +137,13 @@ impl ShardedCounters {
         self.settled[outcome as usize].more += 1;
     }
 
-    /// An event was written to one socket: so long after the stream stored it, and after the publisher says it happened.
+    /// An event was written to one socket: so long after the stream stored it, and after the publisher says it happened. One that
+    /// was read again is not timed.
     pub(crate) fn written(&mut self, path: Path, delivery: Duration, end_to_end: Option<Duration>) {
         let times = match path {
             Path::Local => &self.local,
             Path::Forwarded => &self.forwarded,
+            Path::Replayed => return,
         };
         times.delivery.observe(delivery.as_secs_f64());
         if let Some(end_to_end) = end_to_end {

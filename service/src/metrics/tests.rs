@@ -24,7 +24,7 @@ fn a_pod_has_exactly_the_series_that_it_can_have_and_a_peers_go_with_it() {
     let metrics = Metrics::new().unwrap();
     assert_eq!(series(&metrics), bound(0));
     // What a Prometheus holds for one pod, whatever its sessions, users, chats and events.
-    assert!(bound(0) <= 700 && bound(1) - bound(0) == 8, "{} and {} a peer", bound(0), bound(1) - bound(0));
+    assert!(bound(0) <= 750 && bound(1) - bound(0) == 8, "{} and {} a peer", bound(0), bound(1) - bound(0));
     for peer in 0..100 {
         metrics.know_peer(&format!("pod-{peer}"));
     }

@@ -73,6 +73,7 @@ impl Fleet {
                 ttl,
                 routes: Arc::clone(routes),
                 neighbours: neighbours.clone(),
+                hub: Arc::clone(hub),
                 standing: standing.clone(),
                 sweep: Arc::clone(&self.sweep),
             },

@@ -22,6 +22,7 @@ use crate::{
             socket_services::{ChatServices, SocketServices},
         },
         hub::{registry::Hub, relief::Relief},
+        replay::Replayer,
     },
     config::MemoryBudget,
 };
@@ -73,11 +74,14 @@ fn connector(
     releaser: &Releaser,
 ) -> Connector {
     let (locks, writer, metrics) = (&ground.backends.locks, &fleet.writer, ground.metrics);
+    let replay = Arc::clone(&ground.backends.replay);
+    let replayer = Arc::new(Replayer::new(replay, Arc::clone(hub.memory()), ground.config.clone(), Arc::clone(metrics)));
     let socket = SocketServices {
         hub: Arc::clone(hub),
         evictor: take_over.evictor.clone(),
         goodbyes: Arc::new(Goodbyes::new(ground.tasks.shutdown().hard.clone())),
         chats: ChatServices { writer: Arc::clone(writer), locks: Arc::clone(locks) },
+        replayer: Arc::clone(&replayer),
         config: ground.config.clone(),
         metrics: Arc::clone(metrics),
     };
@@ -92,6 +96,7 @@ fn connector(
             deadlines: Arc::clone(deadlines),
             metrics: Arc::clone(metrics),
         },
+        replayer,
         socket: Arc::new(socket),
         config: ground.config.clone(),
         metrics: Arc::clone(metrics),
@@ -142,6 +147,11 @@ pub(super) fn spawn(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions
     tasks.supervise("lock deadlines", move || {
         let (deadlines, hub, evictor, live) = (Arc::clone(&deadlines), Arc::clone(&hub), evictor.clone(), live.clone());
         async move { deadlines.run(&hub, &evictor, live).await }
+    });
+    let replayer = Arc::clone(&sessions.connector.replayer);
+    tasks.supervise("stream window", move || {
+        let replayer = Arc::clone(&replayer);
+        async move { replayer.watch_window().await }
     });
     let renewer = sessions.renewer.clone();
     tasks.supervise("renew", move || {

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, Request},
 };
 use bytes::Bytes;
+use daisi_ws_domain::frame::Stamp;
 use daisi_ws_domain::{
     claims::{AdminClaims, UserClaims},
     event::{Address, Event, Payload, StreamId},
@@ -278,7 +279,7 @@ proptest! {
 
     #[test]
     fn an_event_frame_is_the_object_and_an_event_type((keys, text) in json_object()) {
-        let frame = Frame::event(&event(Payload::parse(&Bytes::from(text.clone())).unwrap()));
+        let frame = Frame::event(&event(Payload::parse(&Bytes::from(text.clone())).unwrap()), Stamp::default());
         let frame = std::str::from_utf8(frame.bytes()).unwrap();
         let parsed: Value = serde_json::from_str(frame).unwrap();
         prop_assert_eq!((&parsed["type"], &parsed["seq"]), (&Value::from("event"), &Value::from(42)));

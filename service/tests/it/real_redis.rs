@@ -67,7 +67,17 @@ impl Pods {
     }
 
     async fn connect(&self, pod: usize) -> Admission {
-        self.pods[pod].0.connector().connect(user("acme", "a1", "sari"), "test", self.workers.first()).await.unwrap()
+        self.pods[pod]
+            .0
+            .connector()
+            .connect(
+                user("acme", "a1", "sari"),
+                daisi_ws_service::application::admission::connect::Wishes::default(),
+                "test",
+                self.workers.first(),
+            )
+            .await
+            .unwrap()
     }
 }
 

@@ -75,6 +75,7 @@ impl Gateway {
             // Its listener pings by the clock: that is not to be counted.
             kills: Arc::new(server.store()),
             source: Arc::new(stream.handle(id.clone())),
+            replay: Arc::new(stream.handle(id.clone())),
             peers: Arc::new(Network::new().handle(id.clone())),
             timer: Arc::new(FineTimer::of_the_runtime()),
         };
@@ -103,7 +104,11 @@ impl Gateway {
     }
 
     async fn connect(&self, claims: Claims) -> Admission {
-        self.pod.connector().connect(claims, "test", self.workers.first()).await.unwrap()
+        self.pod
+            .connector()
+            .connect(claims, daisi_ws_service::application::admission::connect::Wishes::default(), "test", self.workers.first())
+            .await
+            .unwrap()
     }
 
     fn renewer(&self) -> &Renewer {
@@ -179,7 +184,7 @@ async fn a_session_with_a_saved_chat_costs_two_round_trips() {
     let (sari, chat) = (user("acme", "a1", "sari"), ChatId::parse("c1").unwrap());
     gateway.store.save_chat(&sari.session_key(), &chat, NEVER).await.unwrap();
     let (admission, flights) = gateway.proxy.during(gateway.connect(sari)).await;
-    assert_eq!(admission.restored_chat(), Some(&chat));
+    assert_eq!(admission.chat(), Some(&chat));
     assert_eq!(flights.len(), 2, "{flights:?}");
     assert_eq!(with(&flights, "EVALSHA route:acme:a1:chats route:acme:a1:messages:c1").len(), 1, "{flights:?}");
 }

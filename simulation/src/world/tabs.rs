@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daisi_ws_service::application::admission::connect::{Admission, ConnectError};
+use daisi_ws_service::application::admission::connect::{Admission, ConnectError, Wishes};
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
@@ -139,7 +139,7 @@ impl World {
         self.record.count("connects");
         let Ok(claims) = self.plan.people[person].who.claims() else { return Err(Refused::ForNow) };
         let (connector, worker) = (Arc::clone(pod.pod.connector()), Arc::clone(self.workers.first()));
-        let connecting = async move { connector.connect(claims, "simulation", &worker).await };
+        let connecting = async move { connector.connect(claims, Wishes::default(), "simulation", &worker).await };
         let hard = pod.tasks.shutdown().hard.clone();
         let answer = tokio::select! {
             biased;

@@ -45,7 +45,8 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     (scheme.eq_ignore_ascii_case(BEARER) && !token.is_empty()).then(|| token.to_owned())
 }
 
-fn from_query(uri: &Uri, name: &str) -> Option<String> {
+/// The first value of a name in the query that is not empty.
+pub(in crate::adapters::http) fn from_query(uri: &Uri, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(uri.query()?.as_bytes());
     pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned())
 }

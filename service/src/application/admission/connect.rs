@@ -2,6 +2,7 @@
 
 mod error;
 mod lock;
+mod start;
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use tokio::{sync::watch, time::Instant};
 
 use self::error::STORE_PATIENCE;
 pub use self::error::{ConnectError, Unavailable};
-pub(crate) use self::lock::Locker;
+pub use self::start::Wishes;
+pub(crate) use self::{lock::Locker, start::Start};
 use super::{release::Releaser, socket_services::SocketServices};
 use crate::{
     application::{
@@ -22,11 +24,12 @@ use crate::{
             registry::Hub,
             session::{Session, session_line},
         },
+        replay::Replayer,
         routes::writer::RouteWriter,
     },
     config::{CompressionMode, Config},
     metrics::{Metrics, labels::Takeover},
-    ports::StoreError,
+    ports::{StoreError, log_store_error},
     runtime::{chance, watched::Watched, workers::Worker},
 };
 
@@ -40,6 +43,8 @@ pub struct Connector {
     pub entries: Entries,
     /// Their locks.
     pub locker: Locker,
+    /// Reads what clients missed.
+    pub replayer: Arc<Replayer>,
     /// For the task of each socket.
     pub socket: Arc<SocketServices>,
     /// Settings in force.
@@ -72,6 +77,7 @@ impl Connector {
     pub async fn connect(
         self: &Arc<Self>,
         claims: Claims,
+        wishes: Wishes,
         request_id: &str,
         worker: &Arc<Worker>,
     ) -> Result<Admission, ConnectError> {
@@ -82,15 +88,26 @@ impl Connector {
         let session = Arc::new(session);
         let kind = session.kind().as_str();
         self.entries.hub.enter(&session, config.app.max_connections)?;
-        let mut admission =
-            Admission { session: Arc::clone(&session), restored: None, took_over: false, connector: Arc::clone(self) };
+        let mut admission = Admission {
+            session: Arc::clone(&session),
+            chat: None,
+            start: Start::default(),
+            took_over: false,
+            connector: Arc::clone(self),
+        };
 
         self.in_place().await?;
         let (saved_chat, took_over) = self.locker.lock(&session, &config).await?;
         admission.took_over = took_over;
-        admission.restored = saved_chat.filter(|chat| session.chat_route(chat).is_some());
-        session.set_chat(admission.restored.clone());
+        let wanted = wishes.chat.as_ref().filter(|chat| saved_chat.as_ref() != Some(*chat)).cloned();
+        admission.chat = wanted.clone().or(saved_chat).filter(|chat| session.chat_route(chat).is_some());
+        session.set_chat(admission.chat.clone());
         self.entries.route(&session).await?;
+        if let Some(chat) = wanted {
+            self.save(&session, &chat, &config).await;
+        }
+        // From here on, what is stored comes to the session, if only into its mailbox.
+        admission.start = self.start(&session, &wishes).await?;
         // It may have been ended while it was pending.
         if let Some(reason) = session.close_reason() {
             return Err(reason.into());
@@ -113,6 +130,14 @@ impl Connector {
         }
     }
 
+    /// Only a convenience for the next connect, and renewal writes it again.
+    async fn save(&self, session: &Session, chat: &ChatId, config: &Config) {
+        let saved = self.locker.locks.save_chat(session.key(), chat, config.app.selected_chat_ttl);
+        if let Ok(Err(error)) = tokio::time::timeout(STORE_PATIENCE, saved).await {
+            log_store_error!(&error, "the selected chat could not be saved");
+        }
+    }
+
     async fn in_place(&self) -> Result<(), ConnectError> {
         let taken = tokio::time::timeout(STORE_PATIENCE, self.place.wait_for(|taken| taken)).await;
         taken.map(drop).map_err(|_| ConnectError::StoreUnavailable(Unavailable::NotInPlace))
@@ -122,8 +147,7 @@ impl Connector {
 impl Entries {
     /// Joins the session's routes and waits until every pod can see them.
     async fn route(&self, session: &Session) -> Result<(), ConnectError> {
-        let mut routes = vec![session.claims().base_route()];
-        routes.extend(session.chat().and_then(|chat| session.chat_route(&chat)));
+        let routes = session.routes();
         tokio::select! {
             biased;
             reason = session.closed() => Err(reason.into()),
@@ -152,6 +176,7 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
         held_bytes: config.app.websocket_burst_total_bytes,
         policy: config.app.websocket_backpressure_drop_policy,
         overflow_timeout: config.app.write_timeout,
+        repair: if config.app.gap_repair { config.resume.max_events } else { 0 },
     }
 }
 
@@ -159,7 +184,8 @@ fn mailbox_limits(config: &Config) -> MailboxLimits {
 #[derive(Debug)]
 pub struct Admission {
     session: Arc<Session>,
-    restored: Option<ChatId>,
+    chat: Option<ChatId>,
+    start: Start,
     took_over: bool,
     connector: Arc<Connector>,
 }
@@ -171,10 +197,15 @@ impl Admission {
         &self.session
     }
 
-    /// The chat that was selected before and is again.
+    /// The chat that it begins with: the one its client wants, or that was selected before.
     #[must_use]
-    pub fn restored_chat(&self) -> Option<&ChatId> {
-        self.restored.as_ref()
+    pub fn chat(&self) -> Option<&ChatId> {
+        self.chat.as_ref()
+    }
+
+    /// With what else it begins. For the socket's task, once.
+    pub(crate) fn take_start(&mut self) -> Start {
+        std::mem::take(&mut self.start)
     }
 
     /// Was the session another socket's before?

@@ -88,6 +88,7 @@ mod tests {
             held_bytes: 10_000,
             policy: DropPolicy::DropOldest,
             overflow_timeout: Duration::from_secs(1),
+            repair: 0,
         };
         let claims = AdminClaims::new(AdminId::parse("root").unwrap(), None, None, None, Duration::from_secs(1)).unwrap();
         let connection = ConnectionId::parse(connection).unwrap();

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{evict::Evictor, goodbyes::Goodbyes};
 use crate::{
-    application::{hub::registry::Hub, routes::writer::RouteWriter},
+    application::{hub::registry::Hub, replay::Replayer, routes::writer::RouteWriter},
     config::Config,
     metrics::Metrics,
     ports::SessionLocks,
@@ -22,6 +22,8 @@ pub struct SocketServices {
     pub goodbyes: Arc<Goodbyes>,
     /// Where the selected chat goes.
     pub chats: ChatServices,
+    /// Reads what sessions lack.
+    pub replayer: Arc<Replayer>,
     /// Settings in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// Counts.

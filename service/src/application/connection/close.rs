@@ -69,10 +69,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.services.hub.catch_up(&self.session);
             // Another may have the session by then.
             while !self.session.lock_confirmed_until().is_some_and(is_late) {
-                let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
+                let mut items = self.session.mailbox().take(WRITE_BATCH_BYTES).items;
+                if items.is_empty() {
+                    // There is no time to read it again; who comes back with a cursor has it then.
+                    items.extend(self.give_up_mending().map(|gap| Item::Gap(Box::new(gap))));
+                }
                 if items.is_empty() {
                     break;
                 }
+                let items = self.stamped(items);
                 self.outbound.add_items(items, &mut self.compressor, &mut self.socket);
                 self.flush(patience, &mut is_slow).await?;
             }
@@ -144,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Events that the system has not taken, or not all of the write that they are in.
     fn unwritten(&self) -> usize {
-        let waiting = self.session.mailbox().take(usize::MAX);
+        let waiting = self.session.mailbox().take(usize::MAX).items;
         self.outbound.events() + waiting.iter().filter(|item| matches!(item, Item::Event(_))).count()
     }
 }

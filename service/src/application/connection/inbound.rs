@@ -56,7 +56,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn on_frame(&mut self, frame: ClientFrame) {
         match frame {
-            ClientFrame::Ready => self.send(&Frame::ready_echo(None)),
+            ClientFrame::Ready => {
+                let place = self.place();
+                self.send(&Frame::ready_echo(place.as_ref()));
+            }
             ClientFrame::SelectChat(chat) if self.session.chat_route(&chat).is_none() => {
                 self.refuse(&ErrorBody::new(ErrorCode::BadRequest, "admins have no chats to select"));
             }

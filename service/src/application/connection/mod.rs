@@ -6,6 +6,7 @@
 
 mod close;
 mod inbound;
+mod mending;
 mod outbound;
 mod ping_schedule;
 mod select_chat;
@@ -37,10 +38,11 @@ use self::outbound::{Compressor, Outbound};
 use super::{
     admission::{connect::Admission, socket_services::SocketServices},
     hub::{
-        mailbox::item::Item,
+        mailbox::{Taken, item::Item},
         memory::{Charge, Kind},
         session::Session,
     },
+    replay::Mending,
 };
 use crate::{
     config::{App, Config, OutagePolicy},
@@ -74,7 +76,13 @@ struct Connection<S> {
     is_behind: bool,
     /// Something is held of a message that is not whole.
     has_inbound: bool,
+    /// Its client is told no place in the stream beyond the one below.
+    stays: bool,
     selection: Option<Selection>,
+    /// What is read again for it; in a box, as most of the time there is nothing.
+    mending: Option<Box<Mending>>,
+    /// The highest place in the stream that its client was told.
+    safe: u64,
     compressor: Compressor,
     outbound: Outbound,
     socket: WebSocket<S>,
@@ -107,6 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             outbound: Outbound::default(),
             selections: None,
             selection: None,
+            mending: None,
+            safe: 0,
+            stays: false,
             heard_at: now,
             ping_at,
             expires_at: app.close_on_token_expiry.then(|| now.checked_add(left)).flatten(),
@@ -121,11 +132,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let first = connection.next_deadline();
         connection.timer.as_mut().reset(first);
         connection
-    }
-
-    fn greet(&mut self, restored: Option<&ChatId>) {
-        let ready = Frame::ready(self.session.owner().pod.as_str(), restored, None, None);
-        self.send(&ready);
     }
 
     /// Does all that can be done now; ready with the reason when the socket has to end.
@@ -166,7 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.is_behind = false;
                 self.session.mailbox().set_behind(None);
             }
-            if !self.poll_flush(cx)? || !(may_more_wait || self.poll_selection(cx) || self.poll_message(cx)?) {
+            if !self.poll_flush(cx)? {
+                return Ok(());
+            }
+            let more = may_more_wait || self.poll_mending(cx)? || self.poll_selection(cx) || self.poll_message(cx)?;
+            if !more {
                 return Ok(());
             }
         }
@@ -250,6 +260,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     fn poll_selection(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(selection) = &mut self.selection else { return false };
+        // What the session lacks is of the routes that it is on.
+        if self.session.mailbox().is_behind() {
+            return false;
+        }
         let Poll::Ready(selected) = selection.as_mut().poll(cx) else { return false };
         self.selection = None;
         match selected {
@@ -277,10 +291,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Writes a batch of what waits in the mailbox, as far as the system takes it now. True if the batch was full: nobody wakes
     /// the task for what is left.
     fn write_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
-        let items = self.session.mailbox().take(WRITE_BATCH_BYTES);
+        let Taken { items, mend } = self.session.mailbox().take(WRITE_BATCH_BYTES);
+        if let Some(order) = mend {
+            self.begin_mending(*order);
+        }
         if items.is_empty() {
             return Ok(false);
         }
+        let items = self.stamped(items);
         let is_full = items.iter().map(Item::bytes).sum::<usize>() >= WRITE_BATCH_BYTES;
         let written = self.outbound.write_items(cx, items, &mut self.compressor, &mut self.socket);
         written.map_err(|_| CloseReason::ConnectionLost)?;

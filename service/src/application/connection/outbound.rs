@@ -60,6 +60,7 @@ impl Compressor {
         match item {
             Item::Event(event) => self.event(event),
             Item::Gap(gap) => Cow::Owned(Self::frame(&Frame::gap(gap))),
+            Item::Hole(hole) => Cow::Owned(Self::frame(&Frame::gap(&hole.gap))),
         }
     }
 
@@ -231,10 +232,14 @@ impl Outbound {
         let now = clock::now();
         let mut events = 0;
         for item in &items {
-            if let Item::Event(event) = item {
-                events += 1;
-                let end_to_end = event.event_time.map(|at| now.saturating_sub(at));
-                counters.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
+            match item {
+                Item::Event(event) => {
+                    events += 1;
+                    let end_to_end = event.event_time.map(|at| now.saturating_sub(at));
+                    counters.written(event.path, now.saturating_sub(event.stored_at), end_to_end);
+                }
+                Item::Gap(gap) => metrics.gaps_announced_total.with_label_values(&[gap.cause.as_str()]).inc(),
+                Item::Hole(hole) => metrics.gaps_announced_total.with_label_values(&[hole.gap.cause.as_str()]).inc(),
             }
         }
         counters.sent(FrameKind::Event, events);

@@ -27,7 +27,7 @@ impl Admission {
     /// Sends `ready` and serves the socket until it ends, or the session is aborted; then everything is given back. Returns why
     /// it ended. `agreement` is what was agreed on about compression.
     pub fn serve<S>(
-        self,
+        mut self,
         upgraded: Upgraded<S>,
         agreement: Option<Agreement>,
     ) -> impl Future<Output = CloseReason> + Send + use<S>
@@ -36,7 +36,8 @@ impl Admission {
     {
         let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.socket().metrics));
         let mut connection = Connection::new(&self, upgraded, agreement);
-        connection.greet(self.restored_chat());
+        let start = self.take_start();
+        connection.greet(start, self.chat());
         SocketTask::Open(Open { connection, admission: self, opened })
     }
 }

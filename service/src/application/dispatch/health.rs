@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     application::hub::deliver::LocalDelivery,
@@ -16,8 +16,9 @@ use crate::{
 /// How often the stream's connection is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// How often the consumer is asked how far it is: every pod asks, and an answer costs the consumer's leader some tens of
-/// microseconds. What is remembered to recognise redeliveries is what came since.
-const LAG_PERIOD: Duration = Duration::from_secs(1);
+/// microseconds. What is remembered to recognise redeliveries is what came since, and what frames say of where a session stands
+/// is as old.
+const LAG_PERIOD: Duration = Duration::from_millis(500);
 
 /// Looks at the stream, and shows what is there.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ impl Health {
 
     /// Asks again and again how far the consumer is. Apart from the rest: the answer may take a while.
     pub(crate) async fn watch_lag(&self) {
+        let mut safe = SafeLag::default();
         loop {
             match self.source.lag().await {
                 Ok(lag) => {
@@ -63,6 +65,7 @@ impl Health {
                     self.metrics.consumer_ack_pending.set(gauge(lag.ack_pending));
                     if let Some(settled) = lag.settled {
                         self.local.settled_up_to(settled);
+                        self.metrics.safe_lag_seconds.set(safe.look(settled.seq, self.local.floor()).as_secs_f64());
                     }
                 }
                 // The last answer stays; that the stream is away shows elsewhere.
@@ -79,6 +82,22 @@ impl Health {
             }
             tokio::time::sleep(LAG_PERIOD).await;
         }
+    }
+}
+
+/// How long the floor that frames carry has been behind what was settled.
+#[derive(Debug, Default)]
+struct SafeLag {
+    /// Since when it has been behind this sequence.
+    behind: Option<(u64, Instant)>,
+}
+
+impl SafeLag {
+    /// Takes in what is settled now, and the floor.
+    fn look(&mut self, settled: u64, floor: u64) -> Duration {
+        let now = Instant::now();
+        self.behind = self.behind.filter(|(seq, _)| floor < *seq).or((floor < settled).then_some((settled, now)));
+        self.behind.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(since))
     }
 }
 

@@ -33,6 +33,12 @@ impl LocalDelivery {
         self.hub.announce(None, gap)
     }
 
+    /// Up to where sessions have everything, as frames say; 0 if that is not known.
+    #[must_use]
+    pub(crate) fn floor(&self) -> u64 {
+        self.hub.floor().map_or(0, |settled| settled.seq)
+    }
+
     /// Notes how far the stream's events are settled.
     pub fn settled_up_to(&self, settled: SettledUpTo) {
         self.hub.settled_up_to(settled);

@@ -4,30 +4,39 @@
 //! burst waiting, whose size is bounded by itself, and by what the pod holds for all its sockets together: an event is held once
 //! for all of them. A socket that stalls with a burst waiting loses what is past the bounds. Nothing here waits: the dispatcher
 //! is never held up by a socket.
+//!
+//! With `app.gap_repair` the stream is the rest of the buffer: what has no room is passed over, and [read again](repair) once
+//! all that waits is written.
 
+pub mod hole;
 pub mod item;
 mod queue;
+pub mod repair;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use daisi_ws_domain::gap::Gap;
+use daisi_ws_domain::{event::StreamId, gap::Gap};
 use tokio::time::Instant;
 
 use self::{
     item::{Item, Items},
     queue::Queue,
+    repair::{MendOrder, Reading, Repair, Skipped},
 };
 use super::{
     memory::{Charge, Kind},
-    prepared_message::EVENT_OVERHEAD,
+    prepared_message::{EVENT_OVERHEAD, PreparedMessage},
 };
 use crate::config::DropPolicy;
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
 const OVERFLOW_FACTOR: usize = 8;
+
+/// A socket that has had something waiting for this long without a break is slow.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// The limits of a mailbox.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +53,8 @@ pub struct MailboxLimits {
     pub policy: DropPolicy,
     /// With `block`: the longest time that the overflow may take to drain.
     pub overflow_timeout: Duration,
+    /// What has no room is read again from the stream, so many events at a time; 0: it is lost, or the socket is.
+    pub repair: usize,
 }
 
 /// What became of an item.
@@ -68,6 +79,7 @@ struct Bounds {
     burst_bytes: u32,
     held_kibibytes: u32,
     overflow_ms: u32,
+    repair: u32,
     policy: DropPolicy,
 }
 
@@ -84,6 +96,7 @@ impl From<MailboxLimits> for Bounds {
             burst_bytes: narrow(limits.burst_bytes.max(limits.bytes)),
             held_kibibytes: narrow(limits.held_bytes / 1024),
             overflow_ms: narrow(limits.overflow_timeout.as_millis()),
+            repair: narrow(limits.repair),
             policy: limits.policy,
         }
     }
@@ -98,11 +111,42 @@ impl Bounds {
         self.bytes as usize
     }
 
+    /// Is what has no room read again from the stream?
+    fn repairs(self) -> bool {
+        self.repair > 0
+    }
+
     /// Would a socket that takes bytes have too much waiting with so many bytes in so many messages? `held` is what the pod holds
     /// for all.
     fn is_past_burst(self, bytes: usize, messages: usize, held: usize) -> bool {
         let takes = bytes.saturating_add(messages.saturating_mul(EVENT_OVERHEAD));
         takes > self.burst_bytes as usize || (bytes > self.bytes() && held / 1024 > self.held_kibibytes as usize)
+    }
+}
+
+/// The stream of whose events some are known to be had; in little memory, as every socket has one.
+#[derive(Debug, Default, Clone, Copy)]
+struct CoveredStream(u64);
+
+impl CoveredStream {
+    fn set(&mut self, stream: StreamId) {
+        self.0 = Self::short(stream);
+    }
+
+    /// Nanoseconds since the epoch fit for centuries.
+    fn short(stream: StreamId) -> u64 {
+        u64::try_from(stream.0).unwrap_or(0)
+    }
+
+    fn is(self, stream: StreamId) -> bool {
+        self.0 == Self::short(stream)
+    }
+
+    fn is_of(self, item: &Item) -> bool {
+        match item {
+            Item::Event(event) => self.is(event.stream),
+            Item::Gap(_) | Item::Hole(_) => false,
+        }
     }
 }
 
@@ -115,7 +159,16 @@ struct Inner {
     /// While it is behind: bytes that are being written.
     writing: u32,
     bytes: usize,
+    /// Nothing above this was read again, of the stream below.
+    covered_up_to: u64,
+    /// The client had everything up to here when it came.
+    had_up_to: u64,
+    covered_in: CoveredStream,
     queue: Queue,
+    /// The highest that was taken out.
+    highest_out: u64,
+    /// What it lacks and what it was mended with, if there ever was any of that.
+    repair: Option<Box<Repair>>,
     overflowing_since: Option<Instant>,
     /// What was dropped: all of it older than what waits, so it is announced before the next item. In a box, as most sockets
     /// never miss anything.
@@ -151,11 +204,39 @@ impl Inner {
         }
     }
 
+    /// Had the client this event before, or was it read again for it?
+    fn is_covered(&self, item: &Item) -> bool {
+        item.seq().is_some_and(|seq| seq <= self.covered_up_to && self.covered_in.is_of(item) && self.covers(seq))
+    }
+
+    fn covers(&self, seq: u64) -> bool {
+        seq <= self.had_up_to || self.repair.as_ref().is_some_and(|repair| repair.covers(seq))
+    }
+
+    /// From now on nothing newer is taken.
+    fn skipped(&mut self) -> &mut Skipped {
+        let highest = self.queue.highest().max(self.highest_out);
+        self.repair.get_or_insert_default().skipped.get_or_insert_with(|| Skipped::new(highest))
+    }
+
+    fn is_behind(&self) -> bool {
+        self.repair.as_ref().is_some_and(|repair| repair.is_behind())
+    }
+
     /// Drops one of what waits; it lives on in the gap.
     fn lose(&mut self, item: &Item) -> usize {
         add_to(&mut self.lost, item.as_gap());
         usize::from(item.is_event())
     }
+}
+
+/// What a socket's task takes at once.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// What is to be written.
+    pub items: Items,
+    /// What is to be read, before more can be taken.
+    pub mend: Option<Box<MendOrder>>,
 }
 
 /// How a socket does, for anyone who has to choose among many.
@@ -199,6 +280,14 @@ impl Mailbox {
         if inner.closed {
             return Push::Closed;
         }
+        if inner.is_covered(&item) {
+            return Push::Taken { dropped: 0 };
+        }
+        if self.bounds.repairs() {
+            self.push_or_pass_over(&mut inner, item);
+            return Push::Taken { dropped: 0 };
+        }
+        let item = item.without_repair();
         let bytes = inner.bytes + item.bytes();
         // Of no interest to a socket that has little waiting, and memory that all threads share.
         let held = if bytes > self.bounds.bytes() { item.held() } else { 0 };
@@ -216,6 +305,127 @@ impl Mailbox {
             DropPolicy::Block => 0,
         };
         Push::Taken { dropped }
+    }
+
+    fn push_or_pass_over(&self, inner: &mut Inner, item: Item) {
+        let bytes = inner.bytes + item.bytes();
+        let is_skipping = inner.repair.as_ref().is_some_and(|repair| repair.skipped.is_some());
+        if is_skipping || !self.has_room(inner, bytes, &item) {
+            inner.skipped().pass_over(&item);
+            return;
+        }
+        inner.bytes = bytes;
+        let places = inner.queue.capacity();
+        inner.queue.push_back(item);
+        if inner.queue.capacity() != places {
+            inner.measure();
+        }
+    }
+
+    fn has_room(&self, inner: &Inner, bytes: usize, item: &Item) -> bool {
+        let messages = inner.queue.len();
+        if messages == 0 {
+            return true;
+        }
+        if bytes <= self.bounds.bytes() && messages < self.bounds.messages() {
+            return true;
+        }
+        // With the stream behind it, a socket that has been behind for long needs no burst.
+        let is_slow = || inner.behind_since.is_some_and(|since| since.elapsed() >= SLOW_AFTER);
+        !inner.stalled && !is_slow() && !self.bounds.is_past_burst(bytes, messages + 1, item.held())
+    }
+
+    /// Passes over what is past the bounds of a socket that takes nothing, the newest first.
+    fn pass_over_excess(&self, inner: &mut Inner) {
+        let mut excess = Vec::new();
+        while inner.queue.len() > 1
+            && (inner.queue.len() > self.bounds.messages() || inner.bytes > self.bounds.bytes())
+            && let Some(item) = inner.queue.pop_back()
+        {
+            inner.bytes -= item.bytes();
+            excess.push(item);
+        }
+        self.pass_over_all(inner, excess.into_iter().rev());
+    }
+
+    fn pass_over_all(&self, inner: &mut Inner, items: impl ExactSizeIterator<Item = Item>) {
+        if items.len() == 0 {
+            return;
+        }
+        inner.queue.note_highest();
+        let before = inner.repair.get_or_insert_default().skipped.take();
+        let skipped = inner.skipped();
+        items.for_each(|item| skipped.pass_over(&item));
+        if let Some(before) = before {
+            skipped.go_on_with(before);
+        }
+        inner.queue.shrink();
+        inner.measure();
+    }
+
+    /// Says up to where the client had everything when it came: what comes of that, or is here of it already, is none of its
+    /// business.
+    pub(crate) fn begin_after(&self, stream: StreamId, seq: u64) {
+        let mut inner = self.lock();
+        inner.covered_in.set(stream);
+        inner.had_up_to = seq;
+        Self::drop_covered(&mut inner);
+    }
+
+    fn drop_covered(inner: &mut Inner) {
+        let read = inner.repair.as_ref().map_or(0, |repair| repair.covered_up_to());
+        inner.covered_up_to = read.max(inner.had_up_to);
+        if !inner.queue.seqs().any(|seq| seq <= inner.covered_up_to) {
+            return;
+        }
+        let queue = std::mem::take(&mut inner.queue);
+        let mut kept = Queue::default();
+        let mut bytes = 0;
+        for item in queue.into_items().filter(|item| !inner.is_covered(item)) {
+            bytes += item.bytes();
+            kept.push_back(item);
+        }
+        (inner.queue, inner.bytes) = (kept, bytes);
+        inner.measure();
+    }
+
+    /// Takes out of what was read again what the client has all the same.
+    pub(crate) fn retain_missing(&self, read: &mut Vec<Arc<PreparedMessage>>) {
+        let inner = self.lock();
+        read.retain(|event| !inner.is_covered(&Item::Event(Arc::clone(event))));
+    }
+
+    /// Takes in what was read of a stream for the last [order](Taken::mend), or that nothing can be; nothing up to `settled` comes
+    /// again. Returns what the client has to be told before what was read.
+    pub(crate) fn mended(&self, read: Option<Reading>, settled: u64) -> Option<Gap> {
+        let mut inner = self.lock();
+        if let Some(read) = read
+            && !inner.covered_in.is(read.stream)
+        {
+            inner.covered_in.set(read.stream);
+            inner.had_up_to = 0;
+        }
+        let repair = inner.repair.as_mut()?;
+        let told = repair.mended(read);
+        Self::drop_covered(&mut inner);
+        if let Some(repair) = &mut inner.repair {
+            repair.forget(settled);
+            if repair.is_idle() {
+                inner.repair = None;
+            }
+        }
+        told
+    }
+
+    /// Does anything newer than what is missing wait, or is passed over?
+    pub(crate) fn is_pressing(&self) -> bool {
+        let inner = self.lock();
+        !inner.queue.is_empty() || inner.repair.as_ref().is_some_and(|repair| repair.skipped.is_some())
+    }
+
+    /// Is something missing that is to be read again?
+    pub(crate) fn is_behind(&self) -> bool {
+        self.lock().is_behind()
     }
 
     fn drop_excess(&self, inner: &mut Inner, held: usize) -> usize {
@@ -241,7 +451,7 @@ impl Mailbox {
 
     /// Drops all that waits, if the policy allows it; how many events. A gap stays in their place, for the socket's next turn.
     pub(crate) fn shed(&self) -> Option<usize> {
-        if self.bounds.policy == DropPolicy::Block {
+        if self.bounds.policy == DropPolicy::Block && !self.bounds.repairs() {
             return None;
         }
         let mut inner = self.lock();
@@ -249,7 +459,12 @@ impl Mailbox {
         inner.bytes = 0;
         inner.measure();
         let items: Vec<Item> = queue.into_items().collect();
-        let events = items.iter().map(|item| inner.lose(item)).sum();
+        let events = if self.bounds.repairs() {
+            self.pass_over_all(&mut inner, items.iter().cloned());
+            items.iter().filter(|item| item.is_event()).count()
+        } else {
+            items.iter().map(|item| inner.lose(item)).sum()
+        };
         // What they share with others may be much to let go of.
         drop(inner);
         drop(items);
@@ -271,7 +486,7 @@ impl Mailbox {
             stalled: inner.stalled,
             waiting: inner.bytes,
             writing: inner.writing as usize,
-            may_shed: self.bounds.policy == DropPolicy::DropOldest,
+            may_shed: self.bounds.policy == DropPolicy::DropOldest || self.bounds.repairs(),
         }
     }
 
@@ -299,9 +514,24 @@ impl Mailbox {
         !full && (messages == 0 || !self.bounds.is_past_burst(bytes, messages + 1, held))
     }
 
-    /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first.
-    pub fn take(&self, bytes: usize) -> Items {
+    /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first; or says what has to be
+    /// read before there are more. For the socket's task, once it has written all that it took before.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> Taken {
         let mut inner = self.lock();
+        let is_written = inner.queue.is_empty();
+        if let Some(repair) = &mut inner.repair {
+            if let Some(order) = repair.order(is_written, self.bounds.repair.into()) {
+                return Taken { mend: Some(Box::new(order)), ..Taken::default() };
+            }
+            if repair.holds_back() {
+                return Taken::default();
+            }
+        }
+        Taken { items: self.take_items(&mut inner, bytes), mend: None }
+    }
+
+    fn take_items(&self, inner: &mut Inner, bytes: usize) -> Items {
         if inner.queue.is_empty() && inner.lost.is_none() {
             return Items::new();
         }
@@ -312,6 +542,12 @@ impl Mailbox {
             && let Some(item) = inner.queue.pop_front()
         {
             taken += item.bytes();
+            if let Item::Hole(hole) = item {
+                // Nothing behind it goes out before it is mended.
+                inner.repair.get_or_insert_default().meet(*hole);
+                break;
+            }
+            inner.highest_out = inner.highest_out.max(item.seq().unwrap_or(0));
             items.push(item);
         }
         inner.bytes -= taken;
@@ -328,6 +564,12 @@ impl Mailbox {
     pub(crate) fn set_stalled(&self, stalled: bool) -> usize {
         let mut inner = self.lock();
         inner.stalled = stalled;
+        if self.bounds.repairs() {
+            if stalled {
+                self.pass_over_excess(&mut inner);
+            }
+            return 0;
+        }
         match self.bounds.policy {
             DropPolicy::DropOldest if stalled => self.drop_excess(&mut inner, 0),
             DropPolicy::DropOldest | DropPolicy::Block => 0,

@@ -2,6 +2,7 @@
 
 pub mod deliver;
 mod fan_out;
+mod floor;
 mod latecomers;
 mod left_lately;
 pub mod mailbox;

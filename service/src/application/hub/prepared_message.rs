@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use daisi_ws_domain::{
-    event::{Event, Path},
+    event::{Event, Path, StreamId},
     frame::{Frame, Stamp},
 };
 use daisi_ws_websocket::{
@@ -34,6 +34,8 @@ pub(crate) const EVENT_OVERHEAD: usize = 256;
 pub struct PreparedMessage {
     /// Its stream sequence; 0 if it has no place in a stream.
     pub seq: u64,
+    /// The stream that it is in.
+    pub stream: StreamId,
     /// Which way it came here.
     pub path: Path,
     /// When the stream stored it, since the Unix epoch.
@@ -44,6 +46,7 @@ pub struct PreparedMessage {
     frame: Bytes,
     later: Arc<Later>,
     is_traced: bool,
+    stamp: Stamp,
 }
 
 /// What few events need, and what all of an event's clones end together.
@@ -73,13 +76,14 @@ impl Later {
 impl PreparedMessage {
     /// Encodes an event, which counts as held until the last socket has written it.
     #[must_use]
-    pub fn new(event: &Event, path: Path, memory: &Arc<Memory>) -> Self {
+    pub fn new(event: &Event, path: Path, stamp: Stamp, memory: &Arc<Memory>) -> Self {
         let traceparent = event.traceparent.as_ref().filter(|text| spans::follow(Some(text)));
-        let frame = encode::text(Frame::event(event, Stamp::default()).bytes());
+        let frame = encode::text(Frame::event(event, stamp).bytes());
         let trace = traceparent.map(|text| (text.clone(), AtomicUsize::new(TRACED_WRITES)));
         let later = Later { trace, ..Later::of(&frame, memory) };
         Self {
             seq: if event.is_sequenced() { event.seq } else { 0 },
+            stream: event.stream,
             text: encode::payload(&frame),
             frame,
             path,
@@ -87,7 +91,24 @@ impl PreparedMessage {
             event_time: event.payload.event_time(),
             is_traced: traceparent.is_some(),
             later: Arc::new(later),
+            stamp,
         }
+    }
+
+    /// Up to where who reads it has everything, if that is known; see [`Stamp`].
+    #[must_use]
+    pub fn safe(&self) -> Option<u64> {
+        self.stamp.safe
+    }
+
+    /// The same event for a session that knows less.
+    #[must_use]
+    pub(crate) fn restamped(&self, safe: Option<u64>) -> Self {
+        let stamp = Stamp { safe, ..self.stamp };
+        let frame = encode::text(&self.stamp.replaced(stamp, self.seq, &self.text));
+        let later = Later { trace: None, ..Later::of(&frame, self.memory()) };
+        let text = encode::payload(&frame);
+        Self { text, frame, later: Arc::new(later), is_traced: false, stamp, ..*self }
     }
 
     /// How many bytes of events the pod holds for its sockets, this one among them.
@@ -172,13 +193,25 @@ impl PreparedMessage {
         let (stored_at, path) = (Duration::ZERO, Path::Local);
         let text = encode::payload(&frame);
         let later = Later::of(&frame, memory);
-        Self { seq, path, stored_at, event_time: None, text, frame, later: Arc::new(later), is_traced: false }
+        let stream = StreamId(1);
+        Self {
+            seq,
+            stream,
+            path,
+            stored_at,
+            event_time: None,
+            text,
+            frame,
+            later: Arc::new(later),
+            is_traced: false,
+            stamp: Stamp::default(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use daisi_ws_domain::event::{Address, Payload, StreamId};
+    use daisi_ws_domain::event::{Address, Payload};
     use daisi_ws_websocket::{Message, decode::Decoder, deflate::Inflater};
 
     use super::*;
@@ -231,7 +264,10 @@ mod tests {
             request_id: None,
             traceparent: None,
         };
-        assert_eq!(PreparedMessage::new(&event, Path::Forwarded, &Arc::default()).seq, 0);
-        assert_eq!(PreparedMessage::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, &Arc::default()).seq, 7);
+        assert_eq!(PreparedMessage::new(&event, Path::Forwarded, Stamp::default(), &Arc::default()).seq, 0);
+        assert_eq!(
+            PreparedMessage::new(&Event { stream: StreamId(1), ..event }, Path::Forwarded, Stamp::default(), &Arc::default()).seq,
+            7
+        );
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use daisi_ws_domain::{
     close::CloseReason,
     event::{Event, Path},
-    gap::Gap,
+    gap::{Gap, GapCause},
     ids::{ConnectionId, PodId},
     maps::Map,
     route::RouteKey,
@@ -29,8 +29,9 @@ use tokio::{sync::Notify, time::Instant};
 use self::tables::{Entry, Tables, push_tightly};
 use super::{
     fan_out::{FanOut, put_item},
+    floor::Floor,
     left_lately::LeftLately,
-    mailbox::item::Item,
+    mailbox::{hole::Hole, item::Item},
     memory::Memory,
     parting::Parting,
     session::Session,
@@ -68,6 +69,20 @@ impl Delivered {
     }
 }
 
+/// Whether this pod was a member of the fleet, as an announcement shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It is from now on.
+    Begun,
+    /// It was all the time until it was asked.
+    Unbroken {
+        /// When it was asked.
+        asked: Instant,
+    },
+    /// Others took it for dead meanwhile. Until [`Hub::announce`] has told all sessions, they are told no newer place.
+    Broken,
+}
+
 /// The sessions of one pod.
 #[derive(Debug)]
 pub struct Hub {
@@ -98,6 +113,7 @@ impl Hub {
                 fan_out: FanOut::new(Arc::clone(&metrics)),
                 memory: Arc::clone(&memory),
                 seen: SeenEvents::default(),
+                floor: Floor::default(),
                 admitting: true,
             }),
             routes_changed: Notify::new(),
@@ -362,7 +378,29 @@ impl Hub {
     /// Notes how far the stream's events are settled: what comes of those once more is a redelivery, and nothing about them has
     /// to be remembered.
     pub fn settled_up_to(&self, settled: SettledUpTo) {
-        self.lock().seen.settled_up_to(settled.stream, settled.seq, settled.at);
+        let mut tables = self.lock();
+        tables.seen.settled_up_to(settled.stream, settled.seq, settled.at);
+        tables.floor.read(settled);
+    }
+
+    /// Notes what an announcement of this pod showed.
+    pub(crate) fn note_membership(&self, membership: Membership) {
+        let mut tables = self.lock();
+        match membership {
+            Membership::Begun => tables.floor.begin_anew(),
+            Membership::Broken => tables.floor.break_off(),
+            Membership::Unbroken { asked } => {
+                if let Some(settled) = tables.floor.confirm(asked) {
+                    tables.seen.confirmed_up_to(settled.stream, settled.seq);
+                }
+            }
+        }
+    }
+
+    /// Up to where all sessions have everything that concerned them and came before what is in their mailboxes now.
+    #[must_use]
+    pub fn floor(&self) -> Option<SettledUpTo> {
+        self.lock().floor.confirmed()
     }
 
     /// Puts what is still on its way to a session in its mailbox, before its last word is said.
@@ -371,16 +409,24 @@ impl Hub {
         queue.work_off();
     }
 
-    /// Tells the sessions on a route, or all, that they missed events. Returns how many were told.
+    /// Tells the sessions on a route, or all, that they missed events; those that can have them read again first. Returns how many.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
-        let tables = self.lock();
-        let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
-        let told = match route {
+        let mut tables = self.lock();
+        let missing = tables.missing(gap);
+        if gap.cause == GapCause::PodResumed && route.is_none() {
+            tables.floor.go_on();
+        }
+        let tell = |session: &Arc<Session>| {
+            let item = match &missing {
+                Some(missing) => Item::Hole(Box::new(Hole { gap, missing: missing.clone() })),
+                None => Item::Gap(Box::new(gap)),
+            };
+            put_item(session, item, &self.metrics)
+        };
+        match route {
             Some(route) => tables.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
             None => tables.entries.values().filter(|e| tell(&e.session)).count(),
-        };
-        self.metrics.gaps_announced_total.with_label_values(&[gap.cause.as_str()]).inc_by(told as u64);
-        told
+        }
     }
 }
 

@@ -177,7 +177,7 @@ impl Relief {
         session.close(CloseReason::MemoryPressure);
         // Nothing more is put there, and what waits is let go at once.
         session.mailbox().close();
-        let events = session.mailbox().take(usize::MAX).iter().filter(|item| item.is_event()).count();
+        let events = session.mailbox().take(usize::MAX).items.iter().filter(|item| item.is_event()).count();
         self.count(Relieved::Closed, session, events);
     }
 

@@ -355,6 +355,14 @@ impl Session {
         }
     }
 
+    /// The routes that it is on, or will be.
+    #[must_use]
+    pub(crate) fn routes(&self) -> Vec<RouteKey> {
+        let mut routes = vec![self.claims.base_route()];
+        routes.extend(self.chat().and_then(|chat| self.chat_route(&chat)));
+        routes
+    }
+
     /// Notes that the client did something, for the adaptive TTL of the lock.
     pub(crate) fn touch(&self) {
         self.rare().active_at = Instant::now();

@@ -13,6 +13,7 @@ use super::{
     place::Standing,
 };
 use crate::{
+    application::hub::registry::{Hub, Membership},
     ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Routes, StoreError},
     telemetry::Chain,
 };
@@ -37,10 +38,21 @@ pub(crate) struct Announcer {
     pub routes: Arc<dyn Routes>,
     /// Who else is there.
     pub neighbours: Neighbours,
+    /// Told whether this pod was a member all the time.
+    pub hub: Arc<Hub>,
     /// How far this pod has come.
     pub standing: Standing,
     /// Renews all locks at once when the store lost them.
     pub sweep: Arc<Notify>,
+}
+
+/// The time since the announcement before.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    /// When this one was sent.
+    asked: Instant,
+    /// This process stood still before.
+    stood_still: bool,
 }
 
 /// What one announcement remembers for the next.
@@ -78,7 +90,8 @@ impl Announcer {
             let reading = self.neighbours.directory.begin_reading();
             match self.routes.announce(call).await {
                 Ok(announcement) => {
-                    self.follow_up(&announcement, stood_still, &mut memory, beside);
+                    let passed = Passed { asked: started, stood_still };
+                    self.follow_up(&announcement, passed, &mut memory, beside);
                     self.neighbours.directory.end_reading(reading);
                 }
                 Err(AnnounceError::Store(error)) => self.without_store(&error, &mut memory),
@@ -123,7 +136,7 @@ impl Announcer {
     }
 
     /// What follows from an announcement. Waits for nothing.
-    fn follow_up(&self, announcement: &Announcement, stood_still: bool, memory: &mut Memory, beside: &Beside) {
+    fn follow_up(&self, announcement: &Announcement, passed: Passed, memory: &mut Memory, beside: &Beside) {
         memory.contest = Contest::default();
         let retirements = memory.retirements.replace(announcement.retirements);
         let first = retirements.is_none();
@@ -143,7 +156,12 @@ impl Announcer {
         // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own
         // standstill can tell.
         let count_lost = store_lost_data || retirements > Some(announcement.retirements);
-        let passed_over = !first && if count_lost { stood_still } else { retirements != Some(announcement.retirements) };
+        let passed_over = !first && if count_lost { passed.stood_still } else { retirements != Some(announcement.retirements) };
+        self.hub.note_membership(match (first, passed_over) {
+            (true, _) => Membership::Begun,
+            (false, true) => Membership::Broken,
+            (false, false) => Membership::Unbroken { asked: passed.asked },
+        });
         // At once, but not all the time where a store throws keys away all the time: events go to every pod meanwhile.
         let due = memory.owes_registration && memory.registered_at.is_none_or(|at| at.elapsed() >= self.ttl);
         if due {

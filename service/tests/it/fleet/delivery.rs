@@ -196,7 +196,7 @@ async fn a_payload_arrives_byte_for_byte_also_when_forwarded() {
         [fleet.connect(0, user("acme", "a1", "u0")).await.unwrap(), fleet.connect(1, user("acme", "a1", "u1")).await.unwrap()];
     let seq = fleet.publish("wa.acme.a1.chats", payload);
     for client in &mut clients {
-        let expected = format!(r#"{{"type":"event","seq":{seq},"payload":{payload}}}"#);
+        let expected = format!(r#"{{"type":"event","seq":{seq},"safe":0,"payload":{payload}}}"#);
         assert_eq!(client.expect_event().await.text, expected);
     }
 }

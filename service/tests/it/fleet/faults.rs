@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     client::Client,
-    fleet::{Fleet, user},
+    fleet::{Fleet, user, without_repair},
 };
 
 const QUIET: Duration = Duration::from_secs(3);
@@ -183,7 +183,7 @@ async fn fault_pod_killed_others_lose_nothing_and_nothing_stays_unsettled() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_pod_frozen_others_are_unaffected_and_its_own_get_a_gap_or_everything() {
-    let fleet = Fleet::start(3).await;
+    let fleet = Fleet::with(3, without_repair).await;
     let mut clients = one_session_a_pod(&fleet).await;
     fleet.freeze(1, true);
     let published = publish_for(&fleet, Duration::from_secs(60)).await;
@@ -269,7 +269,11 @@ async fn a_steady_stream_of_events_does_not_put_off_the_look_at_a_peer_that_is_b
 
 #[tokio::test(start_paused = true)]
 async fn g5_fault_pod_cut_off_from_peers_past_the_limit_gets_a_gap() {
-    let fleet = Fleet::with(2, |config| config.app.forward_max_deliveries = 4).await;
+    let fleet = Fleet::with(2, |config| {
+        without_repair(config);
+        config.app.forward_max_deliveries = 4;
+    })
+    .await;
     // All events go through pod 0, and all are for pod 1.
     fleet.stream.cut(&fleet.pods[1].id, true);
     let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, user},
+    fleet::{Fleet, user, without_repair},
 };
 
 /// Later than this is late.
@@ -164,6 +164,7 @@ async fn g2_half_a_fleet_that_the_other_half_cannot_reach_leaves_room_for_each_h
 #[tokio::test(start_paused = true)]
 async fn g5_gaps_that_are_owed_over_a_bad_link_hold_nobodys_events_up() {
     let fleet = Fleet::with(3, |config| {
+        without_repair(config);
         config.app.forward_max_deliveries = 1;
         config.app.nats_max_ack_pending = 500;
     })
@@ -216,7 +217,11 @@ async fn g5_gaps_that_are_owed_over_a_bad_link_hold_nobodys_events_up() {
 
 #[tokio::test(start_paused = true)]
 async fn g5_a_pod_that_its_peers_refuse_loses_nothing_without_a_gap() {
-    let fleet = Fleet::with(3, |config| config.app.forward_max_deliveries = 4).await;
+    let fleet = Fleet::with(3, |config| {
+        without_repair(config);
+        config.app.forward_max_deliveries = 4;
+    })
+    .await;
     let mut clients = Vec::new();
     for pod in 0..3 {
         clients.push(fleet.connect(pod, user("acme", &format!("a{pod}"), "u")).await.unwrap());
@@ -236,7 +241,11 @@ async fn g5_a_pod_that_its_peers_refuse_loses_nothing_without_a_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn g5_a_pod_that_drains_tells_what_it_owes_before_it_goes() {
-    let fleet = Fleet::with(2, |config| config.app.forward_max_deliveries = 1).await;
+    let fleet = Fleet::with(2, |config| {
+        without_repair(config);
+        config.app.forward_max_deliveries = 1;
+    })
+    .await;
     // All events go through pod 0, and all are for pod 1.
     fleet.stream.cut(&fleet.pods[1].id, true);
     let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();

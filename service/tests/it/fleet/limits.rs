@@ -65,8 +65,17 @@ async fn g9_memory_of_a_socket_that_takes_nothing_is_bounded_in_bytes() {
 async fn a_connect_that_is_dropped_half_way_leaves_nothing_behind() {
     let fleet = Fleet::start(1).await;
     for _ in 0..10 {
-        let admission =
-            fleet.pods[0].pod.connector().connect(user("acme", "a1", "sari"), "r", fleet.workers.first()).await.unwrap();
+        let admission = fleet.pods[0]
+            .pod
+            .connector()
+            .connect(
+                user("acme", "a1", "sari"),
+                daisi_ws_service::application::admission::connect::Wishes::default(),
+                "r",
+                fleet.workers.first(),
+            )
+            .await
+            .unwrap();
         drop(admission);
     }
     assert_eq!(fleet.pods[0].pod.hub().len(), 0);

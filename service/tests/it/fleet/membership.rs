@@ -129,7 +129,16 @@ async fn a_pod_has_no_routes_before_it_is_a_member() {
     let late = fleet.launch("late", "late:1", Some(far(Duration::from_millis(400))));
     let since = Instant::now();
     // The store is near for all but the routes: without its place the pod could write them before anybody can know it.
-    let admitted = late.pod.connector().connect(user("acme", "a1", "sari"), "test", fleet.workers.first()).await;
+    let admitted = late
+        .pod
+        .connector()
+        .connect(
+            user("acme", "a1", "sari"),
+            daisi_ws_service::application::admission::connect::Wishes::default(),
+            "test",
+            fleet.workers.first(),
+        )
+        .await;
     assert!(admitted.is_ok());
     // One way there and back for the announcement, and only then one for the route.
     assert!(since.elapsed() >= Duration::from_millis(1600), "it let a session in after {:?}", since.elapsed());
@@ -183,7 +192,18 @@ async fn the_second_pod_under_an_id_ends_and_the_first_keeps_sessions_routes_and
     let mut client = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
     let twin = fleet.launch("pod-0", "elsewhere:50051", None);
     timeout(Duration::from_secs(2), twin.pod.id_lost()).await.expect("it is refused");
-    assert!(twin.pod.connector().connect(user("acme", "a1", "other"), "test", fleet.workers.first()).await.is_err());
+    assert!(
+        twin.pod
+            .connector()
+            .connect(
+                user("acme", "a1", "other"),
+                daisi_ws_service::application::admission::connect::Wishes::default(),
+                "test",
+                fleet.workers.first()
+            )
+            .await
+            .is_err()
+    );
     twin.pod.drain(Duration::from_secs(5)).await;
     only_takes(&fleet, 1);
     let published: Vec<u64> = (0..20).map(|_| fleet.publish("wa.acme.a1.chats", "{}")).collect();

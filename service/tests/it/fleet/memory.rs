@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, user},
+    fleet::{Fleet, user, without_repair},
 };
 
 const BUDGET: usize = 16 << 20;
@@ -19,6 +19,7 @@ const PIPE: usize = 1024;
 async fn fleet(policy: DropPolicy) -> Fleet {
     Fleet::with(1, |config| {
         config.app.memory_budget_bytes = BUDGET;
+        without_repair(config);
         config.app.websocket_backpressure_drop_policy = policy;
         // They are stuck for as long as the test takes.
         config.app.write_timeout = Duration::from_secs(3600);

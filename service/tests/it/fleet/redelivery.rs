@@ -21,7 +21,7 @@ use daisi_ws_service::{
 
 use crate::support::{
     client::{Client, Seen},
-    fleet::{Fleet, Wrap, user},
+    fleet::{Fleet, Wrap, user, without_repair},
 };
 
 /// Longer than any delay before a redelivery.
@@ -163,7 +163,7 @@ async fn events_whose_settlement_is_lost_on_a_half_open_link_come_once() {
 
 #[tokio::test(start_paused = true)]
 async fn every_session_is_told_when_the_consumer_passes_over_events() {
-    let fleet = Fleet::start(2).await;
+    let fleet = Fleet::with(2, without_repair).await;
     let mut clients = Vec::new();
     for pod in 0..2 {
         clients.push(fleet.connect(pod, user("acme", "a1", &format!("user-{pod}"))).await.unwrap());

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
     client::Seen,
-    fleet::{Fleet, user},
+    fleet::{Fleet, user, without_repair},
 };
 
 const QUIET: Duration = Duration::from_secs(3);
@@ -19,7 +19,11 @@ fn kilobyte() -> String {
 
 #[tokio::test(start_paused = true)]
 async fn g5_g6_a_slow_client_loses_the_oldest_is_told_where_and_holds_nobody_up() {
-    let fleet = Fleet::with(1, |config| config.app.websocket_message_buffer_size = 10).await;
+    let fleet = Fleet::with(1, |config| {
+        without_repair(config);
+        config.app.websocket_message_buffer_size = 10;
+    })
+    .await;
     let mut slow = fleet.open(0, user("acme", "a1", "slow"), 8 * 1024).await.unwrap();
     let mut fast = fleet.connect(0, user("acme", "a1", "fast")).await.unwrap();
     let mut published = Vec::new();
@@ -89,6 +93,7 @@ async fn fault_slow_client_that_takes_no_bytes_for_the_write_time_out_is_closed(
 #[tokio::test(start_paused = true)]
 async fn g6_with_policy_block_nothing_is_dropped_and_the_socket_is_closed_with_1013_when_its_overflow_is_full() {
     let fleet = Fleet::with(1, |config| {
+        without_repair(config);
         config.app.websocket_message_buffer_size = 10;
         config.app.websocket_backpressure_drop_policy = DropPolicy::Block;
     })
@@ -208,7 +213,17 @@ async fn a_token_that_runs_out_before_the_first_ping_closes_its_socket_on_time()
 #[tokio::test(start_paused = true)]
 async fn an_idle_sockets_task_is_small() {
     let fleet = Fleet::with(1, |_| ()).await;
-    let admission = fleet.pods[0].pod.connector().connect(user("acme", "a1", "u"), "test", fleet.workers.first()).await.unwrap();
+    let admission = fleet.pods[0]
+        .pod
+        .connector()
+        .connect(
+            user("acme", "a1", "u"),
+            daisi_ws_service::application::admission::connect::Wishes::default(),
+            "test",
+            fleet.workers.first(),
+        )
+        .await
+        .unwrap();
     let (_ours, theirs) = tokio::io::duplex(64);
     let task = size_of_val(&admission.serve(theirs.into(), None));
     assert!(task <= 700, "{task} bytes");

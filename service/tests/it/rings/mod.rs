@@ -44,8 +44,9 @@ const USE_CASES: &[(&str, &[&str])] = &[
     ("wellness", &["fleet"]),
     ("routes", &["hub"]),
     ("forward", &["fleet", "hub", "wellness"]),
-    ("admission", &["fleet", "hub", "routes"]),
-    ("connection", &["admission", "hub"]),
+    ("replay", &["hub"]),
+    ("admission", &["fleet", "hub", "replay", "routes"]),
+    ("connection", &["admission", "hub", "replay"]),
     ("dispatch", &["fleet", "forward", "hub", "wellness"]),
     ("membership", &["fleet", "forward", "hub", "routes"]),
 ];
@@ -158,7 +159,7 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 #[test]
 fn the_crates_of_the_inner_rings_name_no_runtime_and_no_adapter() {
     let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let domain = all(&["bytes", "serde", "serde_json", "siphasher", "smallvec", "thiserror", "time"]);
+    let domain = all(&["bytes", "itoa", "serde", "serde_json", "siphasher", "smallvec", "thiserror", "time"]);
     assert_eq!(dependencies("crates/domain/Cargo.toml"), domain);
     let websocket = all(&["bytes", "daisi-ws-domain", "flate2", "serde", "thiserror", "tokio", "tokio-tungstenite"]);
     assert_eq!(dependencies("crates/websocket/Cargo.toml"), websocket);

@@ -22,7 +22,7 @@ use daisi_ws_service::{
         store::Store,
         stream::{Headers, Stream, StreamOptions},
     },
-    application::admission::connect::ConnectError,
+    application::admission::connect::{ConnectError, Wishes},
     config::Config,
     metrics::{Metrics, SPECS},
     pod::{Backends, Pod},
@@ -35,6 +35,7 @@ use daisi_ws_service::{
         workers::Workers,
     },
 };
+use serde_json::Value;
 use tokio::{io::DuplexStream, sync::watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
@@ -80,6 +81,11 @@ pub(crate) struct Wrap {
     pub(crate) routes: Option<Around<dyn Routes>>,
 }
 
+/// Has gaps announced, and nothing read again: for what leads to a gap.
+pub(crate) fn without_repair(config: &mut Config) {
+    config.app.gap_repair = false;
+}
+
 /// An operator's claims, good for a day.
 pub(crate) fn user(company: &str, agent: &str, user: &str) -> Claims {
     Claims::User(UserClaims {
@@ -104,13 +110,15 @@ impl Fleet {
 
     /// The same with other settings.
     pub(crate) async fn with(pods: usize, tweak: impl FnOnce(&mut Config)) -> Self {
+        Self::on(StreamOptions::default(), pods, tweak).await
+    }
+
+    /// The same on another stream.
+    pub(crate) async fn on(stream: StreamOptions, pods: usize, tweak: impl FnOnce(&mut Config)) -> Self {
         let mut settings = test_config();
         tweak(&mut settings);
-        let options = StreamOptions {
-            ack_wait: settings.app.nats_ack_wait,
-            max_ack_pending: settings.app.nats_max_ack_pending,
-            ..StreamOptions::default()
-        };
+        let options =
+            StreamOptions { ack_wait: settings.app.nats_ack_wait, max_ack_pending: settings.app.nats_max_ack_pending, ..stream };
         let mut fleet = Self {
             store: Store::new(),
             stream: Stream::new(options),
@@ -174,6 +182,14 @@ impl Fleet {
         Ok(client.eager())
     }
 
+    /// Opens a session with wishes; what its `ready` said, too.
+    pub(crate) async fn connect_with(&self, pod: usize, claims: Claims, wishes: Wishes) -> Result<(Client, Value), ConnectError> {
+        let ours = self.open_raw_with(pod, claims, wishes, PIPE).await?;
+        let mut client = Client::lazy(WebSocketStream::from_raw_socket(Box::new(ours) as _, Role::Client, None).await);
+        let ready = client.expect_ready().await;
+        Ok((client.eager(), ready))
+    }
+
     /// Opens a session whose pipe holds so many bytes, and does not wait for anything.
     pub(crate) async fn open(&self, pod: usize, claims: Claims, pipe: usize) -> Result<Client, ConnectError> {
         self.open_through(pod, claims, pipe, |ours| Box::new(ours)).await
@@ -188,9 +204,13 @@ impl Fleet {
 
     /// Opens a session for a test that speaks for its client byte by byte.
     pub(crate) async fn open_raw(&self, pod: usize, claims: Claims, pipe: usize) -> Result<DuplexStream, ConnectError> {
+        self.open_raw_with(pod, claims, Wishes::default(), pipe).await
+    }
+
+    async fn open_raw_with(&self, pod: usize, claims: Claims, wishes: Wishes, pipe: usize) -> Result<DuplexStream, ConnectError> {
         let at = &self.pods[pod];
         let worker = self.workers.first();
-        let admission = at.pod.connector().connect(claims, "test", worker).await?;
+        let admission = at.pod.connector().connect(claims, wishes, "test", worker).await?;
         let (ours, theirs) = tokio::io::duplex(pipe);
         at.tasks.spawn_many_on(worker, "socket", async move {
             admission.serve(theirs.into(), None).await;

@@ -2,4 +2,5 @@
 
 pub(crate) mod connecting;
 pub(crate) mod upgrade;
+mod wishes;
 pub(crate) mod ws;

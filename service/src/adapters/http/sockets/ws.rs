@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use super::{connecting::Connecting, upgrade::Handshake};
+use super::{connecting::Connecting, upgrade::Handshake, wishes};
 use crate::{
     adapters::http::{
         credentials,
@@ -31,7 +31,7 @@ use crate::{
     },
     application::{
         admission::{
-            connect::{Admission, ConnectError, Connector, Unavailable},
+            connect::{Admission, ConnectError, Connector, Unavailable, Wishes},
             throttle::{FailedAt, Throttle},
         },
         auth::authenticator::{AuthError, Authenticator, Endpoint},
@@ -120,12 +120,13 @@ impl SocketsState {
     ) -> Result<Response, HttpError> {
         let checked = self.check(kind, endpoint, request).await;
         let (handshake, claims) = checked.map_err(|denied| self.slow_down(denied, client))?;
+        let wishes = wishes::read(kind, request.uri())?;
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let traced = spans::connect(traceparent);
         let charge = self.throttle.connect(&claims, client)?;
         // From here on it waits for us.
         let held = request.extensions().get::<Arc<Place>>().map(Place::hold);
-        let connect = self.connect(claims, id, handshake.worker());
+        let connect = self.connect(claims, wishes, id, handshake.worker());
         let outcome = if traced.is_none() { connect.await } else { connect.instrument(traced).await };
         drop(held);
         if outcome.as_ref().is_err_and(ConnectError::is_ours) {
@@ -176,9 +177,15 @@ impl SocketsState {
         )
     }
 
-    async fn connect(&self, claims: Claims, id: &RequestId, worker: &Arc<Worker>) -> Result<Admission, ConnectError> {
+    async fn connect(
+        &self,
+        claims: Claims,
+        wishes: Wishes,
+        id: &RequestId,
+        worker: &Arc<Worker>,
+    ) -> Result<Admission, ConnectError> {
         let turn = self.connecting.turn().await?;
-        let outcome = self.connector.connect(claims, id.as_str(), worker).await;
+        let outcome = self.connector.connect(claims, wishes, id.as_str(), worker).await;
         turn.end(&outcome);
         outcome
     }

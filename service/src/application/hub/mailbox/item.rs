@@ -5,6 +5,7 @@ use std::sync::Arc;
 use daisi_ws_domain::gap::{Gap, GapCause};
 use smallvec::SmallVec;
 
+use super::hole::Hole;
 use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage};
 
 /// What a gap counts for in bytes: about as many as it has when it is written.
@@ -17,17 +18,19 @@ pub enum Item {
     Event(Arc<PreparedMessage>),
     /// A notice that events were lost here. In a box, as it is rare, and larger than all else that waits.
     Gap(Box<Gap>),
+    /// Events that are to be read again here.
+    Hole(Box<Hole>),
 }
 
 /// What is taken from a mailbox at once: most often one item.
-pub(crate) type Items = SmallVec<[Item; 1]>;
+pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
     /// What it counts for in the bounds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Event(event) => event.len(),
-            Self::Gap(_) => GAP_BYTES,
+            Self::Gap(_) | Self::Hole(_) => GAP_BYTES,
         }
     }
 
@@ -35,7 +38,7 @@ impl Item {
     pub(super) fn memory(&self) -> Option<&Arc<Memory>> {
         match self {
             Self::Event(event) => Some(event.memory()),
-            Self::Gap(_) => None,
+            Self::Gap(_) | Self::Hole(_) => None,
         }
     }
 
@@ -43,7 +46,7 @@ impl Item {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::Event(event) => event.held(),
-            Self::Gap(_) => 0,
+            Self::Gap(_) | Self::Hole(_) => 0,
         }
     }
 
@@ -56,7 +59,15 @@ impl Item {
     pub(super) fn seq(&self) -> Option<u64> {
         match self {
             Self::Event(event) => Some(event.seq).filter(|seq| *seq > 0),
-            Self::Gap(_) => None,
+            Self::Gap(_) | Self::Hole(_) => None,
+        }
+    }
+
+    /// The same for who has nothing read again.
+    pub(super) fn without_repair(self) -> Self {
+        match self {
+            Self::Hole(hole) => Self::Gap(Box::new(hole.gap)),
+            other => other,
         }
     }
 
@@ -67,6 +78,7 @@ impl Item {
                 Gap { dropped: Some(1), first_seq: seq, last_seq: seq, cause: GapCause::SlowClient }
             }
             Self::Gap(gap) => **gap,
+            Self::Hole(hole) => hole.gap,
         }
     }
 }

@@ -113,6 +113,26 @@ impl Queue {
         self.rest = stay;
     }
 
+    /// Takes the last that came.
+    pub(super) fn pop_back(&mut self) -> Option<Item> {
+        self.rest.pop_back().or_else(|| self.first.take()).map(|waiting| waiting.item)
+    }
+
+    /// No item that waits has a higher sequence; nor any that came since nothing waited, unless it was taken from the end.
+    pub(super) fn highest(&self) -> u64 {
+        if self.first.is_some() { self.highest } else { 0 }
+    }
+
+    /// Looks anew for the highest that waits, after some were taken from the end.
+    pub(super) fn note_highest(&mut self) {
+        self.highest = self.ranks().max().unwrap_or(0);
+    }
+
+    /// The sequences of all events that wait and have one.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = u64> {
+        self.first.iter().chain(&self.rest).filter_map(|waiting| waiting.item.seq())
+    }
+
     fn ranks(&self) -> impl Iterator<Item = u64> {
         self.first.iter().chain(&self.rest).map(|waiting| waiting.rank)
     }

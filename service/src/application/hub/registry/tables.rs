@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use daisi_ws_domain::{
     close::CloseReason,
-    event::{Event, Path},
+    event::{Event, Path, StreamId},
+    frame::Stamp,
+    gap::{Gap, GapCause},
     ids::{ConnectionId, PodId},
     maps::Map,
+    missing::{Had, Missing},
     route::RouteKey,
     seen::SeenEvents,
     session::{Kill, SessionKey},
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::application::hub::{
     fan_out::FanOut,
+    floor::Floor,
     latecomers::{EventKey, Latecomers},
     left_lately::LeftLately,
     members::Members,
@@ -77,6 +81,7 @@ pub(super) struct Tables {
     pub(super) fan_out: FanOut,
     pub(super) memory: Arc<Memory>,
     pub(super) seen: SeenEvents,
+    pub(super) floor: Floor,
     pub(super) admitting: bool,
 }
 
@@ -161,7 +166,27 @@ impl Tables {
         }
     }
 
+    /// What a gap says is missing, as far as that can be read again: this pod knows what it took of it.
+    pub(super) fn missing(&self, gap: Gap) -> Option<Missing> {
+        let settled = self.floor.confirmed()?;
+        let (after, upto) = match (gap.first_seq, gap.last_seq, gap.cause) {
+            (Some(first), Some(last), _) => (first.saturating_sub(1), Some(last)),
+            (None, None, GapCause::PodResumed) => (settled.seq, None),
+            // Of another stream, or of none.
+            _ => return None,
+        };
+        let taken = self.seen.taken_after(settled.stream, after)?;
+        Some(Missing { after, upto, had: Had::AsTaken(Arc::new(taken)) })
+    }
+
+    /// What a frame of an event of this stream says that is made now.
+    fn stamp(&self, stream: StreamId) -> Stamp {
+        let settled = self.floor.confirmed().filter(|settled| settled.stream == stream);
+        Stamp { safe: settled.map(|settled| settled.seq), replayed: false }
+    }
+
     pub(super) fn bring(&mut self, event: &Event, key: Option<EventKey>, path: Path) -> usize {
+        let stamp = self.stamp(event.stream);
         let mut prepared: Option<Arc<PreparedMessage>> = None;
         let mut count = 0;
         for route in event.address.routes() {
@@ -172,7 +197,7 @@ impl Tables {
             {
                 entry.late = None;
             }
-            let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
+            let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, stamp, &self.memory)));
             count += entry.members.bring(prepared, &mut self.fan_out);
         }
         count
@@ -180,6 +205,7 @@ impl Tables {
 
     /// Brings an event that was here before to those who were not.
     pub(super) fn bring_late(&mut self, event: &Event, key: EventKey, path: Path) -> usize {
+        let stamp = self.stamp(event.stream);
         let mut prepared: Option<Arc<PreparedMessage>> = None;
         let mut count = 0;
         for route in event.address.routes() {
@@ -188,7 +214,7 @@ impl Tables {
             let missed = on_route.late.as_mut().map(|late| late.who_missed(key));
             for connection in missed.into_iter().flatten() {
                 let Some(entry) = self.entries.get(&connection).filter(|entry| entry.routes.contains(&route)) else { continue };
-                let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, &self.memory)));
+                let prepared = prepared.get_or_insert_with(|| Arc::new(PreparedMessage::new(event, path, stamp, &self.memory)));
                 count += self.fan_out.bring(&entry.session, prepared);
             }
         }

@@ -34,6 +34,7 @@ fn enter(hub: &Hub, claims: Claims, connection: &str) -> Arc<Session> {
         held_bytes: 1 << 20,
         policy: DropPolicy::DropOldest,
         overflow_timeout: Duration::from_secs(30),
+        repair: 0,
     };
     let (pod, connection) = (PodId::parse("pod-a").unwrap(), ConnectionId::parse(connection).unwrap());
     let session = Arc::new(Session::new(claims, pod, connection, limits, "test", anywhere()));

@@ -28,6 +28,7 @@ fn limits(policy: DropPolicy) -> MailboxLimits {
         held_bytes: 1 << 30,
         policy,
         overflow_timeout: Duration::from_secs(30),
+        repair: 0,
     }
 }
 
@@ -60,7 +61,7 @@ fn filled(sessions: &[Arc<Session>]) {
 }
 
 fn seqs(session: &Session) -> Vec<u64> {
-    let items = session.mailbox().take(usize::MAX);
+    let items = session.mailbox().take(usize::MAX).items;
     items.iter().map(|item| if let Item::Event(event) = item { event.seq } else { 0 }).collect()
 }
 
@@ -143,7 +144,7 @@ fn a_socket_is_let_write_before_it_gets_more_than_a_few_megabytes() {
     workers.first().spawn(async move {
         let (mut most, mut all) = (0, 0);
         while all < EVENTS {
-            let taken = session.mailbox().take(usize::MAX).len();
+            let taken = session.mailbox().take(usize::MAX).items.len();
             most = most.max(taken);
             all += taken as u64;
             tokio::task::yield_now().await;
