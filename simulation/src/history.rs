@@ -79,6 +79,14 @@ pub struct Socket {
     pub asked: BTreeSet<u8>,
     /// The chat that was asked for last.
     pub asked_last: Option<u8>,
+    /// The stream's name, as it was told.
+    pub stream: Option<String>,
+    /// The place that it came back with.
+    pub cursor: Option<u64>,
+    /// How many events were to be replayed, if it was resumed.
+    pub resumed: Option<usize>,
+    /// Places in the stream up to which it was told to have everything, by when that was read.
+    pub places: Vec<(Moment, u64)>,
     /// Events, by when they were read.
     pub events: Vec<(Moment, Seen)>,
     /// Gaps, by when they were read.

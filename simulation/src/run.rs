@@ -257,7 +257,9 @@ impl Run {
                 memory: Duration::from_secs(settings.max_age + 2 * settings.ack_wait + 10),
                 calm: world.plan.is_calm(),
             };
-            invariants::account(&record.history, &judgement)
+            let (mut wrong, totals) = invariants::account(&record.history, &judgement);
+            wrong.extend(invariants::places(&record.history, &world.plan.people));
+            (wrong, totals)
         };
         {
             let mut record = world.record.open();

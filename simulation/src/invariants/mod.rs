@@ -5,6 +5,7 @@ mod bounds;
 mod ghosts;
 mod ledger;
 mod leftovers;
+mod places;
 mod sessions;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use self::{
     ghosts::{Ghost, Ghosts},
     ledger::{Judgement, account},
     leftovers::leftovers,
+    places::places,
     sessions::{Doubled, Open, nobody_has_it, written_late},
 };
 
@@ -63,6 +65,11 @@ pub const NOBODY_GIVES_UP_ITS_ID: &str = "nobody gives up its id";
 /// No task of a pod panics.
 pub const NOTHING_PANICS: &str = "nothing panics";
 
+/// G10: who is told to have everything up to a place in the stream has it by then, or was told of a gap.
+pub const THE_PLACE_IS_SAFE: &str = "the place is safe";
+/// G10: who resumes gets all that came after the cursor, in order, before anything newer.
+pub const A_RESUME_IS_WHOLE: &str = "a resume is whole";
+
 /// All of them.
 pub const ALL: &[&str] = &[
     ONE_SOCKET_A_SESSION,
@@ -71,6 +78,8 @@ pub const ALL: &[&str] = &[
     NO_LOCK_OF_NOBODY,
     SOMEBODY_HAS_THE_SESSION,
     NOTHING_IS_LOST,
+    THE_PLACE_IS_SAFE,
+    A_RESUME_IS_WHOLE,
     NOTHING_IS_DOUBLED,
     NOTHING_IS_MISDELIVERED,
     ORDER_IS_KEPT,

@@ -26,6 +26,8 @@ pub enum PortKind {
     Source,
     /// Other pods.
     Peers,
+    /// The stream again.
+    Replay,
 }
 
 /// What befalls a call.
@@ -119,6 +121,7 @@ impl Port {
             PortKind::Routes => ["routes: delayed", "routes: refused", "routes: unanswered", "routes: doubled"],
             PortKind::Kills => ["kills: delayed", "kills: refused", "kills: unanswered", "kills: doubled"],
             PortKind::Source => ["source: delayed", "source: refused", "source: unanswered", "source: doubled"],
+            PortKind::Replay => ["replay: delayed", "replay: refused", "replay: unanswered", "replay: doubled"],
             PortKind::Peers => ["peers: delayed", "peers: refused", "peers: unanswered", "peers: doubled"],
         };
         let befell = [fate.is_delayed(), fate.refused, fate.unanswered, fate.doubled];

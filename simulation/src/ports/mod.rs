@@ -5,6 +5,7 @@ mod fate;
 mod kills;
 mod locks;
 mod peers;
+mod replay;
 mod routes;
 mod source;
 
@@ -59,7 +60,7 @@ pub(crate) fn backends(ground: Ground, rates: &Rates, caller: &Caller) -> Backen
         routes: Arc::new(routes::RoutesPort::new(Arc::clone(&store) as _, port(PortKind::Routes, rates.routes))),
         kills: Arc::new(kills::Kills::new(store, port(PortKind::Kills, rates.kills))),
         source: Arc::new(source::Source::new(Arc::clone(&stream) as _, port(PortKind::Source, rates.source), ack_wait)),
-        replay: stream,
+        replay: Arc::new(replay::ReplayPort::new(stream, port(PortKind::Replay, rates.source))),
         peers: Arc::new(peers::PeersPort::new(Arc::new(network), port(PortKind::Peers, rates.peers))),
         timer: Arc::new(FineTimer::of_the_runtime()),
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     sync::mpsc,
+    time::{Instant, interval_at},
 };
 
 use super::frames::{self, Frame};
@@ -17,6 +18,9 @@ use crate::{
     invariants::{NOTHING_WRITTEN_PAST_THE_LOCK, written_late},
     record::Record,
 };
+
+/// How often a client asks where it stands.
+const ASK_EVERY: Duration = Duration::from_secs(3);
 
 /// What a tab is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,7 @@ impl Client {
     /// Lives until the socket ends; how it did.
     pub(super) async fn run(mut self) -> End {
         let (mut read, mut stalled) = (BytesMut::new(), false);
+        let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         let end = loop {
             tokio::select! {
                 biased;
@@ -78,6 +83,9 @@ impl Client {
                     Some(Order::Select(chat)) => self.select(chat).await,
                     None => break End::Left,
                 },
+                _ = ask.tick() => {
+                    self.pipe.write_all(&frames::text(r#"{"type":"ready"}"#)).await.ok();
+                }
                 bytes = self.pipe.read_buf(&mut read), if !stalled => match bytes {
                     Ok(1..) => {
                         if let Some(end) = self.hear(&mut read).await {
@@ -144,10 +152,13 @@ impl Client {
     fn see(&self, text: &str) {
         let moment = self.record.moment();
         self.record.note(format_args!("socket {} reads {text}", self.socket));
-        if let Some(seen) = event(text) {
+        if let Some((seen, safe)) = event(text) {
             let mut inner = self.record.open();
             inner.add("deliveries", 1);
-            inner.history.sockets[self.socket].events.push((moment, seen));
+            inner.add("deliveries of what was read again", u64::from(text.contains(r#""replayed":true"#)));
+            let socket = &mut inner.history.sockets[self.socket];
+            socket.events.push((moment, seen));
+            socket.places.extend(safe.map(|safe| (moment, safe)));
             drop(inner);
             self.check_lock(moment.at);
             return;
@@ -157,12 +168,23 @@ impl Client {
         let mut inner = self.record.open();
         match message.r#type {
             "ready" => {
+                let place = message.payload["safe"].as_u64();
+                inner.history.sockets[self.socket].places.extend(place.map(|safe| (moment, safe)));
+                if message.payload["pod_id"].is_null() {
+                    return;
+                }
+                if let Some(resumed) = message.payload["resumed"].as_bool() {
+                    inner.add(if resumed { "resumed" } else { "not resumed" }, 1);
+                }
                 let restored = chat().map(|chat| Selected { chat, from: moment, until: None });
                 if restored.is_some() {
                     inner.add("chats restored", 1);
                 }
                 let socket = &mut inner.history.sockets[self.socket];
                 socket.ready = Some(moment);
+                socket.stream = message.payload["stream"].as_str().map(str::to_owned);
+                let replayed = message.payload["replayed"].as_u64();
+                socket.resumed = replayed.and_then(|replayed| usize::try_from(replayed).ok());
                 socket.asked.extend(restored.map(|selected| selected.chat));
                 socket.chats.extend(restored);
             }
@@ -228,13 +250,15 @@ pub(super) fn payload(number: u64, topic: u64) -> String {
     format!(r#"{{"n":{number},"t":{topic}}}"#)
 }
 
-/// Reads the frame of such an event: most of what comes is one.
-fn event(text: &str) -> Option<Seen> {
+/// Reads the frame of such an event, with the place that it tells: most of what comes is one.
+fn event(text: &str) -> Option<(Seen, Option<u64>)> {
     let rest = text.strip_prefix(r#"{"type":"event","seq":"#)?;
-    let (seq, rest) = rest.split_once(r#","payload":{"n":"#)?;
+    let (envelope, rest) = rest.split_once(r#","payload":{"n":"#)?;
+    let (seq, envelope) = envelope.split_once(',').unwrap_or((envelope, ""));
+    let safe = envelope.strip_prefix(r#""safe":"#).and_then(|rest| rest.split(',').next()).and_then(|safe| safe.parse().ok());
     let (number, rest) = rest.split_once(r#","t":"#)?;
     let topic = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some(Seen { seq: seq.parse().ok()?, number: number.parse().ok()?, topic: topic.parse().ok()? })
+    Some((Seen { seq: seq.parse().ok()?, number: number.parse().ok()?, topic: topic.parse().ok()? }, safe))
 }
 
 #[cfg(test)]
@@ -245,7 +269,12 @@ mod tests {
     fn events_are_read_as_they_are_written() {
         let frame =
             format!(r#"{{"type":"event","seq":7,"payload":{}}}"#, payload(7, 258).replace('}', r#","event_type":"chat"}"#));
-        assert_eq!(event(&frame), Some(Seen { seq: 7, number: 7, topic: 258 }));
+        let seen = Seen { seq: 7, number: 7, topic: 258 };
+        assert_eq!(event(&frame), Some((seen, None)));
+        for (envelope, safe) in [("", None), (r#","safe":5"#, Some(5)), (r#","safe":5,"replayed":true"#, Some(5))] {
+            let frame = frame.replace(r#""seq":7"#, &format!(r#""seq":7{envelope}"#));
+            assert_eq!(event(&frame), Some((seen, safe)), "{frame}");
+        }
         assert_eq!(event(r#"{"type":"ready","payload":{"pod_id":"p"}}"#), None);
         assert_eq!(chat_number("k.2:x"), Some(2));
     }

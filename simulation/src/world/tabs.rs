@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daisi_ws_domain::{ids::ChatId, resume::Cursor};
 use daisi_ws_service::application::admission::connect::{Admission, ConnectError, Wishes};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -54,6 +55,14 @@ struct Tab {
     turn: u64,
     draw: Draw,
     abandoned: oneshot::Receiver<()>,
+    /// Its last socket that was told where it stands.
+    last: Option<usize>,
+}
+
+/// A socket that was let in, and the place that it came back with.
+struct Admitted {
+    admission: Admission,
+    cursor: Option<u64>,
 }
 
 /// Who is there, as far as they know themselves.
@@ -87,7 +96,7 @@ impl World {
             desk.turn
         };
         let draw = Draw::of(&[self.plan.seed, 3, person as u64, turn]);
-        let (world, tab) = (Arc::clone(self), Tab { person, turn, draw, abandoned });
+        let (world, tab) = (Arc::clone(self), Tab { person, turn, draw, abandoned, last: None });
         spawn(async move {
             let left = world.live(tab, slot).await;
             let mut state = world.lock();
@@ -100,16 +109,17 @@ impl World {
     /// The life of a tab. True if who opened it closed it.
     async fn live(self: &Arc<Self>, mut tab: Tab, mut slot: usize) -> bool {
         loop {
+            let wishes = self.wishes(&tab);
             let admitted = tokio::select! {
                 biased;
                 _ = &mut tab.abandoned => {
                     self.record.count("connects given up");
                     return true;
                 }
-                admitted = self.request(tab.person, slot) => admitted,
+                admitted = self.request(tab.person, slot, wishes) => admitted,
             };
             match admitted {
-                Ok((pod, admission)) => match self.serve(&tab, &pod, admission).await {
+                Ok((pod, admission)) => match self.serve(&mut tab, &pod, admission).await {
                     End::Left => return true,
                     End::Closed(4402) => return false,
                     End::Closed(_) | End::Broken => self.record.count("reconnects"),
@@ -131,7 +141,20 @@ impl World {
         }
     }
 
-    async fn request(self: &Arc<Self>, person: usize, slot: usize) -> Result<(Arc<Running>, Admission), Refused> {
+    /// A tab that comes back says where it stood, and which chat it had.
+    fn wishes(&self, tab: &Tab) -> Wishes {
+        let Some(last) = tab.last else { return Wishes::default() };
+        let inner = self.record.open();
+        let socket = &inner.history.sockets[last];
+        let (Some(stream), Some(safe)) = (&socket.stream, socket.places.iter().map(|(_, safe)| *safe).max()) else {
+            return Wishes::default();
+        };
+        let chat = socket.chats.last().filter(|selected| selected.until.is_none());
+        let chat = chat.and_then(|selected| ChatId::parse(&format!("k.{}:x", selected.chat)).ok());
+        Wishes { chat, resume: Some(Cursor::parse(&format!("{stream}:{safe}"))) }
+    }
+
+    async fn request(self: &Arc<Self>, person: usize, slot: usize, wishes: Wishes) -> Result<(Arc<Running>, Admitted), Refused> {
         let Some(pod) = self.running(slot) else {
             self.record.count("connects to nobody");
             return Err(Refused::ForNow);
@@ -139,7 +162,8 @@ impl World {
         self.record.count("connects");
         let Ok(claims) = self.plan.people[person].who.claims() else { return Err(Refused::ForNow) };
         let (connector, worker) = (Arc::clone(pod.pod.connector()), Arc::clone(self.workers.first()));
-        let connecting = async move { connector.connect(claims, Wishes::default(), "simulation", &worker).await };
+        let cursor = wishes.resume.as_ref().and_then(|cursor| cursor.as_ref().ok()).map(|cursor| cursor.safe);
+        let connecting = async move { connector.connect(claims, wishes, "simulation", &worker).await };
         let hard = pod.tasks.shutdown().hard.clone();
         let answer = tokio::select! {
             biased;
@@ -148,7 +172,7 @@ impl World {
             () = sleep(REQUEST_TIMEOUT) => None,
         };
         match answer {
-            Some(Ok(admission)) => Ok((pod, admission)),
+            Some(Ok(admission)) => Ok((pod, Admitted { admission, cursor })),
             Some(Err(error)) => {
                 self.record.note(format_args!("person {person} is refused by {}: {error}", pod.id));
                 self.record.count(refusal(&error));
@@ -161,9 +185,10 @@ impl World {
         }
     }
 
-    async fn serve(self: &Arc<Self>, tab: &Tab, pod: &Arc<Running>, admission: Admission) -> End {
+    async fn serve(self: &Arc<Self>, tab: &mut Tab, pod: &Arc<Running>, admitted: Admitted) -> End {
+        let Admitted { admission, cursor } = admitted;
         let person = &self.plan.people[tab.person];
-        let of = Socket { person: tab.person, slot: pod.slot, pod: pod.life, ..Socket::default() };
+        let of = Socket { person: tab.person, slot: pod.slot, pod: pod.life, cursor, ..Socket::default() };
         let socket = client::admitted(&self.record, of, &admission);
         self.record.count("admitted");
         let (ours, theirs) = tokio::io::duplex(person.pipe);
@@ -181,6 +206,9 @@ impl World {
         let client =
             Client { pipe: ours, orders: told, socket, strict: self.plan.settings.strict, record: Arc::clone(&self.record) };
         let end = client.run().await;
+        if !self.record.open().history.sockets[socket].places.is_empty() {
+            tab.last = Some(socket);
+        }
         drop(orders);
         self.record.count(match end {
             End::Left => "sockets left",

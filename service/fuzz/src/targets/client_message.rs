@@ -32,7 +32,7 @@ pub(super) fn check(input: &[u8]) {
             }
             assert_eq!(ClientFrame::parse(&canonical.to_string()).as_ref(), Ok(&frame));
             match frame {
-                ClientFrame::Ready => Frame::ready_echo(),
+                ClientFrame::Ready => Frame::ready_echo(None),
                 ClientFrame::SelectChat(chat) => Frame::chat_selected(&chat),
             }
         }

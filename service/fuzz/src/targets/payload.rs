@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daisi_ws_domain::{
     event::{Address, Event, Payload, PayloadError, StreamId},
-    frame::Frame,
+    frame::{Frame, Stamp},
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -69,7 +69,7 @@ fn show(payload: Payload) {
         request_id: None,
         traceparent: None,
     };
-    let frame = Frame::event(&event);
+    let frame = Frame::event(&event, Stamp { safe: Some(5), replayed: true });
     let kept = event.payload.bytes();
     assert!(frame.bytes().len() <= kept.len() + ENVELOPE, "a frame of {} bytes for {}", frame.bytes().len(), kept.len());
     let shown: Shown<'_> = must(serde_json::from_slice(frame.bytes()), "a frame is JSON");

@@ -40,8 +40,8 @@ impl Floor {
     /// has moved.
     pub(super) fn confirm(&mut self, asked: Instant) -> Option<SettledUpTo> {
         let mut latest = None;
-        while let Some((_, settled)) = self.read.pop_front_if(|(at, _)| *at < asked) {
-            latest = Some(settled);
+        while self.read.front().is_some_and(|(at, _)| *at < asked) {
+            latest = self.read.pop_front().map(|(_, settled)| settled);
         }
         let settled = latest?;
         let is_behind = |known: SettledUpTo| known.stream == settled.stream && known.seq >= settled.seq;

@@ -92,18 +92,17 @@ impl Inner {
         tokio::task::yield_now().await;
         let Some(request) = guard.begin() else { return Err(ReplayError::unreachable(Overtaken)) };
         let stretch = self.replay.read(&request).await?;
-        let prepare = |stored: StoredEvent| self.prepare(&route, stream, stored);
-        let events = stretch.events.into_iter().filter_map(prepare).collect();
+        let events = stretch.events.iter().filter_map(|stored| self.prepare(&route, stream, stored)).collect();
         Ok(Arc::new(Stretch { events, through: stretch.through }))
     }
 
-    fn prepare(&self, route: &RouteKey, stream: StreamId, stored: StoredEvent) -> Option<Arc<PreparedMessage>> {
+    fn prepare(&self, route: &RouteKey, stream: StreamId, stored: &StoredEvent) -> Option<Arc<PreparedMessage>> {
         let address = Address::parse(&self.prefix, &stored.subject).ok()?;
         if !address.routes().contains(route) {
             return None;
         }
         let payload = Payload::parse(&stored.payload).ok()?;
-        let StoredEvent { seq, stored_at, .. } = stored;
+        let (seq, stored_at) = (stored.seq, stored.stored_at);
         let event = Event { address, payload, stream, seq, stored_at, request_id: None, traceparent: None };
         // Whoever has it has all before it.
         let stamp = Stamp { safe: Some(seq), replayed: true };
