@@ -49,13 +49,14 @@ pub fn kept() -> Result<Vec<Measured>> {
 /// The table, as Markdown.
 #[must_use]
 pub fn table(all: &[Measured]) -> String {
-    const HEAD: [&str; 14] = [
+    const HEAD: [&str; 15] = [
         "Fault",
         "Events/s in all",
         "Events/s a session",
         "Lost",
         "Doubled",
         "Misdelivered",
+        "Resumed",
         "Announced (gap frames)",
         "Gone with its socket",
         "Away",
@@ -74,6 +75,7 @@ pub fn table(all: &[Measured]) -> String {
             verdict.lost.to_string(),
             verdict.doubled.to_string(),
             verdict.misdelivered.to_string(),
+            verdict.resumed.to_string(),
             format!("{} ({})", verdict.announced, verdict.gaps),
             verdict.with_socket.to_string(),
             verdict.away.to_string(),

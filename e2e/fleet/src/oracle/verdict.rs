@@ -5,7 +5,7 @@
 //!
 //! - *announced*, when a gap on that socket covers it;
 //! - *gone with its socket*, when the socket ended soon after: what was on its way to a client that is gone. The client knows, by
-//!   the end;
+//!   the end. What comes with its next socket, as the session resumes, is none of these;
 //! - *lost*, in every other case: silently.
 //!
 //! How late events were for sessions that a fault is not about, before it and during it, is the business of `lateness.rs`.
@@ -56,6 +56,9 @@ pub struct Verdict {
     pub repeated: usize,
     /// Received by a session that they do not concern, or never published.
     pub misdelivered: usize,
+    /// Owed to a socket, and brought to the session's next one from the stream.
+    #[serde(default)]
+    pub resumed: usize,
     /// Missing, and announced by a gap.
     pub announced: usize,
     /// Gap frames.
@@ -99,6 +102,8 @@ struct Account<'a> {
     wanted: Vec<&'a Published>,
     /// Events that it got on any socket so far.
     got: HashSet<u64>,
+    /// The last of its sockets on which an event came.
+    last: HashMap<u64, usize>,
 }
 
 impl Comparison<'_> {
@@ -118,7 +123,7 @@ impl Comparison<'_> {
             let here = wanted.iter().filter(|event| event.started >= since).count();
             self.verdict.rate = self.verdict.rate.min(share(here, during));
         }
-        let mut account = Account { ledger, name: ledger.who.name(), wanted, got: HashSet::new() };
+        let mut account = Account { ledger, name: ledger.who.name(), wanted, got: HashSet::new(), last: last_sockets(&sockets) };
         for (turn, socket) in sockets.iter().enumerate() {
             let got = self.socket(&mut account, socket);
             self.missing(&account, turn, socket, &got);
@@ -188,7 +193,9 @@ impl Comparison<'_> {
     fn missing(&mut self, account: &Account<'_>, turn: usize, socket: &Socket<'_>, got: &HashSet<u64>) {
         let fault = self.fault;
         for event in account.wanted.iter().filter(|event| socket.owed(event) && !got.contains(&event.number)) {
-            if socket.announced(event, fault.as_ref()) {
+            if account.last.get(&event.number).is_some_and(|last| *last > turn) {
+                self.verdict.resumed += 1;
+            } else if socket.announced(event, fault.as_ref()) {
                 self.verdict.announced += 1;
             } else if socket.went_along(event, fault.as_ref()) {
                 self.verdict.with_socket += 1;
@@ -262,6 +269,19 @@ impl Verdict {
         }
         text
     }
+}
+
+/// The last socket on which each event came, by its number.
+fn last_sockets(sockets: &[Socket<'_>]) -> HashMap<u64, usize> {
+    let mut last = HashMap::new();
+    for (turn, socket) in sockets.iter().enumerate() {
+        for entry in socket.entries {
+            if let Seen::Event { number, .. } = &entry.seen {
+                last.insert(*number, turn);
+            }
+        }
+    }
+    last
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few hundred thousand events")]

@@ -1,4 +1,5 @@
-//! A browser: one session that keeps a ledger of all that it sees, and connects again, to the next pod, when its socket ends.
+//! A browser: one session that keeps a ledger of all that it sees, and connects again, to the next pod, when its socket ends. It
+//! goes on in the stream where it stood.
 
 use std::{
     net::SocketAddr,
@@ -59,8 +60,12 @@ pub fn path(who: &Who) -> String {
 /// # Errors
 /// As [`open`].
 pub async fn open_path(to: SocketAddr, path: &str, token: &str, api_key: &str) -> Result<WebSocketStream<TcpStream>, WsError> {
+    open_with(to, &format!("{path}?token={token}&x-api-key={api_key}")).await
+}
+
+async fn open_with(to: SocketAddr, path_and_query: &str) -> Result<WebSocketStream<TcpStream>, WsError> {
     let stream = TcpStream::connect(to).await?;
-    let mut request = format!("ws://{to}{path}?token={token}&x-api-key={api_key}").into_client_request()?;
+    let mut request = format!("ws://{to}{path_and_query}").into_client_request()?;
     request
         .headers_mut()
         .insert("sec-websocket-protocol", tokio_tungstenite::tungstenite::http::HeaderValue::from_static("json.v1"));
@@ -89,7 +94,7 @@ impl Client {
         let ledger = Arc::new(Mutex::new(Ledger { who: who.clone(), entries: Vec::new() }));
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(live(Session { who, token, pods, ledger: Arc::clone(&ledger), stopped }));
+        task.spawn(live(Session { who, token, pods, ledger: Arc::clone(&ledger), stopped, place: None }));
         Self { ledger, stop, task }
     }
 
@@ -166,9 +171,36 @@ struct Session {
     pods: Vec<SharedIp>,
     ledger: Arc<Mutex<Ledger>>,
     stopped: watch::Receiver<bool>,
+    /// Where it stands: the stream and the highest place there that it was told.
+    place: Option<(String, u64)>,
 }
 
 impl Session {
+    /// Takes in where a frame says that the session stands.
+    fn place(&mut self, text: &str) {
+        let Ok(frame) = serde_json::from_str::<serde_json::Value>(text) else { return };
+        let safe = frame["safe"].as_u64().or(frame["payload"]["safe"].as_u64());
+        match (frame["payload"]["stream"].as_str(), &mut self.place) {
+            (Some(stream), place) if frame["type"] == "ready" => {
+                let known = place.take().filter(|(known, _)| known == stream).map_or(0, |(_, safe)| safe);
+                *place = Some((stream.to_owned(), known.max(safe.unwrap_or(0))));
+            }
+            (_, Some((_, known))) if frame["type"] == "event" => *known = safe.map_or(*known, |safe| safe.max(*known)),
+            _ => {}
+        }
+    }
+
+    fn query(&self) -> String {
+        let mut query = format!("token={}&x-api-key={API_KEY}", self.token);
+        if let Some((stream, safe)) = &self.place {
+            query.push_str(&format!("&resume={stream}:{safe}"));
+            if let Who::User { chat: Some(chat), .. } = &self.who {
+                query.push_str(&format!("&chat={chat}"));
+            }
+        }
+        query
+    }
+
     fn note(&self, seen: Seen) {
         let entry = Entry { at: Instant::now(), seen };
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries.push(entry);
@@ -186,8 +218,12 @@ async fn live(mut session: Session) {
         let ip = *session.pods[turn].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ip) = ip {
             let to = SocketAddr::new(ip, HTTP_PORT);
-            if let Ok(Some((socket, ready))) = timeout(CONNECT, connect(to, &session)).await {
-                session.note(ready);
+            if let Ok(Some((socket, ready))) = timeout(CONNECT, connect(to, &mut session)).await {
+                let has_chat = ready.has_chat;
+                session.note(ready.seen);
+                if has_chat {
+                    session.note(Seen::ChatSelected);
+                }
                 let code = read(socket, &mut session).await;
                 if *session.stopped.borrow() {
                     return;
@@ -205,20 +241,30 @@ async fn live(mut session: Session) {
     }
 }
 
-async fn connect(to: SocketAddr, session: &Session) -> Option<(WebSocketStream<TcpStream>, Seen)> {
-    let mut socket = open(to, &session.who, &session.token).await.ok()?;
-    // The chat is selected anew each time, as a page does that was loaded again.
+/// What `ready` said.
+struct Ready {
+    seen: Seen,
+    /// The chat is selected already.
+    has_chat: bool,
+}
+
+async fn connect(to: SocketAddr, session: &mut Session) -> Option<(WebSocketStream<TcpStream>, Ready)> {
+    let wants_chat = session.place.is_some();
+    let mut socket = open_with(to, &format!("{}?{}", path(&session.who), session.query())).await.ok()?;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
         let seen = Seen::read(&text);
         if !matches!(seen, Seen::Ready(_)) {
             return None;
         }
-        if let Who::User { chat: Some(chat), .. } = &session.who {
+        session.place(&text);
+        let Who::User { chat: Some(chat), .. } = &session.who else { return Some((socket, Ready { seen, has_chat: false })) };
+        // The first time it is selected as a page does that was loaded; then it is named at the connect.
+        if !wants_chat {
             let frame = serde_json::json!({"type": "select_chat", "payload": {"chat_id": chat}}).to_string();
             socket.send(Message::text(frame)).await.ok()?;
         }
-        return Some((socket, seen));
+        return Some((socket, Ready { seen, has_chat: wants_chat }));
     }
     None
 }
@@ -235,7 +281,10 @@ async fn read(mut socket: WebSocketStream<TcpStream>, session: &mut Session) -> 
             }
         };
         match message {
-            Some(Ok(Message::Text(text))) => session.note(Seen::read(&text)),
+            Some(Ok(Message::Text(text))) => {
+                session.place(&text);
+                session.note(Seen::read(&text));
+            }
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.map(|frame| frame.code.into());
                 // Reading on sends the answer to the goodbye.

@@ -102,6 +102,19 @@ fn what_was_on_its_way_when_the_socket_ended_went_along_and_what_is_older_is_los
 }
 
 #[test]
+fn what_came_with_the_next_socket_is_resumed_and_neither_gone_nor_announced() {
+    let mut story = Story::new(30);
+    story.get(&(0..25).collect::<Vec<_>>());
+    story.see(30, Seen::Gap { range: Some((126, 126)), reason: "given_up".into() });
+    story.see(31, Seen::Closed(Some(1001)));
+    story.see(32, Seen::Ready("pod-b".into()));
+    story.get(&[25, 26, 27, 28, 29]);
+    let verdict = story.judge(None);
+    let missed = verdict.lost + verdict.with_socket + verdict.announced + verdict.away;
+    assert_eq!((verdict.resumed, missed, verdict.repeated), (5, 0, 0), "{}", verdict.describe());
+}
+
+#[test]
 fn twice_is_doubled_and_on_the_next_socket_repeated() {
     let mut story = Story::new(2);
     story.get(&[0, 0, 1]);
