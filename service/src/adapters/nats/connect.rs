@@ -23,6 +23,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// are two thousand attempts a second at worst.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
+/// What the server calls the connection of a pod's events, and that of a publisher.
+pub(super) const NAME: &str = "daisi-ws-service";
+
 /// Why the event stream could not be started. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsStartError {
@@ -147,7 +150,7 @@ impl Target {
         Ok(Self { servers, identity, tls: nats.tls, ca_file: nats.ca_file.clone(), inbox_prefix: nats.inbox_prefix.clone() })
     }
 
-    fn options(&self) -> ConnectOptions {
+    fn options(&self, name: &str) -> ConnectOptions {
         let options = match &self.identity {
             Identity::Nobody => ConnectOptions::new(),
             identity => {
@@ -159,7 +162,7 @@ impl Target {
             }
         };
         let options = options
-            .name("daisi-ws-service")
+            .name(name)
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .max_reconnects(None)
@@ -173,14 +176,16 @@ impl Target {
         }
     }
 
-    /// Connects. `on_event` is told of what befalls the connection. With `retry`, returns at once and connects when it can.
+    /// Connects under a name that the server shows. `on_event` is told of what befalls the connection. With `retry`, returns at
+    /// once and connects when it can.
     pub(super) async fn connect(
         &self,
+        name: &str,
         retry: bool,
         on_event: impl Fn(Happening) + Send + Sync + 'static,
     ) -> Result<Client, NatsStartError> {
         let on_event = std::sync::Arc::new(on_event);
-        let options = self.options().event_callback(move |event| {
+        let options = self.options(name).event_callback(move |event| {
             let on_event = std::sync::Arc::clone(&on_event);
             async move { Happening::of(event).into_iter().for_each(|happening| on_event(happening)) }
         });

@@ -8,7 +8,7 @@ use async_nats::{
 };
 use daisi_ws_domain::publication::Publication;
 
-use super::connect::{NatsStartError, Target};
+use super::connect::{NAME, NatsStartError, Target};
 use crate::config::Nats;
 
 /// Longest wait until the stream confirms that it has stored an event.
@@ -49,7 +49,7 @@ impl Publisher {
     /// # Errors
     /// When the configuration can't be right, or no server accepts us.
     pub async fn connect(nats: &Nats) -> Result<Self, NatsStartError> {
-        let client = Target::read(nats).await?.connect(false, |_| {}).await?;
+        let client = Target::read(nats).await?.connect(NAME, false, |_| {}).await?;
         let js = ContextBuilder::new().timeout(STORE_TIMEOUT).ack_timeout(STORE_TIMEOUT).build(client.clone());
         Ok(Self { client, js })
     }

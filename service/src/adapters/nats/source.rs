@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bind::{self, BindError, ConsumerDefaults, Known},
     buffer::{Buffer, ConsumerLink},
-    connect::{Happening, NatsStartError, Target},
+    connect::{Happening, NAME, NatsStartError, Target},
     progress::Progress,
     puller,
     settle::publish_settlements,
@@ -104,10 +104,10 @@ async fn first_connect(
             changed.notify_one();
         }
     };
-    match target.connect(false, on_event()).await {
+    match target.connect(NAME, false, on_event()).await {
         Err(error) if retry => {
             tracing::warn!(error = %Chain(&error), "NATS can't be reached yet; the pod starts and goes on trying");
-            target.connect(true, on_event()).await
+            target.connect(NAME, true, on_event()).await
         }
         first => first,
     }

@@ -164,7 +164,13 @@ impl Trouble {
         }
     }
 
-    fn said(&self, away: Away) -> Box<dyn std::error::Error + Send + Sync> {
+    /// What has to be allowed, if that is what the server complains of.
+    pub(super) fn lacks(&self, text: &str) -> Option<Denied> {
+        text.to_ascii_lowercase().contains("permissions violation").then(|| Denied(self.missing(text).text))
+    }
+
+    /// This, with what the server said last.
+    pub(super) fn said(&self, away: Away) -> Box<dyn std::error::Error + Send + Sync> {
         match &self.lock().refused {
             Some(said) => Box::new(TurnedAway { away, said: ServerSays(said.clone()) }),
             None => Box::new(away),
