@@ -15,6 +15,7 @@ mod poison;
 mod redis_identity;
 mod redis_rights;
 mod redis_wire;
+mod replay;
 mod routes;
 mod token_cache;
 
