@@ -1,74 +1,65 @@
 #!/usr/bin/env bash
-# tools.sh [--env]: makes sure that the servers the tests start are there: redis-server, and nats-server 2.10 or later.
+# tools.sh [--env] [current | oldest | valkey]: makes sure that the servers the tests start are there, as docs/operations.md names them:
+#   current (the default)  Redis 8 and NATS 2.15
+#   oldest                 Redis 7.0 and NATS 2.10, the oldest that work
+#   valkey                 Valkey 9 in the place of Redis, and NATS 2.15
 #
-# What is on PATH is used. What is missing is fetched once, on a Debian-like machine as root: redis-server is installed from the machine's own
-# suite; nats-server, which older suites lack, is only unpacked into target/tools/bin, through an apt state of our own, so that the machine's apt
-# configuration stays as it is. A second run does nothing and needs no network.
+# What REDIS_SERVER and NATS_SERVER name is used for `current`, and so is what is on PATH and recent enough. What is missing is fetched once, on a
+# Debian-like machine as root, and unpacked into target/tools: nothing is installed. A second run does nothing and needs no network. Where nothing
+# can be fetched, `current` takes from PATH whatever is not older than the oldest, and says so.
 #
 # `eval "$(.ci/tools.sh --env)"` also exports NATS_SERVER and REDIS_SERVER; everything else that is said goes to stderr.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${CARGO_TARGET_DIR:-$root/target}/tools
-bin=$tools/bin
-suite=${NATS_SUITE:-trixie} # the oldest Debian suite whose nats-server is recent enough
-wanted_major=2 wanted_minor=10
+print=
+if [[ ${1:-} == --env ]]; then print=yes && shift; fi
+which=${1:-current}
+# Each server: its name, the version that is wanted, the oldest that works, and where it comes from: the folder, the suite of Debian and how. NATS
+# needs nothing but some libc; the others want all that they were built with.
+current_nats=(nats-server 2.15 2.10 bin forky program)
+case $which in
+  current) redis=(redis-server 8.0 7.0 bin forky portable) nats=("${current_nats[@]}") ;;
+  oldest) redis=(redis-server 7.0 7.0 oldest bookworm portable) nats=(nats-server 2.10 2.10 oldest trixie program) ;;
+  valkey) redis=(valkey-server 9.0 7.2 valkey forky portable) nats=("${current_nats[@]}") ;;
+  *) which='' ;;
+esac
 
 say() { printf 'tools.sh: %s\n' "$*" >&2; }
+if [[ ! $which || $# -gt 1 ]]; then sed -n '2,5s/^# //p' "$0" >&2 && exit 2; fi
 
-give_up() {
-  say "$1"
-  say "Install redis-server (7 or later) and nats-server ($wanted_major.$wanted_minor or later) so that both are on PATH,"
-  say "or set REDIS_SERVER and NATS_SERVER to the programs, and run this again."
-  exit 1
+# runs PROGRAM VERSION: does it, in that version or a later one? For `oldest`: in that very one.
+runs() {
+  local found
+  found=$("$1" --version 2>/dev/null | sed -n 's/.*v=\{0,1\}\([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p' | head -n 1) || return 1
+  [[ $found ]] || return 1
+  if [[ $which == oldest ]]; then [[ $found == "$2" ]]; else [[ $(printf '%s\n' "$2" "$found" | sort -V | head -n 1) == "$2" ]]; fi
 }
 
-# recent_nats PROGRAM: does it run, in a version that we can use?
-recent_nats() {
-  local version major minor
-  version=$("$1" --version 2>/dev/null | sed -n 's/.*v\([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p') || return 1
-  [[ $version ]] || return 1
-  major=${version%%.*} minor=${version#*.}
-  ((major > wanted_major || (major == wanted_major && minor >= wanted_minor)))
-}
-
-find_redis() {
-  if [[ ${REDIS_SERVER:-} ]]; then
-    command -v "$REDIS_SERVER" >/dev/null || give_up "REDIS_SERVER is set to $REDIS_SERVER, which cannot be run."
-    redis=$(command -v "$REDIS_SERVER")
-  elif redis=$(command -v redis-server); then
-    :
+# place VARIABLE NAME WANTED OLDEST FOLDER SUITE HOW: prints where the server is.
+place() {
+  local named=${!1:-} fetched=$tools/$5/$2
+  if [[ $which == current && $named ]]; then
+    runs "$named" "$4" || { say "$1 is set to $named, which is no $2 $4 or later"; return 1; }
+    command -v "$named"
+  elif [[ $which != oldest ]] && runs "$2" "$3"; then
+    command -v "$2"
+  elif runs "$fetched" "$3" || { "$root/.ci/deb" "$7" "$6" "$2" "$2" "${fetched%/*}" && runs "$fetched" "$3"; }; then
+    printf '%s\n' "$fetched"
+  elif [[ $which == current ]] && runs "$2" "$4"; then
+    say "$2 $3 can't be had: the one on PATH is taken, which is older"
+    command -v "$2"
   else
-    "$root/.ci/deb" install redis-server || give_up "redis-server is missing."
-    redis=$(command -v redis-server) || give_up "redis-server was installed but is not on PATH."
+    say "$2 $3 is missing: install it, so that it is on PATH, or set $1 to the program, and run this again"
+    return 1
   fi
 }
 
-find_nats() {
-  if [[ ${NATS_SERVER:-} ]]; then
-    recent_nats "$NATS_SERVER" || give_up "NATS_SERVER is set to $NATS_SERVER, which is no nats-server $wanted_major.$wanted_minor or later."
-    nats=$(command -v "$NATS_SERVER")
-  elif recent_nats nats-server; then
-    nats=$(command -v nats-server)
-  else
-    if ! recent_nats "$bin/nats-server"; then
-      # The program needs nothing but libc, so its package alone will do.
-      "$root/.ci/deb" program "$suite" nats-server nats-server "$bin" || give_up "nats-server is missing or too old."
-      recent_nats "$bin/nats-server" || give_up "the nats-server of $suite does not run here, or is older than $wanted_major.$wanted_minor."
-    fi
-    nats=$bin/nats-server
-  fi
-}
-
-case ${1:-} in
-  '' | --env) ;;
-  *) give_up "unknown argument: $1" ;;
-esac
-find_redis
-find_nats
-if [[ ${1:-} == --env ]]; then
+redis=$(place REDIS_SERVER "${redis[@]}")
+nats=$(place NATS_SERVER "${nats[@]}")
+if [[ $print ]]; then
   printf 'export NATS_SERVER=%q REDIS_SERVER=%q\n' "$nats" "$redis"
 else
-  say "redis-server: $redis"
-  say "nats-server: $nats"
+  say "$redis, $nats"
 fi

@@ -1,5 +1,5 @@
 //! What Redis is asked by a connect, a refresh and a batch of events, on a real one that is started for it: `REDIS_SERVER`, else
-//! `redis-server` on PATH. Without one, it says so and measures nothing.
+//! `target/tools/bin/redis-server`, else the one on PATH. Without one, it says so and measures nothing.
 //!
 //! ```text
 //! cargo bench -p daisi-ws-service --bench redis_scripts
@@ -33,8 +33,7 @@ struct Bench {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found = Command::new(server::program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
         eprintln!("skipped: there is no redis-server; set REDIS_SERVER to its path, or put it on PATH");
         return;

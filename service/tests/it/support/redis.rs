@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -159,7 +160,7 @@ impl RedisServer {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()));
+        let mut command = Command::new(program());
         let port = self.port.to_string();
         command.current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", "."]);
@@ -206,6 +207,13 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What `REDIS_SERVER` names, else what `.ci/tools.sh` has fetched, else the one on PATH.
+pub(crate) fn program() -> PathBuf {
+    let fetched = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/redis-server");
+    let found = std::env::var_os("REDIS_SERVER").map(PathBuf::from);
+    found.or_else(|| Some(fetched()).filter(|program| program.exists())).unwrap_or_else(|| "redis-server".into())
 }
 
 /// The rules of the user in docs/operations.md.
