@@ -22,7 +22,8 @@ echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $su
 # An apt that shares nothing with the machine's but the mirror and the keys.
 apt=(apt-get -qq -o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State="$state"
   -o Dir::State::Lists="$state/lists" -o Dir::State::Status="$state/status" -o Dir::Cache="$state/cache" -o APT::Sandbox::User=root
-  -o APT::Install-Recommends=false -o APT::Keep-Downloaded-Packages=true -o Acquire::Languages=none -o Debug::NoLocking=1)
+  -o APT::Install-Recommends=false -o APT::Keep-Downloaded-Packages=true -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false
+  -o Debug::NoLocking=1)
 [[ -s $state/fresh ]] || { "${apt[@]}" update >&2 && date >"$state/fresh"; }
 rm -f "$state"/cache/archives/*.deb
 "${apt[@]}" -y --download-only install "$package" busybox-static ca-certificates >/dev/null

@@ -14,6 +14,8 @@ reachable=${OFFLINE:+no}
 cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 export DEB_IMAGE_CACHE=$cache
+# Debian's suite that has the versions which the tags below name.
+suite=forky
 
 # ensure TAG COMMAND...: COMMAND makes the image where it can be had in no other way.
 ensure() {
@@ -38,30 +40,29 @@ deb() { OVERLAY=$here/$overlay FILES=${files:-} DIRS=${dirs:-} "$here/deb-image.
 
 make_nats() {
   local overlay=nats
-  deb "$1" trixie nats-server /usr/sbin/nats-server --change 'ENTRYPOINT ["docker-entrypoint.sh"]' \
+  deb "$1" "$suite" nats-server /usr/sbin/nats-server --change 'ENTRYPOINT ["docker-entrypoint.sh"]' \
     --change 'CMD ["nats-server","--config","/etc/nats/nats-server.conf"]' --change 'EXPOSE 4222 6222 8222'
 }
 make_redis() {
   local overlay=redis
-  # bookworm has the last Redis 7.
-  deb "$1" bookworm redis-server "/usr/bin/redis-server /usr/bin/redis-cli" --change 'ENTRYPOINT ["docker-entrypoint.sh"]' \
+  deb "$1" "$suite" redis-server "/usr/bin/redis-server /usr/bin/redis-cli" --change 'ENTRYPOINT ["docker-entrypoint.sh"]' \
     --change 'CMD ["redis-server"]' --change 'WORKDIR /data' --change 'VOLUME /data' --change 'EXPOSE 6379'
 }
 make_haproxy() {
   local overlay=haproxy
-  deb "$1" trixie haproxy /usr/sbin/haproxy --change 'ENTRYPOINT ["docker-entrypoint.sh"]' --change 'USER haproxy' \
+  deb "$1" "$suite" haproxy /usr/sbin/haproxy --change 'ENTRYPOINT ["docker-entrypoint.sh"]' --change 'USER haproxy' \
     --change 'CMD ["haproxy","-f","/usr/local/etc/haproxy/haproxy.cfg"]'
 }
 make_prometheus() {
   local overlay=prometheus dirs=/prometheus
-  deb "$1" trixie prometheus "/usr/bin/prometheus /usr/bin/promtool" --change 'ENTRYPOINT ["/bin/prometheus"]' --change 'USER nobody' \
+  deb "$1" "$suite" prometheus "/usr/bin/prometheus /usr/bin/promtool" --change 'ENTRYPOINT ["/bin/prometheus"]' --change 'USER nobody' \
     --change 'CMD ["--config.file=/etc/prometheus/prometheus.yml","--storage.tsdb.path=/prometheus"]' \
     --change 'WORKDIR /prometheus' --change 'VOLUME /prometheus' --change 'EXPOSE 9090'
 }
 make_alertmanager() {
   local overlay=alertmanager data=/usr/share/prometheus/alertmanager
   local dirs=/alertmanager files="$data/default.tmpl $data/email.tmpl"
-  deb "$1" trixie prometheus-alertmanager "/usr/bin/prometheus-alertmanager /usr/bin/amtool" --change 'ENTRYPOINT ["/bin/alertmanager"]' \
+  deb "$1" "$suite" prometheus-alertmanager "/usr/bin/prometheus-alertmanager /usr/bin/amtool" --change 'ENTRYPOINT ["/bin/alertmanager"]' \
     --change 'CMD ["--config.file=/etc/alertmanager/alertmanager.yml","--storage.path=/alertmanager"]' --change 'USER nobody' \
     --change 'WORKDIR /alertmanager' --change 'VOLUME /alertmanager' --change 'EXPOSE 9093'
 }
@@ -69,11 +70,11 @@ make_alertmanager() {
 (($#)) || set -- nats redis haproxy prometheus alertmanager
 for name in "$@"; do
   case $name in
-    nats) ensure nats:2.10-alpine make_nats nats:2.10-alpine ;;
-    redis) ensure redis:7-alpine make_redis redis:7-alpine ;;
-    haproxy) ensure haproxy:3.0-alpine make_haproxy haproxy:3.0-alpine ;;
-    prometheus) ensure prom/prometheus:v2.53.3 make_prometheus prom/prometheus:v2.53.3 ;;
-    alertmanager) ensure prom/alertmanager:v0.28.1 make_alertmanager prom/alertmanager:v0.28.1 ;;
+    nats) ensure nats:2.15-alpine make_nats nats:2.15-alpine ;;
+    redis) ensure redis:8-alpine make_redis redis:8-alpine ;;
+    haproxy) ensure haproxy:3.2-alpine make_haproxy haproxy:3.2-alpine ;;
+    prometheus) ensure prom/prometheus:v3.5.3 make_prometheus prom/prometheus:v3.5.3 ;;
+    alertmanager) ensure prom/alertmanager:v0.33.1 make_alertmanager prom/alertmanager:v0.33.1 ;;
     *) echo "ensure.sh: unknown image: $name" >&2 && exit 1 ;;
   esac
 done

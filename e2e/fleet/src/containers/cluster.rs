@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The image of NATS, as the compose files name it; `e2e/images/ensure.sh` sees that it is there.
-const NATS: (&str, &str) = ("nats", "2.10-alpine");
+const NATS: (&str, &str) = ("nats", "2.15-alpine");
 /// The gateway's image, unless `DAISI_WS_IMAGE` names another.
 const GATEWAY: &str = "daisi-ws-service:local";
 /// Port of NATS.

@@ -7,7 +7,7 @@ use super::{docker::docker, server};
 use crate::proxy::{Lookup, Proxy};
 
 /// The image, as the compose files name it; `e2e/images/ensure.sh` sees that it is there.
-const IMAGE: (&str, &str) = ("redis", "7-alpine");
+const IMAGE: (&str, &str) = ("redis", "8-alpine");
 /// Port of Redis.
 const PORT: u16 = 6379;
 /// Starts a Redis that keeps nothing.
