@@ -52,6 +52,7 @@ impl Nats {
             subjects: vec!["wa.>".to_owned()],
             storage: stream::StorageType::File,
             max_bytes: STREAM_BYTES,
+            allow_direct: true,
             ..Default::default()
         };
         jetstream::new(client).get_or_create_stream(config).await.context("the stream can't be made")?;

@@ -206,6 +206,8 @@ async fn make_stream(js: &Context, nats: &Nats) -> Result<bool, BindError> {
         max_age: nats.stream_max_age,
         max_bytes: i64::try_from(nats.stream_max_bytes).unwrap_or(i64::MAX),
         num_replicas: nats.stream_replicas,
+        // Reads of what a client missed may then be answered by any replica, many events at a time.
+        allow_direct: true,
         ..Default::default()
     };
     match js.create_stream(config).await {

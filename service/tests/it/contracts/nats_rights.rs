@@ -86,6 +86,30 @@ async fn neither_user_can_end_empty_or_change_the_stream() {
 }
 
 #[tokio::test]
+async fn the_gateway_may_read_the_stream_again_and_publishers_may_not() {
+    let server = NatsServer::start_with(Access::Shipped).await;
+    let _pod = source(&server.section()).await;
+    let seq = publish(&server.section_of_publisher(), &publication(SUBJECT, r#"{"private":1}"#), None).await.unwrap();
+    let (gateway, publisher) = (client(&server.section()).await, client(&server.section_of_publisher()).await);
+    let by_seq = format!(r#"{{"seq":{seq}}}"#);
+    // From the leader, and in the ways that any replica answers.
+    for (subject, question) in [
+        ("$JS.API.STREAM.MSG.GET.wa_stream".to_owned(), by_seq.clone()),
+        ("$JS.API.DIRECT.GET.wa_stream".to_owned(), by_seq),
+        (format!("$JS.API.DIRECT.GET.wa_stream.{SUBJECT}"), String::new()),
+    ] {
+        let answer = gateway.request(subject.clone(), question.into()).await.unwrap();
+        let read = answer.headers.and_then(|headers| headers.get("Nats-Sequence").map(ToString::to_string));
+        let read = read.or_else(|| {
+            let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+            answer["message"]["seq"].as_u64().map(|seq| seq.to_string())
+        });
+        assert_eq!(read, Some(seq.to_string()), "{subject}");
+        assert!(is_refused(&publisher, &subject).await, "publishers may ask {subject}");
+    }
+}
+
+#[tokio::test]
 async fn publishers_hear_no_event_on_its_way_to_a_pod() {
     let server = NatsServer::start_with(Access::Shipped).await;
     let source = source(&server.section()).await;
