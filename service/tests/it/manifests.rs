@@ -19,6 +19,10 @@ use serde_json::Value;
 
 /// What has to be left of the grace period after preStop and drain, to close servers and flush telemetry.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long the stream keeps events at least, at the load that it is sized for.
+const WINDOW: Duration = Duration::from_secs(3600);
+/// Bytes of an event in the stream; `docs/operations.md` has the sum.
+const STORED_EVENT: u64 = 1024;
 
 /// Every file below `k8s/` with one of these extensions.
 fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
@@ -136,6 +140,24 @@ fn the_grace_period_fits_pre_stop_and_drain() {
             && !path.ends_with("base/deployment.yaml")
     });
     assert_eq!(stray.map(|(path, _)| path).collect::<Vec<_>>(), [] as [PathBuf; 0], "only the base may set it");
+}
+
+#[test]
+fn the_stream_keeps_an_hour_of_what_it_is_sized_for() {
+    let patch = manifest("components/nats-cluster/gateway.yaml");
+    let environment = patch["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().iter();
+    let name = "DAISI_WS_NATS_STREAM_MAX_BYTES";
+    let bytes = environment.clone().find(|v| v["name"] == name).unwrap()["value"].as_str().unwrap().to_owned();
+    for (more, events_per_second) in [(&[][..], 250), (&[(name, bytes.as_str())], 4500)] {
+        let nats = load(None, more).unwrap().nats;
+        assert!(nats.stream_max_age >= WINDOW);
+        let wanted = events_per_second * STORED_EVENT * WINDOW.as_secs();
+        assert!(nats.stream_max_bytes >= wanted, "{} of {wanted} bytes", nats.stream_max_bytes);
+    }
+    let servers = fs::read_to_string(root().join("components/nats-cluster/nats.conf")).unwrap();
+    let (_, store) = servers.split_once("max_file_store: ").unwrap();
+    let gigabytes: u64 = store.split_once('G').unwrap().0.parse().unwrap();
+    assert!(bytes.parse::<u64>().unwrap() < gigabytes * 1_000_000_000, "the servers would refuse the stream");
 }
 
 #[test]
