@@ -161,13 +161,13 @@ impl SeenEvents {
         }
     }
 
-    /// What was taken of everything after a sequence, as of now. `None` if that is not remembered.
+    /// What was taken after a sequence and up to another, as of now. `None` if that is not remembered.
     #[must_use]
-    pub fn taken_after(&self, stream: StreamId, seq: u64) -> Option<Taken> {
-        if self.stream != Some(stream) || seq < self.forgotten {
+    pub fn taken_between(&self, stream: StreamId, after: u64, upto: u64) -> Option<Taken> {
+        if self.stream != Some(stream) || after < self.forgotten || upto < after {
             return None;
         }
-        let pages = self.pages.range(seq / PAGE..).map(|(number, page)| (*number, page.clone())).collect();
+        let pages = self.pages.range(after / PAGE..=upto / PAGE).map(|(number, page)| (*number, page.clone())).collect();
         Some(Taken { pages })
     }
 
@@ -241,11 +241,13 @@ mod tests {
             seen.insert(STREAM, seq, T);
         }
         seen.settled_up_to(STREAM, 600_000, 2 * T);
-        let taken = seen.taken_after(STREAM, 1).unwrap();
+        let taken = seen.taken_between(STREAM, 1, u64::MAX).unwrap();
         assert!(taken.has(2) && !taken.has(3) && taken.has(600_000) && !taken.has(600_001));
         seen.confirmed_up_to(STREAM, 600_000);
-        assert!(seen.taken_after(STREAM, 1).is_none() && seen.taken_after(StreamId(2), 600_000).is_none());
-        let taken = seen.taken_after(STREAM, 600_000 - KEPT_BELOW * PAGE).unwrap();
+        assert!(
+            seen.taken_between(STREAM, 1, u64::MAX).is_none() && seen.taken_between(StreamId(2), 600_000, u64::MAX).is_none()
+        );
+        let taken = seen.taken_between(STREAM, 600_000 - KEPT_BELOW * PAGE, u64::MAX).unwrap();
         assert!(taken.has(599_998) && !taken.has(599_999));
     }
 

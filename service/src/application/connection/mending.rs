@@ -91,17 +91,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn mended(&mut self, cause: GapCause, read: Option<Mended>) -> Items {
-        let floor = self.services.hub.floor();
-        let settled = floor.map_or(0, |floor| floor.seq);
         // Frames of it say no more than was known before: what is older may still be on its way.
         let safe = self.safe;
         let mailbox = self.session.mailbox();
         let (told, events) = match read {
-            None => (mailbox.mended(None, settled), Vec::new()),
+            None => (mailbox.mended(None), Vec::new()),
             Some((reading, mut events)) => {
                 mailbox.retain_missing(&mut events);
                 let reading = Reading { events: events.len() as u64, ..reading };
-                (mailbox.mended(Some(reading), settled), events)
+                (mailbox.mended(Some(reading)), events)
             }
         };
         match told {
@@ -120,6 +118,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn give_up_mending(&mut self) -> Option<Gap> {
         let mailbox = self.session.mailbox();
         self.mending = None;
-        mailbox.mended(None, 0)
+        mailbox.mended(None)
     }
 }

@@ -395,9 +395,8 @@ impl Mailbox {
         read.retain(|event| !inner.is_covered(&Item::Event(Arc::clone(event))));
     }
 
-    /// Takes in what was read of a stream for the last [order](Taken::mend), or that nothing can be; nothing up to `settled` comes
-    /// again. Returns what the client has to be told before what was read.
-    pub(crate) fn mended(&self, read: Option<Reading>, settled: u64) -> Option<Gap> {
+    /// Takes in what was read of a stream for the last [order](Taken::mend), or that nothing can be. Returns what the client has to be told before what was read.
+    pub(crate) fn mended(&self, read: Option<Reading>) -> Option<Gap> {
         let mut inner = self.lock();
         if let Some(read) = read
             && !inner.covered_in.is(read.stream)
@@ -408,11 +407,8 @@ impl Mailbox {
         let repair = inner.repair.as_mut()?;
         let told = repair.mended(read);
         Self::drop_covered(&mut inner);
-        if let Some(repair) = &mut inner.repair {
-            repair.forget(settled);
-            if repair.is_idle() {
-                inner.repair = None;
-            }
+        if inner.repair.as_ref().is_some_and(|repair| repair.is_idle()) {
+            inner.repair = None;
         }
         told
     }

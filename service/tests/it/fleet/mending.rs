@@ -214,3 +214,41 @@ async fn g5_a_gap_is_told_where_the_stream_does_not_answer_while_newer_events_co
     assert_eq!((gap["payload"]["first_seq"].as_u64(), gap["payload"]["dropped"].as_u64()), (Some(given_up), Some(1)));
     assert_eq!(far.expect_event().await.seq, newer);
 }
+
+#[tokio::test(start_paused = true)]
+async fn g1_what_two_gaps_are_about_is_read_again_once() {
+    let fleet = fleet(2, |config| config.app.forward_max_deliveries = 4).await;
+    let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();
+    // Given up by pod 0 while pod 1 is out of reach for it; and pod 1 is taken for dead besides.
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    fleet.cut_link(0, 1, true);
+    let mut published: Vec<u64> = (0..5).map(|_| fleet.publish(CHATS, "{}")).collect();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fleet.all_settled().await;
+    fleet.freeze(1, true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    published.extend((0..5).map(|_| fleet.publish(CHATS, "{}")));
+    fleet.all_settled().await;
+    fleet.freeze(1, false);
+    fleet.cut_link(0, 1, false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    published.push(fleet.publish(CHATS, "{}"));
+    assert_eq!(seqs(&events(&mut far).await), published);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_is_about_others_is_not_told_to_a_session_that_lacks_nothing_of_it() {
+    let fleet = fleet(2, |config| config.app.forward_max_deliveries = 4).await;
+    fleet.stream.cut(&fleet.pods[1].id, true);
+    let mut other = fleet.connect(1, user("acme", "a1", "other")).await.unwrap();
+    let mut far = fleet.connect(1, user("acme", "a1", "far")).await.unwrap();
+    far.select_chat("c1").await;
+    fleet.cut_link(0, 1, true);
+    let given_up = fleet.publish("wa.acme.a1.messages.c1", "{}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fleet.all_settled().await;
+    fleet.stream.cut(&fleet.pods[1].id, false);
+    fleet.cut_link(0, 1, false);
+    assert_eq!(far.expect_event().await.seq, given_up);
+    other.expect_silence(Duration::from_secs(60)).await;
+}

@@ -175,7 +175,8 @@ impl Front {
         let Gap { dropped, first_seq, last_seq, cause } = self.hole.gap;
         let left = match dropped {
             Some(0) => None,
-            None if self.gone.is_none() => None,
+            // What was not there to be read does not concern this session, unless it was counted for it.
+            _ if self.gone.is_none() && cause != GapCause::SlowClient => None,
             // Where nobody counted, and the range is not known either, it is what the stream has let go of.
             None => Some(Gap { dropped, first_seq: first_seq.or(Some(self.hole.missing.after + 1)), last_seq: self.gone, cause }),
             Some(_) => Some(Gap { dropped, first_seq, last_seq: self.gone.or(last_seq), cause }),
@@ -292,11 +293,6 @@ impl Repair {
             self.covers.remove(0);
         }
         self.covers.push(cover);
-    }
-
-    /// Nothing up to here comes again.
-    pub(super) fn forget(&mut self, settled: u64) {
-        self.covers.retain(|cover| cover.upto.is_none_or(|upto| upto > settled));
     }
 
     /// Is nothing in here that matters?

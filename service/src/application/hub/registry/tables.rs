@@ -175,7 +175,7 @@ impl Tables {
             // Of another stream, or of none.
             _ => return None,
         };
-        let taken = self.seen.taken_after(settled.stream, after)?;
+        let taken = self.seen.taken_between(settled.stream, after, upto.unwrap_or(u64::MAX))?;
         Some(Missing { after, upto, had: Had::AsTaken(Arc::new(taken)) })
     }
 
