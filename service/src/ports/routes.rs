@@ -102,7 +102,7 @@ pub struct Announcement {
     /// than its TTL.
     pub was_present: bool,
     /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may
-    /// have gone past it. It is a count, so that an announcement whose answer was lost takes nothing away.
+    /// have gone past it, by [`PASSED_OVER`] or more: before that, too. It is a count, so that an announcement whose answer was lost takes nothing away.
     pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
@@ -120,6 +120,10 @@ pub struct Announcement {
 
 /// The most pods that a fleet has. Whatever else stands in the store, no more are read, remembered or asked in one go.
 pub const MAX_PODS: usize = 1024;
+
+/// By so much the count of a pod's retirements goes up when it is [passed over](Routes::pass_over), where one retirement counts for
+/// one: what was given up for it earlier is not in the stream behind the place that its sessions were told.
+pub const PASSED_OVER: u64 = 1 << 20;
 
 /// What the store knows of a pod that stands on a route.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     metrics::labels::RedisCommand,
-    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, KeyKind, MAX_PODS, Standing, StoreError},
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, KeyKind, MAX_PODS, PASSED_OVER, Standing, StoreError},
 };
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
@@ -127,12 +127,15 @@ static RETIRE: LazyLock<Lua> = LazyLock::new(|| {
 });
 
 /// Keys: the pod's retirements. Arguments: TTL of the count in ms, a count that the pod has hardly seen, in case what is there is
-/// none.
+/// none, and by how much it goes up.
 static PASS_OVER: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
-        "local count = redis.pcall('INCR', KEYS[1])\n\
-         if type(count) == 'table' or count < 1 or count >= 2 ^ 53 then redis.call('SET', KEYS[1], ARGV[2]) end\n\
-         return redis.call('PEXPIRE', KEYS[1], ARGV[1])",
+        "local count = redis.pcall('GETRANGE', KEYS[1], 0, 32)\n\
+         if type(count) == 'table' then redis.call('DEL', KEYS[1]) end\n\
+         count = type(count) == 'string' and (count == '' and 0 or tonumber(count))\n\
+         count = count and count >= 0 and count + ARGV[3]\n\
+         if not count or count >= 2 ^ 53 then count = ARGV[2] end\n\
+         return redis.call('SET', KEYS[1], string.format('%.0f', count), 'PX', ARGV[1])",
     )
 });
 
@@ -279,7 +282,7 @@ impl RedisStore {
 
     pub(super) async fn count_passed_over(&self, pod: &PodId) -> Result<(), StoreError> {
         let mut call = PASS_OVER.single().key(keys::retirements(pod));
-        call.arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>());
+        call.arg(milliseconds(RETIREMENTS_TTL)).arg(rand::random::<u32>()).arg(PASSED_OVER);
         let call = &call;
         self.commands
             .run(RedisCommand::RetirePod, |mut connection| async move { call.invoke_async::<()>(&mut connection).await })

@@ -18,7 +18,7 @@ use crate::application::{
     admission::connect::Start,
     hub::mailbox::{
         item::{Item, Items},
-        repair::{MendOrder, Reading},
+        repair::MendOrder,
     },
     replay::{Mended, Mending},
 };
@@ -97,8 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (told, events) = match read {
             None => (mailbox.mended(None), Vec::new()),
             Some((reading, mut events)) => {
+                // What it has all the same was there to be read: nothing of that is told.
                 mailbox.retain_missing(&mut events);
-                let reading = Reading { events: events.len() as u64, ..reading };
                 (mailbox.mended(Some(reading)), events)
             }
         };

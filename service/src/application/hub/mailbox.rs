@@ -511,20 +511,25 @@ impl Mailbox {
     }
 
     /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first; or says what has to be
-    /// read before there are more. For the socket's task, once it has written all that it took before.
+    /// read before there are more, and is written after the items. For the socket's task, once it has written all that it took before.
     #[must_use]
     pub fn take(&self, bytes: usize) -> Taken {
         let mut inner = self.lock();
-        let is_written = inner.queue.is_empty();
-        if let Some(repair) = &mut inner.repair {
-            if let Some(order) = repair.order(is_written, self.bounds.repair.into()) {
-                return Taken { mend: Some(Box::new(order)), ..Taken::default() };
-            }
-            if repair.holds_back() {
-                return Taken::default();
-            }
+        if let Some(mend) = self.order(&mut inner) {
+            return Taken { mend: Some(mend), ..Taken::default() };
         }
-        Taken { items: self.take_items(&mut inner, bytes), mend: None }
+        if inner.repair.as_ref().is_some_and(|repair| repair.holds_back()) {
+            return Taken::default();
+        }
+        let items = self.take_items(&mut inner, bytes);
+        // Nobody wakes the task again for a hole that is first now, or for what was passed over.
+        let mend = self.order(&mut inner);
+        Taken { items, mend }
+    }
+
+    fn order(&self, inner: &mut Inner) -> Option<Box<MendOrder>> {
+        let is_written = inner.queue.is_empty();
+        inner.repair.as_mut()?.order(is_written, self.bounds.repair.into()).map(Box::new)
     }
 
     fn take_items(&self, inner: &mut Inner, bytes: usize) -> Items {

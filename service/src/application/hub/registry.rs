@@ -409,6 +409,14 @@ impl Hub {
         queue.work_off();
     }
 
+    /// Tells all sessions that they missed events that can't be read again.
+    pub(crate) fn announce_lost(&self, gap: Gap) -> usize {
+        let mut tables = self.lock();
+        tables.floor.go_on();
+        let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
+        tables.entries.values().filter(|entry| tell(&entry.session)).count()
+    }
+
     /// Tells the sessions on a route, or all, that they missed events; those that can have them read again first. Returns how many.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let mut tables = self.lock();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     application::hub::registry::{Hub, Membership},
-    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, Routes, StoreError},
+    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, MAX_PODS, PASSED_OVER, Routes, StoreError},
     telemetry::Chain,
 };
 
@@ -157,6 +157,8 @@ impl Announcer {
         // standstill can tell.
         let count_lost = store_lost_data || retirements > Some(announcement.retirements);
         let passed_over = !first && if count_lost { passed.stood_still } else { retirements != Some(announcement.retirements) };
+        // By who could not tell it what was given up, which may be older than the place that its sessions were told.
+        let is_owed = passed_over && retirements.is_none_or(|before| announcement.retirements >= before + PASSED_OVER);
         self.hub.note_membership(match (first, passed_over) {
             (true, _) => Membership::Begun,
             (false, true) => Membership::Broken,
@@ -173,6 +175,7 @@ impl Announcer {
             beside.register.send_modify(|register| {
                 register.rounds += 1;
                 register.gaps += u64::from(passed_over);
+                register.owed += u64::from(is_owed);
             });
         }
         beside.shown.notify_one();

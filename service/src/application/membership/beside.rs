@@ -18,4 +18,6 @@ pub(super) struct Beside {
 pub(super) struct Registering {
     pub(super) rounds: u64,
     pub(super) gaps: u64,
+    /// Of something that lies before the place that they were told, and can't be read again.
+    pub(super) owed: u64,
 }

@@ -42,7 +42,8 @@ impl Registrar {
             }
             pauses.reset();
             if now.gaps > done.gaps {
-                let told = self.hub.announce(None, Gap::unknown(GapCause::PodResumed));
+                let gap = Gap::unknown(GapCause::PodResumed);
+                let told = if now.owed > done.owed { self.hub.announce_lost(gap) } else { self.hub.announce(None, gap) };
                 tracing::warn!(
                     sessions = told,
                     "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are \

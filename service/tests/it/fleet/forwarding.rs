@@ -218,7 +218,6 @@ async fn g5_gaps_that_are_owed_over_a_bad_link_hold_nobodys_events_up() {
 #[tokio::test(start_paused = true)]
 async fn g5_a_pod_that_its_peers_refuse_loses_nothing_without_a_gap() {
     let fleet = Fleet::with(3, |config| {
-        without_repair(config);
         config.app.forward_max_deliveries = 4;
     })
     .await;
@@ -242,7 +241,6 @@ async fn g5_a_pod_that_its_peers_refuse_loses_nothing_without_a_gap() {
 #[tokio::test(start_paused = true)]
 async fn g5_a_pod_that_drains_tells_what_it_owes_before_it_goes() {
     let fleet = Fleet::with(2, |config| {
-        without_repair(config);
         config.app.forward_max_deliveries = 1;
     })
     .await;

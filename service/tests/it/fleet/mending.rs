@@ -252,3 +252,22 @@ async fn a_gap_that_is_about_others_is_not_told_to_a_session_that_lacks_nothing_
     assert_eq!(far.expect_event().await.seq, given_up);
     other.expect_silence(Duration::from_secs(60)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn g10_what_is_missing_is_read_again_also_where_nothing_newer_comes() {
+    let fleet = fleet(1, |config| config.app.websocket_message_buffer_size = 5).await;
+    let mut slow = fleet.connect_slow(0, user("acme", "a1", "slow"), 20_000).await.unwrap();
+    let published: Vec<u64> = (0..200).map(|_| fleet.publish(CHATS, &kilobyte())).collect();
+    fleet.all_settled().await;
+    assert_eq!(seqs(&events(&mut slow).await), published);
+    let fleet = self::fleet(2, |_| {}).await;
+    let mut frozen = fleet.connect(1, user("acme", "a1", "frozen")).await.unwrap();
+    fleet.freeze(1, true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let published: Vec<u64> = (0..3).map(|_| fleet.publish(CHATS, "{}")).collect();
+    fleet.all_settled().await;
+    fleet.freeze(1, false);
+    let started = tokio::time::Instant::now();
+    assert_eq!(frozen.expect_events(3).await, published);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}

@@ -8,8 +8,8 @@ use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use super::{State, StoreHandle, tables::Tables};
 use crate::{
     ports::{
-        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, RouteChange, Routes, Standing,
-        StoreError,
+        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange, Routes,
+        Standing, StoreError,
     },
     runtime::chance,
 };
@@ -92,7 +92,7 @@ impl Routes for StoreHandle {
     }
 
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError> {
-        self.run(|state| *state.tables.retirements.entry(pod.clone()).or_default() += 1).await
+        self.run(|state| *state.tables.retirements.entry(pod.clone()).or_default() += PASSED_OVER).await
     }
 }
 

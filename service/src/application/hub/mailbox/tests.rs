@@ -1,3 +1,5 @@
+mod mending;
+
 use std::sync::Arc;
 
 use daisi_ws_domain::gap::GapCause;
