@@ -1,6 +1,6 @@
 //! The composition root: the only place that knows both ports and adapters. It constructs and spawns, and decides nothing.
 //!
-//! [`Gateway::bind`] has everything that can fail; [`Gateway::run`] serves until the soft token, drains, and ends.
+//! [`Gateway::bind`] has all that can fail; [`Gateway::run`] serves until the soft token, drains, and ends.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -332,7 +332,6 @@ fn tls(server: &Server, tasks: &Tasks) -> Result<Option<Tls>, TlsError> {
 
 type Cache = Option<Arc<dyn TokenCache>>;
 
-/// What the backends of a pod are made with.
 struct Around<'a> {
     config: &'a Config,
     me: &'a PodId,
@@ -342,7 +341,6 @@ struct Around<'a> {
     tasks: &'a Tasks,
 }
 
-/// The two ends of the event stream.
 struct EventStream {
     source: Arc<dyn EventSource>,
     replay: Arc<dyn Replay>,
@@ -356,8 +354,7 @@ async fn backends(choice: &BackendChoice, around: Around<'_>) -> Result<(Backend
             replay: Arc::new(NatsReplay::connect(&config.nats).await?),
         },
         StreamChoice::Memory(stream) => {
-            let stream = Arc::new(stream.handle(me.clone()));
-            EventStream { source: Arc::clone(&stream) as _, replay: stream }
+            EventStream { source: Arc::new(stream.handle(me.clone())), replay: Arc::new(stream.handle(me.clone())) }
         }
     };
     let settings = PeersSettings {

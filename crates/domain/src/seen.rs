@@ -173,7 +173,8 @@ impl SeenEvents {
 
     /// Lets go of what is settled, and of which nobody will ask any more. The page of the floor's own successor stays.
     fn let_go(&mut self) {
-        let end = (self.floor.saturating_add(1) / PAGE).saturating_sub(KEPT_BELOW).min(self.confirmed.saturating_add(1) / PAGE);
+        let page = |seq: u64| seq.saturating_add(1) / PAGE;
+        let end = page(self.floor).saturating_sub(KEPT_BELOW).min(page(self.confirmed));
         while let Some(first) = self.pages.first_entry()
             && *first.key() < end
         {

@@ -4,6 +4,18 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
 };
 
+/// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
+pub(super) const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The same for events, which may wait for a peer or a dependency as long as they are worth it (`app.forward_max_age_seconds`).
+pub(super) const DELIVERY: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Buckets for the lifetime of a connection, from a second to a day.
+pub(super) const LIFETIME: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+/// Buckets for how long clients are away, from a second to a day.
+pub(super) const AGE: &[f64] = &[1.0, 10.0, 60.0, 120.0, 600.0, 3600.0, 86_400.0];
+/// No histogram.
+pub(super) const NONE: &[f64] = &[];
+
 /// A label and its values; no values: the peers of the pod, the one open set.
 pub(crate) type Label = (&'static str, &'static [&'static str]);
 

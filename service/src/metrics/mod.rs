@@ -20,8 +20,8 @@ use daisi_ws_domain::{
     gap::GapCause,
     session::SessionKind,
 };
-use kinds::Make;
 pub(crate) use kinds::Spec;
+use kinds::{AGE, DELIVERY, LATENCY, LIFETIME, Make, NONE};
 use labels::{
     AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, KeyKind, KillHeard, Lenience, Limit, Listener,
     LivePath, LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
@@ -37,18 +37,6 @@ use sharded::{Shards, Shown};
 use tokio::runtime::Handle;
 
 use crate::readiness::Dependency;
-
-/// Buckets for latencies from half a millisecond to ten seconds; the targets (50, 100 and 200 ms) are bounds.
-const LATENCY: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// The same for events, which may wait for a peer or a dependency as long as they are worth it (`app.forward_max_age_seconds`).
-const DELIVERY: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Buckets for the lifetime of a connection, from a second to a day.
-const LIFETIME: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
-/// Buckets for how long clients are away, from a second to a day.
-const AGE: &[f64] = &[1.0, 10.0, 60.0, 120.0, 600.0, 3600.0, 86_400.0];
-/// No histogram.
-const NONE: &[f64] = &[];
 
 /// The peers of the pod.
 const PEERS: &[&str] = &[];

@@ -8,54 +8,33 @@
 //! With `app.gap_repair` the stream is the rest of the buffer: what has no room is passed over, and [read again](repair) once
 //! all that waits is written.
 
+mod bounds;
 pub mod hole;
 pub mod item;
+mod mending;
 mod queue;
 pub mod repair;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use daisi_ws_domain::{event::StreamId, gap::Gap};
+use daisi_ws_domain::gap::Gap;
 use tokio::time::Instant;
 
+pub use self::bounds::MailboxLimits;
 use self::{
+    bounds::{Bounds, CoveredStream, narrow},
     item::{Item, Items},
     queue::Queue,
-    repair::{MendOrder, Reading, Repair, Skipped},
+    repair::{MendOrder, Repair},
 };
-use super::{
-    memory::{Charge, Kind},
-    prepared_message::{EVENT_OVERHEAD, PreparedMessage},
-};
+use super::memory::{Charge, Kind};
 use crate::config::DropPolicy;
 
 /// With `block`, so many times the buffer size may wait before the socket is given up.
 const OVERFLOW_FACTOR: usize = 8;
-
-/// A socket that has had something waiting for this long without a break is slow.
-const SLOW_AFTER: Duration = Duration::from_secs(2);
-
-/// The limits of a mailbox.
-#[derive(Debug, Clone, Copy)]
-pub struct MailboxLimits {
-    /// Messages that may wait while the socket takes no bytes.
-    pub messages: usize,
-    /// Bytes that may wait while the socket takes none; one message may be larger.
-    pub bytes: usize,
-    /// Bytes that may wait in any case, with what each event takes beside its bytes; one message may be larger.
-    pub burst_bytes: usize,
-    /// While the pod holds more bytes than this for its sockets, nobody may have more than `bytes`.
-    pub held_bytes: usize,
-    /// What happens past that.
-    pub policy: DropPolicy,
-    /// With `block`: the longest time that the overflow may take to drain.
-    pub overflow_timeout: Duration,
-    /// What has no room is read again from the stream, so many events at a time; 0: it is lost, or the socket is.
-    pub repair: usize,
-}
 
 /// What became of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,85 +48,6 @@ pub enum Push {
     Overflow,
     /// The socket is going; nobody will write it.
     Closed,
-}
-
-/// [`MailboxLimits`] in little memory: every socket has them.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    messages: u32,
-    bytes: u32,
-    burst_bytes: u32,
-    held_kibibytes: u32,
-    overflow_ms: u32,
-    repair: u32,
-    policy: DropPolicy,
-}
-
-/// What is past 32 bits is as good as no bound.
-fn narrow(number: impl TryInto<u32>) -> u32 {
-    number.try_into().unwrap_or(u32::MAX)
-}
-
-impl From<MailboxLimits> for Bounds {
-    fn from(limits: MailboxLimits) -> Self {
-        Self {
-            messages: narrow(limits.messages),
-            bytes: narrow(limits.bytes),
-            burst_bytes: narrow(limits.burst_bytes.max(limits.bytes)),
-            held_kibibytes: narrow(limits.held_bytes / 1024),
-            overflow_ms: narrow(limits.overflow_timeout.as_millis()),
-            repair: narrow(limits.repair),
-            policy: limits.policy,
-        }
-    }
-}
-
-impl Bounds {
-    fn messages(self) -> usize {
-        self.messages as usize
-    }
-
-    fn bytes(self) -> usize {
-        self.bytes as usize
-    }
-
-    /// Is what has no room read again from the stream?
-    fn repairs(self) -> bool {
-        self.repair > 0
-    }
-
-    /// Would a socket that takes bytes have too much waiting with so many bytes in so many messages? `held` is what the pod holds
-    /// for all.
-    fn is_past_burst(self, bytes: usize, messages: usize, held: usize) -> bool {
-        let takes = bytes.saturating_add(messages.saturating_mul(EVENT_OVERHEAD));
-        takes > self.burst_bytes as usize || (bytes > self.bytes() && held / 1024 > self.held_kibibytes as usize)
-    }
-}
-
-/// The stream of whose events some are known to be had; in little memory, as every socket has one.
-#[derive(Debug, Default, Clone, Copy)]
-struct CoveredStream(u64);
-
-impl CoveredStream {
-    fn set(&mut self, stream: StreamId) {
-        self.0 = Self::short(stream);
-    }
-
-    /// Nanoseconds since the epoch fit for centuries.
-    fn short(stream: StreamId) -> u64 {
-        u64::try_from(stream.0).unwrap_or(0)
-    }
-
-    fn is(self, stream: StreamId) -> bool {
-        self.0 == Self::short(stream)
-    }
-
-    fn is_of(self, item: &Item) -> bool {
-        match item {
-            Item::Event(event) => self.is(event.stream),
-            Item::Gap(_) | Item::Hole(_) => false,
-        }
-    }
 }
 
 /// In memory as in the source, what is rarely needed last: see [`Session`](super::session::Session).
@@ -202,25 +102,6 @@ impl Inner {
             Some(_) if places <= LONG => self.long = None,
             Some(charge) => charge.set(places * Queue::PLACE),
         }
-    }
-
-    /// Had the client this event before, or was it read again for it?
-    fn is_covered(&self, item: &Item) -> bool {
-        item.seq().is_some_and(|seq| seq <= self.covered_up_to && self.covered_in.is_of(item) && self.covers(seq))
-    }
-
-    fn covers(&self, seq: u64) -> bool {
-        seq <= self.had_up_to || self.repair.as_ref().is_some_and(|repair| repair.covers(seq))
-    }
-
-    /// From now on nothing newer is taken.
-    fn skipped(&mut self) -> &mut Skipped {
-        let highest = self.queue.highest().max(self.highest_out);
-        self.repair.get_or_insert_default().skipped.get_or_insert_with(|| Skipped::new(highest))
-    }
-
-    fn is_behind(&self) -> bool {
-        self.repair.as_ref().is_some_and(|repair| repair.is_behind())
     }
 
     /// Drops one of what waits; it lives on in the gap.
@@ -305,123 +186,6 @@ impl Mailbox {
             DropPolicy::Block => 0,
         };
         Push::Taken { dropped }
-    }
-
-    fn push_or_pass_over(&self, inner: &mut Inner, item: Item) {
-        let bytes = inner.bytes + item.bytes();
-        let is_skipping = inner.repair.as_ref().is_some_and(|repair| repair.skipped.is_some());
-        if is_skipping || !self.has_room(inner, bytes, &item) {
-            inner.skipped().pass_over(&item);
-            return;
-        }
-        inner.bytes = bytes;
-        let places = inner.queue.capacity();
-        inner.queue.push_back(item);
-        if inner.queue.capacity() != places {
-            inner.measure();
-        }
-    }
-
-    fn has_room(&self, inner: &Inner, bytes: usize, item: &Item) -> bool {
-        let messages = inner.queue.len();
-        if messages == 0 {
-            return true;
-        }
-        if bytes <= self.bounds.bytes() && messages < self.bounds.messages() {
-            return true;
-        }
-        // With the stream behind it, a socket that has been behind for long needs no burst.
-        let is_slow = || inner.behind_since.is_some_and(|since| since.elapsed() >= SLOW_AFTER);
-        !inner.stalled && !is_slow() && !self.bounds.is_past_burst(bytes, messages + 1, item.held())
-    }
-
-    /// Passes over what is past the bounds of a socket that takes nothing, the newest first.
-    fn pass_over_excess(&self, inner: &mut Inner) {
-        let mut excess = Vec::new();
-        while inner.queue.len() > 1
-            && (inner.queue.len() > self.bounds.messages() || inner.bytes > self.bounds.bytes())
-            && let Some(item) = inner.queue.pop_back()
-        {
-            inner.bytes -= item.bytes();
-            excess.push(item);
-        }
-        self.pass_over_all(inner, excess.into_iter().rev());
-    }
-
-    fn pass_over_all(&self, inner: &mut Inner, items: impl ExactSizeIterator<Item = Item>) {
-        if items.len() == 0 {
-            return;
-        }
-        inner.queue.note_highest();
-        let before = inner.repair.get_or_insert_default().skipped.take();
-        let skipped = inner.skipped();
-        items.for_each(|item| skipped.pass_over(&item));
-        if let Some(before) = before {
-            skipped.go_on_with(before);
-        }
-        inner.queue.shrink();
-        inner.measure();
-    }
-
-    /// Says up to where the client had everything when it came: what comes of that, or is here of it already, is none of its
-    /// business.
-    pub(crate) fn begin_after(&self, stream: StreamId, seq: u64) {
-        let mut inner = self.lock();
-        inner.covered_in.set(stream);
-        inner.had_up_to = seq;
-        Self::drop_covered(&mut inner);
-    }
-
-    fn drop_covered(inner: &mut Inner) {
-        let read = inner.repair.as_ref().map_or(0, |repair| repair.covered_up_to());
-        inner.covered_up_to = read.max(inner.had_up_to);
-        if !inner.queue.seqs().any(|seq| seq <= inner.covered_up_to) {
-            return;
-        }
-        let queue = std::mem::take(&mut inner.queue);
-        let mut kept = Queue::default();
-        let mut bytes = 0;
-        for item in queue.into_items().filter(|item| !inner.is_covered(item)) {
-            bytes += item.bytes();
-            kept.push_back(item);
-        }
-        (inner.queue, inner.bytes) = (kept, bytes);
-        inner.measure();
-    }
-
-    /// Takes out of what was read again what the client has all the same.
-    pub(crate) fn retain_missing(&self, read: &mut Vec<Arc<PreparedMessage>>) {
-        let inner = self.lock();
-        read.retain(|event| !inner.is_covered(&Item::Event(Arc::clone(event))));
-    }
-
-    /// Takes in what was read of a stream for the last [order](Taken::mend), or that nothing can be. Returns what the client has to be told before what was read.
-    pub(crate) fn mended(&self, read: Option<Reading>) -> Option<Gap> {
-        let mut inner = self.lock();
-        if let Some(read) = read
-            && !inner.covered_in.is(read.stream)
-        {
-            inner.covered_in.set(read.stream);
-            inner.had_up_to = 0;
-        }
-        let repair = inner.repair.as_mut()?;
-        let told = repair.mended(read);
-        Self::drop_covered(&mut inner);
-        if inner.repair.as_ref().is_some_and(|repair| repair.is_idle()) {
-            inner.repair = None;
-        }
-        told
-    }
-
-    /// Does anything newer than what is missing wait, or is passed over?
-    pub(crate) fn is_pressing(&self) -> bool {
-        let inner = self.lock();
-        !inner.queue.is_empty() || inner.repair.as_ref().is_some_and(|repair| repair.skipped.is_some())
-    }
-
-    /// Is something missing that is to be read again?
-    pub(crate) fn is_behind(&self) -> bool {
-        self.lock().is_behind()
     }
 
     fn drop_excess(&self, inner: &mut Inner, held: usize) -> usize {
@@ -510,8 +274,9 @@ impl Mailbox {
         !full && (messages == 0 || !self.bounds.is_past_burst(bytes, messages + 1, held))
     }
 
-    /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first; or says what has to be
-    /// read before there are more, and is written after the items. For the socket's task, once it has written all that it took before.
+    /// Takes items from the front until they make up `bytes`, a gap for what was dropped before them first; and says what has to be
+    /// read before there are more, which is written after the items. For the socket's task, once it has written all that it took
+    /// before.
     #[must_use]
     pub fn take(&self, bytes: usize) -> Taken {
         let mut inner = self.lock();
@@ -525,11 +290,6 @@ impl Mailbox {
         // Nobody wakes the task again for a hole that is first now, or for what was passed over.
         let mend = self.order(&mut inner);
         Taken { items, mend }
-    }
-
-    fn order(&self, inner: &mut Inner) -> Option<Box<MendOrder>> {
-        let is_written = inner.queue.is_empty();
-        inner.repair.as_mut()?.order(is_written, self.bounds.repair.into()).map(Box::new)
     }
 
     fn take_items(&self, inner: &mut Inner, bytes: usize) -> Items {

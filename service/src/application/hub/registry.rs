@@ -3,6 +3,7 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds
 //! them from then on. Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
+mod places;
 mod tables;
 
 use std::{
@@ -16,7 +17,6 @@ use std::{
 use daisi_ws_domain::{
     close::CloseReason,
     event::{Event, Path},
-    gap::{Gap, GapCause},
     ids::{ConnectionId, PodId},
     maps::Map,
     route::RouteKey,
@@ -27,16 +27,8 @@ use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
 
 use self::tables::{Entry, Tables, push_tightly};
-use super::{
-    fan_out::{FanOut, put_item},
-    floor::Floor,
-    left_lately::LeftLately,
-    mailbox::{hole::Hole, item::Item},
-    memory::Memory,
-    parting::Parting,
-    session::Session,
-};
-use crate::{metrics::Metrics, ports::SettledUpTo};
+use super::{fan_out::FanOut, floor::Floor, left_lately::LeftLately, memory::Memory, parting::Parting, session::Session};
+use crate::metrics::Metrics;
 
 /// Why a session was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -375,66 +367,10 @@ impl Hub {
         self.metrics.events_forgotten_total.inc_by(events);
     }
 
-    /// Notes how far the stream's events are settled: what comes of those once more is a redelivery, and nothing about them has
-    /// to be remembered.
-    pub fn settled_up_to(&self, settled: SettledUpTo) {
-        let mut tables = self.lock();
-        tables.seen.settled_up_to(settled.stream, settled.seq, settled.at);
-        tables.floor.read(settled);
-    }
-
-    /// Notes what an announcement of this pod showed.
-    pub(crate) fn note_membership(&self, membership: Membership) {
-        let mut tables = self.lock();
-        match membership {
-            Membership::Begun => tables.floor.begin_anew(),
-            Membership::Broken => tables.floor.break_off(),
-            Membership::Unbroken { asked } => {
-                if let Some(settled) = tables.floor.confirm(asked) {
-                    tables.seen.confirmed_up_to(settled.stream, settled.seq);
-                }
-            }
-        }
-    }
-
-    /// Up to where all sessions have everything that concerned them and came before what is in their mailboxes now.
-    #[must_use]
-    pub fn floor(&self) -> Option<SettledUpTo> {
-        self.lock().floor.confirmed()
-    }
-
     /// Puts what is still on its way to a session in its mailbox, before its last word is said.
     pub fn catch_up(&self, session: &Session) {
         let queue = Arc::clone(self.lock().fan_out.queue_of(session));
         queue.work_off();
-    }
-
-    /// Tells all sessions that they missed events that can't be read again.
-    pub(crate) fn announce_lost(&self, gap: Gap) -> usize {
-        let mut tables = self.lock();
-        tables.floor.go_on();
-        let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
-        tables.entries.values().filter(|entry| tell(&entry.session)).count()
-    }
-
-    /// Tells the sessions on a route, or all, that they missed events; those that can have them read again first. Returns how many.
-    pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
-        let mut tables = self.lock();
-        let missing = tables.missing(gap);
-        if gap.cause == GapCause::PodResumed && route.is_none() {
-            tables.floor.go_on();
-        }
-        let tell = |session: &Arc<Session>| {
-            let item = match &missing {
-                Some(missing) => Item::Hole(Box::new(Hole { gap, missing: missing.clone() })),
-                None => Item::Gap(Box::new(gap)),
-            };
-            put_item(session, item, &self.metrics)
-        };
-        match route {
-            Some(route) => tables.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
-            None => tables.entries.values().filter(|e| tell(&e.session)).count(),
-        }
     }
 }
 

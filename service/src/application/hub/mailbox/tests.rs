@@ -2,7 +2,7 @@ mod mending;
 
 use std::sync::Arc;
 
-use daisi_ws_domain::gap::GapCause;
+use daisi_ws_domain::gap::{Gap, GapCause};
 
 use super::*;
 use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage};

@@ -9,7 +9,7 @@ use daisi_ws_domain::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::application::hub::mailbox::hole::Hole;
+use crate::application::hub::mailbox::{hole::Hole, repair::Reading};
 
 const STREAM: StreamId = StreamId(1);
 const REPAIRED: MailboxLimits =
