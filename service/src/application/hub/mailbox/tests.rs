@@ -5,7 +5,10 @@ use std::sync::Arc;
 use daisi_ws_domain::gap::{Gap, GapCause};
 
 use super::*;
-use crate::application::hub::{memory::Memory, prepared_message::PreparedMessage};
+use crate::application::hub::{
+    memory::Memory,
+    prepared_message::{EVENT_OVERHEAD, PreparedMessage},
+};
 
 const LIMITS: MailboxLimits = MailboxLimits {
     messages: 3,

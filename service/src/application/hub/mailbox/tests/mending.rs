@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use daisi_ws_domain::{
+    event::StreamId,
     missing::{Had, Missing},
     seen::SeenEvents,
 };
