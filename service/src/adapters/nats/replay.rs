@@ -4,7 +4,7 @@
 //! gets, which any replica answers, where server and stream allow them. `link` is the connection, `answers` how JetStream writes
 //! what it says, `gather` shares one look at the stream among all who want one.
 
-mod answers;
+pub(super) mod answers;
 mod gather;
 mod link;
 
@@ -23,11 +23,10 @@ use crate::{
     ports::{ReadRequest, Replay, ReplayError, StoredEvent, StreamBounds, Stretch},
 };
 
-#[cfg(feature = "fuzzing")]
-pub(super) use answers::{Piece as FuzzedPiece, bounds as read_bounds, found as read_found, piece as read_piece};
-
 /// Most events of one direct get: where each lies in another block of the store, each costs the server 90 µs.
 const BATCH: usize = 64;
+/// Most bytes of one, though a single event may have more; and the server reads no number that is far higher.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// JetStream as a buffer that is read by subject, over a connection of its own.
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl NatsReplay {
     async fn bulk(&self, filter: &str, reading: &Reading<'_>) -> Bulk {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
         let (number, bytes) = reading.room();
-        let number = number.min(BATCH);
+        let (number, bytes) = (number.min(BATCH), bytes.min(BATCH_BYTES));
         let question =
             Question { seq: reading.cursor.saturating_add(1), next_by_subj: filter, batch: Some(number), max_bytes: Some(bytes) };
         let mut bulk = Bulk { events: Vec::new(), fit: true, more: false };

@@ -7,6 +7,7 @@ mod kill_bus;
 mod locks;
 mod nats_faults;
 mod nats_fitness;
+mod nats_replay;
 mod nats_rights;
 mod nats_source;
 mod outages;

@@ -13,6 +13,7 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod renewals;
+pub(crate) mod replica;
 pub(crate) mod round_trips;
 pub(crate) mod slow;
 pub(crate) mod wait;

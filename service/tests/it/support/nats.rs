@@ -36,6 +36,8 @@ pub(crate) enum Access {
     Token(&'static str),
     /// The user `pod`, who may not publish to these subjects.
     Denied(&'static str),
+    /// The user `pod`, who may not hear answers.
+    Deaf,
     /// Everybody, over TLS, with a certificate of a CA of the test's own.
     Tls,
     /// The users that are shipped, with what each may do; pods are `gateway`.
@@ -85,7 +87,7 @@ impl NatsServer {
                 nats.user = user.to_owned();
                 nats.password = Secret::new(password);
             }
-            Access::Denied(_) => {
+            Access::Denied(_) | Access::Deaf => {
                 nats.user = "pod".to_owned();
                 nats.password = Secret::new("pod");
             }
@@ -262,6 +264,10 @@ fn configure(folder: &Path, access: &Access, port: Option<u16>) {
         Access::Denied(subjects) => format!(
             "authorization {{ users: [ {{ user: pod, password: pod, permissions: {{ publish: {{ deny: [{subjects:?}] }} }} }} ] }}\n"
         ),
+        Access::Deaf => {
+            "authorization { users: [ { user: pod, password: pod, permissions: { subscribe: { deny: [\"_INBOX.>\"] } } } ] }\n"
+                .to_owned()
+        }
         Access::Shipped => {
             format!("GATEWAY_PASSWORD: gateway-password\nPUBLISHER_PASSWORD: publisher-password\n{}", shipped_users())
         }

@@ -1,10 +1,7 @@
 //! The connection that reads, and what befalls a request on it.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use tokio::{
 
 use super::super::{
     connect::{Happening, NatsStartError, Target},
-    trouble::{Away, Denied, Trouble},
+    trouble::{Away, Trouble},
 };
 use crate::{config::Nats, ports::ReplayError};
 
@@ -47,16 +44,20 @@ enum Sign {
 struct Signs {
     sender: Sender<Sign>,
     trouble: Trouble,
-    /// Answers can't come: the server says so once a connection.
-    deaf: AtomicBool,
+    /// Why no answer can come: the server says so once a connection.
+    deaf: Mutex<Option<Arc<str>>>,
 }
 
 impl Signs {
+    fn deaf(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.deaf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_in(&self, happening: Happening) {
         let sign = match happening {
             Happening::Connected => {
                 self.trouble.connected();
-                self.deaf.store(false, Relaxed);
+                *self.deaf() = None;
                 Sign::Connected
             }
             Happening::Disconnected => Sign::Lost,
@@ -69,10 +70,11 @@ impl Signs {
                 if self.trouble.lacks(&text).is_none() {
                     return;
                 }
+                let text: Arc<str> = text.into();
                 if text.to_ascii_lowercase().contains("for subscription to") {
-                    self.deaf.store(true, Relaxed);
+                    *self.deaf() = Some(Arc::clone(&text));
                 }
-                Sign::Denied(text.into())
+                Sign::Denied(text)
             }
         };
         // An error is that nobody waits.
@@ -94,7 +96,7 @@ impl Link {
     pub(super) async fn connect(nats: &Nats) -> Result<Self, NatsStartError> {
         let target = Target::read(nats).await?;
         let (sender, mut begun) = broadcast::channel(SIGNS);
-        let signs = Arc::new(Signs { sender, trouble: Trouble::new(nats), deaf: AtomicBool::new(false) });
+        let signs = Arc::new(Signs { sender, trouble: Trouble::new(nats), deaf: Mutex::default() });
         let told = Arc::clone(&signs);
         let client = target.connect(NAME, true, move |happening| told.take_in(happening)).await?;
         let _ = timeout(START_PATIENCE, begun.recv()).await;
@@ -111,15 +113,10 @@ impl Link {
         if self.client.connection_state() != State::Connected {
             return Err(self.away(Away::NoConnection));
         }
-        if self.signs.deaf.load(Relaxed) {
-            return Err(ReplayError::refused(Denied(format!("allow the NATS user to subscribe to {:?}", self.inbox()))));
+        match self.signs.deaf().as_deref().and_then(|text| self.signs.trouble.lacks(text)) {
+            Some(denied) => Err(ReplayError::refused(denied)),
+            None => Ok(signs),
         }
-        Ok(signs)
-    }
-
-    fn inbox(&self) -> String {
-        let inbox = self.client.new_inbox();
-        format!("{}.>", inbox.rsplit_once('.').map_or(inbox.as_str(), |(prefix, _)| prefix))
     }
 
     /// Waits until there will be no answer on `subject`.
@@ -128,7 +125,7 @@ impl Link {
             match signs.recv().await {
                 Ok(Sign::Lost) => return self.away(Away::Lost),
                 Ok(Sign::Denied(text)) => {
-                    let concerns = self.signs.deaf.load(Relaxed) || text.split('"').nth(1) == Some(subject);
+                    let concerns = self.signs.deaf().is_some() || text.split('"').nth(1) == Some(subject);
                     if let Some(denied) = self.signs.trouble.lacks(&text).filter(|_| concerns) {
                         return ReplayError::refused(denied);
                     }
