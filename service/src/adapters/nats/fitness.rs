@@ -142,9 +142,14 @@ fn judge_stream(prefix: &str, stream: &Stream, consumer: &Consumer, found: &mut 
     found.warn(stream.max_messages_per_subject > 0, || {
         format!(
             "the stream keeps only {} events of a subject (max_msgs_per_subject): in a burst, or an outage, it drops some \
-            before they are delivered",
+            before they are delivered, and who comes back finds no more of them",
             stream.max_messages_per_subject
         )
+    });
+    found.warn(!stream.allow_direct, || {
+        "the stream lets only its leader be read (allow_direct is off): what clients missed is read again event by event, and \
+        slower; switch it on"
+            .to_owned()
     });
     found.warn(stream.no_ack, || {
         "the stream does not confirm to publishers what it has stored (no_ack): they can't know what is lost".to_owned()
@@ -167,7 +172,7 @@ mod tests {
     const MAX_PAYLOAD: usize = 1 << 20;
 
     fn stream() -> Stream {
-        Stream { subjects: vec!["wa.>".to_owned()], ..Default::default() }
+        Stream { subjects: vec!["wa.>".to_owned()], allow_direct: true, ..Default::default() }
     }
 
     fn consumer() -> Consumer {
@@ -213,6 +218,7 @@ mod tests {
         assert!(of(|s, _| s.discard = DiscardPolicy::New).contains("discard new"));
         assert!(of(|s, _| s.max_messages_per_subject = 1).contains("max_msgs_per_subject"));
         assert!(of(|s, _| s.max_age = Duration::from_secs(1)).contains("max_age"));
+        assert!(of(|s, _| s.allow_direct = false).contains("allow_direct"));
         assert!(of(|s, _| s.no_ack = true).contains("no_ack"));
     }
 
