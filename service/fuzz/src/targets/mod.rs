@@ -74,6 +74,8 @@ pub static TARGETS: &[&Target] = &[
     #[cfg(feature = "gateway")]
     &NATS_PROGRESS,
     #[cfg(feature = "gateway")]
+    &NATS_REPLAY,
+    #[cfg(feature = "gateway")]
     &HTTP_HEAD,
     #[cfg(feature = "gateway")]
     &PROXY_PROTOCOL,

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use super::{
     connect, identity,
     progress::{Progress, Reading},
+    replay::answers::{self, Piece},
     subjects,
     wire::{self, Incoming},
 };
-use crate::ports::{RawEvent, SettledUpTo};
+use crate::ports::{RawEvent, SettledUpTo, StoredEvent, StreamBounds};
 
 /// The event of a message on the inbox.
 ///
@@ -59,6 +60,31 @@ pub fn servers(url: &str) -> Result<Vec<String>, String> {
 #[must_use]
 pub fn credential<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     identity::block(text, name)
+}
+
+/// What the stream holds, by an answer about it.
+///
+/// # Errors
+/// When it is none.
+pub fn bounds(answer: &[u8]) -> Result<StreamBounds, String> {
+    answers::bounds(answer).map_err(|error| error.to_string())
+}
+
+/// The event that was found, by the leader's answer.
+///
+/// # Errors
+/// When it is none.
+pub fn found(answer: &[u8]) -> Result<Option<StoredEvent>, String> {
+    answers::found(answer).map_err(|error| error.to_string())
+}
+
+/// The event in a message of a direct get's answer, and the one before it.
+#[must_use]
+pub fn piece(stream: &str, message: Message) -> Option<(StoredEvent, u64)> {
+    match answers::piece(stream, message) {
+        Piece::Event { event, before } => Some((event, before)),
+        _ => None,
+    }
 }
 
 /// What is known of the consumer.

@@ -6,6 +6,7 @@ mod grpc_proof;
 mod http_head;
 mod nats_message;
 mod nats_progress;
+mod nats_replay;
 mod proxy_protocol;
 mod redis_value;
 mod token;
@@ -30,6 +31,8 @@ pub static REDIS_VALUE: Target =
 pub static NATS_MESSAGE: Target = Target::new("nats_message", Bound { fixed: 64 << 10, each: 256 }, nats_message::check);
 /// What NATS says of the consumer.
 pub static NATS_PROGRESS: Target = Target::new("nats_progress", Bound { fixed: 16 << 10, each: 64 }, nats_progress::check);
+/// What NATS answers to who reads the stream again.
+pub static NATS_REPLAY: Target = Target::new("nats_replay", Bound { fixed: 64 << 10, each: 256 }, nats_replay::check);
 /// Heads of requests: id, client, key, token, handshake.
 pub static HTTP_HEAD: Target = Target::new("http_head", Bound { fixed: 64 << 10, each: 256 }, http_head::check);
 /// The PROXY protocol.

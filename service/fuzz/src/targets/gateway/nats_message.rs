@@ -25,17 +25,23 @@ pub(in super::super) fn check(input: &[u8]) {
     }
 }
 
-fn message(input: &[u8], status: Option<StatusCode>) {
-    let [subject, reply, lines, description, payload] = split(input);
-    let (subject, reply) = (text(subject), text(reply));
+/// Headers, one a line; what can't be one is left out.
+pub(super) fn headers(lines: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for line in text(lines).lines() {
+    for line in lines.lines() {
         if let Some((name, value)) = line.split_once(':')
             && let (Ok(name), Ok(value)) = (HeaderName::from_str(name), HeaderValue::from_str(value))
         {
             headers.append(name, value);
         }
     }
+    headers
+}
+
+fn message(input: &[u8], status: Option<StatusCode>) {
+    let [subject, reply, lines, description, payload] = split(input);
+    let (subject, reply) = (text(subject), text(reply));
+    let headers = headers(&text(lines));
     let description = text(description);
     let message = Message {
         subject: subject.to_string().into(),

@@ -1,0 +1,4 @@
+//! The fuzz target `nats_replay`.
+#![cfg_attr(fuzzing, no_main)]
+
+daisi_ws_fuzz::program!(NATS_REPLAY);
