@@ -22,7 +22,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("payload", |bencher| bencher.iter(|| Payload::parse(black_box(&bytes)).unwrap()));
     let (event, held) = (event(MESSAGES, 1), Arc::<Memory>::default());
     group.bench_function("frame", |bencher| {
-        bencher.iter(|| PreparedMessage::new(black_box(&event), Path::Local, Stamp::default(), &held))
+        bencher.iter(|| PreparedMessage::new(black_box(&event), Path::Local, Stamp::default(), &held));
     });
     // Once an event and window, for all sockets that keep no context.
     let compressed = |prepared: &PreparedMessage| prepared.compressed(15).len();

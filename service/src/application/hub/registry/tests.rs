@@ -4,7 +4,7 @@ use bytes::Bytes;
 use daisi_ws_domain::{
     claims::{AdminClaims, Claims, UserClaims},
     event::{Address, Payload, StreamId},
-    gap::GapCause,
+    gap::{Gap, GapCause},
     ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
     session::LockOwner,
 };

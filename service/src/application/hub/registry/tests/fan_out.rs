@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::application::hub::mailbox::item::Item;
 
 const CHATS: &str = "wa.acme.a1.chats";
 
