@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import pathlib
+import random
 import socket
 import ssl
 import subprocess
@@ -43,14 +44,19 @@ esac
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        # On every address, as the servers do: a port may be in use on one of them only.
-        one.bind(("0.0.0.0", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
+    """Of those below the range from which outgoing connections take theirs, any of which may be one of these by the time that a server wants it."""
+    held: dict[int, socket.socket] = {}
+    while len(held) < count:
+        port, one = random.randrange(15000, 32000), socket.socket()
+        try:
+            # On every address, as the servers do: a port may be in use on one of them only.
+            one.bind(("0.0.0.0", port))
+            held[port] = one
+        except OSError:
+            one.close()
+    for one in held.values():
         one.close()
-    return ports
+    return list(held)
 
 
 def wait(url: str) -> bytes:
@@ -158,9 +164,23 @@ class Rehearsal:
             conf = put(folder / "nats.conf", text)
             self.start(f"nats-{number}", [self.nats, "--config", str(conf)], {"POD_NAME": f"nats-{number}"})
         for port in monitors:
-            wait(f"http://127.0.0.1:{port}/healthz?js-server-only=true")
+            wait(f"http://127.0.0.1:{port}/healthz?js-meta-only=true")
+        self.wait_for_peers(monitors)
         self.nats_port = clients[0]
         return ",".join(f"tls://127.0.0.1:{port}" for port in clients), monitors
+
+    def wait_for_peers(self, monitors: list[int]) -> None:
+        """Until the leader has both others: before that there is no place for a stream with three replicas."""
+        end, seen = time.monotonic() + PATIENCE, []
+        while time.monotonic() < end:
+            seen = [json.loads(wait(f"http://127.0.0.1:{port}/jsz")).get("meta_cluster", {}) for port in monitors]
+            # The leader alone knows both; a follower is sure of the leader only.
+            lists = [[peer["current"] and not peer.get("offline") for peer in meta.get("replicas") or []] for meta in seen]
+            if all(meta.get("cluster_size") == 3 for meta in seen) and [True, True] in lists:
+                return
+            time.sleep(0.1)
+        ended = [child.args[0] for child in self.children if child.poll() is not None]
+        raise SystemExit(f"rehearse.py: the servers of NATS are no cluster of three after {PATIENCE} s (ended: {ended}): {seen}")
 
     def start_redis(self) -> str:
         [port] = free_ports(1)
@@ -219,6 +239,8 @@ class Rehearsal:
         stream = json.loads(wait(f"http://127.0.0.1:{monitors[0]}/jsz?streams=true&config=true"))["account_details"][0]["stream_detail"][0]
         if stream["config"]["num_replicas"] != 3:
             raise SystemExit(f"rehearse.py: the stream has {stream['config']['num_replicas']} replicas, not 3")
+        if not stream["config"].get("allow_direct"):
+            raise SystemExit("rehearse.py: only the stream's leader answers who reads it again")
 
 
     def forbidden_in_nats(self) -> None:
