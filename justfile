@@ -71,10 +71,10 @@ doc:
 shell:
     nix develop
 
-# Brings redis-server and nats-server, and says how tests find them: `eval "$(just servers)"`.
+# Brings redis-server and nats-server, and says how tests find them: `eval "$(just servers)"`; also `oldest`, `valkey`.
 [group('work')]
-servers:
-    @.ci/tools.sh --env
+servers WHICH='current':
+    @.ci/tools.sh --env {{ WHICH }}
 
 # --- Check it ---------------------------------------------------------------------------------------------------------------------------------------
 
@@ -87,6 +87,11 @@ ci:
 [group('check')]
 flake-check:
     nix flake check --print-build-logs
+
+# The suites of what speaks to NATS and Redis, on the oldest servers and on Valkey.
+[group('check')]
+other-servers *WHICH:
+    .ci/servers {{ WHICH }}
 
 # Licences, bans, sources, vulnerabilities, unused dependencies, the bill of materials, exact names.
 [group('check')]
