@@ -35,6 +35,8 @@ pub struct History {
     pub pods: Vec<PodLife>,
     /// Pods that others took for dead, and when.
     pub retired: Vec<(Duration, String)>,
+    /// Pods, by their place, that found their id to be another's, and when.
+    pub gave_up_ids: Vec<(Duration, usize)>,
 }
 
 /// An event.
@@ -191,6 +193,8 @@ pub struct Drain {
     pub began: Duration,
     /// When it ended.
     pub ended: Option<Duration>,
+    /// Its pod was killed before it ended.
+    pub killed: bool,
     /// Nothing was broken meanwhile, so that nothing may be left.
     pub undisturbed: bool,
     /// What was left in the store, in words.

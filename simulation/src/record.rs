@@ -7,15 +7,11 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{
-    maps::Map,
-    session::{LockOwner, SessionKey},
-};
 use tokio::time::Instant;
 
 use crate::{
     history::{History, Moment},
-    invariants::Breach,
+    invariants::{Breach, Holders},
     trace::Trace,
 };
 
@@ -37,19 +33,8 @@ pub struct Inner {
     pub counts: BTreeMap<&'static str, u64>,
     /// What is wrong.
     pub breaches: Vec<Breach>,
-    /// Who holds which lock, by what the store was told.
-    pub holders: Map<SessionKey, Holder>,
-    /// Until when each socket's lock lives at the latest.
-    pub lives: Map<LockOwner, Duration>,
-}
-
-/// Who holds a lock.
-#[derive(Debug, Clone)]
-pub struct Holder {
-    /// The socket.
-    pub owner: LockOwner,
-    /// Until when, unless it is renewed.
-    pub until: Duration,
+    /// Who holds which lock.
+    pub holders: Holders,
 }
 
 impl Record {

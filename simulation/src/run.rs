@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use daisi_ws_domain::{ids::ConnectionId, maps::fix_hash_keys};
+use daisi_ws_domain::maps::fix_hash_keys;
 use daisi_ws_service::runtime::{chance::Seeded, clock::Virtual};
 use futures_util::future::join_all;
 use tokio::{
@@ -13,11 +13,11 @@ use tokio::{
 
 use crate::{
     history::History,
-    invariants::{self, Breach, Doubled, Ghost, Ghosts, Judgement, Load, Open},
+    invariants::{self, Bounds, Breach, Doubled, Ghost, Ghosts, Here, Judgement, Load, Open},
     plan::{Plan, Step},
     record::Record,
     trace::Trace,
-    world::World,
+    world::{Running, World},
 };
 
 /// The wall clock at the begin of every run.
@@ -98,14 +98,8 @@ struct Run {
 
 impl Run {
     fn new(world: Arc<World>) -> Self {
-        let (rates, settings) = (&world.plan.rates, &world.plan.settings);
-        let kills_arrive = rates.kills.is_zero() && rates.locks.is_zero() && rates.peers.is_zero();
-        // Else the loser is told by its renewal, which may fail some times.
-        let bound = if kills_arrive { Duration::from_secs(1) } else { settings.refresh() + Duration::from_secs(8) };
-        let settling = Duration::from_secs(settings.session_ttl + 4) + settings.refresh();
-        // A renewal that was under way, the next one, and a release.
-        let ghosts = Ghosts::new(settings.refresh() * 2 + Duration::from_secs(2), settling);
-        Self { doubled: Doubled::new(bound, settling), ghosts, world, ticks: 0 }
+        let Bounds { loser, ghost, settling } = Bounds::of(&world.plan.rates, &world.plan.settings);
+        Self { doubled: Doubled::new(loser, settling), ghosts: Ghosts::new(ghost, settling), world, ticks: 0 }
     }
 
     async fn conduct(&mut self) -> anyhow::Result<()> {
@@ -170,37 +164,16 @@ impl Run {
     /// What must hold at any time.
     fn look(&mut self) {
         let world = &self.world;
-        let pods = world.pods();
-        let (now, settings) = (world.at(), &world.plan.settings);
+        let (pods, now) = (world.pods(), world.at());
+        let here = here(&pods);
+        let owners: Vec<String> = world.store.holdings().locks.iter().map(|(_, owner)| owner.to_string()).collect();
         let wrong = {
-            let record = world.record.open();
-            let sockets = record.history.sockets.iter().enumerate();
-            let open: Vec<Open> = sockets
-                .filter(|(_, socket)| {
-                    let pod = pods.iter().find(|pod| pod.life == socket.pod);
-                    pod.is_some_and(|pod| connection(&socket.owner).is_some_and(|id| pod.pod.hub().contains(&id)))
-                })
-                .map(|(number, socket)| Open { person: socket.person, slot: socket.slot, socket: number })
-                .collect();
-            self.doubled.look(&open, &record.history, now)
+            let history = &world.record.open().history;
+            let doubled = self.doubled.look(&Open::all(history, &here), history, now);
+            let ghosts = self.ghosts.look(&Ghost::all(&owners, &here), history, now);
+            [doubled, ghosts, invariants::gave_up_its_id(history)]
         };
-        self.breach(wrong);
-        let wrong = {
-            let held = world.store.holdings().locks;
-            let record = world.record.open();
-            let ghosts: Vec<Ghost> = held
-                .into_iter()
-                .filter_map(|(_, owner)| {
-                    let owner = owner.to_string();
-                    let socket = record.history.sockets.iter().rev().find(|socket| socket.owner == owner)?;
-                    let pod = pods.iter().find(|pod| pod.life == socket.pod)?;
-                    let is_there = connection(&owner).is_some_and(|id| pod.pod.hub().contains(&id));
-                    (!is_there).then_some(Ghost { owner, slot: socket.slot })
-                })
-                .collect();
-            self.ghosts.look(&ghosts, &record.history, now)
-        };
-        self.breach(wrong);
+        wrong.into_iter().for_each(|wrong| self.breach(wrong));
         for pod in &pods {
             let hub = pod.pod.hub();
             let load = Load {
@@ -211,9 +184,8 @@ impl Run {
                 tasks: pod.tasks.running(),
                 peers: pods.len(),
             };
-            self.breach(invariants::too_much(&load, settings));
-            let panics = pod.metrics.task_panics_total.get();
-            self.breach((panics > 0).then(|| (invariants::NOTHING_PANICS, format!("{panics} tasks of {} panicked", pod.id))));
+            self.breach(invariants::too_much(&load, &world.plan.settings));
+            self.breach(invariants::panicked(&load.pod, pod.metrics.task_panics_total.get()));
         }
     }
 
@@ -226,23 +198,14 @@ impl Run {
         if world.plan.settings.max_connections < world.plan.people.len() {
             return;
         }
-        let absent: Vec<usize> = {
-            let record = world.record.open();
-            let has_one = |person: usize| record.history.sockets.iter().any(|socket| socket.person == person && socket.is_open());
-            (0..presence.len()).filter(|person| presence[*person].alive > 0 && !has_one(*person)).collect()
-        };
-        let wrong =
-            (!absent.is_empty()).then(|| (invariants::EVERYBODY_GETS_IN, format!("{absent:?} want a session and have none")));
+        let wants: Vec<u64> = presence.iter().map(|there| there.alive).collect();
+        let wrong = invariants::kept_out(&wants, &world.record.open().history);
         self.breach(wrong);
     }
 
     fn everything_is_settled(&self) {
-        let (pending, unsettled) = (self.world.stream.pending(), self.world.stream.ack_pending());
-        let wrong = (pending > 0 || unsettled > 0).then(|| {
-            let what = format!("{pending} events are not taken and {unsettled} not settled, {SETTLED:?} after the last");
-            (invariants::EVERYTHING_FLOWS_AGAIN, what)
-        });
-        self.breach(wrong);
+        let stream = &self.world.stream;
+        self.breach(invariants::unsettled(stream.pending(), stream.ack_pending(), SETTLED));
     }
 
     fn judge(&self, sound: (Duration, Duration)) {
@@ -277,7 +240,8 @@ impl Run {
         for round in rounds {
             let drained = join_all(round.iter().map(|slot| world.drain(*slot)));
             if timeout(patience, drained).await.is_err() {
-                world.record.breach(invariants::DRAINS_END, format!("the pods in {round:?} do not end"));
+                let wrong = invariants::endless(&world.record.open().history.drains, patience, world.at());
+                self.breach(wrong);
                 return;
             }
         }
@@ -289,15 +253,19 @@ impl Run {
         let drains = world.record.open().history.drains.clone();
         drains.iter().for_each(|drain| self.breach(invariants::leftovers(drain, within)));
         let held = world.store.holdings();
-        let left = held.locks.len() + held.members.len() + held.records.len();
-        let wrong = (left > 0).then(|| {
-            let (locks, members, records) = (held.locks, held.members, held.records);
-            (
-                invariants::NOTHING_IS_LEFT,
-                format!("in the end the store holds locks {locks:?}, members {members:?}, keys {records:?}"),
-            )
-        });
-        self.breach(wrong);
+        let mut left: Vec<String> = held.locks.iter().map(|(key, owner)| format!("a lock of {key:?} for {owner}")).collect();
+        left.extend(held.members.iter().map(|pod| format!("the member {pod}")));
+        left.extend(held.records.iter().map(|pod| format!("a liveness key of {pod}")));
+        self.breach(invariants::left_in_the_end(&left));
+    }
+}
+
+/// Who is here now.
+fn here(pods: &[Arc<Running>]) -> Here {
+    let sockets = pods.iter().flat_map(|pod| pod.pod.hub().sessions());
+    Here {
+        pods: pods.iter().map(|pod| (pod.id.to_string(), pod.slot)).collect(),
+        sockets: sockets.map(|session| session.owner().to_string()).collect(),
     }
 }
 
@@ -305,8 +273,4 @@ impl Run {
 /// parked has been delivered again.
 fn recovery(plan: &Plan) -> Duration {
     Duration::from_secs(plan.settings.session_ttl + 10) + plan.settings.refresh()
-}
-
-fn connection(owner: &str) -> Option<ConnectionId> {
-    ConnectionId::parse(owner.split_once('/')?.1).ok()
 }

@@ -3,10 +3,8 @@
 use super::EVERYTHING_IS_BOUNDED;
 use crate::plan::Settings;
 
-/// Bytes that an event of a run has at least, framed.
-const LEAST_EVENT: usize = 40;
-/// With `block`, so many times the buffer may wait.
-const OVERFLOW: usize = 8;
+/// Bytes that an event of a run has at least, framed, with what a pod counts for each beside its bytes.
+const LEAST_EVENT: usize = 40 + 256;
 /// A gap may wait beside what it is about, and so may what is about to be written.
 const BESIDE: usize = 2;
 /// Tasks that a pod has without a socket or a peer, with room to spare.
@@ -35,8 +33,9 @@ pub struct Load {
 #[must_use]
 pub fn too_much(load: &Load, settings: &Settings) -> Option<(&'static str, String)> {
     let bytes = settings.burst_bytes.max(settings.buffer_bytes);
-    let overflow = if settings.block { (OVERFLOW + 1) * settings.buffer_messages } else { settings.buffer_messages };
-    let waiting = (bytes / LEAST_EVENT).max(overflow) + BESIDE;
+    // With `block`, what would not have room for a socket that takes bytes has none for one that does not.
+    let stalled = if settings.block { 0 } else { settings.buffer_messages };
+    let waiting = (bytes / LEAST_EVENT).max(stalled) + BESIDE;
     let tasks = TASKS + TASKS_EACH * (load.mailboxes.len() + load.peers);
     let fullest = load.mailboxes.iter().copied().max().unwrap_or(0);
     let what = if fullest > waiting {
@@ -60,13 +59,11 @@ mod tests {
     fn what_is_past_a_bound_is_seen() {
         let mut settings = Plan::of(1).settings;
         (settings.burst_bytes, settings.buffer_bytes, settings.buffer_messages, settings.block) = (4000, 4000, 10, false);
-        let fine = Load { mailboxes: vec![102, 0], bytes: 5, budget: 10, tasks: 70, peers: 1, ..Load::default() };
+        let fine = Load { mailboxes: vec![15, 0], bytes: 5, budget: 10, tasks: 70, peers: 1, ..Load::default() };
         assert_eq!(too_much(&fine, &settings), None);
-        for load in [
-            Load { mailboxes: vec![103], ..fine.clone() },
-            Load { bytes: 11, ..fine.clone() },
-            Load { tasks: 79, ..fine.clone() },
-        ] {
+        for load in
+            [Load { mailboxes: vec![16], ..fine.clone() }, Load { bytes: 11, ..fine.clone() }, Load { tasks: 79, ..fine.clone() }]
+        {
             assert!(too_much(&load, &settings).is_some(), "{load:?}");
         }
     }

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{NO_LOCK_OF_NOBODY, sessions::DEAF};
-use crate::history::History;
+use super::{Here, NO_LOCK_OF_NOBODY};
+use crate::history::{History, TroubleKind};
+
+/// What keeps a pod from letting a lock go.
+const BOUND: [TroubleKind; 4] = [TroubleKind::Frozen, TroubleKind::Down, TroubleKind::Store, TroubleKind::LostData];
 
 /// A lock that names a socket which its pod does not have any more, at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +17,23 @@ pub struct Ghost {
     pub slot: usize,
 }
 
+impl Ghost {
+    /// Those of the locks' owners that are such: of a pod that is here, and without their socket, admitted or not.
+    #[must_use]
+    pub fn all(owners: &[String], here: &Here) -> Vec<Self> {
+        let ghost = |owner: &String| {
+            let (pod, _) = owner.split_once('/')?;
+            let slot = *here.pods.get(pod)?;
+            (!here.sockets.contains(owner)).then(|| Self { owner: owner.clone(), slot })
+        };
+        owners.iter().filter_map(ghost).collect()
+    }
+}
+
 /// Such locks, and since when.
 ///
-/// One is allowed for as long as a release takes, and a renewal that was under way and the next one, which releases what that took.
-/// A pod that does not reach the store can't release anything, so that time does not count, nor what it takes after it.
+/// One is allowed for as long as a release takes, and a renewal that was under way and the next one, which releases what that
+/// took. A pod that does not reach the store can't release anything, so that time does not count, nor what it takes after it.
 #[derive(Debug)]
 pub struct Ghosts {
     /// For how long there may be one.
@@ -37,7 +53,7 @@ impl Ghosts {
     /// Looks at all that there are now. What is wrong, if anything.
     pub fn look(&mut self, ghosts: &[Ghost], history: &History, now: Duration) -> Option<(&'static str, String)> {
         let after = now.saturating_sub(self.settling);
-        let counted = |ghost: &&Ghost| !history.was_broken(&DEAF, ghost.slot, after, now);
+        let counted = |ghost: &&Ghost| !history.was_broken(&BOUND, ghost.slot, after, now);
         let counted: Vec<&Ghost> = ghosts.iter().filter(counted).collect();
         self.since.retain(|owner, _| counted.iter().any(|ghost| ghost.owner == *owner));
         for ghost in counted {
@@ -74,5 +90,12 @@ mod tests {
             (0..40).all(|at| ghosts.look(&ghost[..at % 2], &History::default(), at as u32 * SECOND).is_none()),
             "never for long"
         );
+    }
+
+    #[test]
+    fn a_lock_is_nobodys_if_its_pod_is_here_and_has_no_such_socket() {
+        let owners = ["pod-0/x", "pod-0/y", "pod-1/z", "pod-0"].map(str::to_owned);
+        let here = Here { pods: [("pod-0".to_owned(), 3)].into(), sockets: ["pod-0/x".to_owned()].into() };
+        assert_eq!(Ghost::all(&owners, &here), [Ghost { owner: "pod-0/y".to_owned(), slot: 3 }]);
     }
 }

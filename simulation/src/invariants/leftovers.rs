@@ -24,6 +24,20 @@ pub fn leftovers(drain: &Drain, within: Duration) -> Option<(&'static str, Strin
         .then(|| (NOTHING_IS_LEFT, format!("{pod} has drained and leaves {:?}", drain.left)))
 }
 
+/// What the store still holds when every pod has drained: each in words.
+#[must_use]
+pub fn left_in_the_end(held: &[String]) -> Option<(&'static str, String)> {
+    (!held.is_empty()).then(|| (NOTHING_IS_LEFT, format!("in the end the store holds {held:?}")))
+}
+
+/// Pods that were to drain, and did not come to an end while they were waited for.
+#[must_use]
+pub fn endless(drains: &[Drain], waited: Duration, now: Duration) -> Option<(&'static str, String)> {
+    let endless = |drain: &&Drain| drain.ended.is_none() && !drain.killed && drain.began + waited <= now;
+    let pods: Vec<&str> = drains.iter().filter(endless).map(|drain| drain.pod.as_str()).collect();
+    (!pods.is_empty()).then(|| (DRAINS_END, format!("{pods:?} have drained for {waited:?} and do not end")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +55,21 @@ mod tests {
         assert_eq!(see(Drain { tasks: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { sockets: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { ended: Some(15 * SECOND), ..fine }), Some(DRAINS_END));
+    }
+
+    #[test]
+    fn a_drain_without_an_end_is_seen_unless_its_pod_was_killed() {
+        let begun = Drain { began: 5 * SECOND, ..Drain::default() };
+        let see = |drain: Drain, now: u32| endless(&[drain], 10 * SECOND, now * SECOND).map(|(name, _)| name);
+        assert_eq!(see(begun.clone(), 14), None);
+        assert_eq!(see(begun.clone(), 15), Some(DRAINS_END));
+        assert_eq!(see(Drain { killed: true, ..begun.clone() }, 15), None);
+        assert_eq!(see(Drain { ended: Some(15 * SECOND), ..begun }, 15), None, "it took long, and ended");
+    }
+
+    #[test]
+    fn whatever_the_store_holds_in_the_end_is_seen() {
+        assert_eq!(left_in_the_end(&[]), None);
+        assert_eq!(left_in_the_end(&["a lock".to_owned()]).map(|(name, _)| name), Some(NOTHING_IS_LEFT));
     }
 }

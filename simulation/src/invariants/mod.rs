@@ -3,21 +3,41 @@
 
 mod bounds;
 mod ghosts;
+mod holders;
 mod ledger;
 mod leftovers;
+mod patience;
 mod places;
+mod processes;
 mod sessions;
+mod settled;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use self::{
     bounds::{Load, too_much},
     ghosts::{Ghost, Ghosts},
+    holders::Holders,
     ledger::{Judgement, account},
-    leftovers::leftovers,
+    leftovers::{endless, left_in_the_end, leftovers},
+    patience::Bounds,
     places::places,
-    sessions::{Doubled, Open, nobody_has_it, written_late},
+    processes::{gave_up_its_id, panicked},
+    sessions::{Doubled, Open, kept_out, nobody_has_it, written_late},
+    settled::unsettled,
 };
+
+/// Who is here at a moment, as the pods themselves see it.
+#[derive(Debug, Clone, Default)]
+pub struct Here {
+    /// Pods that run, with their places.
+    pub pods: BTreeMap<String, usize>,
+    /// Sockets that they count among their sessions, admitted or not: `pod/connection`.
+    pub sockets: BTreeSet<String>,
+}
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

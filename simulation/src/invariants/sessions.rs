@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ONE_SOCKET_A_SESSION, SOMEBODY_HAS_THE_SESSION};
+use super::{EVERYBODY_GETS_IN, Here, NOTHING_WRITTEN_PAST_THE_LOCK, ONE_SOCKET_A_SESSION, SOMEBODY_HAS_THE_SESSION};
 use crate::history::{History, Socket, TroubleKind};
 
 /// A socket that a pod counts among its sessions at this moment.
@@ -17,6 +17,18 @@ pub struct Open {
     pub slot: usize,
     /// Its place in the history.
     pub socket: usize,
+}
+
+impl Open {
+    /// All of them.
+    #[must_use]
+    pub fn all(history: &History, here: &Here) -> Vec<Self> {
+        let open = |(number, socket): (usize, &Socket)| {
+            let is_open = here.sockets.contains(&socket.owner);
+            is_open.then_some(Self { person: socket.person, slot: socket.slot, socket: number })
+        };
+        history.sockets.iter().enumerate().filter_map(open).collect()
+    }
 }
 
 /// Sessions with two sockets, and since when.
@@ -65,12 +77,16 @@ impl Doubled {
     }
 }
 
-/// Was an event that a socket reads now written when its lock had run out, at the latest, at `lock_ends`? A goodbye may be said
+/// An event that a socket reads now was written when its lock had run out, at the latest, at `lock_ends`. A goodbye may be said
 /// for half a second after that, and deadlines are looked at each tenth.
 #[must_use]
-pub fn written_late(socket: &Socket, lock_ends: Duration, now: Duration) -> bool {
+pub fn written_late(number: usize, socket: &Socket, lock_ends: Duration, now: Duration) -> Option<(&'static str, String)> {
     // What was read late was not necessarily written late.
-    socket.stalls.is_empty() && now > lock_ends + Duration::from_millis(700)
+    let is_late = socket.stalls.is_empty() && now > lock_ends + Duration::from_millis(700);
+    is_late.then(|| {
+        let what = format!("socket {number} got an event at {now:?}, and its lock ran out at {lock_ends:?}");
+        (NOTHING_WRITTEN_PAST_THE_LOCK, what)
+    })
 }
 
 /// Was everybody who wanted a session told that somebody else has it? `alive`: tabs that have it or still want it; `left`: tabs
@@ -82,10 +98,19 @@ pub fn nobody_has_it(person: usize, tabs: u64, alive: u64, left: u64) -> Option<
         .then(|| (SOMEBODY_HAS_THE_SESSION, format!("all {tabs} tabs of person {person} were told that another has the session")))
 }
 
+/// Who wants a session and has none, when nothing is broken any more: `wants` has the number of tabs of each person that have one
+/// or want one.
+#[must_use]
+pub fn kept_out(wants: &[u64], history: &History) -> Option<(&'static str, String)> {
+    let has_one = |person: usize| history.sockets.iter().any(|socket| socket.person == person && socket.is_open());
+    let absent: Vec<usize> = (0..wants.len()).filter(|person| wants[*person] > 0 && !has_one(*person)).collect();
+    (!absent.is_empty()).then(|| (EVERYBODY_GETS_IN, format!("{absent:?} want a session and have none")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Moment, Trouble};
+    use crate::history::{End, Moment, Trouble};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -121,9 +146,10 @@ mod tests {
     #[test]
     fn an_event_past_the_life_of_the_lock_is_seen_unless_the_client_read_late() {
         let mut socket = Socket::default();
-        assert!(!written_late(&socket, 10 * SECOND, 10 * SECOND) && written_late(&socket, 10 * SECOND, 11 * SECOND));
+        let see = |socket: &Socket, now: u32| written_late(0, socket, 10 * SECOND, now * SECOND).map(|(name, _)| name);
+        assert_eq!((see(&socket, 10), see(&socket, 11)), (None, Some(NOTHING_WRITTEN_PAST_THE_LOCK)));
         socket.stalls.push((Moment::default(), None));
-        assert!(!written_late(&socket, 10 * SECOND, 11 * SECOND));
+        assert_eq!(see(&socket, 11), None);
     }
 
     #[test]
@@ -132,5 +158,26 @@ mod tests {
         assert!(
             nobody_has_it(0, 2, 1, 0).is_none() && nobody_has_it(0, 2, 0, 1).is_none() && nobody_has_it(0, 0, 0, 0).is_none()
         );
+    }
+
+    #[test]
+    fn who_wants_a_session_and_has_none_is_seen() {
+        let (mut history, _) = two_sockets();
+        let see = |wants: &[u64], history: &History| kept_out(wants, history).map(|(name, _)| name);
+        assert_eq!(see(&[1], &history), Some(EVERYBODY_GETS_IN), "neither socket is ready");
+        assert_eq!(see(&[0], &history), None, "they want none");
+        history.sockets[1].ready = Some(Moment::default());
+        assert_eq!(see(&[1], &history), None);
+        assert_eq!(see(&[1, 1], &history), Some(EVERYBODY_GETS_IN), "another has none");
+        history.sockets[1].ended = Some((Moment::default(), End::Broken));
+        assert_eq!(see(&[1], &history), Some(EVERYBODY_GETS_IN));
+    }
+
+    #[test]
+    fn a_socket_is_open_while_a_pod_counts_it_among_its_sessions() {
+        let (history, _) = two_sockets();
+        let here = Here { sockets: ["pod-1/x".to_owned()].into(), ..Here::default() };
+        assert_eq!(Open::all(&history, &here), [Open { person: 0, slot: 1, socket: 1 }]);
+        assert_eq!(Open::all(&history, &Here::default()), []);
     }
 }

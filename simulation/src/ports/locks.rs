@@ -15,11 +15,7 @@ use super::{
     fate::{Fate, Port, pause},
     no_answer,
 };
-use crate::{
-    invariants,
-    record::{Holder, Record},
-    tasks::spawn,
-};
+use crate::{record::Record, tasks::spawn};
 
 /// A lock that nobody took over is given back so much later.
 const GIVEN_BACK_AFTER: Duration = Duration::from_millis(20);
@@ -98,40 +94,28 @@ async fn carry_out(locks: &dyn SessionLocks, record: &Record, claim: &Claim) -> 
         None => locks.acquire(key, owner, *ttl).await,
     };
     if matches!(outcome, Ok(Acquire::Acquired { .. })) {
-        let before = holds(record, key, owner, *ttl);
-        if let Some(before) = before.filter(|before| before != owner && Some(before) != seen.as_ref()) {
-            let what = format!("{owner} took the lock of {before}, which held it, and expected {seen:?}");
-            record.breach(invariants::LOCK_IS_TAKEN_FROM_WHO_IS_EXPECTED, what);
+        let at = record.at();
+        let wrong = record.open().holders.take(key, seen.as_ref(), owner, at, *ttl);
+        if let Some((invariant, what)) = wrong {
+            record.breach(invariant, what);
         }
     }
     outcome
 }
 
-/// Notes who holds a lock now; returns who held it until now.
-fn holds(record: &Record, key: &SessionKey, owner: &LockOwner, ttl: Duration) -> Option<LockOwner> {
-    let now = record.at();
-    let mut inner = record.open();
-    inner.lives.insert(owner.clone(), now + ttl);
-    let before = inner.holders.insert(key.clone(), Holder { owner: owner.clone(), until: now + ttl });
-    before.filter(|holder| holder.until > now).map(|holder| holder.owner)
-}
-
 async fn release(locks: &dyn SessionLocks, record: &Record, gone: &[(SessionKey, LockOwner)]) -> Result<usize, StoreError> {
     let released = locks.release(gone).await?;
-    let mut inner = record.open();
-    for (key, owner) in gone {
-        if inner.holders.get(key).is_some_and(|holder| holder.owner == *owner) {
-            inner.holders.remove(key);
-        }
-    }
+    let holders = &mut record.open().holders;
+    gone.iter().for_each(|(key, owner)| holders.let_go(key, owner));
     Ok(released)
 }
 
 async fn renew(locks: &dyn SessionLocks, record: &Record, batch: &[LockRenewal]) -> Result<Vec<Renewal>, StoreError> {
     let outcomes = locks.renew(batch).await?;
+    let (at, holders) = (record.at(), &mut record.open().holders);
     for (renewal, outcome) in batch.iter().zip(&outcomes) {
         if matches!(outcome, Renewal::Renewed | Renewal::Restored) {
-            holds(record, &renewal.key, &renewal.owner, renewal.ttl);
+            holders.hold(&renewal.key, &renewal.owner, at, renewal.ttl);
         }
     }
     Ok(outcomes)

@@ -15,7 +15,7 @@ use tokio::{
 use super::frames::{self, Frame};
 use crate::{
     history::{End, Gap, Seen, Selected, Socket},
-    invariants::{NOTHING_WRITTEN_PAST_THE_LOCK, written_late},
+    invariants::written_late,
     record::Record,
 };
 
@@ -227,12 +227,11 @@ impl Client {
         }
         let inner = self.record.open();
         let socket = &inner.history.sockets[self.socket];
-        let ends = LockOwner::parse(&socket.owner).ok().and_then(|owner| inner.lives.get(&owner).copied());
-        let late = ends.filter(|ends| written_late(socket, *ends, now));
+        let ends = LockOwner::parse(&socket.owner).ok().and_then(|owner| inner.holders.life(&owner));
+        let wrong = ends.and_then(|ends| written_late(self.socket, socket, ends, now));
         drop(inner);
-        if let Some(ends) = late {
-            let what = format!("socket {} got an event at {now:?}, and its lock ran out at {ends:?}", self.socket);
-            self.record.breach(NOTHING_WRITTEN_PAST_THE_LOCK, what);
+        if let Some((invariant, what)) = wrong {
+            self.record.breach(invariant, what);
         }
     }
 

@@ -195,8 +195,7 @@ impl World {
 
     fn lose_data(&self) {
         self.note_loss();
-        // Nobody knows any more who holds what; those who do say so again.
-        self.record.open().holders.clear();
+        self.record.open().holders.forget();
     }
 
     /// Keeps what the store holds now.

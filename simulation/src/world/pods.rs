@@ -115,7 +115,7 @@ impl World {
         Ok(())
     }
 
-    /// No two processes ever live under one id here.
+    /// Notes when a pod finds that its id is another's.
     fn watch_id(&self, pod: Arc<Running>) {
         let record = Arc::clone(&self.record);
         spawn(async move {
@@ -124,7 +124,9 @@ impl World {
                 biased;
                 () = ended.cancelled() => {}
                 () = pod.pod.id_lost() => {
-                    record.breach(crate::invariants::NOBODY_GIVES_UP_ITS_ID, format!("{} takes its id for another's", pod.id));
+                    let at = record.at();
+                    record.note(format_args!("{} takes its id for another's", pod.id));
+                    record.open().history.gave_up_ids.push((at, pod.life));
                 }
             }
         });
@@ -140,7 +142,12 @@ impl World {
     /// As SIGKILL: nothing is said, nothing is given back. It is started again after a while.
     pub(super) fn kill(self: &Arc<Self>, slot: usize, down: Duration, renamed: bool) {
         let Some(pod) = self.take(slot) else { return };
-        self.record.open().history.pods[pod.life].killed = true;
+        {
+            let history = &mut self.record.open().history;
+            history.pods[pod.life].killed = true;
+            let drains = history.drains.iter_mut().filter(|drain| drain.ended.is_none() && drain.pod == pod.id.as_str());
+            drains.for_each(|drain| drain.killed = true);
+        }
         let trouble = self.begin(TroubleKind::Down, Some(slot));
         self.hold(&Hold::Dead(pod.id.clone()));
         self.network.kill(&pod.id);
