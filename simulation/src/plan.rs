@@ -3,6 +3,7 @@
 mod cast;
 mod from_seed;
 mod settings;
+mod themes;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
 //! Draws a plan. Not everything happens in every run: each seed leaves out some kinds of faults, so that those which are left
-//! meet each other more often.
+//! meet each other more often. Some seeds have a [theme](super::themes) in its place.
 
-use super::{Action, Person, Plan, Publisher, Rate, Rates, Settings, Step, Topic, Who};
+use super::{Action, Person, Plan, Publisher, Rate, Rates, Settings, Step, Topic, Who, themes::Theme};
 use crate::draw::Draw;
 
 /// Everybody has come by then, in milliseconds.
-const SETTLED_IN: u64 = 1500;
+pub(super) const SETTLED_IN: u64 = 1500;
 /// Chats of one agent.
 const CHATS: u64 = 3;
 
@@ -76,7 +76,11 @@ impl Plan {
         let one_by_one = draw.chance(0.4);
         let mut drawing = Drawing { draw, slots: slots as u64, people, topics, faults_end, may };
         let steps = drawing.steps(steps);
-        Self { seed, slots, settings, rates, people: drawing.people, publishers, steps, faults_end, one_by_one }
+        let plan = Self { seed, slots, settings, rates, people: drawing.people, publishers, steps, faults_end, one_by_one };
+        match Theme::of(seed) {
+            Some(theme) => theme.shape(plan),
+            None => plan,
+        }
     }
 }
 
