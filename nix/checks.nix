@@ -139,7 +139,7 @@ in
   browser-client = check "browser-client" [ nodejs ] ''
     node service/web/build.mjs --check
     for client in client.js client.min.js; do
-      CLIENT=$client node --test service/web/test/client.test.mjs
+      CLIENT=$client node --test service/web/test/*.test.mjs
     done
   '';
   # The rules in the manifests are those of dashboards/.

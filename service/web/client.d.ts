@@ -11,6 +11,13 @@ export interface GatewayOptions {
   token: string | (() => string | Promise<string>);
   /** Chat to select from the start. Without it, the chat that the gateway remembers is restored. */
   chat?: string;
+  /**
+   * Keeps the cursor over a page load, `sessionStorage` for one; off by default. A page that builds its state anew at every load
+   * needs none; with one it is given again what came above the cursor, and tells it by `seq`.
+   */
+  storage?: Pick<Storage, "getItem" | "setItem">;
+  /** With `storage`: whose cursor it is, where users take turns in one browser. Any name; it is written down, so no token. */
+  user?: string;
   /** First wait before another attempt; doubles with each failure (default 500). */
   minDelay?: number;
   /** Longest wait (default 30 000). A longer `Retry-After` wins. */
@@ -41,8 +48,14 @@ export interface ReadyDetail {
   pod: string;
   /** Chat that is or is being selected. */
   chat: string | null;
-  /** Not the first `ready` of this client: what happened meanwhile was not kept for it, so load the state anew. */
+  /** Not the first `ready` of this client. Where it is not `resumed`, something may have been missed: load the state anew. */
   reconnected: boolean;
+  /** All that was missed since the cursor follows; absent where no cursor was brought, or the pod knows none. */
+  resumed?: boolean;
+  /** Events that follow because they were missed; with `resumed`. Those that this client has seen already it does not show again. */
+  replayed?: number;
+  /** Why it is not `resumed`. */
+  reason?: "stream_changed" | "too_old" | "too_much" | "busy" | "unavailable" | "malformed" | (string & {});
   /** Highest sequence that this client has shown, 0 if none. */
   lastSeq: number;
 }
@@ -56,6 +69,8 @@ export interface EventDetail<Payload = Record<string, unknown>> {
   text: string;
   /** It came after events with a higher `seq` had been shown. */
   late: boolean;
+  /** It was read again from the stream: after a reconnect, or because it could not be had in time. */
+  replayed?: true;
 }
 
 export interface GapDetail {

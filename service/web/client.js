@@ -1,9 +1,9 @@
 /**
  * The browser client of the gateway: one ES module, no dependency.
  *
- * It keeps one session open: asks for a fresh token before every attempt, backs off with jitter, remembers the selected chat, drops
- * duplicates, puts events in the order of the stream, tells of gaps, and notices a connection that has gone silent. Guarantees and close codes:
- * docs/protocol.md.
+ * It keeps one session open: asks for a fresh token before every attempt, backs off with jitter, goes on in the stream where it
+ * was, remembers the selected chat, drops duplicates, puts events in the order of the stream, tells of gaps, and notices a
+ * connection that has gone silent. Guarantees and close codes: docs/protocol.md.
  *
  * Rules of this file, so that build.mjs can make client.min.js of it: statements end with a semicolon, no regular expressions, and
  * no newline or comment inside a template string.
@@ -11,8 +11,8 @@
 
 /** Close codes after which only the application may connect again: each would be refused again, or would take the session from another tab. */
 const FINAL = [1000, 4400, 4401, 4402, 4403];
-/** Sequences remembered: many times what a redelivery can repeat. */
-const REMEMBERED = 512;
+/** Sequences remembered above the cursor: many times what a gateway replays at once. */
+const REMEMBERED = 4096;
 /** Longest `Retry-After` that is obeyed, in milliseconds: a broken proxy must not silence a client for a day. */
 const MAX_RETRY_AFTER = 300000;
 
@@ -32,18 +32,23 @@ export class GatewayClient extends EventTarget {
   #timers = {};
   #failures = 0;
   #attempt = 0;
-  #seen = new Map();
+  // The cursor: everything up to `safe` in this stream was taken, or a gap was told. Above it, the sequences that were taken.
+  #stream = null;
+  #safe = 0;
+  #seen = new Set();
+  #key;
+  #kept;
+  #doubts = [];
   #held = [];
   #released = 0;
   #readyBefore = false;
-  #chosen = false;
+  #sure;
 
   constructor(options) {
     super();
     this.#options = { ...DEFAULTS, ...options };
     this.state = "closed";
     this.chat = options.chat || null;
-    this.#chosen = !!options.chat;
     this.lastSeq = 0;
   }
 
@@ -65,7 +70,6 @@ export class GatewayClient extends EventTarget {
   /** Asks for the messages of this chat in place of the one before; kept over reconnects until another is chosen. */
   selectChat(chat) {
     this.chat = chat;
-    this.#chosen = true;
     if (this.state === "ready") {
       this.#send("select_chat", { chat_id: chat });
     }
@@ -74,7 +78,7 @@ export class GatewayClient extends EventTarget {
   async #open() {
     const attempt = ++this.#attempt;
     this.#become("connecting");
-    const { url, apiKey, token, protocols, connectTimeout } = this.#options;
+    const { url, apiKey, token, protocols, connectTimeout, storage, user } = this.#options;
     this.#after("connect", connectTimeout, () => this.#lost(attempt, 4000, "connect-timeout"));
     let socket;
     let health;
@@ -84,6 +88,22 @@ export class GatewayClient extends EventTarget {
       const secrets = [`key.${btoa(apiKey)}`, `token.${typeof token === "function" ? await token() : token}`];
       if (attempt !== this.#attempt) {
         return;
+      }
+      this.#key = `dws:${user}@${target.host}${target.pathname}`;
+      const kept = !this.#stream && storage?.getItem(this.#key);
+      if (kept) {
+        const [stream, safe] = kept.split(":");
+        this.#stream = stream;
+        this.#safe = Number(safe) || 0;
+      }
+      const query = target.searchParams;
+      if (this.#stream) {
+        query.set("resume", this.#cursor());
+      }
+      // One that no gateway has confirmed goes with the first attempt only: it may be why that was refused. Selected after `ready`
+      // it costs an error.
+      if (this.chat && (this.chat === this.#sure || !this.#failures)) {
+        query.set("chat", this.chat);
       }
       socket = new (this.#options.WebSocket || WebSocket)(target.href,
         [protocols || "json.v1"].flat().concat(secrets.map((text) => `dws.${text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`)));
@@ -138,18 +158,22 @@ export class GatewayClient extends EventTarget {
     } catch {
       return;
     }
-    const { type, payload, seq } = frame;
+    const { type, payload } = frame;
     if (type === "event") {
-      this.#event(text, payload, seq);
+      this.#event(text, frame);
     } else if (type === "gap") {
       this.#release();
       this.#emit("gap", payload);
     } else if (type === "error") {
       this.#emit("error", payload);
     } else if (type === "chat_selected") {
+      this.#sure = payload.chat_id;
       this.#emit("chat", payload);
-    } else if (type === "ready" && payload) {
-      this.#ready(payload);
+    } else if (type === "ready") {
+      this.#place(payload || {});
+      if (this.state !== "ready") {
+        this.#ready(payload || {});
+      }
     }
   }
 
@@ -161,35 +185,68 @@ export class GatewayClient extends EventTarget {
       this.#failures = 0;
     });
     this.#become("ready");
-    if (this.#chosen && this.chat !== (payload.chat_id || null)) {
+    const chat = this.#sure = payload.chat_id || null;
+    if (this.chat && this.chat !== chat) {
       this.#send("select_chat", { chat_id: this.chat });
     } else {
-      this.chat = payload.chat_id || null;
+      this.chat = chat;
     }
-    this.#emit("ready", { pod: payload.pod_id, chat: this.chat, reconnected, lastSeq: this.lastSeq });
+    this.#emit("ready", { ...payload, pod: payload.pod_id, chat: this.chat, reconnected, lastSeq: this.lastSeq });
   }
 
-  #event(text, payload, seq) {
-    const event = { payload, seq, text, late: false };
+  /** Takes in where the gateway says that this session stands. */
+  #place({ stream, safe, reason }) {
+    const doubts = this.#doubts;
+    this.#doubts = [];
+    if (stream !== this.#stream && (stream || doubts.length) || reason === "stream_changed") {
+      if (this.#stream) {
+        // Made anew, so it counts from one again.
+        this.#release();
+        this.#seen.clear();
+        this.#safe = this.#released = this.lastSeq = 0;
+      }
+      this.#stream = stream;
+      doubts.forEach((doubt) => this.#event(...doubt));
+    }
+    this.#reach(safe);
+    this.#release();
+  }
+
+  #reach(safe) {
+    if (safe > this.#safe) {
+      this.#safe = safe;
+      this.#seen.forEach((seq) => seq <= safe && this.#seen.delete(seq));
+    }
+  }
+
+  #cursor() {
+    return this.#stream + ":" + this.#safe;
+  }
+
+  #event(text, frame) {
+    const { seq } = frame;
+    const seen = this.#seen;
+    if (seq <= this.#safe) {
+      // Taken before, or the first of a stream that was made anew: only the gateway knows.
+      if (this.#doubts.push([text, frame]) === 1) {
+        this.#send("ready");
+      }
+      return;
+    }
+    const event = { ...frame, text, late: false };
     if (seq === undefined) {
       this.#release();
       this.#emit("event", event);
       return;
     }
-    const content = JSON.stringify(payload);
-    const before = this.#seen.get(seq);
-    if (before === content) {
+    const known = seen.has(seq);
+    seen.add(seq);
+    if (seen.size > REMEMBERED) {
+      seen.delete(seen.values().next().value);
+    }
+    this.#reach(frame.safe);
+    if (known) {
       return;
-    }
-    if (before) {
-      // The same place with other content: the stream was made anew, and counts from one again.
-      this.#release();
-      this.#seen.clear();
-      this.#released = this.lastSeq = 0;
-    }
-    this.#seen.set(seq, content);
-    if (this.#seen.size > REMEMBERED) {
-      this.#seen.delete(this.#seen.keys().next().value);
     }
     let place = this.#held.length;
     while (place > 0 && this.#held[place - 1].seq > seq) {
@@ -210,6 +267,16 @@ export class GatewayClient extends EventTarget {
       this.#released = Math.max(this.#released, event.seq);
       this.lastSeq = this.#released;
       this.#emit("event", event);
+    }
+    // Only now: a page that goes away sooner has not seen them.
+    const cursor = this.#cursor();
+    if (this.#stream && cursor !== this.#kept) {
+      this.#kept = cursor;
+      try {
+        this.#options.storage?.setItem(this.#key, cursor);
+      } catch {
+        // Full, or not allowed: then the page is without it after its next load.
+      }
     }
   }
 

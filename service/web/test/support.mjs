@@ -73,8 +73,8 @@ export class FakeSocket {
   says(frame) {
     this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
   }
-  event(seq, payload = { n: seq }) {
-    this.says({ type: "event", seq, payload });
+  event(seq, beside = {}) {
+    this.says({ type: "event", seq, ...beside, payload: { n: seq } });
   }
   ends(code, reason = "") {
     this.readyState = 3;
