@@ -7,6 +7,11 @@ import { AGENT, CHATS, COMPANY, summary } from "./events.js";
 
 const LOG_LINES = 60;
 const LATENCY_WINDOW = 10_000;
+/** What is said of events that were read again from the stream. */
+const MARKS = {
+  replayed: "Missed while this socket was away",
+  mended: "Missed by its pod or its mailbox: a gap that was mended",
+};
 const cards = new Set();
 let numbers = 0;
 
@@ -24,6 +29,8 @@ class Card {
   #asked;
   #log;
   #waiting = new Map();
+  /** Of the replayed events, how many come because this socket was away; others mend a gap. */
+  #missed = 0;
 
   constructor(person, pod, life) {
     this.person = person;
@@ -85,13 +92,17 @@ class Card {
     this.takeOver.hidden = state === "closed";
   }
 
-  on_ready({ pod, chat, reconnected }) {
+  on_ready({ pod, chat, reconnected, resumed, replayed, reason }) {
     this.current = pod;
+    this.#missed = replayed ?? 0;
     this.node.dataset.pod = pod;
     this.mark();
     this.pod.style.setProperty("--pod", podColor(pod));
     this.#show(chat);
-    this.#note(reconnected ? `ready again on ${pod}: load the state anew` : `ready on ${pod}`);
+    const missed = replayed ? `resumed, what was missed follows (${replayed} replayed)` : "resumed, nothing was missed";
+    const what = resumed ? missed : `load the state anew${reason ? ` (${reason})` : ""}`;
+    this.node.dataset.resumed = !!resumed;
+    this.#note(reconnected ? `ready again on ${pod}: ${what}` : `ready on ${pod}`);
   }
 
   /** Says what the pod of this socket does, where that is not its best. */
@@ -112,21 +123,24 @@ class Card {
     this.select.value = CHATS.some(([id]) => id === chat) ? chat : "";
   }
 
-  on_event({ seq, payload, late }) {
+  on_event({ seq, payload, late, replayed }) {
     const arrived = clock();
+    const mark = replayed && (this.#missed-- > 0 ? "replayed" : "mended");
+    if (!replayed) this.#missed = 0;
     const way = el("span", { class: "way" }, "…");
     const took = el("span", { class: "took" });
-    const line = el("li", { class: "event", "data-seq": seq }, el("span", { class: "seq" }, String(seq ?? "–")),
-      el("span", { class: "what", title: summary(payload) }, summary(payload)), took, way);
+    const badge = mark ? el("span", { class: "mark", title: MARKS[mark] }, mark) : null;
+    const line = el("li", { class: "event", "data-seq": seq, "data-mark": mark }, el("span", { class: "seq" }, String(seq ?? "–")),
+      el("span", { class: "what", title: summary(payload) }, badge, summary(payload)), took, way);
     this.#add(line);
-    this.#waiting.set(seq, { line, way, took, arrived, pod: this.current, late });
+    this.#waiting.set(seq, { line, way, took, arrived, pod: this.current, late, replayed });
     this.explain();
     if (this.#waiting.size) refresh().catch(() => {});
   }
 
   /** Completes lines as it becomes known which pod took their events. */
   explain() {
-    for (const [seq, { line, way, took, arrived, pod, late }] of this.#waiting) {
+    for (const [seq, { line, way, took, arrived, pod, late, replayed }] of this.#waiting) {
       const take = takes.get(seq);
       if (!take && fleet.stream.kind === "memory" && clock() - arrived < 5000) continue;
       this.#waiting.delete(seq);
@@ -135,7 +149,8 @@ class Card {
         continue;
       }
       const ms = Math.max(0, arrived - take.stored_at_ms);
-      seen.samples.push({ at: performance.now(), ms });
+      // How long one was away is no latency.
+      if (!replayed) seen.samples.push({ at: performance.now(), ms });
       say(took, `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`);
       const forwarded = take.pod !== pod;
       line.dataset.path = forwarded ? "forwarded" : "local";
