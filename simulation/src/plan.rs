@@ -65,7 +65,7 @@ pub enum Action {
     Kill { slot: usize, down_ms: u64, renamed: bool },
     /// As SIGTERM; the same.
     Drain { slot: usize, down_ms: u64, renamed: bool },
-    /// As SIGSTOP and SIGCONT, but for the pod's timers.
+    /// As SIGSTOP and SIGCONT.
     Freeze { slot: usize, for_ms: u64 },
     /// The store is away.
     StoreDown { for_ms: u64 },

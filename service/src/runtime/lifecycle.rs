@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use super::{backoff::Backoff, workers::Worker};
+use super::{backoff::Backoff, gate::Gate, workers::Worker};
 use crate::{
     metrics::Metrics,
     telemetry::audit::{Action, Actor, Audit},
@@ -72,13 +72,21 @@ pub struct Tasks {
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
     span: tracing::Span,
+    gate: Option<Arc<Gate>>,
 }
 
 impl Tasks {
     /// No tasks yet. `span` goes around each of them.
     #[must_use]
     pub fn new(shutdown: Shutdown, metrics: Arc<Metrics>, span: tracing::Span) -> Self {
-        Self { tracker: TaskTracker::new(), shutdown, metrics, span }
+        Self { tracker: TaskTracker::new(), shutdown, metrics, span, gate: None }
+    }
+
+    /// The same, of which none goes on while the gate is shut but those that [come by the thousand](Self::spawn_many_on): who
+    /// spawns these has to guard them.
+    #[must_use]
+    pub fn behind(self, gate: &Arc<Gate>) -> Self {
+        Self { gate: Some(Arc::clone(gate)), ..self }
     }
 
     /// Where the pod's tasks count.
@@ -123,8 +131,11 @@ impl Tasks {
 
     /// As [`Tasks::spawn`], on a worker.
     pub(crate) fn spawn_on(&self, worker: &Arc<Worker>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let guarded = self.guard(name, task).instrument(self.span.clone());
-        worker.spawn(self.tracker.track_future(guarded));
+        let guarded = self.tracker.track_future(self.guard(name, task).instrument(self.span.clone()));
+        match &self.gate {
+            None => drop(worker.spawn(guarded)),
+            Some(gate) => drop(worker.spawn(gate.guard(guarded))),
+        }
     }
 
     fn guard<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
@@ -182,7 +193,11 @@ impl Tasks {
 
     #[expect(clippy::disallowed_methods, reason = "the one owner of tasks")]
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.tracker.track_future(task));
+        let task = self.tracker.track_future(task);
+        match &self.gate {
+            None => drop(tokio::spawn(task)),
+            Some(gate) => drop(tokio::spawn(gate.guard(task))),
+        }
     }
 
     /// Waits until every task has ended. Call it after the soft or hard token is cancelled.

@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub mod chance;
 pub mod clock;
 pub mod fine_timer;
+pub mod gate;
 pub mod lifecycle;
 pub(crate) mod linger;
 pub mod listen;
