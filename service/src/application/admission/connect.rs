@@ -164,6 +164,8 @@ impl Entries {
     fn take_out(&self, session: &Session) {
         session.mailbox().close();
         self.hub.remove(session.connection());
+        // Nobody writes it any more, and others may hold the session for a while yet.
+        drop(session.mailbox().take(usize::MAX));
         self.releaser.release(session);
     }
 }
