@@ -9,6 +9,8 @@ use crate::ports::IdTaken;
 
 /// By so much later than expected a key must run out to count as renewed: answers take their time.
 const MARGIN: Duration = Duration::from_millis(500);
+/// From so many renewals on, a record belongs to somebody who lives: a store that goes back renews it as well, now and then.
+const RENEWALS: u32 = 3;
 
 /// What a look at the holder's record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,24 +21,23 @@ pub(super) enum Step {
     Yield,
 }
 
-/// The record that holds the id, and when its key would run out.
+/// The record that holds the id, when its key would run out, and how often it was renewed.
 #[derive(Debug, Default)]
-pub(super) struct Contest(Option<(PodRecord, Instant)>);
+pub(super) struct Contest(Option<(PodRecord, Instant, u32)>);
 
 impl Contest {
     /// Takes note of the holder as it was seen at `now`.
     pub(super) fn look(&mut self, taken: &IdTaken, now: Instant) -> Step {
         let ends = now + taken.expires_in;
-        match &self.0 {
-            Some((record, expected)) if *record == taken.record => {
+        match &mut self.0 {
+            Some((record, expected, renewals)) if *record == taken.record => {
                 if ends > *expected + MARGIN {
-                    Step::Yield
-                } else {
-                    Step::Wait
+                    (*expected, *renewals) = (ends, *renewals + 1);
                 }
+                if *renewals >= RENEWALS { Step::Yield } else { Step::Wait }
             }
             _ => {
-                self.0 = Some((taken.record.clone(), ends));
+                self.0 = Some((taken.record.clone(), ends, 0));
                 Step::Wait
             }
         }
@@ -60,7 +61,10 @@ mod tests {
         let at = |ms| now + Duration::from_millis(ms);
         assert_eq!(contest.look(&taken(1, 4000), now), Step::Wait);
         assert_eq!(contest.look(&taken(1, 3100), at(1000)), Step::Wait, "an answer that took a while");
-        assert_eq!(contest.look(&taken(1, 5000), at(1200)), Step::Yield);
+        for (ms, step) in [(1200, Step::Wait), (2200, Step::Wait), (3200, Step::Yield)] {
+            assert_eq!(contest.look(&taken(1, 5000), at(ms)), step, "{ms}");
+            assert_eq!(contest.look(&taken(1, 4900), at(ms + 100)), step, "it is looked at more often than it is renewed");
+        }
     }
 
     #[tokio::test(start_paused = true)]
