@@ -1,20 +1,21 @@
-//! Sockets that left a route lately, as those that select one chat after another do.
+//! Sockets that left a route, as those that select one chat after another do.
 //!
 //! One that comes back to a route is no latecomer: what came over the route while it was there before, it has; and nothing that
 //! came while it was elsewhere is owed to it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use daisi_ws_domain::{ids::ConnectionId, maps::Map, route::RouteKey};
 use tokio::time::Instant;
 
-use super::latecomers::Latecomers;
-
+/// So long after it left a socket is known: as long as an event is delivered again, by the default of `forward_max_age_seconds`,
+/// and some time more.
+const KNOWN_FOR: Duration = Duration::from_secs(150);
 /// Leavings that are remembered; past that the oldest is forgotten, and an event that is delivered again just then may come twice
 /// to one that comes back.
 const MAX_LEFT: usize = 4096;
 
-/// Who left which route, for as long as it could pass for a latecomer there.
+/// Who left which route, for as long as what it had there may come again.
 #[derive(Debug, Default)]
 pub(super) struct LeftLately {
     left_at: Map<(ConnectionId, RouteKey), Instant>,
@@ -25,7 +26,7 @@ impl LeftLately {
     /// A socket that stays leaves a route.
     pub(super) fn note(&mut self, connection: &ConnectionId, route: &RouteKey, now: Instant) {
         while let Some((at, ..)) = self.in_order.front()
-            && (self.in_order.len() >= MAX_LEFT || !Latecomers::is_lately(*at, now))
+            && (self.in_order.len() >= MAX_LEFT || now > *at + KNOWN_FOR)
             && let Some((at, connection, route)) = self.in_order.pop_front()
         {
             let place = (connection, route);
@@ -40,14 +41,12 @@ impl LeftLately {
     /// Was it there lately?
     pub(super) fn is_back(&self, connection: &ConnectionId, route: &RouteKey, now: Instant) -> bool {
         let place = (connection.clone(), route.clone());
-        !self.left_at.is_empty() && self.left_at.get(&place).is_some_and(|at| Latecomers::is_lately(*at, now))
+        !self.left_at.is_empty() && self.left_at.get(&place).is_some_and(|at| now <= *at + KNOWN_FOR)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use daisi_ws_domain::ids::{AgentId, CompanyId};
 
     use super::*;
@@ -62,7 +61,7 @@ mod tests {
         let (mut left, begun) = (LeftLately::default(), Instant::now());
         left.note(&socket(0), &route, begun);
         assert!(left.is_back(&socket(0), &route, begun) && !left.is_back(&socket(1), &route, begun));
-        let later = begun + Duration::from_secs(11);
+        let later = begun + KNOWN_FOR + Duration::from_secs(1);
         assert!(!left.is_back(&socket(0), &route, later));
         left.note(&socket(1), &route, later);
         assert_eq!((left.left_at.len(), left.in_order.len()), (1, 1));

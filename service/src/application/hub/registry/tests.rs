@@ -139,6 +139,22 @@ fn g1_who_comes_back_to_a_chat_is_shown_no_redelivery_and_who_is_new_there_is() 
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn g1_who_comes_back_to_a_chat_after_a_while_is_shown_no_redelivery() {
+    let hub = hub();
+    let (a, stays) = (enter(&hub, user("acme", "a1", "u"), "1"), enter(&hub, user("acme", "a1", "v"), "2"));
+    let event = event("wa.acme.a1.messages.c1", 1);
+    let chat = event.address.routes()[0].clone();
+    hub.join(a.connection(), &chat);
+    hub.join(stays.connection(), &chat);
+    deliver(&hub, &event);
+    hub.leave(a.connection(), &chat);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    hub.join(a.connection(), &chat);
+    assert_eq!(deliver(&hub, &event), Delivered::Before);
+    assert_eq!(a.mailbox().len(), 1);
+}
+
 #[test]
 fn a_late_exit_of_an_old_socket_leaves_its_successor() {
     let hub = hub();
