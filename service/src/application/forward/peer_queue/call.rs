@@ -50,8 +50,12 @@ impl PeerQueue {
             }
             if may_pass && self.shared.wellness.gives_up_on(&self.peer.id) {
                 let waiting = {
-                    let mut queue = self.queue();
-                    queue.not_answered(Instant::now());
+                    let (now, mut queue) = (Instant::now(), self.queue());
+                    queue.not_answered(now);
+                    if !queue.breaker.is_closed() {
+                        // It was the one probe, and nothing else goes to the peer before that has an end.
+                        queue.breaker.failed(now.into_std());
+                    }
                     queue.take_waiting()
                 };
                 self.park(waiting);

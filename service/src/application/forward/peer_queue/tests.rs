@@ -360,6 +360,27 @@ async fn g2_who_reaches_none_of_its_peers_keeps_no_event_that_another_pod_may_br
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_is_given_up_is_followed_by_another() {
+    let mut setup = Setup::of_fleet(3);
+    setup.know(&["b", "c"]);
+    setup.world.set(Does::IsCut);
+    let open_for = testing::config().app.grpc_circuitbreaker_open_duration;
+    for _ in 0..3 {
+        setup.outcome(clock::now(), PASSES + 1).await;
+    }
+    tokio::time::sleep(open_for).await;
+    setup.world.set(Does::Hangs);
+    setup.forward("c");
+    setup.forward("b");
+    for _ in 0..2 {
+        assert_eq!(setup.settled.recv().await.unwrap().settlement, Settlement::Retry(Duration::ZERO));
+    }
+    setup.world.set(Does::Takes);
+    tokio::time::sleep(4 * open_for).await;
+    assert_eq!(setup.outcome(clock::now(), 1).await, Settlement::Ack);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_for_the_one_peer_that_is_silent_is_parked_as_ever() {
     let mut setup = Setup::of_fleet(3);
     setup.know(&["b", "c"]);
