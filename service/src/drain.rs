@@ -83,8 +83,13 @@ impl Events {
         if !(stopped && self.in_flight.finished(until).await) {
             tracing::warn!("some events were still in flight; the stream will deliver them to another pod");
         }
-        self.forwarder.settle_debts(until).await;
+        self.settle_debts(until).await;
         tracing::debug!(drain.stage = "events", "what was in flight has its end");
+    }
+
+    /// Tells peers of the gaps that they are owed, at most until then.
+    pub async fn settle_debts(&self, until: Instant) {
+        self.forwarder.settle_debts(until).await;
     }
 
     /// So many a second may go back to the stream because somebody is between this pod and another.

@@ -121,7 +121,9 @@ impl Sequence {
             self.announcing.stopped().await;
             given_back.and(drain.leaving.leave().await)
         };
-        match timeout_at(deadline, left).await {
+        // What could not be told before is tried once more: nobody else knows of it.
+        let (left, ()) = tokio::join!(timeout_at(deadline, left), drain.events.settle_debts(deadline));
+        match left {
             Ok(Ok(())) => tracing::info!("the pod is empty: no lock, no route, no membership left"),
             Ok(Err(error)) => {
                 tracing::warn!(

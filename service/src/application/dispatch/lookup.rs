@@ -52,6 +52,9 @@ impl Lookup {
             .collect();
         let keys: Vec<RouteKey> = keys.into_iter().collect();
         let found = self.look_up_in_time(&keys, events).await;
+        if !found.is_certain {
+            self.directory.note_uncertain(events.iter().map(|taken| taken.pulled.event.seq));
+        }
         let destination = |places: SmallVec<[usize; 1]>| {
             let mut peers: Vec<Arc<PodRecord>> = Vec::new();
             for peer in places.iter().flat_map(|place| &found.peers[*place]) {

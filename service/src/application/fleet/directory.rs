@@ -1,6 +1,7 @@
 //! What this pod knows of the fleet: which pods are there, how far the store's routes can be trusted, and so where an event has
 //! to go.
 
+mod passed_over;
 mod table;
 mod targets;
 mod unheard;
@@ -13,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{ids::PodId, maps::Set, peer::PodRecord};
+use daisi_ws_domain::{gap::Gap, ids::PodId, maps::Set, peer::PodRecord};
 use tokio::{sync::Notify, time::Instant};
 
-use self::table::{Peer, RETIRED_FOR, Table};
+use self::table::{RETIRED_FOR, Table};
 pub use self::targets::Targets;
 use crate::{
     metrics::{Metrics, labels::PeerState},
@@ -102,7 +103,7 @@ impl Directory {
         let mut table = self.write();
         let mut changes = Changes::default();
         for record in announced.pods.iter().filter(|record| record.id != self.me) {
-            match table.meet(record) {
+            match table.find(record) {
                 Some(before) if !before.lapsed && *before.record == *record => {}
                 _ if table.peers.contains_key(&record.id) => changes.news.push(record.clone()),
                 _ => {}
@@ -154,9 +155,7 @@ impl Directory {
             if pod.id == self.me || retired || table.peers.contains_key(&pod.id) || table.peers.len() >= MAX_PODS {
                 continue;
             }
-            table.unknown.remove(&pod.id);
-            table.unheard.forget(&pod.id);
-            table.peers.insert(pod.id.clone(), Peer { record: Arc::new(pod.clone()), lapsed: true });
+            table.hear_of(&pod);
             news.push(pod);
         }
         news
@@ -208,6 +207,24 @@ impl Directory {
         self.write().retire(pod);
     }
 
+    // ---- who was passed over ----
+
+    /// Notes events whose targets are not certain: whoever is met later for the first time may have missed them.
+    pub(crate) fn note_uncertain(&self, seqs: impl IntoIterator<Item = u64>) {
+        let (mut table, now) = (self.write(), Instant::now());
+        seqs.into_iter().for_each(|seq| table.passed_over.note(seq, now));
+    }
+
+    /// Takes the gaps that sessions of peers are owed because this pod did not know them, or took them for dead.
+    pub(crate) fn take_debts(&self) -> Vec<(PodRecord, Gap)> {
+        self.write().passed_over.take_debts().collect()
+    }
+
+    /// Was a process found, since this was asked last, that did not make itself known to this pod?
+    pub(crate) fn take_strangers(&self) -> bool {
+        std::mem::take(&mut self.write().has_strangers)
+    }
+
     // ---- trust ----
 
     /// Takes over the epoch. True if it is another than before: the store has lost data, and look-ups are not trusted for a
@@ -234,11 +251,9 @@ impl Directory {
         lost
     }
 
-    /// Trusts no look-up for so long at least.
+    /// Trusts no look-up for so long at least, as who has just come: it makes itself known to all whom it does not know.
     pub(crate) fn doubt_for(&self, time: Duration) {
-        let until = Instant::now() + time;
-        let mut table = self.write();
-        table.settling_until = table.settling_until.max(Some(until));
+        self.write().doubting_until = Some(Instant::now() + time);
     }
 
     /// Waits until something gives reason to announce this pod at once: a look-up met another epoch, or another life of the
@@ -279,7 +294,7 @@ impl Directory {
     /// Are look-ups not to be trusted now?
     #[must_use]
     pub fn is_settling(&self) -> bool {
-        self.read().settling_until.is_some_and(|until| Instant::now() < until)
+        self.read().is_settling(Instant::now())
     }
 }
 

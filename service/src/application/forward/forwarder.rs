@@ -80,6 +80,11 @@ impl Forwarder {
         }
     }
 
+    /// Remembers that all sessions of a peer go without some events, to be told when it can be reached.
+    pub(crate) fn owe_all(&self, to: &PodRecord, gap: Gap) {
+        self.peer_queue(to).add_gap_to_all(gap);
+    }
+
     /// A peer has proved itself: its series exist from now on, so that their first increase shows. One that has only been heard
     /// of makes none.
     pub(crate) fn note_proof(&self, pod: &PodId) {
@@ -89,8 +94,9 @@ impl Forwarder {
     /// Says that a peer is there, new or reachable again: its next event is tried at once.
     pub fn hint(&self, to: &PodRecord) {
         let known = self.lock().get(&to.id).cloned();
-        if let Some(peer_queue) = known {
-            peer_queue.hint();
+        if known.is_some() {
+            // Of another process the queue is made anew, with what is owed to the sessions there.
+            self.peer_queue(to).hint();
         }
     }
 
@@ -125,9 +131,8 @@ impl Forwarder {
                 let before = peer_queues.insert(to.id.clone(), Arc::clone(&peer_queue));
                 drop(peer_queues);
                 if let Some(before) = before {
-                    if before.peer.started_at == to.started_at {
-                        peer_queue.inherit(&before);
-                    }
+                    // Who connected to the new process before this pod knew of it is owed the same.
+                    peer_queue.inherit(&before);
                     // Anyone who is on the route now is another process: the stream finds out anew.
                     before.close(TargetOutcome::Parked);
                 }

@@ -126,7 +126,14 @@ impl PeerQueue {
         self.stirred.notify_one();
     }
 
-    /// Takes over what the sessions of the same process were owed by the queue before.
+    /// Remembers that all sessions of the peer go without some events.
+    pub(crate) fn add_gap_to_all(&self, gap: Gap) {
+        self.pending_gaps().add(None, gap);
+        self.show();
+        self.stirred.notify_one();
+    }
+
+    /// Takes over what the sessions there were owed by the queue before.
     pub(crate) fn inherit(&self, before: &Self) {
         let gaps = before.pending_gaps().begin();
         let mut pending = self.pending_gaps();

@@ -2,9 +2,10 @@
 //!
 //! The store shows who has a liveness key. It may have lost a pod that can't reach it, and that pod can't see there who is new.
 //! So a pod makes itself known to each peer that it meets, and asks whom that one knows: before it has any session or takes any
-//! event, and again with each peer that comes, and with all once it was taken for dead.
+//! event, and again with each peer that comes, with all once it was taken for dead, and with all again and again while it can't
+//! announce itself: where one was restarted, the new process knows nobody whom the store does not show.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use daisi_ws_domain::{ids::PodId, maps::Map, peer::PodRecord};
 use futures_util::{StreamExt as _, stream};
@@ -47,7 +48,8 @@ impl Acquaintance {
         loop {
             beside.shown.notified().await;
             let times = beside.register.borrow().gaps;
-            if std::mem::replace(&mut taken_for_dead, times) != times {
+            let is_unseen = beside.is_unseen.swap(false, Ordering::Relaxed);
+            if std::mem::replace(&mut taken_for_dead, times) != times || is_unseen {
                 // A peer that does not reach the store sends it nothing before it hears that it lives.
                 met.clear();
             }

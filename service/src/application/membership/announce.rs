@@ -1,6 +1,9 @@
 //! Announces this pod, and draws from each announcement what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use daisi_ws_domain::peer::PodRecord;
 use tokio::{sync::Notify, time::Instant};
@@ -94,7 +97,7 @@ impl Announcer {
                     self.follow_up(&announcement, passed, &mut memory, beside);
                     self.neighbours.directory.end_reading(reading);
                 }
-                Err(AnnounceError::Store(error)) => self.without_store(&error, &mut memory),
+                Err(AnnounceError::Store(error)) => self.without_store(&error, &mut memory, beside),
                 Err(AnnounceError::Taken(taken)) => {
                     tokio::select! {
                         biased;
@@ -104,6 +107,7 @@ impl Announcer {
                     wait = period / ANNOUNCEMENTS_PER_TTL;
                 }
             }
+            self.neighbours.settle_debts();
             memory.ran_at = Some(Instant::now());
             tokio::select! {
                 biased;
@@ -115,7 +119,7 @@ impl Announcer {
         }
     }
 
-    fn without_store(&self, error: &StoreError, memory: &mut Memory) {
+    fn without_store(&self, error: &StoreError, memory: &mut Memory, beside: &Beside) {
         let kind = error.as_str();
         if memory.store_trouble.replace(kind) != Some(kind) {
             let (cause, advice) = (Chain(error), error.advice());
@@ -133,6 +137,10 @@ impl Announcer {
         }
         self.standing.without_store(error);
         self.neighbours.directory.note_store_trouble();
+        if memory.retirements.is_some() {
+            beside.is_unseen.store(true, Ordering::Relaxed);
+            beside.shown.notify_one();
+        }
     }
 
     /// What follows from an announcement. Waits for nothing.
@@ -145,8 +153,8 @@ impl Announcer {
         self.neighbours.directory.note_incarnation(announcement.incarnation);
         if first {
             // Who has just come can't tell whether the store lost data a moment ago. Anyone who is on it does so within a period,
-            // and registers again.
-            self.neighbours.directory.doubt_for(period(self.ttl) * 2);
+            // and registers again: at once, or a TTL after the last time.
+            self.neighbours.directory.doubt_for(self.ttl + period(self.ttl) * 2);
         }
         // A look-up may have noted it before: what counts is when this pod last registered.
         let incarnation = memory.incarnation.replace(announcement.incarnation);
@@ -156,7 +164,10 @@ impl Announcer {
         // Others took this pod for dead and may have routed past it. Where the count is lost with the data, only our own
         // standstill can tell.
         let count_lost = store_lost_data || retirements > Some(announcement.retirements);
-        let passed_over = !first && if count_lost { passed.stood_still } else { retirements != Some(announcement.retirements) };
+        // Who came while nobody saw this pod in the store may not have known of it.
+        let unknown_to_some = self.neighbours.directory.take_strangers() && !announcement.was_present;
+        let taken_for_dead = if count_lost { passed.stood_still } else { retirements != Some(announcement.retirements) };
+        let passed_over = !first && (taken_for_dead || unknown_to_some);
         // By who could not tell it what was given up, which may be older than the place that its sessions were told.
         let is_owed = passed_over && retirements.is_none_or(|before| announcement.retirements >= before + PASSED_OVER);
         self.hub.note_membership(match (first, passed_over) {

@@ -1,5 +1,7 @@
 //! What announcing hands to what is done beside it.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::sync::{Notify, watch};
 
 /// What is to be done beside announcing.
@@ -7,8 +9,10 @@ use tokio::sync::{Notify, watch};
 pub(super) struct Beside {
     /// Register everything again; true if the sessions have to be told of a gap.
     pub(super) register: watch::Sender<Registering>,
-    /// An announcement has shown who is there.
+    /// An announcement has shown who is there, or has failed after others.
     pub(super) shown: Notify,
+    /// It has failed: nobody sees in the store that this pod is there.
+    pub(super) is_unseen: AtomicBool,
     /// The first announcement was not of a pod that made the epoch, or another followed.
     pub(super) settled: watch::Sender<bool>,
 }

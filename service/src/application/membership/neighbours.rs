@@ -46,6 +46,17 @@ impl Neighbours {
         self.directory.hear_of(known)
     }
 
+    /// Has those told whose sessions missed something because this pod did not know them, or took them for dead.
+    pub(super) fn settle_debts(&self) {
+        for (peer, gap) in self.directory.take_debts() {
+            tracing::warn!(
+                peer.id = %peer.id, gap.first = gap.first_seq, gap.last = gap.last_seq,
+                "events may have gone past a peer that was not known here, or taken for dead; its sessions will be told of a gap"
+            );
+            self.forwarder.owe_all(&peer, gap);
+        }
+    }
+
     fn forget(&self, pod: &PodId) {
         self.forwarder.forget(pod);
         self.peers.forget(pod);

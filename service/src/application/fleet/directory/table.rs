@@ -10,7 +10,7 @@ use daisi_ws_domain::{
 };
 use tokio::time::Instant;
 
-use super::unheard::Unheard;
+use super::{passed_over::PassedOver, unheard::Unheard};
 use crate::ports::{Epoch, Incarnation, MAX_PODS};
 
 /// For so long after a peer was found dead or gone, what others say of it is old news.
@@ -38,6 +38,12 @@ pub(super) struct Table {
     pub(super) epoch: Option<Epoch>,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) settling_until: Option<Instant>,
+    /// See [`Directory::doubt_for`](super::Directory::doubt_for).
+    pub(super) doubting_until: Option<Instant>,
+    /// What sessions of others may have missed because of this pod.
+    pub(super) passed_over: PassedOver,
+    /// Since that was asked last, a process was found that did not make itself known to this pod.
+    pub(super) has_strangers: bool,
     pub(super) store_backs_off_until: Option<Instant>,
     /// Routes whose keys held something else, and until when they are not trusted: once such a key is gone, the pods on the route
     /// have to write it again.
@@ -52,8 +58,34 @@ impl Table {
         }
         self.unknown.remove(&record.id);
         self.unheard.forget(&record.id);
-        self.retired.remove(&record.id);
-        self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false })
+        let retired = self.retired.remove(&record.id);
+        let before = self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false });
+        if retired.is_some_and(|(start, _)| start == record.started_at) {
+            self.passed_over.met_dead(record);
+        } else if before.as_ref().is_none_or(|before| before.record.started_at != record.started_at) {
+            self.passed_over.met_new(record, Instant::now());
+        }
+        before
+    }
+
+    /// The same, where the pod did not make itself known to this one.
+    pub(super) fn find(&mut self, record: &PodRecord) -> Option<Peer> {
+        let before = self.meet(record);
+        self.has_strangers |= before.as_ref().is_none_or(|before| before.record.started_at != record.started_at);
+        before
+    }
+
+    /// A pod that others know, and this one does not. Counts as lapsed.
+    pub(super) fn hear_of(&mut self, record: &PodRecord) {
+        self.unknown.remove(&record.id);
+        self.unheard.forget(&record.id);
+        self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: true });
+        self.passed_over.met_new(record, Instant::now());
+        self.has_strangers = true;
+    }
+
+    pub(super) fn is_settling(&self, now: Instant) -> bool {
+        [self.settling_until, self.doubting_until].into_iter().flatten().any(|until| now < until)
     }
 
     /// A pod that is dead or gone. True if it was there.

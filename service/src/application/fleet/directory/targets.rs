@@ -29,11 +29,14 @@ pub struct Targets {
     /// For each route asked: a pod that stands there, may live, and whose address is not known. Its events must not be settled as
     /// nobody's.
     pub doubtful: Vec<Option<PodId>>,
+    /// The store was asked, and what it said can be trusted.
+    pub is_certain: bool,
 }
 
 impl Targets {
     fn add_unknown(&mut self, pod: &PodId, places: &[usize]) {
         places.iter().for_each(|place| self.doubtful[*place] = Some(pod.clone()));
+        self.is_certain = false;
     }
 }
 
@@ -47,7 +50,7 @@ impl Directory {
             self.note_store_trouble();
             self.metrics.route_lookups_total.with_label_values(&[RouteLookup::Error.as_str()]).inc();
             let all: Vec<_> = self.read().peers.values().map(|peer| Arc::clone(&peer.record)).collect();
-            return Targets { peers: vec![all; keys.len()], doubtful: vec![None; keys.len()] };
+            return Targets { peers: vec![all; keys.len()], doubtful: vec![None; keys.len()], is_certain: false };
         };
         let lost = self.note_incarnation(lookup.incarnation);
         if lost || self.read().epoch != lookup.epoch {
@@ -118,7 +121,8 @@ impl Directory {
             table.peers.values().filter(wanted).map(|peer| Arc::clone(&peer.record)).collect()
         };
         let peers = lookup.pods.iter().enumerate().map(of_route).collect();
-        (Targets { peers, doubtful }, unknown)
+        let is_certain = table.settling_until.is_none_or(|until| until <= now) && doubtful.iter().all(Option::is_none);
+        (Targets { peers, doubtful, is_certain }, unknown)
     }
 
     /// A pod on a route that is in no table is newer than ours, has been dead for long, or is none of the fleet. The store is
@@ -145,7 +149,7 @@ impl Directory {
         for ((pod, places), standing) in unknown.into_iter().zip(standings) {
             let in_doubt = match standing {
                 Standing::Alive(record) => {
-                    table.meet(&record);
+                    table.find(&record);
                     let record = Arc::new(record);
                     places.iter().for_each(|place| targets.peers[*place].push(Arc::clone(&record)));
                     false

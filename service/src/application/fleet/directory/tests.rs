@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use daisi_ws_domain::{
+    gap::GapCause,
     ids::{AgentId, CompanyId},
     route::RouteKey,
 };
@@ -169,4 +170,45 @@ async fn a_reading_that_had_begun_before_a_doubt_is_no_answer_to_it() {
         directory.end_reading(reading);
     };
     assert!(tokio::join!(directory.refreshed(), after).0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_who_came_while_look_ups_failed_is_owed_a_gap_and_so_is_who_was_found_dead_and_lives() {
+    let directory = directory();
+    directory.take_over(&announced(&["a", "b"], &[], &[]));
+    directory.note_uncertain([7, 9]);
+    directory.meet(&record("a"));
+    assert_eq!(directory.take_debts(), [], "it was known");
+    directory.take_over(&announced(&["a", "b", "new"], &[], &[]));
+    let owed = directory.take_debts();
+    assert_eq!(
+        owed.iter().map(|(pod, gap)| (pod, gap.first_seq, gap.last_seq)).collect::<Vec<_>>(),
+        [(&record("new"), Some(7), Some(9))]
+    );
+    directory.remove(&pod("b"));
+    directory.meet(&record("b"));
+    assert_eq!(directory.take_debts(), [(record("b"), Gap::unknown(GapCause::PodResumed))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_are_certain_only_while_the_store_says_all_of_them() {
+    let directory = directory();
+    let routes = Canned { lookup: vec![], unread: false, standing: None };
+    assert!(directory.targets(&routes, &route()).await.is_certain);
+    let in_doubt = Canned { lookup: vec!["quiet"], unread: false, standing: Some(Standing::Member) };
+    assert!(!directory.targets(&in_doubt, &route()).await.is_certain);
+    directory.note_store_trouble();
+    assert!(!directory.targets(&routes, &route()).await.is_certain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_make_itself_known_is_a_stranger_once() {
+    let directory = directory();
+    directory.meet(&record("polite"));
+    directory.take_over(&announced(&["polite"], &[], &[]));
+    assert!(!directory.take_strangers());
+    directory.take_over(&announced(&["polite", "stranger"], &[], &[]));
+    assert!(directory.take_strangers() && !directory.take_strangers());
+    directory.hear_of(vec![record("heard-of")]);
+    assert!(directory.take_strangers());
 }
