@@ -33,8 +33,6 @@ pub struct History {
     pub drains: Vec<Drain>,
     /// Each start and end of a pod.
     pub pods: Vec<PodLife>,
-    /// Pods that others took for dead, and when.
-    pub retired: Vec<(Duration, String)>,
     /// Pods, by their place, that found their id to be another's, and when.
     pub gave_up_ids: Vec<(Duration, usize)>,
 }
@@ -48,8 +46,8 @@ pub struct Published {
     pub stored: Moment,
     /// When the stream was first told that every target has it.
     pub acked: Option<Moment>,
-    /// Where it was when the stream was told so: its slot.
-    pub acked_in: usize,
+    /// Where it was when the stream was told so: which start of all pods.
+    pub acked_by: usize,
     /// When the stream was told to deliver it no more.
     pub terminated: Option<Moment>,
     /// Where it was then: which start of all pods.
@@ -203,6 +201,8 @@ pub struct Drain {
     pub tasks: usize,
     /// Sockets that were still there.
     pub sockets: usize,
+    /// Bytes that it still counted as held.
+    pub bytes: usize,
 }
 
 /// A pod from its start to its end.

@@ -23,6 +23,10 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 const FLOWS_WITHIN: Duration = Duration::from_secs(3);
 /// What befell a pod so long ago may still keep an event from a socket of it.
 const AFTERMATH: Duration = Duration::from_secs(30);
+/// Who can reach a peer, or the store, has told it of a gap within this time: twice a look, an announcement, and two calls.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
+/// What keeps a pod from telling another of a gap.
+const APART: [TroubleKind; 4] = [TroubleKind::Frozen, TroubleKind::Links, TroubleKind::Store, TroubleKind::Down];
 /// Faults by which an event may go past a pod before its sockets are told.
 const PASSED_OVER: [TroubleKind; 3] = [TroubleKind::Frozen, TroubleKind::Links, TroubleKind::Store];
 
@@ -155,14 +159,8 @@ impl Account<'_> {
         if owed.until.is_some_and(|until| self.went_along(event, until)) {
             return "gone with its socket";
         }
-        if self.was_told_nothing(event, owed) {
-            return "passed over by a store that lost count";
-        }
-        if self.was_taken_for_dead(event) {
-            return "passed over by a pod without the store";
-        }
-        if event.acked.is_none() && event.terminated.is_some() && self.history.pods[event.terminated_by].killed {
-            return "abandoned by a pod that died";
+        if self.was_never_said(event) {
+            return "never said by a pod that ended";
         }
         let acked = event.acked.map(|acked| acked.at);
         self.wrong(NOTHING_IS_LOST, &format!("event {seq} ({:?}, stored {stored:?}, acked {acked:?}) never came", event.topic));
@@ -176,38 +174,15 @@ impl Account<'_> {
         }
     }
 
-    /// Was the pod out of reach when the event went past it, and did the store then lose the count of that? A known limit: only a
-    /// pod that stood still knows by itself, and timers of frozen pods run on here.
-    fn was_told_nothing(&self, event: &Published, owed: &Owed) -> bool {
-        let ended = owed.until.map_or(self.judgement.now, |until| until.at);
-        let troubles = self.history.troubles.iter();
-        let mut out_of_reach = troubles.filter(|trouble| {
-            matches!(trouble.kind, TroubleKind::Frozen | TroubleKind::Links)
-                && trouble.slot.is_none_or(|slot| slot == self.socket.slot)
-                && trouble.from <= event.stored.at + AFTERMATH
-                && trouble.until.is_none_or(|until| until + FLOWS_WITHIN >= event.stored.at)
-        });
-        out_of_reach.any(|trouble| {
-            let until = trouble.until.unwrap_or(ended).min(ended);
-            self.history
-                .troubles
-                .iter()
-                .any(|lost| lost.kind == TroubleKind::LostData && lost.from >= trouble.from && lost.from <= until + FLOWS_WITHIN)
-        })
-    }
-
-    /// Was it taken by a pod that had found this one dead, or heard so, and has not reached the store since? A known limit:
-    /// nobody can tell such a pod that this one is back while it does not reach it either.
-    fn was_taken_for_dead(&self, event: &Published) -> bool {
-        let Some(acked) = event.acked else { return false };
-        let pod = self.socket.owner.split('/').next().unwrap_or_default();
-        let retired = self.history.retired.iter().filter(|(at, dead)| dead == pod && *at <= acked.at);
-        retired.map(|(at, _)| *at).any(|at| {
-            let cut_off = self.history.was_broken(&[TroubleKind::Store], event.acked_in, event.stored.at, acked.at);
-            let apart =
-                self.history.was_broken(&[TroubleKind::Links, TroubleKind::Frozen], self.socket.slot, event.stored.at, acked.at);
-            cut_off && apart && at + 2 * AFTERMATH >= acked.at
-        })
+    /// Did the pod that settled it end before it could tell this one of the gap? A known limit: nobody else knows of it.
+    fn was_never_said(&self, event: &Published) -> bool {
+        let settled = event.acked.map(|at| (at, event.acked_by)).or(event.terminated.map(|at| (at, event.terminated_by)));
+        let Some((moment, by)) = settled else { return false };
+        let life = &self.history.pods[by];
+        let Some(ended) = life.until else { return false };
+        let had_no_time = ended < moment.at + SAID_WITHIN;
+        let apart = |slot| self.history.was_broken(&APART, slot, ended.saturating_sub(SAID_WITHIN).max(moment.at), ended);
+        ended >= moment.at && (had_no_time || apart(life.slot) || apart(self.socket.slot))
     }
 
     /// Did the socket end before its client had to have the event, or to be told?

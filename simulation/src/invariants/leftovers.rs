@@ -20,6 +20,9 @@ pub fn leftovers(drain: &Drain, within: Duration) -> Option<(&'static str, Strin
         let Drain { tasks, sockets, .. } = drain;
         return Some((NOTHING_IS_LEFT, format!("{pod} has drained and has {tasks} tasks and {sockets} sockets")));
     }
+    if drain.bytes > 0 {
+        return Some((NOTHING_IS_LEFT, format!("{pod} has drained and counts {} bytes as held", drain.bytes)));
+    }
     (drain.undisturbed && !drain.left.is_empty())
         .then(|| (NOTHING_IS_LEFT, format!("{pod} has drained and leaves {:?}", drain.left)))
 }
@@ -54,6 +57,7 @@ mod tests {
         assert_eq!(see(Drain { left, undisturbed: false, ..fine.clone() }), None);
         assert_eq!(see(Drain { tasks: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { sockets: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
+        assert_eq!(see(Drain { bytes: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { ended: Some(15 * SECOND), ..fine }), Some(DRAINS_END));
     }
 

@@ -78,10 +78,6 @@ impl Port {
         &self.caller.pod
     }
 
-    pub(crate) fn slot(&self) -> usize {
-        self.caller.slot
-    }
-
     pub(crate) fn life(&self) -> usize {
         self.caller.life
     }
@@ -186,8 +182,7 @@ mod tests {
 
     fn port(rate: Rate, number: u64) -> Port {
         let record = Arc::new(Record::new(Trace::default()));
-        let caller =
-            Caller { pod: "p".to_owned(), slot: 0, life: 0, number, seed: 7, faults_end: Duration::from_secs(60), record };
+        let caller = Caller { pod: "p".to_owned(), life: 0, number, seed: 7, faults_end: Duration::from_secs(60), record };
         Port::new(PortKind::Locks, rate, &caller)
     }
 

@@ -39,8 +39,6 @@ pub(crate) struct Ground {
 pub(crate) struct Caller {
     /// As in traces.
     pub(crate) pod: String,
-    /// Its place.
-    pub(crate) slot: usize,
     /// Its place in the history.
     pub(crate) life: usize,
     /// Draws of its calls are named by it.

@@ -111,17 +111,10 @@ impl Routes for RoutesPort {
     }
 
     async fn retire(&self, pods: &[PodId]) -> Result<Vec<bool>, StoreError> {
-        let outcome = self.call(async {
-            let retired = self.inner.retire(pods).await?;
-            let record = self.port.record();
-            let at = record.at();
-            let mut inner = record.open();
-            inner.add("retirements", 1);
-            let dead = pods.iter().zip(&retired).filter(|(_, retired)| **retired);
-            inner.history.retired.extend(dead.map(|(pod, _)| (at, pod.to_string())));
-            Ok::<_, StoreError>(retired)
-        });
-        let outcome = outcome.await;
+        let outcome = self.call(self.inner.retire(pods)).await;
+        if outcome.is_ok() {
+            self.port.record().count("retirements");
+        }
         self.port.note(format_args!("retires {pods:?}: {:?}", outcome.as_ref().map_err(ToString::to_string)));
         outcome
     }

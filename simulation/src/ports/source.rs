@@ -47,7 +47,7 @@ impl Source {
             match settlement {
                 Settlement::Ack => {
                     if event.acked.is_none() {
-                        (event.acked, event.acked_in) = (Some(moment), self.port.slot());
+                        (event.acked, event.acked_by) = (Some(moment), self.port.life());
                     }
                 }
                 Settlement::Terminate => {

@@ -108,7 +108,7 @@ impl World {
         self.record.note(format_args!("event {number} is stored: {topic:?}"));
         let mut inner = self.record.open();
         inner.add("events", 1);
-        let event = Published { topic, stored, acked: None, acked_in: 0, terminated: None, terminated_by: 0, redelivered: false };
+        let event = Published { topic, stored, acked: None, acked_by: 0, terminated: None, terminated_by: 0, redelivered: false };
         inner.history.published.push(event);
     }
 

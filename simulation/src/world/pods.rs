@@ -17,6 +17,7 @@ use daisi_ws_service::{
     readiness::Readiness,
     runtime::{
         clock,
+        gate::Gate,
         lifecycle::{Shutdown, Tasks},
     },
 };
@@ -27,7 +28,7 @@ use super::{World, faults::Hold};
 use crate::{
     history::{Drain, PodLife, TroubleKind},
     ports::{Caller, Ground, backends},
-    tasks::{Gate, spawn},
+    tasks::spawn,
 };
 
 /// What a process left that was killed has run out by then, but for places on routes.
@@ -79,10 +80,10 @@ impl World {
         self.release(&Hold::Dead(id.clone()));
         let record = PodRecord { id: id.clone(), address: format!("{id}:1"), started_at: clock::now() };
         let metrics = Arc::new(Metrics::new()?);
-        let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none());
+        let gate = Arc::<Gate>::default();
+        let tasks = Tasks::new(Shutdown::default(), Arc::clone(&metrics), tracing::Span::none()).behind(&gate);
         let caller = Caller {
             pod: id.to_string(),
-            slot,
             life: self.record.open().history.pods.len(),
             number,
             seed: self.plan.seed,
@@ -107,7 +108,7 @@ impl World {
             inner.history.pods.push(PodLife { id: id.to_string(), slot, from: at, until: None, killed: false });
             inner.history.pods.len() - 1
         };
-        let (gate, drains) = (Arc::default(), AtomicBool::new(false));
+        let drains = AtomicBool::new(false);
         let running = Running { id, slot, life, pod, tasks, metrics, gate, drains, _config: config };
         let running = Arc::new(running);
         self.lock().slots[slot].pod = Some(Arc::clone(&running));
@@ -203,7 +204,7 @@ impl World {
             }
             .fuse()
         );
-        let _ = pod.pod.end(peers, &pod.tasks, self.config.app.shutdown_timeout).await;
+        let _ = pod.gate.guard(pod.pod.end(peers, &pod.tasks, self.config.app.shutdown_timeout)).await;
         if self.running(slot).is_none_or(|now| now.life != pod.life) {
             return false;
         }
@@ -224,7 +225,8 @@ impl World {
         };
         let held = self.store.holdings();
         let mut left: Vec<String> = Vec::new();
-        left.extend(held.locks.iter().filter(|(_, owner)| owner.pod == pod.id).map(|(key, _)| format!("the lock of {key:?}")));
+        let locks = held.locks.iter().filter(|(_, owner)| owner.pod == pod.id && !self.came_back(&owner.to_string(), place));
+        left.extend(locks.map(|(key, _)| format!("the lock of {key:?}")));
         // A process of this name that was killed, or a store that went back, may have left places on routes that this process
         // knows nothing of. Others drop them with the next event.
         let routes = held.routes.iter().filter(|_| !is_heir && !went_back).filter(|(_, pods)| pods.contains(&pod.id));
@@ -246,8 +248,22 @@ impl World {
             left,
             tasks: pod.tasks.running(),
             sockets: pod.pod.hub().len(),
+            bytes: pod.pod.hub().memory().used(),
             ..history.drains[place].clone()
         };
         history.drains[place] = drain;
+    }
+
+    /// Was the lock of a socket that ended before the drain brought back by a store that went back in time, and has not run out
+    /// yet? Its pod gave it back before, and knows nothing of it.
+    fn came_back(&self, owner: &str, drain: usize) -> bool {
+        let life = Duration::from_secs(self.plan.settings.session_ttl);
+        let history = &self.record.open().history;
+        let socket = history.sockets.iter().rev().find(|socket| socket.owner == owner);
+        let ended = socket.and_then(|socket| socket.ended).map(|(moment, _)| moment.at);
+        ended.filter(|ended| *ended <= history.drains[drain].began).is_some_and(|ended| {
+            let mut losses = history.troubles.iter().filter(|trouble| trouble.kind == TroubleKind::LostData);
+            losses.any(|loss| loss.from >= ended && loss.from + life >= self.at())
+        })
     }
 }

@@ -18,7 +18,7 @@ fn history() -> History {
         topic: CHATS,
         stored: moment(second),
         acked: Some(moment(second + 1)),
-        acked_in: 1,
+        acked_by: 0,
         terminated: None,
         terminated_by: 0,
         redelivered: false,
@@ -82,6 +82,19 @@ fn an_event_is_gone_with_its_socket_only_if_that_ended_before_everybody_had_it()
     assert_eq!(judge(&history), [NOTHING_IS_LOST]);
     history.troubles.push(Trouble { kind: TroubleKind::Frozen, slot: Some(0), from: 12 * SECOND, until: None });
     assert_eq!(judge(&history), Vec::<&str>::new());
+}
+
+#[test]
+fn what_a_pod_could_not_say_before_it_ended_is_held_against_nobody() {
+    let mut history = without(4);
+    history.pods[0].until = Some(16 * SECOND);
+    assert_eq!(judge(&history), Vec::<&str>::new(), "it had no time");
+    history.pods[0].until = Some(30 * SECOND);
+    assert_eq!(judge(&history), [NOTHING_IS_LOST]);
+    for (until, wrong) in [(None, 0), (Some(20 * SECOND), 1)] {
+        history.troubles = vec![Trouble { kind: TroubleKind::Links, slot: Some(0), from: 12 * SECOND, until }];
+        assert_eq!(judge(&history).len(), wrong, "{until:?}");
+    }
 }
 
 #[test]
