@@ -10,7 +10,7 @@ fn series(metrics: &Metrics) -> usize {
 fn names_have_a_prefix_and_the_unit_or_suffix_of_their_kind() {
     for spec in SPECS {
         assert!(spec.name.starts_with("dws_"), "{}", spec.name);
-        assert_eq!(!spec.buckets.is_empty(), spec.name.ends_with("_seconds"), "{}", spec.name);
+        assert!(spec.buckets.is_empty() || spec.name.ends_with("_seconds"), "{}", spec.name);
     }
     for family in Metrics::new().unwrap().gather() {
         let counts = family.get_field_type() == prometheus::proto::MetricType::COUNTER;

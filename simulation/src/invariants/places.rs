@@ -103,7 +103,7 @@ mod tests {
             topic: CHATS,
             stored: moment(second),
             acked: Some(moment(second + 1)),
-            acked_in: 0,
+            acked_by: 0,
             terminated: None,
             terminated_by: 0,
             redelivered: false,

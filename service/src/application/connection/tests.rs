@@ -23,8 +23,8 @@ fn what_every_event_touches_of_a_socket_lies_side_by_side_in_few_lines() {
 
 /// What most sockets never need is in boxes that they do not have.
 #[test]
-fn an_idle_socket_fits_in_few_lines_and_its_session_with_its_counters_in_eight() {
+fn an_idle_socket_fits_in_few_lines_and_its_session_with_its_counters_in_nine() {
     let (connection, session) = (size_of::<Connection<tokio::net::TcpStream>>(), size_of::<Session>());
     assert!(connection <= 7 * LINE, "{connection}");
-    assert!(session + 2 * size_of::<usize>() <= 8 * LINE, "{session}");
+    assert!(session + 2 * size_of::<usize>() <= 9 * LINE, "{session}");
 }
