@@ -183,6 +183,10 @@ export class GatewayClient extends EventTarget {
     this.#readyBefore = true;
     this.#after("stable", this.#options.stableAfter, () => {
       this.#failures = 0;
+      if (!this.#stream) {
+        // A pod that has just begun knows no place yet when it says `ready`.
+        this.#send("ready");
+      }
     });
     this.#become("ready");
     const chat = this.#sure = payload.chat_id || null;

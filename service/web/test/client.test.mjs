@@ -206,7 +206,7 @@ test("errors and chat confirmations are told; what makes no sense is passed over
 
 test("silence is asked about and, without an answer, is the end of the connection", async () => {
   const { of, client: gateway } = await client();
-  FakeSocket.last.ready();
+  FakeSocket.last.ready({ pod_id: "p1", stream: "s1", safe: 0 });
   await advance(25000);
   assert.deepEqual(FakeSocket.last.sent, [{ type: "ready" }]);
   FakeSocket.last.says({ type: "ready" });

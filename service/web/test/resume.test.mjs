@@ -46,6 +46,19 @@ test("after a quiet time the gateway is asked where the session stands, and its 
   assert.equal(of("ready").length, 1);
 });
 
+test("a pod that knew no place when it said ready is asked once more, busy or not", async () => {
+  await client();
+  FakeSocket.last.ready();
+  for (let seq = 1; seq <= 3; seq++) {
+    await advance(4_000);
+    FakeSocket.last.event(seq, { safe: 0 });
+  }
+  assert.deepEqual(FakeSocket.last.sent, [{ type: "ready" }]);
+  FakeSocket.last.says({ type: "ready", payload: { stream: "s1", safe: 2 } });
+  await again();
+  assert.equal(query("resume"), "s1:2");
+});
+
 test("the page is told what became of the wish to resume", async () => {
   const { of } = await client();
   FakeSocket.last.ready(READY);
