@@ -37,7 +37,7 @@ EXPECTED = {
     "full": ["DwsConnectionLimitNear", "DwsConnectionLimitReached"],
     "poison": ["DwsPoisonEvents"],
     "reload": ["DwsConfigReloadRefused"],
-    "slow": ["DwsMessagesDropped"],
+    "slow": ["DwsMessagesDropped", "DwsStreamWindowShort"],
     "frozen": ["DwsPodDown", "DwsCircuitBreakerOpen"],
     "redis": ["DwsRedisAway", "DwsRedisErrors", "DwsConnectsRefused", "DwsPodNotReady", "DwsAvailabilityBurnFast"],
     "nats": ["DwsNatsAway"],
@@ -92,7 +92,7 @@ class Fleet:
         self.nats, self.redis, self.prometheus = free_port(), free_port(), free_port()
         self.http = [free_port() for _ in range(3)]
         self.grpc = [free_port() for _ in range(3)]
-        self.fired, self.events = {}, 0
+        self.fired, self.events, self.cursors = {}, 0, {}
         self.env = {
             "DAISI_WS_SERVER_BIND_ADDRESS": "127.0.0.1",
             "DAISI_WS_NATS_URL": f"nats://127.0.0.1:{self.nats}", "DAISI_WS_NATS_STREAM_MAX_BYTES": "67108864",
@@ -155,11 +155,12 @@ class Fleet:
         command = [BINARY, "token", "admin", "--admin", name]
         return subprocess.run(command, env={**os.environ, **self.env}, check=True, capture_output=True, text=True).stdout.strip()
 
-    def url(self, pod, path, token):
-        return f"ws://127.0.0.1:{self.http[pod]}{path}?x-api-key={API_KEY}&token={urllib.parse.quote(token)}"
+    def url(self, pod, path, token, cursor=None):
+        resume = f"&resume={cursor}" if cursor else ""
+        return f"ws://127.0.0.1:{self.http[pod]}{path}?x-api-key={API_KEY}&token={urllib.parse.quote(token)}{resume}"
 
-    async def connect(self, pod, token, path="/ws/acme/a1"):
-        return await websockets.connect(self.url(pod, path, token), open_timeout=5, max_size=None)
+    async def connect(self, pod, token, path="/ws/acme/a1", cursor=None):
+        return await websockets.connect(self.url(pod, path, token, cursor), open_timeout=5, max_size=None)
 
     def note_alerts(self):
         for result in self.query('ALERTS{alertstate="firing"}'):
@@ -225,12 +226,17 @@ async def load(fleet):
 
 
 async def reader(fleet, pod, token, path="/ws/acme/a1"):
-    """A browser: connects, selects a chat, reads, and comes back when it is sent away."""
-    async with await fleet.connect(pod, token, path) as client:
+    """A browser: connects, selects a chat, reads, and comes back with its cursor when it is sent away."""
+    async with await fleet.connect(pod, token, path, fleet.cursors.get(token)) as client:
         if path != "/ws/admin":
             await client.send('{"type":"select_chat","payload":{"chat_id":"c1"}}')
-        async for _ in client:
-            pass
+        stream = None
+        async for text in client:
+            frame = json.loads(text)
+            place = frame.get("payload", {}) if frame["type"] == "ready" else frame
+            stream = place.get("stream", stream)
+            if stream and "safe" in place:
+                fleet.cursors[token] = f"{stream}:{place['safe']}"
 
 
 async def visitor(fleet, token):
