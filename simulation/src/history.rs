@@ -191,6 +191,8 @@ pub struct Drain {
     pub began: Duration,
     /// When it ended.
     pub ended: Option<Duration>,
+    /// For how long its pod stood still meanwhile.
+    pub frozen: Duration,
     /// Its pod was killed before it ended.
     pub killed: bool,
     /// Nothing was broken meanwhile, so that nothing may be left.
@@ -247,6 +249,13 @@ impl History {
                 && trouble.from <= until
                 && trouble.until.is_none_or(|until| until >= from)
         })
+    }
+
+    /// For how long a pod stood still within the time.
+    #[must_use]
+    pub fn stood_still(&self, slot: usize, from: Duration, until: Duration) -> Duration {
+        let frozen = self.troubles.iter().filter(|trouble| trouble.kind == TroubleKind::Frozen && trouble.slot == Some(slot));
+        frozen.map(|trouble| trouble.until.unwrap_or(until).min(until).saturating_sub(trouble.from.max(from))).sum()
     }
 
     /// Sockets by person.

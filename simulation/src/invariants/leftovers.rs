@@ -13,8 +13,9 @@ const CLOSING: Duration = Duration::from_secs(4);
 pub fn leftovers(drain: &Drain, within: Duration) -> Option<(&'static str, String)> {
     let pod = &drain.pod;
     let ended = drain.ended?;
-    if ended - drain.began > within + CLOSING {
-        return Some((DRAINS_END, format!("{pod} took {:?} to drain, and may take {within:?}", ended - drain.began)));
+    let took = (ended - drain.began).saturating_sub(drain.frozen);
+    if took > within + CLOSING {
+        return Some((DRAINS_END, format!("{pod} took {took:?} to drain, and may take {within:?}")));
     }
     if drain.tasks > 0 || drain.sockets > 0 {
         let Drain { tasks, sockets, .. } = drain;
@@ -58,7 +59,8 @@ mod tests {
         assert_eq!(see(Drain { tasks: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { sockets: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
         assert_eq!(see(Drain { bytes: 1, ..fine.clone() }), Some(NOTHING_IS_LEFT));
-        assert_eq!(see(Drain { ended: Some(15 * SECOND), ..fine }), Some(DRAINS_END));
+        assert_eq!(see(Drain { ended: Some(15 * SECOND), ..fine.clone() }), Some(DRAINS_END));
+        assert_eq!(see(Drain { ended: Some(15 * SECOND), frozen: 4 * SECOND, ..fine }), None);
     }
 
     #[test]

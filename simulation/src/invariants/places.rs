@@ -29,7 +29,10 @@ pub fn places(history: &History, people: &[Person]) -> Vec<(&'static str, String
             let at = came.into_iter().chain(announced.map(|(at, _)| *at)).min();
             // A pod that gives an event up tells the sessions it was for as soon as it reaches their pod: a known limit.
             let is_given_up = event.terminated.is_some();
+            // What is of a chat that was given up by then is not owed any more.
+            let chat_until = socket.owed(event.topic, event.stored).and_then(|owed| owed.until);
             if let Some(told_at) = told.has_up_to(seq)
+                && chat_until.is_none_or(|until| until > told_at)
                 && at.is_none_or(|at| at > told_at)
                 && !is_given_up
             {

@@ -244,6 +244,7 @@ impl World {
         let is_its_own = !(is_heir && is_young);
         let drain = Drain {
             ended: Some(at),
+            frozen: history.stood_still(pod.slot, began, at),
             undisturbed: was_sound && is_its_own && !history.was_broken(&kinds, pod.slot, began, at),
             left,
             tasks: pod.tasks.running(),

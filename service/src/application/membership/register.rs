@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daisi_ws_domain::gap::{Gap, GapCause};
-
 use super::beside::{Beside, Registering};
 use crate::{
     application::{hub::registry::Hub, routes::writer::RouteWriter},
@@ -42,8 +40,7 @@ impl Registrar {
             }
             pauses.reset();
             if now.gaps > done.gaps {
-                let gap = Gap::unknown(GapCause::PodResumed);
-                let told = if now.owed > done.owed { self.hub.announce_lost(gap) } else { self.hub.announce(None, gap) };
+                let told = self.hub.announce_resumed(now.owed > done.owed);
                 tracing::warn!(
                     sessions = told,
                     "events may have gone past this pod (it was taken for dead, or takes no gaps from a peer); its sessions are \

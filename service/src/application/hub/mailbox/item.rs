@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use daisi_ws_domain::gap::{Gap, GapCause};
+use daisi_ws_domain::{
+    gap::{Gap, GapCause},
+    missing::Missing,
+};
 use smallvec::SmallVec;
 
 use super::hole::Hole;
@@ -26,6 +29,14 @@ pub enum Item {
 pub type Items = SmallVec<[Item; 1]>;
 
 impl Item {
+    /// What stands for a gap: a hole, where it is known what to read again.
+    pub(crate) fn missing(gap: Gap, missing: Option<Missing>) -> Self {
+        match missing {
+            Some(missing) => Self::Hole(Box::new(Hole { gap, missing })),
+            None => Self::Gap(Box::new(gap)),
+        }
+    }
+
     /// What it counts for in the bounds.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -9,11 +9,7 @@ use daisi_ws_domain::{
 
 use super::{Hub, Membership};
 use crate::{
-    application::hub::{
-        fan_out::put_item,
-        mailbox::{hole::Hole, item::Item},
-        session::Session,
-    },
+    application::hub::{fan_out::put_item, mailbox::item::Item, session::Session},
     ports::SettledUpTo,
 };
 
@@ -46,28 +42,22 @@ impl Hub {
         self.lock().floor.confirmed()
     }
 
-    /// Tells all sessions that they missed events that can't be read again.
-    pub(crate) fn announce_lost(&self, gap: Gap) -> usize {
+    /// This pod was taken for dead, and its routes are there again: each session has what it missed since its place read again; or
+    /// is told, if `is_owed` more than that. From now on they may be told newer places.
+    pub fn announce_resumed(&self, is_owed: bool) -> usize {
         let mut tables = self.lock();
+        let missing = if is_owed { None } else { tables.missing_since_the_floor() };
         tables.floor.go_on();
-        let tell = |session: &Arc<Session>| put_item(session, Item::Gap(Box::new(gap)), &self.metrics);
-        tables.entries.values().filter(|entry| tell(&entry.session)).count()
+        let item = Item::missing(Gap::unknown(GapCause::PodResumed), missing);
+        tables.entries.values().filter(|entry| put_item(&entry.session, item.clone(), &self.metrics)).count()
     }
 
-    /// Tells the sessions on a route, or all, that they missed events; those that can have them read again first. Returns how many.
+    /// Tells the sessions on a route, or all, that they missed events; or has those read again, where it is known which. Returns how
+    /// many.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
-        let mut tables = self.lock();
-        let missing = tables.missing(gap);
-        if gap.cause == GapCause::PodResumed && route.is_none() {
-            tables.floor.go_on();
-        }
-        let tell = |session: &Arc<Session>| {
-            let item = match &missing {
-                Some(missing) => Item::Hole(Box::new(Hole { gap, missing: missing.clone() })),
-                None => Item::Gap(Box::new(gap)),
-            };
-            put_item(session, item, &self.metrics)
-        };
+        let tables = self.lock();
+        let item = Item::missing(gap, tables.missing(gap));
+        let tell = |session: &Arc<Session>| put_item(session, item.clone(), &self.metrics);
         match route {
             Some(route) => tables.routes.get(route).map_or(0, |entry| entry.members.iter().filter(|s| tell(s)).count()),
             None => tables.entries.values().filter(|e| tell(&e.session)).count(),

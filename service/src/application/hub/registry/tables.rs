@@ -6,7 +6,7 @@ use daisi_ws_domain::{
     close::CloseReason,
     event::{Event, Path, StreamId},
     frame::Stamp,
-    gap::{Gap, GapCause},
+    gap::Gap,
     ids::{ConnectionId, PodId},
     maps::Map,
     missing::{Had, Missing},
@@ -166,16 +166,20 @@ impl Tables {
         }
     }
 
-    /// What a gap says is missing, as far as that can be read again: this pod knows what it took of it.
+    /// What a gap says is missing, where it says which: this pod knows what it took of that.
     pub(super) fn missing(&self, gap: Gap) -> Option<Missing> {
-        let settled = self.floor.confirmed()?;
-        let (after, upto) = match (gap.first_seq, gap.last_seq, gap.cause) {
-            (Some(first), Some(last), _) => (first.saturating_sub(1), Some(last)),
-            (None, None, GapCause::PodResumed) => (settled.seq, None),
-            // Of another stream, or of none.
-            _ => return None,
-        };
-        let taken = self.seen.taken_between(settled.stream, after, upto.unwrap_or(u64::MAX))?;
+        let (after, upto) = (gap.first_seq?.saturating_sub(1), gap.last_seq?);
+        self.missing_between(after, Some(upto))
+    }
+
+    /// What this pod did not take since the place that its sessions were told.
+    pub(super) fn missing_since_the_floor(&self) -> Option<Missing> {
+        self.missing_between(self.floor.confirmed()?.seq, None)
+    }
+
+    fn missing_between(&self, after: u64, upto: Option<u64>) -> Option<Missing> {
+        let stream = self.floor.confirmed()?.stream;
+        let taken = self.seen.taken_between(stream, after, upto.unwrap_or(u64::MAX))?;
         Some(Missing { after, upto, had: Had::AsTaken(Arc::new(taken)) })
     }
 
