@@ -5,7 +5,8 @@
 //! says whether they can be used, `trouble` knows what the server holds against us, one task (`puller`) asks for events and puts
 //! them in a small buffer (`buffer`), with when they can have been sent (`arrival`), from which `pull` takes them. `progress`
 //! knows how far the consumer is and what it passed over, `server_time` what time it is there, `wire` how JetStream writes all
-//! that. [`publish()`] is for the command line and for tests.
+//! that. [`NatsReplay`] reads the stream again by subject, on a connection of its own. [`publish()`] is for the command line and
+//! for tests.
 
 mod advisories;
 mod arrival;
