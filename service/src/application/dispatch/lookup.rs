@@ -52,6 +52,7 @@ impl Lookup {
             .collect();
         let keys: Vec<RouteKey> = keys.into_iter().collect();
         let found = self.look_up_in_time(&keys, events).await;
+        self.directory.note_settled(events.iter().map(|taken| taken.pulled.event.seq));
         if !found.is_certain {
             self.directory.note_uncertain(events.iter().map(|taken| taken.pulled.event.seq));
         }

@@ -134,10 +134,18 @@ impl Directory {
         self.metrics.peers.with_label_values(&[PeerState::Unknown.as_str()]).set(count(table.unknown.len() + unread));
     }
 
-    /// Takes note of a pod that made itself known to this one: it lives.
+    /// Takes note of a pod that made itself known to this one: it lives. Whether it has a liveness key, announcements tell: one
+    /// without, which makes itself known again and again, is lapsed still, and so is who was found dead.
     pub(crate) fn meet(&self, pod: &PodRecord) {
         if pod.id != self.me {
-            self.write().meet(pod);
+            let mut table = self.write();
+            let was_dead = table.retired.contains_key(&pod.id);
+            let before = table.meet(pod);
+            let is_lapsed = was_dead || before.is_some_and(|before| before.lapsed && before.record.started_at == pod.started_at);
+            if let Some(peer) = table.peers.get_mut(&pod.id) {
+                peer.lapsed = is_lapsed;
+            }
+            drop(table);
             self.metrics.know_peer(pod.id.as_str());
         }
     }
@@ -150,8 +158,10 @@ impl Directory {
         let now = Instant::now();
         let mut news = Vec::new();
         for pod in pods {
-            let retired =
-                table.retired.get(&pod.id).is_some_and(|(start, at)| *start == pod.started_at && now < *at + RETIRED_FOR);
+            let retired = table
+                .retired
+                .get(&pod.id)
+                .is_some_and(|known| known.started_at == pod.started_at && now < known.at + RETIRED_FOR);
             if pod.id == self.me || retired || table.peers.contains_key(&pod.id) || table.peers.len() >= MAX_PODS {
                 continue;
             }
@@ -213,6 +223,19 @@ impl Directory {
     pub(crate) fn note_uncertain(&self, seqs: impl IntoIterator<Item = u64>) {
         let (mut table, now) = (self.write(), Instant::now());
         seqs.into_iter().for_each(|seq| table.passed_over.note(seq, now));
+    }
+
+    /// Notes events that are settled by what this pod knows now: a pod that it found dead does not get them.
+    pub(crate) fn note_settled(&self, seqs: impl Iterator<Item = u64>) {
+        if self.read().retired.is_empty() {
+            return;
+        }
+        let range =
+            |range: Option<(u64, u64)>, seq| Some(range.map_or((seq, seq), |(first, last)| (first.min(seq), last.max(seq))));
+        let Some((first, last)) = seqs.fold(None, range) else { return };
+        for retired in self.write().retired.values_mut() {
+            retired.settled = range(range(retired.settled, first), last);
+        }
     }
 
     /// Takes the gaps that sessions of peers are owed because this pod did not know them, or took them for dead.

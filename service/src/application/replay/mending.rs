@@ -26,7 +26,7 @@ use crate::{
 /// For how long a stream that does not answer is asked again before a gap is told: while nothing else comes, and while newer events
 /// come another way, which a peer forwards.
 const MEND_WITHIN: Duration = Duration::from_secs(120);
-const MEND_SOON: Duration = Duration::from_secs(10);
+const MEND_SOON: Duration = Duration::from_secs(2);
 const MEND_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// What was read, and how far.

@@ -69,7 +69,7 @@ async fn g10_a_thawed_pod_brings_its_sessions_all_they_missed() {
         assert_eq!(sorted, published);
     }
     assert_eq!(fleet.total("dws_gaps_announced_total"), 0.0);
-    assert_eq!(fleet.labelled("dws_gaps_mended_total", "pod_resumed"), 1.0);
+    assert!(fleet.labelled("dws_gaps_mended_total", "pod_resumed") >= 1.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,8 +232,11 @@ async fn g1_what_two_gaps_are_about_is_read_again_once() {
     fleet.freeze(1, false);
     fleet.cut_link(0, 1, false);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    published.push(fleet.publish(CHATS, "{}"));
-    assert_eq!(seqs(&events(&mut far).await), published);
+    let newer = fleet.publish(CHATS, "{}");
+    let mut got = seqs(&events(&mut far).await);
+    assert_eq!(got.pop(), Some(newer));
+    got.sort_unstable();
+    assert_eq!(got, published);
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,9 +40,11 @@ impl PassedOver {
         self.owe(pod, Gap { dropped: None, first_seq: Some(first), last_seq: Some(last), cause: GapCause::GivenUp });
     }
 
-    /// A process is met that this pod found dead: it may not have heard of that, where the store has lost the count.
-    pub(super) fn met_dead(&mut self, pod: &PodRecord) {
-        self.owe(pod, Gap::unknown(GapCause::PodResumed));
+    /// A process is met that this pod found dead, and settled events without: it may not have heard of that, where the store has
+    /// lost the count, or where this pod went on after it was back.
+    pub(super) fn met_dead(&mut self, pod: &PodRecord, settled: Option<(u64, u64)>) {
+        let Some((first, last)) = settled else { return };
+        self.owe(pod, Gap { dropped: None, first_seq: Some(first), last_seq: Some(last), cause: GapCause::PodResumed });
     }
 
     fn owe(&mut self, pod: &PodRecord, gap: Gap) {
@@ -85,10 +87,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_found_dead_and_lives_is_owed_a_gap_of_unknown_size() {
+    async fn who_was_found_dead_and_lives_is_owed_what_was_settled_without_it() {
         let mut passed_over = PassedOver::default();
-        passed_over.met_dead(&record("a"));
-        assert_eq!(passed_over.take_debts().next(), Some((record("a"), gap(None, GapCause::PodResumed))));
+        passed_over.met_dead(&record("a"), None);
+        assert_eq!(passed_over.take_debts().count(), 0);
+        passed_over.met_dead(&record("a"), Some((3, 5)));
+        assert_eq!(passed_over.take_debts().next(), Some((record("a"), gap(Some((3, 5)), GapCause::PodResumed))));
         assert_eq!(passed_over.take_debts().count(), 0);
     }
 }

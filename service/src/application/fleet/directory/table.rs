@@ -25,6 +25,17 @@ pub(super) struct Peer {
     pub(super) lapsed: bool,
 }
 
+/// A pod that is known to be dead or gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retired {
+    /// When the process began that was found so.
+    pub(super) started_at: Duration,
+    /// Since when it is known.
+    pub(super) at: Instant,
+    /// First and last of the events that were settled here without it.
+    pub(super) settled: Option<(u64, u64)>,
+}
+
 /// All that is known of the others, under one lock.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -33,8 +44,8 @@ pub(super) struct Table {
     pub(super) unknown: Set<PodId>,
     /// Pods on routes that are no members.
     pub(super) unheard: Unheard,
-    /// Since when pods are known to be dead or gone.
-    pub(super) retired: Map<PodId, (Duration, Instant)>,
+    /// Pods that are known to be dead or gone.
+    pub(super) retired: Map<PodId, Retired>,
     pub(super) epoch: Option<Epoch>,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) settling_until: Option<Instant>,
@@ -60,8 +71,8 @@ impl Table {
         self.unheard.forget(&record.id);
         let retired = self.retired.remove(&record.id);
         let before = self.peers.insert(record.id.clone(), Peer { record: Arc::new(record.clone()), lapsed: false });
-        if retired.is_some_and(|(start, _)| start == record.started_at) {
-            self.passed_over.met_dead(record);
+        if let Some(retired) = retired.filter(|retired| retired.started_at == record.started_at) {
+            self.passed_over.met_dead(record, retired.settled);
         } else if before.as_ref().is_none_or(|before| before.record.started_at != record.started_at) {
             self.passed_over.met_new(record, Instant::now());
         }
@@ -93,10 +104,11 @@ impl Table {
         let Some(peer) = self.peers.remove(pod) else { return false };
         let now = Instant::now();
         if self.retired.len() >= MAX_PODS {
-            self.retired.retain(|_, (_, at)| now < *at + RETIRED_FOR);
+            self.retired.retain(|_, retired| now < retired.at + RETIRED_FOR);
         }
         if self.retired.len() < MAX_PODS {
-            self.retired.insert(pod.clone(), (peer.record.started_at, now));
+            let retired = Retired { started_at: peer.record.started_at, at: now, settled: None };
+            self.retired.insert(pod.clone(), retired);
         }
         true
     }

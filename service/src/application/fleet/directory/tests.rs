@@ -173,6 +173,20 @@ async fn a_reading_that_had_begun_before_a_doubt_is_no_answer_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_without_a_liveness_key_that_makes_itself_known_again_is_lapsed_still() {
+    let directory = directory();
+    directory.take_over(&announced(&["a", "b"], &[], &[]));
+    directory.take_over(&announced(&["a"], &["b"], &[]));
+    directory.meet(&record("b"));
+    assert_eq!(directory.lapsed(), [record("b")]);
+    directory.remove(&pod("a"));
+    directory.meet(&record("a"));
+    assert_eq!(directory.lapsed().len(), 2, "who was found dead has no key that is known of");
+    directory.take_over(&announced(&["a", "b"], &[], &[]));
+    assert_eq!(directory.lapsed(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn g5_who_came_while_look_ups_failed_is_owed_a_gap_and_so_is_who_was_found_dead_and_lives() {
     let directory = directory();
     directory.take_over(&announced(&["a", "b"], &[], &[]));
@@ -185,9 +199,15 @@ async fn g5_who_came_while_look_ups_failed_is_owed_a_gap_and_so_is_who_was_found
         owed.iter().map(|(pod, gap)| (pod, gap.first_seq, gap.last_seq)).collect::<Vec<_>>(),
         [(&record("new"), Some(7), Some(9))]
     );
+    directory.note_settled([8].into_iter());
     directory.remove(&pod("b"));
     directory.meet(&record("b"));
-    assert_eq!(directory.take_debts(), [(record("b"), Gap::unknown(GapCause::PodResumed))]);
+    assert_eq!(directory.take_debts(), [], "nothing was settled without it");
+    directory.remove(&pod("b"));
+    directory.note_settled([12, 10, 11].into_iter());
+    directory.meet(&record("b"));
+    let gap = Gap { dropped: None, first_seq: Some(10), last_seq: Some(12), cause: GapCause::PodResumed };
+    assert_eq!(directory.take_debts(), [(record("b"), gap)]);
 }
 
 #[tokio::test(start_paused = true)]
