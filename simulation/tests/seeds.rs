@@ -68,7 +68,8 @@ fn much_happens_in_a_few_seeds() {
         "retirements",
         "retries",
         "events abandoned",
-        "announced",
+        "resumed",
+        "deliveries of what was read again",
         "chats selected",
     ] {
         assert!(sum.counts.get(what).is_some_and(|times| *times > 0), "{what} never happened:\n{sum}");
