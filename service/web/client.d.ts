@@ -46,8 +46,9 @@ export type GatewayState = "connecting" | "ready" | "waiting" | "closed";
 export interface ReadyDetail {
   /** Pod that holds the session. */
   pod: string;
-  /** Chat that is or is being selected. */
+  /** Chat that is selected (it is `chat_id` too then), or is being selected: `chat` follows. */
   chat: string | null;
+  chat_id?: string;
   /** Not the first `ready` of this client. Where it is not `resumed`, something may have been missed: load the state anew. */
   reconnected: boolean;
   /** All that was missed since the cursor follows; absent where no cursor was brought, or the pod knows none. */

@@ -9,6 +9,7 @@ mod dumps;
 mod error;
 mod healthcheck;
 mod identity;
+mod listen;
 mod plain_http;
 pub mod publish;
 mod runtime;
@@ -56,6 +57,8 @@ enum Command {
     Token(token::Args),
     /// Publishes an event.
     Publish(publish::Args),
+    /// Listens as a session does, and prints what comes; goes on where it was.
+    Listen(Box<listen::Args>),
     /// Checks the configuration and prints what is in force, without secrets.
     CheckConfig,
     /// Prints the completions of a shell: `source <(daisi-ws-service completions bash)`.
@@ -125,6 +128,7 @@ fn dispatch(command: Command, sources: &Sources, out: &mut dyn io::Write) -> Res
             let config = sources.load(Secrets::Only(&[]))?;
             block_on(publish::run(args, &config, io::stdin(), out))?
         }
+        Command::Listen(args) => block_on(listen::run(*args, sources, io::stdin(), out))?,
         Command::CheckConfig => check_config::run(sources, out),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it can't write.
@@ -185,7 +189,7 @@ mod tests {
         }
         let (code, out, errors) = command(&["--help"], &[]);
         assert_eq!((code, errors.as_str()), (0, ""));
-        for name in ["serve", "dev", "token", "publish", "check-config", "healthcheck"] {
+        for name in ["serve", "dev", "token", "publish", "listen", "check-config", "healthcheck"] {
             assert!(out.contains(name), "{out}");
         }
     }
@@ -195,7 +199,7 @@ mod tests {
         for shell in ["bash", "zsh", "fish"] {
             let (code, out, errors) = command(&["completions", shell], &[]);
             assert_eq!((code, errors.as_str()), (0, ""));
-            for name in ["serve", "dev", "token", "publish", "check-config", "healthcheck", "completions"] {
+            for name in ["serve", "dev", "token", "publish", "listen", "check-config", "healthcheck", "completions"] {
                 assert!(out.contains(name), "{shell}: {name}");
             }
         }

@@ -60,18 +60,31 @@ pub struct AdminArgs {
     pub ttl_seconds: u64,
 }
 
+impl AdminArgs {
+    /// Those of an administrator who sees the events of all agents.
+    pub(super) fn all_seeing(admin: AdminId, ttl_seconds: u64) -> Self {
+        Self { admin, company: None, agent: None, restriction: None, ttl_seconds }
+    }
+}
+
 pub(super) fn run(args: &Args, sources: &Sources, out: &mut dyn io::Write) -> Result<(), CliError> {
     let token = match args {
-        Args::User(args) => {
-            let config = sources.load(Secrets::Only(&["auth.token_aes_key"]))?;
-            seal(&config.auth.token_aes_key, &user_plaintext(args, crate::runtime::clock::now())?)?
-        }
-        Args::Admin(args) => {
-            let config = sources.load(Secrets::Only(&["auth.admin_token_aes_key"]))?;
-            seal(&config.auth.admin_token_aes_key, &admin_plaintext(args, crate::runtime::clock::now())?)?
-        }
+        Args::User(args) => for_user(args, sources)?,
+        Args::Admin(args) => for_admin(args, sources)?,
     };
     Ok(writeln!(out, "{token}")?)
+}
+
+/// A user's token, by the key that is configured now.
+pub(super) fn for_user(args: &UserArgs, sources: &Sources) -> Result<String, CliError> {
+    let config = sources.load(Secrets::Only(&["auth.token_aes_key"]))?;
+    seal(&config.auth.token_aes_key, &user_plaintext(args, crate::runtime::clock::now())?)
+}
+
+/// An administrator's token, by the key that is configured now.
+pub(super) fn for_admin(args: &AdminArgs, sources: &Sources) -> Result<String, CliError> {
+    let config = sources.load(Secrets::Only(&["auth.admin_token_aes_key"]))?;
+    seal(&config.auth.admin_token_aes_key, &admin_plaintext(args, crate::runtime::clock::now())?)
 }
 
 /// Encrypts a token's plaintext with a validated key of 64 hex characters; gives the text form that `docs/protocol.md` describes.

@@ -14,6 +14,7 @@ mod grpc;
 mod http;
 mod ipv6;
 mod labels;
+mod listen;
 mod logs;
 mod manifests;
 mod probes;

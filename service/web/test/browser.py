@@ -280,12 +280,12 @@ def test_a_takeover_closes_the_old_socket_with_4402_and_it_stays_closed(browser,
     browser.sees("the new one is still there", f".socket:not({old})[data-state=ready]")
 
 
-def test_a_frozen_pod_holds_up_nobody_else_and_its_socket_learns_of_the_gap(browser, fleet):
+def test_a_frozen_pod_holds_up_nobody_else_and_its_socket_gets_what_it_missed(browser, fleet):
     sari, budi = open_pair(browser)
     act(browser, "dev-2", "freeze")
     phase(browser, "dev-2", "frozen")
     got(browser, sari, publish(browser), deadline=3)
-    # The others have given it up when they count one peer less and wait for none. An event that was routed past it then is lost to its socket.
+    # The others have given it up when they count one peer less and wait for none. An event that was routed past it then its socket gets from the stream.
     until("dev-2 is taken for dead", lambda: all(
         fleet.pod(pod)["peers"] == 1 and fleet.pod(pod)["lapsed"] == 0 for pod in ("dev-1", "dev-3")))
     missed = publish(browser)
@@ -293,15 +293,18 @@ def test_a_frozen_pod_holds_up_nobody_else_and_its_socket_learns_of_the_gap(brow
     assert not browser.js("return !!document.querySelector(`${arguments[0]} [data-seq='${arguments[1]}']`)", budi, missed)
     browser.shoot("console-frozen", 1280, 900, False)
     act(browser, "dev-2", "thaw")
-    browser.sees("the gap is told", f"{budi} .note.gap", "pod_resumed")
+    browser.sees("the gap is mended", f"{budi} [data-seq='{missed}'][data-mark=mended] .mark", "mended")
     got(browser, budi, publish(browser))
+    assert not browser.js("return !!document.querySelector(`${arguments[0]} .note.gap`)", budi), "a gap that was mended is not told"
 
 
 def test_a_killed_and_a_drained_pod_lose_their_sockets_to_others(browser, fleet):
     sari, budi = open_pair(browser)
     act(browser, "dev-2", "kill")
+    missed = publish(browser)
     phase(browser, "dev-2", "stopped")
-    browser.sees("budi is on another pod", f"{budi}[data-state=ready]:not([data-pod=dev-2])")
+    browser.sees("budi is on another pod", f"{budi}[data-state=ready][data-resumed=true]:not([data-pod=dev-2])")
+    got(browser, budi, missed)
     browser.sees("the chat came along", f"{budi}[data-chat='{CHAT}']")
     seq = publish(browser)
     got(browser, budi, seq)
@@ -375,6 +378,7 @@ mine.client = new GatewayClient({
     }
   },
   ...options,
+  ...(options.keep && { storage: sessionStorage, user: options.whose }),
 });
 for (const type of ["ready", "event", "gap", "chat", "error", "close"]) {
   mine.client.addEventListener(type, ({ detail }) => {
@@ -438,7 +442,9 @@ def test_client_moves_off_a_killed_and_a_drained_pod_once_without_storm_or_dupli
     start_client(browser, fleet, "c", "client-a", first=1, chat=CHAT)
     has(browser, "c", store(fleet, range(20)))
     change(fleet, "dev-2", "kill", 0)
+    missed = store(fleet, range(20))
     until("it is ready elsewhere", lambda: len(client(browser, "c")["ready"]) == 2)
+    has(browser, "c", missed)
     assert client(browser, "c")["sockets"] == 2, client(browser, "c")
     has(browser, "c", store(fleet, range(20)))
     change(fleet, "dev-3", "drain", 0)
@@ -446,12 +452,32 @@ def test_client_moves_off_a_killed_and_a_drained_pod_once_without_storm_or_dupli
     now = client(browser, "c")
     assert now["sockets"] == 3 and now["closes"][-1]["code"] == 1001, now
     assert [r["reconnected"] for r in now["ready"]] == [False, True, True] and now["chat"] == CHAT, now
+    assert [r.get("resumed") for r in now["ready"]] == [None, True, True] and not now["gaps"], now
     has(browser, "c", store(fleet, range(20)))
     in_order(client(browser, "c")["seqs"])
     for pod in ("dev-2", "dev-3"):
         until(f"{pod} has ended", lambda: fleet.pod(pod)["phase"] == "stopped")
         change(fleet, pod, "start", 0)
     mended(browser, fleet)
+
+
+def test_client_goes_on_over_a_page_load_where_it_has_a_storage(browser, fleet):
+    def begin():
+        start_client(browser, fleet, "p", "client-p", whose="sari", keep=True)
+
+    begin()
+    shown = store(fleet, range(3))
+    has(browser, "p", shown)
+    # By the next question for its place the cursor is past what was shown.
+    until("the cursor is kept", lambda: browser.js("return Object.keys(sessionStorage).length === 1"))
+    key, cursor = browser.js("return Object.entries(sessionStorage)[0]")
+    assert key.startswith("dws:sari@127.0.0.1:") and key.endswith("/ws/acme/agent-7") and re.fullmatch(r"[\w-]+:\d+", cursor), (key, cursor)
+    browser.open(fleet.url)
+    missed = store(fleet, range(3))
+    begin()
+    has(browser, "p", missed)
+    assert [r.get("resumed") for r in client(browser, "p")["ready"]] == [True], client(browser, "p")
+    browser.js("sessionStorage.clear()")
 
 
 def test_client_notices_a_frozen_pod_and_moves_on_without_a_duplicate(browser, fleet):

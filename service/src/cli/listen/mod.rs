@@ -1,0 +1,284 @@
+//! `listen`: a client in the terminal.
+
+mod dial;
+mod place;
+
+use std::{
+    io::{self, Read as _, Write},
+    path::PathBuf,
+    pin::Pin,
+    time::Duration,
+};
+
+use daisi_ws_domain::{
+    ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
+    resume::Cursor,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
+
+use self::{
+    dial::{Address, Dialer, Ended, Socket},
+    place::{Frame, Place},
+};
+use super::{error::CliError, token};
+use crate::{
+    config::{Secret, Secrets, Sources},
+    runtime::backoff::Backoff,
+    telemetry,
+};
+
+/// So long no frame came before the gateway is asked where the session stands, so that the cursor of a quiet one is not old.
+const QUIET: Duration = Duration::from_secs(25);
+/// The same where `ready` did not say it, as a pod that has just begun can't: once a socket.
+const SOON: Duration = Duration::from_secs(2);
+/// So long it may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Waits between attempts, as those of the browser client.
+const WAITS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Close codes after which another attempt would end in the same way, or take the session from somebody.
+const FINAL: [u16; 5] = [1000, 4400, 4401, 4402, 4403];
+/// The close code that says "slower", and the first wait after it.
+const SLOWER: (u16, Duration) = (4429, Duration::from_secs(8));
+/// So long a session must have lasted before waits begin small again.
+const STABLE: Duration = Duration::from_secs(10);
+/// The longest goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// A minted token lives as long as an attempt may take; each attempt has a new one.
+const MINTED_SECONDS: u64 = 3600;
+/// The longest token that is read, in bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
+
+/// Arguments of `listen`, which prints what a session is sent.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Frames go to standard output, one a line; what happens to the connection goes to standard error. It \
+    reconnects by itself and gets what it missed.\n\nThe API key is auth.secret_token of the configuration. The token is made \
+    with its key (--user, --admin), or read from a file at every attempt:\n\n  \
+    export DAISI_WS_AUTH_SECRET_TOKEN_FILE=key DAISI_WS_AUTH_TOKEN_AES_KEY_FILE=aes\n  \
+    daisi-ws-service listen --url wss://gw.example/ws/acme/agent-7 --user sari | jq .payload\n  \
+    my-login | daisi-ws-service listen --url wss://gw.example/ws/acme/agent-7 --token-file - --resume 17c9a2:1041")]
+pub(super) struct Args {
+    /// Address of the session: ws:// or wss://, a host, and /ws/{company}/{agent} or /ws/admin. A key and token in its query
+    /// (those of a dev fleet) are used.
+    #[arg(long, value_parser = Address::parse)]
+    url: Address,
+    /// The user whose session it is; the token is made with auth.token_aes_key.
+    #[arg(long, value_parser = UserId::parse, conflicts_with_all = ["admin", "token_file"])]
+    user: Option<UserId>,
+    /// The admin whose session it is; the token is made with auth.admin_token_aes_key and sees all.
+    #[arg(long, value_parser = AdminId::parse, conflicts_with = "token_file")]
+    admin: Option<AdminId>,
+    /// File with the token; "-": standard input, read once.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Chat whose messages to get, in place of the saved one.
+    #[arg(long, value_name = "CHAT", value_parser = ChatId::parse)]
+    chat: Option<ChatId>,
+    /// Where to go on: the cursor that an earlier `listen` has printed.
+    #[arg(long, value_name = "STREAM:SAFE", value_parser = Cursor::parse)]
+    resume: Option<Cursor>,
+}
+
+/// Where tokens come from.
+enum Tokens {
+    /// The address has one.
+    InAddress,
+    /// Standard input had one.
+    Given(Secret),
+    File(PathBuf),
+    User(token::UserArgs),
+    Admin(token::AdminArgs),
+}
+
+impl Tokens {
+    fn new(args: &Args, input: impl io::Read) -> Result<Self, CliError> {
+        let unclear = "whose session it is must be said: --user, --admin or --token-file";
+        Ok(match (&args.user, &args.admin, &args.token_file) {
+            (Some(user), _, _) => Self::User(user_args(&args.url, user)?),
+            (_, Some(admin), _) => Self::Admin(token::AdminArgs::all_seeing(admin.clone(), MINTED_SECONDS)),
+            (_, _, Some(file)) if file.as_os_str() == "-" => {
+                let mut text = String::new();
+                input.take(MAX_TOKEN).read_to_string(&mut text)?;
+                Self::Given(Secret::new(text.trim()))
+            }
+            (_, _, Some(file)) => Self::File(file.clone()),
+            (None, None, None) if args.url.has("token") => Self::InAddress,
+            (None, None, None) => return Err(CliError::failed(unclear)),
+        })
+    }
+
+    /// A token for the next attempt: files and keys may have changed since the last.
+    fn next(&self, sources: &Sources) -> Result<Option<Secret>, CliError> {
+        Ok(match self {
+            Self::InAddress => None,
+            Self::Given(token) => Some(token.clone()),
+            Self::File(file) => Some(Secret::of_file(file).map_err(CliError::failed)?),
+            Self::User(args) => Some(Secret::new(token::for_user(args, sources)?)),
+            Self::Admin(args) => Some(Secret::new(token::for_admin(args, sources)?)),
+        })
+    }
+}
+
+fn user_args(url: &Address, user: &UserId) -> Result<token::UserArgs, CliError> {
+    let (company, agent) = url.session().split_once('/').ok_or_else(|| CliError::failed("--user needs /ws/{company}/{agent}"))?;
+    let (company, agent) = (CompanyId::parse(company), AgentId::parse(agent));
+    let (company, agent) = (company.map_err(CliError::failed)?, agent.map_err(CliError::failed)?);
+    Ok(token::UserArgs { company, agent, user: user.clone(), ttl_seconds: MINTED_SECONDS })
+}
+
+pub(super) async fn run(args: Args, sources: &Sources, input: impl io::Read, out: &mut dyn Write) -> Result<(), CliError> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut stop = Box::pin(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    listen(args, sources, input, out, stop.as_mut()).await
+}
+
+/// Listens until `stop`, until nobody reads `out`, or for as long as another attempt may do.
+async fn listen(
+    args: Args,
+    sources: &Sources,
+    input: impl io::Read,
+    out: &mut dyn Write,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), CliError> {
+    let tokens = Tokens::new(&args, input)?;
+    let (dialer, place) = (Dialer::new(args.url)?, Place::new(args.resume));
+    let mut listener = Listener { dialer, tokens, sources, chat: args.chat, place, waits: WAITS, out };
+    let failed = tokio::select! {
+        biased;
+        () = stop => None,
+        error = listener.go_on() => Some(error),
+    };
+    if let Some(cursor) = listener.place.cursor() {
+        say(&format!("to go on from here: --resume {cursor}"));
+    }
+    match failed {
+        None => Ok(()),
+        // Whoever read the frames has enough.
+        Some(CliError::System(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+/// One line about the connection.
+fn say(text: &str) {
+    telemetry::say(&format!("{text}\n"));
+}
+
+struct Listener<'a> {
+    dialer: Dialer,
+    tokens: Tokens,
+    sources: &'a Sources,
+    chat: Option<ChatId>,
+    place: Place,
+    waits: Backoff,
+    out: &'a mut dyn Write,
+}
+
+impl Listener<'_> {
+    /// Goes from socket to socket; returns why there will be no other.
+    async fn go_on(&mut self) -> CliError {
+        loop {
+            let (what, at_least) = match self.once().await {
+                Ok(Ended::ForNow(what, at_least)) => (what, at_least),
+                Ok(Ended::ForGood(what)) => return CliError::failed(format!("{}: {what}", self.dialer.address)),
+                Err(error) => return error,
+            };
+            let wait = wait(&mut self.waits, at_least);
+            say(&format!("{}: {what}; again in {:.1} s", self.dialer.address, wait.as_secs_f64()));
+            sleep(wait).await;
+        }
+    }
+
+    /// One socket, from its attempt to its end.
+    async fn once(&mut self) -> Result<Ended, CliError> {
+        let token = self.tokens.next(self.sources)?;
+        let key = if self.dialer.address.has("x-api-key") {
+            None
+        } else {
+            Some(self.sources.load(Secrets::Only(&["auth.secret_token"]))?.auth.secret_token)
+        };
+        let secrets = (key.as_ref().map(Secret::expose), token.as_ref().map(Secret::expose));
+        let mut socket = match self.dialer.dial(secrets, self.chat.as_ref(), self.place.cursor()).await {
+            Ok(socket) => socket,
+            Err(ended) => return Ok(ended),
+        };
+        let since = Instant::now();
+        let ended = self.read(&mut socket).await;
+        if since.elapsed() >= STABLE {
+            self.waits.reset();
+        }
+        // Whatever the end was: a gateway that still listens hears that nobody is here.
+        let _ = timeout(GOODBYE, socket.close(None)).await;
+        ended
+    }
+
+    /// Reads to the end of a socket, or until standard output is closed.
+    async fn read(&mut self, socket: &mut Socket) -> Result<Ended, CliError> {
+        let (mut due, mut asked, mut soon) = (Instant::now() + SOON, false, true);
+        let lost = |what: &str| Ok(Ended::ForNow(what.to_owned(), Duration::ZERO));
+        loop {
+            match timeout_at(due, socket.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    self.show(&text)?;
+                    soon &= self.place.cursor().is_none();
+                    if !soon {
+                        (due, asked) = (Instant::now() + QUIET, false);
+                    }
+                }
+                Ok(Some(Ok(Message::Close(frame)))) => return Ok(closed(frame.as_ref())),
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => return lost(&telemetry::Chain(&error).to_string()),
+                Ok(None) => return lost("the connection ended"),
+                Err(_) if asked => return lost("it has gone silent"),
+                Err(_) => {
+                    (due, asked, soon) = (Instant::now() + ANSWER, true, false);
+                    if timeout(ANSWER, socket.send(Message::text(r#"{"type":"ready"}"#))).await.is_err() {
+                        return lost("it takes no bytes");
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, text: &str) -> Result<(), CliError> {
+        match self.place.take(text) {
+            Frame::Known | Frame::Echo => return Ok(()),
+            Frame::Ready(what) => say(&format!("{}: {what}", self.dialer.address)),
+            Frame::New => {}
+        }
+        // Outside of strings JSON may have line ends, and within them none.
+        let line = text.replace(['\n', '\r'], " ");
+        writeln!(self.out, "{line}")?;
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The wait before the next attempt. A time that a gateway named gets jitter on top, for it named it to others too.
+fn wait(waits: &mut Backoff, at_least: Duration) -> Duration {
+    let longest = at_least * 5 / 4;
+    Backoff::new(longest, longest).with_jitter(0.2).pause().max(waits.pause())
+}
+
+/// What a close says of the next attempt.
+fn closed(frame: Option<&CloseFrame>) -> Ended {
+    let Some(frame) = frame else { return Ended::ForNow("closed".to_owned(), Duration::ZERO) };
+    let code = u16::from(frame.code);
+    let what = format!("closed with {code} {}", frame.reason);
+    if FINAL.contains(&code) {
+        Ended::ForGood(what)
+    } else {
+        Ended::ForNow(what, if code == SLOWER.0 { SLOWER.1 } else { Duration::ZERO })
+    }
+}
+
+#[cfg(test)]
+mod tests;
