@@ -27,6 +27,8 @@ use crate::{
 
 /// How long one waits for the members to be read anew.
 const REFRESH_WAIT: Duration = Duration::from_secs(1);
+/// For so long after it was found dead, a pod's own word that it lives is not enough.
+const NOT_BELIEVED_FOR: Duration = Duration::from_secs(10);
 /// What changed with an announcement.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -136,10 +138,17 @@ impl Directory {
 
     /// Takes note of a pod that made itself known to this one: it lives. Whether it has a liveness key, announcements tell: one
     /// without, which makes itself known again and again, is lapsed still, and so is who was found dead.
+    ///
+    /// One that was found dead just now is not believed: it may reach this pod, and not be reached. It makes itself known again, or
+    /// the store shows it; what is settled without it meanwhile is noted.
     pub(crate) fn meet(&self, pod: &PodRecord) {
         if pod.id != self.me {
             let mut table = self.write();
-            let was_dead = table.retired.contains_key(&pod.id);
+            let dead = table.retired.get(&pod.id).filter(|dead| dead.started_at == pod.started_at).copied();
+            if dead.is_some_and(|dead| Instant::now() < dead.at + NOT_BELIEVED_FOR) {
+                return;
+            }
+            let was_dead = dead.is_some();
             let before = table.meet(pod);
             let is_lapsed = was_dead || before.is_some_and(|before| before.lapsed && before.record.started_at == pod.started_at);
             if let Some(peer) = table.peers.get_mut(&pod.id) {
