@@ -56,10 +56,10 @@ place() {
   fi
 }
 
-redis=$(place REDIS_SERVER "${redis[@]}")
-nats=$(place NATS_SERVER "${nats[@]}")
+redis_program=$(place REDIS_SERVER "${redis[@]}")
+nats_program=$(place NATS_SERVER "${nats[@]}")
 if [[ $print ]]; then
-  printf 'export NATS_SERVER=%q REDIS_SERVER=%q\n' "$nats" "$redis"
+  printf 'export NATS_SERVER=%q REDIS_SERVER=%q\n' "$nats_program" "$redis_program"
 else
-  say "$redis, $nats"
+  say "$redis_program, $nats_program"
 fi
