@@ -2,6 +2,8 @@
 //!
 //! [`Gateway::bind`] has all that can fail; [`Gateway::run`] serves until the soft token, drains, and ends.
 
+mod choice;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
@@ -11,11 +13,11 @@ use daisi_ws_domain::{
 };
 use futures_util::FutureExt as _;
 
+pub use self::choice::{BackendChoice, StoreChoice, StreamChoice};
 use crate::{
     adapters::{
         grpc::{GrpcPeers, GrpcServer, GrpcServerError, GrpcServerSettings, PeersSettings, SelfCheck, Tls, TlsError, TlsFiles},
         http::{HttpParts, HttpServer, Intake, probe_router, router},
-        memory::{store::Store, stream::Stream},
         nats::{ConsumerDefaults, NatsReplay, NatsSource, NatsStartError},
         redis::{ConfigError as RedisConfigError, RedisStore},
     },
@@ -42,33 +44,6 @@ use crate::{
         workers::Teams,
     },
 };
-
-/// Where sessions are kept: in Redis, or in a store of this process.
-#[derive(Debug, Clone)]
-pub enum StoreChoice {
-    /// In Redis, as the section `redis` says.
-    Redis,
-    /// In this process, shared with the pods that have the same store.
-    Memory(Store),
-}
-
-/// Where events come from: NATS, or a stream of this process.
-#[derive(Debug, Clone)]
-pub enum StreamChoice {
-    /// NATS JetStream, as the section `nats` says.
-    Nats,
-    /// This process; shared with the pods that have the same stream.
-    Memory(Stream),
-}
-
-/// What a pod stands on.
-#[derive(Debug, Clone)]
-pub struct BackendChoice {
-    /// Its session store.
-    pub store: StoreChoice,
-    /// Its event stream.
-    pub stream: StreamChoice,
-}
 
 /// Why a pod could not start.
 #[derive(Debug, thiserror::Error)]

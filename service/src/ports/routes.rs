@@ -102,7 +102,8 @@ pub struct Announcement {
     /// than its TTL.
     pub was_present: bool,
     /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may
-    /// have gone past it, by [`PASSED_OVER`] or more: before that, too. It is a count, so that an announcement whose answer was lost takes nothing away.
+    /// have gone past it, by [`PASSED_OVER`] or more: before that, too. It is a count, so that an announcement whose answer was lost
+    /// takes nothing away.
     pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,

@@ -126,20 +126,6 @@ impl PeerQueue {
         self.stirred.notify_one();
     }
 
-    /// Remembers that all sessions of the peer go without some events.
-    pub(crate) fn add_gap_to_all(&self, gap: Gap) {
-        self.pending_gaps().add(None, gap);
-        self.show();
-        self.stirred.notify_one();
-    }
-
-    /// Takes over what the sessions there were owed by the queue before.
-    pub(crate) fn inherit(&self, before: &Self) {
-        let gaps = before.pending_gaps().begin();
-        let mut pending = self.pending_gaps();
-        gaps.into_iter().for_each(|gap| pending.add(gap.route, gap.gap));
-    }
-
     /// The peer may be reachable again: its next event is tried at once.
     pub(crate) fn hint(&self) {
         self.queue().breaker.hint(Instant::now().into_std());

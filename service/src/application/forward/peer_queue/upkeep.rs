@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daisi_ws_domain::gap::Gap;
 use tokio::time::{Instant, sleep_until};
 
 use super::{PeerQueue, backlog::Health};
@@ -68,6 +69,20 @@ impl PeerQueue {
                 self.queue().breaker.hint(Instant::now().into_std());
             }
         }
+    }
+
+    /// Remembers that all sessions of the peer go without some events.
+    pub(crate) fn add_gap_to_all(&self, gap: Gap) {
+        self.pending_gaps().add(None, gap);
+        self.show();
+        self.stirred.notify_one();
+    }
+
+    /// Takes over what the sessions there were owed by the queue before.
+    pub(crate) fn inherit(&self, before: &Self) {
+        let gaps = before.pending_gaps().begin();
+        let mut pending = self.pending_gaps();
+        gaps.into_iter().for_each(|gap| pending.add(gap.route, gap.gap));
     }
 
     /// Announces all that is owed, in one call.
