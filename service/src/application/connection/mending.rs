@@ -58,8 +58,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Where the session stands, as its client may be told now: it has everything up to there, as nothing waits that is older.
-    pub(super) fn place(&self) -> Option<Place> {
+    /// In a stream that was made anew since, nothing of the one before counts.
+    pub(super) fn place(&mut self) -> Option<Place> {
         let settled = self.services.hub.floor()?;
+        if !self.session.mailbox().is_in(settled.stream) {
+            if self.stays {
+                return None;
+            }
+            self.session.mailbox().begin_after(settled.stream, 0);
+            self.safe = 0;
+        }
         if self.stays {
             return Some(Place::new(settled.stream, self.safe));
         }

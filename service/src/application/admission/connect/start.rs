@@ -65,12 +65,17 @@ impl Connector {
                     stays: false,
                 }
             }
-            Err(reason) if reason.may_pass() => Start {
-                place: Some(Place { stream: cursor.stream().into(), safe: cursor.safe }),
-                resumption: Some(Resumption::Not(reason)),
-                replay: Vec::new(),
-                stays: true,
-            },
+            Err(reason) if reason.may_pass() => {
+                // As long as the stream is that of its cursor, the cursor is its place there.
+                let settled = self.entries.hub.floor().filter(|settled| cursor.is_in(settled.stream));
+                settled.into_iter().for_each(|settled| session.mailbox().begin_after(settled.stream, 0));
+                Start {
+                    place: Some(Place { stream: cursor.stream().into(), safe: cursor.safe }),
+                    resumption: Some(Resumption::Not(reason)),
+                    replay: Vec::new(),
+                    stays: true,
+                }
+            }
             Err(reason) => self.fresh(session, Some(reason)),
         }
     }

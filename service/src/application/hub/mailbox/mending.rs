@@ -21,6 +21,16 @@ impl Inner {
         item.seq().is_some_and(|seq| seq <= self.covered_up_to && self.covered_in.is_of(item) && self.covers(seq))
     }
 
+    /// What is had is of this stream. In another one it was other events.
+    fn turn_to(&mut self, stream: StreamId) {
+        if self.covered_in.is(stream) {
+            return;
+        }
+        self.covered_in.set(stream);
+        self.had_up_to = 0;
+        self.repair.iter_mut().for_each(|repair| repair.forget_covers());
+    }
+
     pub(super) fn covers(&self, seq: u64) -> bool {
         seq <= self.had_up_to || self.repair.as_ref().is_some_and(|repair| repair.covers(seq))
     }
@@ -97,9 +107,14 @@ impl Mailbox {
     /// business.
     pub(crate) fn begin_after(&self, stream: StreamId, seq: u64) {
         let mut inner = self.lock();
-        inner.covered_in.set(stream);
+        inner.turn_to(stream);
         inner.had_up_to = seq;
         Self::drop_covered(&mut inner);
+    }
+
+    /// Is this the stream of which the client is known to have something?
+    pub(crate) fn is_in(&self, stream: StreamId) -> bool {
+        self.lock().covered_in.is(stream)
     }
 
     fn drop_covered(inner: &mut Inner) {
@@ -129,12 +144,7 @@ impl Mailbox {
     /// has to be told before what was read.
     pub(crate) fn mended(&self, read: Option<Reading>) -> Option<Gap> {
         let mut inner = self.lock();
-        if let Some(read) = read
-            && !inner.covered_in.is(read.stream)
-        {
-            inner.covered_in.set(read.stream);
-            inner.had_up_to = 0;
-        }
+        read.iter().for_each(|read| inner.turn_to(read.stream));
         let repair = inner.repair.as_mut()?;
         let told = repair.mended(read);
         Self::drop_covered(&mut inner);

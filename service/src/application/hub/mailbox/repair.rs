@@ -295,6 +295,11 @@ impl Repair {
         self.covers.push(cover);
     }
 
+    /// What was read again was of another stream.
+    pub(super) fn forget_covers(&mut self) {
+        self.covers.clear();
+    }
+
     /// Is nothing in here that matters?
     pub(super) fn is_idle(&self) -> bool {
         !self.is_behind() && self.ordered.is_none() && self.covers.is_empty()

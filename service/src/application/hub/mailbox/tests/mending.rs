@@ -114,6 +114,19 @@ impl World {
     }
 }
 
+#[test]
+fn what_a_client_had_of_one_stream_says_nothing_of_another() {
+    let mailbox = Mailbox::new(REPAIRED);
+    mailbox.begin_after(StreamId(7), 100);
+    assert!(mailbox.is_in(StreamId(7)) && !mailbox.is_in(STREAM));
+    mailbox.push(event(3));
+    assert_eq!(seqs(&mailbox.take(usize::MAX).items), [3], "it is of a stream that was made anew");
+    mailbox.begin_after(STREAM, 4);
+    mailbox.push(event(4));
+    mailbox.push(event(5));
+    assert_eq!(seqs(&mailbox.take(usize::MAX).items), [5]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
