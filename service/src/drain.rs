@@ -2,6 +2,8 @@
 //!
 //! Each step is here, and in what order they come in `shutdown.rs`.
 
+mod moving;
+
 use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{close::CloseReason, peer::PodRecord};
@@ -9,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::{
     application::{
-        admission::{goodbyes::Goodbyes, release::Releaser},
+        admission::{evict::Evictor, goodbyes::Goodbyes, release::Releaser},
         dispatch::in_flight::InFlightEvents,
         forward::forwarder::Forwarder,
-        hub::registry::Hub,
+        hub::{registry::Hub, session::Session},
         membership::Place,
         routes::writer::RouteWriter,
     },
@@ -103,16 +105,19 @@ impl Events {
 pub struct Sockets {
     /// Their sessions.
     pub hub: Arc<Hub>,
+    /// Has them move, or closes them.
+    pub evictor: Evictor,
     /// What is still said to clients.
     pub goodbyes: Arc<Goodbyes>,
 }
 
 impl Sockets {
-    /// Closes all sockets with 1001 in paced, shuffled batches, and waits until their goodbyes are said: what waits for a client
-    /// is written for as long as it takes bytes, if need be until shortly before the deadline. What is left then is cut.
+    /// Empties the pod of sockets: clients that can are asked to move, all others closed with 1001, both in paced, shuffled
+    /// batches. Waits until their goodbyes are said: what waits for a client is written for as long as it takes bytes, if need be
+    /// until shortly before the deadline. What is left then is cut.
     ///
-    /// Routes stay until the last client has had the time to come back elsewhere: what comes over them meanwhile, `sent_back`
-    /// events a second at most, goes back to the stream.
+    /// Routes of those that were closed stay until the last client has had the time to come back elsewhere: what comes over them
+    /// meanwhile, `sent_back` events a second at most, goes back to the stream.
     pub async fn close(&self, deadline: Instant, sent_back: usize) {
         let within = deadline.saturating_duration_since(Instant::now());
         let said_by = deadline - (within / LEAVING_SHARE).min(LEAVING_TIME);
@@ -120,17 +125,19 @@ impl Sockets {
         self.hub.begin_parting(sent_back);
         let mut sessions = self.hub.sessions();
         chance::shuffle(&mut sessions);
+        let (movers, mut others): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|session| session.can_move());
         // First those that may need the time.
-        sessions.sort_by_cached_key(|session| session.mailbox().is_empty());
-        let batches = u32::try_from(sessions.len().div_ceil(MAX_BATCH)).unwrap_or(u32::MAX).max(1);
-        let pause = (within / PACED_SHARE / batches).min(Duration::from_millis(500)).max(MIN_PAUSE);
-        tracing::info!(sessions = sessions.len(), pause = ?pause, "closing sockets");
-        for batch in sessions.chunks(MAX_BATCH) {
-            batch.iter().for_each(|session| session.close(CloseReason::GoingAway));
-            if batch.len() == MAX_BATCH {
-                tokio::time::sleep(pause).await;
+        others.sort_by_cached_key(|session| session.mailbox().is_empty());
+        // Whoever has not moved by then is closed, and comes back elsewhere.
+        let moved_by = said_by - (within / LEAVING_SHARE).min(LEAVING_TIME);
+        let moving = async {
+            tokio::select! {
+                biased;
+                () = moving::move_all(&self.hub, &self.evictor, &movers, moved_by) => {}
+                () = self.hub.emptied() => {}
             }
-        }
+        };
+        tokio::join!(close_all(&others, within / PACED_SHARE), moving);
         let gone = async {
             self.hub.emptied().await;
             self.goodbyes.all_said().await;
@@ -150,6 +157,19 @@ impl Sockets {
             tokio::time::sleep_until(parted_at.min(said_by)).await;
         }
         tracing::debug!(drain.stage = "sockets", "the sockets have their end");
+    }
+}
+
+/// Closes these sessions with 1001, in paced batches within the time.
+async fn close_all(sessions: &[Arc<Session>], within: Duration) {
+    let batches = u32::try_from(sessions.len().div_ceil(MAX_BATCH)).unwrap_or(u32::MAX).max(1);
+    let pause = (within / batches).min(Duration::from_millis(500)).max(MIN_PAUSE);
+    tracing::info!(sessions = sessions.len(), pause = ?pause, "closing sockets");
+    for batch in sessions.chunks(MAX_BATCH) {
+        batch.iter().for_each(|session| session.close(CloseReason::GoingAway));
+        if batch.len() == MAX_BATCH {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use crate::{
     application::{
         admission::{connect::Connector, renew::Renewer},
         fleet::directory::Directory,
-        forward::reception::Reception,
         hub::{deliver::LocalDelivery, registry::Hub},
+        reception::Reception,
     },
     config::Config,
     drain::{Drain, Entrance, Events, Leaving, Sockets},
@@ -66,7 +66,7 @@ impl Pod {
         sessions::spawn(&ground, &hub, &fleet, &sessions, upkeep);
         fleet.spawn(&ground, &hub, sequence.announcing());
         let drain = drain(&ground, &hub, &fleet, &sessions, &dispatch);
-        let reception = reception(backends, &hub, &fleet);
+        let reception = reception(backends, &hub, &fleet, &sessions);
         dispatch.spawn(&ground, &fleet.place, sequence.pulling());
         Self { hub, sessions, fleet, reception, readiness, drain, sequence }
     }
@@ -149,7 +149,11 @@ fn drain(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions: &Sessions
             in_flight: dispatch.in_flight().clone(),
             forwarder: Arc::clone(&fleet.forwarder),
         },
-        sockets: Sockets { hub: Arc::clone(hub), goodbyes: Arc::clone(&sessions.connector.socket.goodbyes) },
+        sockets: Sockets {
+            hub: Arc::clone(hub),
+            evictor: sessions.connector.socket.evictor.clone(),
+            goodbyes: Arc::clone(&sessions.connector.socket.goodbyes),
+        },
         leaving: Leaving {
             hub: Arc::clone(hub),
             releaser: sessions.connector.entries.releaser.clone(),
@@ -161,10 +165,11 @@ fn drain(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions: &Sessions
     }
 }
 
-fn reception(backends: &Backends, hub: &Arc<Hub>, fleet: &Fleet) -> Reception {
+fn reception(backends: &Backends, hub: &Arc<Hub>, fleet: &Fleet, sessions: &Sessions) -> Reception {
     Reception {
         local: LocalDelivery::new(Arc::clone(hub)),
         hub: Arc::clone(hub),
+        evictor: sessions.connector.socket.evictor.clone(),
         directory: Arc::clone(&fleet.directory),
         wellness: Arc::clone(&fleet.wellness),
         source: Arc::clone(&backends.source),

@@ -71,6 +71,8 @@ crate::words! {
         LockUnconfirmed = "lock-unconfirmed",
         /// The pod drains: the client should come back at once, to another one.
         GoingAway = "going-away",
+        /// The client was asked to move, and its second socket has the session.
+        Moved = "moved",
         /// A fault of ours, counted and logged where it happened.
         Internal = "internal-error",
     }
@@ -83,7 +85,7 @@ impl CloseReason {
         match self {
             Self::ConnectionLost => None,
             Self::ClientClosed => Some(1000),
-            Self::GoingAway => Some(1001),
+            Self::GoingAway | Self::Moved => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::InvalidData => Some(1007),
             Self::MessageTooBig => Some(1009),

@@ -2,6 +2,8 @@
 
 mod client;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
@@ -12,6 +14,7 @@ use crate::{
     event::{Event, StreamId},
     gap::Gap,
     ids::ChatId,
+    moving::MoveReason,
     resume::NotResumed,
 };
 
@@ -32,6 +35,8 @@ crate::words! {
         ChatSelected = "chat_selected",
         /// Events were lost, in this place of the order.
         Gap = "gap",
+        /// The client should open a second socket.
+        Move = "move",
     }
 }
 
@@ -137,6 +142,12 @@ struct ChatBody<'a> {
     chat_id: &'a ChatId,
 }
 
+#[derive(Serialize)]
+struct MoveBody {
+    within_ms: u64,
+    reason: &'static str,
+}
+
 impl Frame {
     /// What kind of frame this is.
     #[must_use]
@@ -191,6 +202,13 @@ impl Frame {
     pub fn gap(gap: &Gap) -> Self {
         let body = GapBody { dropped: gap.dropped, first_seq: gap.first_seq, last_seq: gap.last_seq, reason: gap.cause.as_str() };
         Self::json(FrameKind::Gap, Some(body))
+    }
+
+    /// The frame that asks a client to open a second socket within that time, while this one still serves.
+    #[must_use]
+    pub fn move_on(reason: MoveReason, within: Duration) -> Self {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        Self::json(FrameKind::Move, Some(MoveBody { within_ms, reason: reason.as_str() }))
     }
 
     /// `event`: the publisher's bytes as they are, with `event_type` put before the closing brace where that key is absent.
@@ -258,8 +276,6 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         event::{Address, Payload, StreamId},
@@ -340,6 +356,12 @@ mod tests {
             text(&Frame::gap(&Gap::unknown(GapCause::PodResumed))),
             r#"{"type":"gap","payload":{"dropped":null,"first_seq":null,"last_seq":null,"reason":"pod_resumed"}}"#
         );
+    }
+
+    #[test]
+    fn a_client_that_is_to_move_is_told_how_long_it_has_and_why() {
+        let frame = Frame::move_on(MoveReason::Drain, Duration::from_millis(15_000));
+        assert_eq!(text(&frame), r#"{"type":"move","payload":{"within_ms":15000,"reason":"drain"}}"#);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod gap;
 pub mod ids;
 pub mod maps;
 pub mod missing;
+pub mod moving;
 pub mod network;
 pub mod origin;
 pub mod peer;

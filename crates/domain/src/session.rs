@@ -96,6 +96,21 @@ pub struct Kill {
     pub connection: Option<ConnectionId>,
     /// The owner to close; an old pod names none, and then it is who is not on `new_pod`.
     pub victim: Option<LockOwner>,
+    /// What the socket that takes over says of itself.
+    pub claim: KillClaim,
+}
+
+/// By what right a socket asks for a session that another has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KillClaim {
+    /// It is newer.
+    #[default]
+    Newer,
+    /// It is a second socket of a client that was asked to move, if the owner knows of that; then the owner may serve on until the
+    /// lock has passed.
+    Second,
+    /// As a second socket it has the lock by now.
+    Moved,
 }
 
 #[cfg(test)]

@@ -200,6 +200,55 @@ pub struct IntroduceResponse {
     #[prost(message, repeated, tag = "1")]
     pub pods: ::prost::alloc::vec::Vec<Pod>,
 }
+/// A session: what one socket of the fleet has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Session {
+    #[prost(oneof = "session::Key", tags = "1, 2")]
+    pub key: ::core::option::Option<session::Key>,
+}
+/// Nested message and enum types in `Session`.
+pub mod session {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Key {
+        #[prost(message, tag = "1")]
+        User(super::UserSession),
+        #[prost(string, tag = "2")]
+        AdminId(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserSession {
+    #[prost(string, tag = "1")]
+    pub company_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EvictRequest {
+    #[prost(string, tag = "1")]
+    pub source_pod_id: ::prost::alloc::string::String,
+    /// Who is asked: another pod, which may have got the address, refuses.
+    #[prost(string, tag = "2")]
+    pub target_pod_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub session: ::core::option::Option<Session>,
+    /// The socket to close.
+    #[prost(string, tag = "4")]
+    pub connection_id: ::prost::alloc::string::String,
+    /// The socket that wants the session.
+    #[prost(string, tag = "5")]
+    pub new_connection_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "EvictClaim", tag = "6")]
+    pub claim: i32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EvictResponse {
+    /// The socket serves on until the lock has passed. Otherwise it is here no more, and the lock is free to be taken from it.
+    #[prost(bool, tag = "1")]
+    pub serves: bool,
+}
 /// What an event is, and so who sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -265,6 +314,39 @@ impl GapCause {
             "GAP_CAUSE_SLOW_CLIENT" => Some(Self::SlowClient),
             "GAP_CAUSE_GIVEN_UP" => Some(Self::GivenUp),
             "GAP_CAUSE_POD_RESUMED" => Some(Self::PodResumed),
+            _ => None,
+        }
+    }
+}
+/// By what right a socket asks for a session that another has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EvictClaim {
+    /// It is newer.
+    Unspecified = 0,
+    /// It is the second socket of a client that was asked to move: if the called pod has asked it, the first may serve on until the lock has passed.
+    Second = 1,
+    /// As such it has the lock by now.
+    Moved = 2,
+}
+impl EvictClaim {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EVICT_CLAIM_UNSPECIFIED",
+            Self::Second => "EVICT_CLAIM_SECOND",
+            Self::Moved => "EVICT_CLAIM_MOVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EVICT_CLAIM_UNSPECIFIED" => Some(Self::Unspecified),
+            "EVICT_CLAIM_SECOND" => Some(Self::Second),
+            "EVICT_CLAIM_MOVED" => Some(Self::Moved),
             _ => None,
         }
     }
@@ -542,6 +624,30 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Closes a socket of the called pod, so that another can have its session.
+        pub async fn evict(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EvictRequest>,
+        ) -> std::result::Result<tonic::Response<super::EvictResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dws_message_fwd.MessageForwardingService/Evict",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("dws_message_fwd.MessageForwardingService", "Evict"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -605,6 +711,11 @@ pub mod message_forwarding_service_server {
             tonic::Response<super::IntroduceResponse>,
             tonic::Status,
         >;
+        /// Closes a socket of the called pod, so that another can have its session.
+        async fn evict(
+            &self,
+            request: tonic::Request<super::EvictRequest>,
+        ) -> std::result::Result<tonic::Response<super::EvictResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct MessageForwardingServiceServer<T> {
@@ -953,6 +1064,51 @@ pub mod message_forwarding_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IntroduceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dws_message_fwd.MessageForwardingService/Evict" => {
+                    #[allow(non_camel_case_types)]
+                    struct EvictSvc<T: MessageForwardingService>(pub Arc<T>);
+                    impl<
+                        T: MessageForwardingService,
+                    > tonic::server::UnaryService<super::EvictRequest> for EvictSvc<T> {
+                        type Response = super::EvictResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EvictRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageForwardingService>::evict(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EvictSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -191,6 +191,26 @@ words! {
 }
 
 words! {
+    /// By which way the owner of a session was asked to let it go.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum EvictionWay {
+        Here = "here",
+        Peer = "peer",
+        Bus = "bus",
+    }
+}
+
+words! {
+    /// What became of clients that were asked to move.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum MoveOutcome {
+        Asked = "asked",
+        Moved = "moved",
+        Overdue = "overdue",
+    }
+}
+
+words! {
     /// How a slow socket gave way to the memory budget.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Relief {

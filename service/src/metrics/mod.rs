@@ -18,14 +18,16 @@ use daisi_ws_domain::{
     event::EventKind,
     frame::FrameKind,
     gap::GapCause,
+    moving::MoveReason,
     session::SessionKind,
 };
 pub(crate) use kinds::Spec;
 use kinds::{AGE, DELIVERY, LATENCY, LIFETIME, Make, NONE};
 use labels::{
-    AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, KeyKind, KillHeard, Lenience, Limit, Listener,
-    LivePath, LockRenewal, Login, MemoryKind, PeerState, PendingEnded, PodConnection, PoolClosed, RedisCommand, Relief, Reloaded,
-    ReplayCause, ResumeOutcome, RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared, values,
+    AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, EvictionWay, KeyKind, KillHeard, Lenience, Limit,
+    Listener, LivePath, LockRenewal, Login, MemoryKind, MoveOutcome, PeerState, PendingEnded, PodConnection, PoolClosed,
+    RedisCommand, Relief, Reloaded, ReplayCause, ResumeOutcome, RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared,
+    values,
 };
 use prometheus::{
     Counter, Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -181,6 +183,11 @@ metrics! {
         "Lock renewals: renewed, restored, lost, in dispute or error.";
     session_kills_total: IntCounterVec = "dws_session_kills_total", ["outcome": values!(KillHeard)], NONE,
         "Kill orders heard: evicted, or nobody here.";
+    session_evictions_total: IntCounterVec = "dws_session_evictions_total", ["way": values!(EvictionWay)], NONE,
+        "Owners of sessions that were asked to let go, on this pod, on a peer that answered, or over the kill channel.";
+    session_moves_total: IntCounterVec = "dws_session_moves_total",
+        ["reason": values!(MoveReason), "outcome": values!(MoveOutcome)], NONE,
+        "Clients that were asked to move: asked, moved, or closed as their time was over; by reason.";
 
     websocket_buffer_capacity: IntGaugeVec = "dws_websocket_buffer_capacity", ["type": values!(SessionKind)], NONE,
         "Messages that the mailboxes of all open sockets may hold while their clients take no bytes.";

@@ -53,7 +53,14 @@ impl Sessions {
         let evictor = Evictor::new(ground.me.id.clone(), Arc::clone(hub), releaser.clone(), Arc::clone(metrics));
         let take_over = TakeOver {
             owners: Arc::new(Owners::new(Arc::clone(hub), Arc::clone(&fleet.directory), Arc::clone(&backends.peers))),
-            killer: Killer::new(ground.me.id.clone(), Arc::clone(&backends.kills), evictor.clone()),
+            killer: Killer {
+                me: ground.me.id.clone(),
+                evictor: evictor.clone(),
+                directory: Arc::clone(&fleet.directory),
+                peers: Arc::clone(&backends.peers),
+                kills: Arc::clone(&backends.kills),
+                metrics: Arc::clone(metrics),
+            },
             evictor: evictor.clone(),
         };
         let deadlines = Arc::default();

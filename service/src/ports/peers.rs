@@ -7,6 +7,7 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
+    session::Kill,
 };
 
 use super::errors::PeerError;
@@ -32,6 +33,15 @@ pub enum Handed {
     Between,
 }
 
+/// What a pod says of a socket that it was asked to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evicted {
+    /// It is there no more, and its lock may be taken.
+    Gone,
+    /// Its client was asked to move: it serves on until its lock has passed to the second socket, which has to say so then.
+    Serves,
+}
+
 /// The other pods. The implementation pools connections; breakers, retries and queues are the caller's.
 #[async_trait]
 pub trait Peers: Send + Sync {
@@ -45,6 +55,10 @@ pub trait Peers: Send + Sync {
     /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its
     /// own.
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError>;
+
+    /// Asks just this pod to close a socket of its own, the kill's victim, so that another can have its session. Bounded by a
+    /// short time-out of its own. A pod that is too old to know the question refuses it.
+    async fn evict(&self, to: &PodRecord, kill: &Kill) -> Result<Evicted, PeerError>;
 
     /// Is anybody there who answers? Bounded by a short time-out of its own.
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError>;
@@ -86,6 +100,9 @@ pub trait PeerService: Send + Sync {
 
     /// Which of these sockets are here, in order.
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool>;
+
+    /// Closes the victim of a kill, if it is here.
+    fn evict(&self, kill: &Kill) -> Evicted;
 
     /// Tells the sessions on `route` (or all) about a gap; returns how many were told.
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize;

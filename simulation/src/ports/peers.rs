@@ -7,8 +7,9 @@ use daisi_ws_domain::{
     event::Event,
     ids::{ConnectionId, PodId},
     peer::PodRecord,
+    session::Kill,
 };
-use daisi_ws_service::ports::{Handed, PeerError, Peers, RouteGap};
+use daisi_ws_service::ports::{Evicted, Handed, PeerError, Peers, RouteGap};
 
 use super::{Broke, fate::Port};
 
@@ -50,6 +51,11 @@ impl Peers for PeersPort {
 
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         self.call(format!("asks {} for {sockets:?}", to.id), self.inner.holds(to, sockets)).await
+    }
+
+    async fn evict(&self, to: &PodRecord, kill: &Kill) -> Result<Evicted, PeerError> {
+        self.port.record().open().add("evictions asked of a peer", 1);
+        self.call(format!("asks {} to close {:?} ({:?})", to.id, kill.victim, kill.claim), self.inner.evict(to, kill)).await
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {

@@ -41,6 +41,8 @@ pub(super) struct Client {
     pub(super) socket: usize,
     /// Nothing may be written past the life of the socket's lock.
     pub(super) strict: bool,
+    /// Where it says that it was asked to move, and within which time.
+    pub(super) ask: mpsc::UnboundedSender<Duration>,
     pub(super) record: Arc<Record>,
 }
 
@@ -214,6 +216,14 @@ impl Client {
                 chats.extend(before);
             }
             "error" => {}
+            "move" => {
+                let within = message.payload["within_ms"].as_u64().map(Duration::from_millis);
+                drop(inner);
+                match within {
+                    Some(within) => drop(self.ask.send(within)),
+                    None => self.nonsense(text.to_owned()),
+                }
+            }
             _ => {
                 drop(inner);
                 self.nonsense(text.to_owned());

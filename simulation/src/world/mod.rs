@@ -4,6 +4,7 @@ mod client;
 mod faults;
 mod frames;
 mod pods;
+mod sockets;
 mod tabs;
 
 use std::{

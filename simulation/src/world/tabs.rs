@@ -9,19 +9,14 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    World,
-    client::{self, Client, Order},
-    pods::Running,
-};
-use crate::{
-    draw::Draw,
-    history::{End, Socket},
-    tasks::spawn,
-};
+use super::{World, client::Order, pods::Running};
+use crate::{draw::Draw, history::End, tasks::spawn};
 
 /// A request that has no answer by then is given up, and made again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The share of tabs that can move.
+const CAN_MOVE: f64 = 0.7;
 
 /// What somebody has before them.
 #[derive(Default)]
@@ -35,13 +30,13 @@ pub(super) struct Desk {
     /// Tabs that were closed by who opened them.
     left: u64,
     /// The last tab that got a socket, and the way to it.
-    last: Option<(u64, mpsc::UnboundedSender<Order>)>,
+    pub(super) last: Option<(u64, mpsc::UnboundedSender<Order>)>,
     /// Ends requests that are under way, if it is dropped.
     requests: Vec<oneshot::Sender<()>>,
 }
 
 /// Why there is no socket.
-enum Refused {
+pub(super) enum Refused {
     /// Another tab has the session.
     Replaced,
     /// Trying again may help.
@@ -49,20 +44,22 @@ enum Refused {
 }
 
 /// A tab.
-struct Tab {
-    person: usize,
+pub(super) struct Tab {
+    pub(super) person: usize,
     /// The turn in which it was opened.
-    turn: u64,
-    draw: Draw,
+    pub(super) turn: u64,
+    pub(super) draw: Draw,
     abandoned: oneshot::Receiver<()>,
     /// Its last socket that was told where it stands.
-    last: Option<usize>,
+    pub(super) last: Option<usize>,
+    /// It opens a second socket when it is asked to.
+    moves: bool,
 }
 
 /// A socket that was let in, and the place that it came back with.
-struct Admitted {
-    admission: Admission,
-    cursor: Option<u64>,
+pub(super) struct Admitted {
+    pub(super) admission: Admission,
+    pub(super) cursor: Option<u64>,
 }
 
 /// Who is there, as far as they know themselves.
@@ -96,7 +93,8 @@ impl World {
             desk.turn
         };
         let draw = Draw::of(&[self.plan.seed, 3, person as u64, turn]);
-        let (world, tab) = (Arc::clone(self), Tab { person, turn, draw, abandoned, last: None });
+        let moves = Draw::of(&[self.plan.seed, 10, person as u64, turn]).chance(CAN_MOVE);
+        let (world, tab) = (Arc::clone(self), Tab { person, turn, draw, abandoned, last: None, moves });
         spawn(async move {
             let left = world.live(tab, slot).await;
             let mut state = world.lock();
@@ -142,19 +140,25 @@ impl World {
     }
 
     /// A tab that comes back says where it stood, and which chat it had.
-    fn wishes(&self, tab: &Tab) -> Wishes {
-        let Some(last) = tab.last else { return Wishes::default() };
+    pub(super) fn wishes(&self, tab: &Tab) -> Wishes {
+        let moves = tab.moves;
+        let Some(last) = tab.last else { return Wishes { moves, ..Wishes::default() } };
         let inner = self.record.open();
         let socket = &inner.history.sockets[last];
         let (Some(stream), Some(safe)) = (&socket.stream, socket.places.iter().map(|(_, safe)| *safe).max()) else {
-            return Wishes::default();
+            return Wishes { moves, ..Wishes::default() };
         };
         let chat = socket.chats.last().filter(|selected| selected.until.is_none());
         let chat = chat.and_then(|selected| ChatId::parse(&format!("k.{}:x", selected.chat)).ok());
-        Wishes { chat, resume: Some(Cursor::parse(&format!("{stream}:{safe}"))) }
+        Wishes { chat, resume: Some(Cursor::parse(&format!("{stream}:{safe}"))), moves }
     }
 
-    async fn request(self: &Arc<Self>, person: usize, slot: usize, wishes: Wishes) -> Result<(Arc<Running>, Admitted), Refused> {
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        person: usize,
+        slot: usize,
+        wishes: Wishes,
+    ) -> Result<(Arc<Running>, Admitted), Refused> {
         let Some(pod) = self.running(slot) else {
             self.record.count("connects to nobody");
             return Err(Refused::ForNow);
@@ -185,40 +189,9 @@ impl World {
         }
     }
 
-    async fn serve(self: &Arc<Self>, tab: &mut Tab, pod: &Arc<Running>, admitted: Admitted) -> End {
-        let Admitted { admission, cursor } = admitted;
-        let person = &self.plan.people[tab.person];
-        let of = Socket { person: tab.person, slot: pod.slot, pod: pod.life, cursor, ..Socket::default() };
-        let socket = client::admitted(&self.record, of, &admission);
-        self.record.count("admitted");
-        let (ours, theirs) = tokio::io::duplex(person.pipe);
-        let serving = async move {
-            admission.serve(theirs.into(), None).await;
-        };
-        pod.tasks.spawn_many_on(self.workers.first(), "socket", pod.gate.guard(serving));
-        let (orders, told) = mpsc::unbounded_channel();
-        {
-            let last = &mut self.lock().people[tab.person].last;
-            if last.as_ref().is_none_or(|(turn, _)| *turn <= tab.turn) {
-                *last = Some((tab.turn, orders.clone()));
-            }
-        }
-        let client =
-            Client { pipe: ours, orders: told, socket, strict: self.plan.settings.strict, record: Arc::clone(&self.record) };
-        let end = client.run().await;
-        if !self.record.open().history.sockets[socket].places.is_empty() {
-            tab.last = Some(socket);
-        }
-        drop(orders);
-        self.record.count(match end {
-            End::Left => "sockets left",
-            End::Broken => "sockets broken",
-            End::Closed(1001) => "sockets closed: 1001",
-            End::Closed(1013) => "sockets closed: 1013",
-            End::Closed(4402) => "sockets closed: 4402",
-            End::Closed(_) => "sockets closed: other",
-        });
-        end
+    /// The turn that somebody is in.
+    pub(super) fn turn_of(&self, person: usize) -> u64 {
+        self.lock().people[person].turn
     }
 
     /// Closes what somebody has, and gives up what they want.

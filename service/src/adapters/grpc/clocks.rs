@@ -71,6 +71,7 @@ mod tests {
         ids::ConnectionId,
         peer::PodRecord,
         route::RouteKey,
+        session::Kill,
     };
     use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,7 @@ mod tests {
         application::fleet::key::FleetKey,
         config::Secret,
         metrics::Metrics,
-        ports::{Handed, PeerError, PeerService, Peers as _, RouteGap},
+        ports::{Evicted, Handed, PeerError, PeerService, Peers as _, RouteGap},
         runtime::lifecycle::{Shutdown, Tasks},
     };
 
@@ -121,6 +122,9 @@ mod tests {
         }
         fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
             vec![false; sockets.len()]
+        }
+        fn evict(&self, _: &Kill) -> Evicted {
+            Evicted::Gone
         }
         fn introduce(&self, _: &PodRecord) -> Vec<PodRecord> {
             Vec::new()

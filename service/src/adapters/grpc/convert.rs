@@ -29,6 +29,9 @@ pub(super) enum BadMessage {
     /// An id that could forge a key or a subject.
     #[error("bad id: {0}")]
     Id(#[from] IdError),
+    /// A session of no kind.
+    #[error("the session is missing or of an unknown kind")]
+    Session,
     /// An address that nobody could dial.
     #[error("bad address")]
     Address,

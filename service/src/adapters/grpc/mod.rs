@@ -7,6 +7,7 @@
 mod client;
 mod clocks;
 mod convert;
+mod eviction;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -17,6 +17,7 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
     maps::{Map, Set},
     peer::PodRecord,
+    session::Kill,
 };
 use tokio::{
     sync::oneshot,
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    ports::{Handed, PeerError, PeerService, Peers, RouteGap},
+    ports::{Evicted, Handed, PeerError, PeerService, Peers, RouteGap},
     runtime::watched::Watched,
 };
 
@@ -204,6 +205,12 @@ impl Peers for NetworkHandle {
         let sockets = sockets.to_vec();
         let held = self.call(to, move |service| service.holds(&sockets));
         timeout(PROBE_TIMEOUT, held).await.map_err(|_| PeerError::TimedOut)?
+    }
+
+    async fn evict(&self, to: &PodRecord, kill: &Kill) -> Result<Evicted, PeerError> {
+        self.be_admitted(to)?;
+        let kill = kill.clone();
+        timeout(PROBE_TIMEOUT, self.call(to, move |service| service.evict(&kill))).await.map_err(|_| PeerError::TimedOut)?
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {

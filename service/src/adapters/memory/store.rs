@@ -258,7 +258,7 @@ impl StoreHandle {
 mod tests {
     use daisi_ws_domain::{
         ids::AdminId,
-        session::{Kill, LockOwner, SessionKey},
+        session::{Kill, KillClaim, LockOwner, SessionKey},
     };
 
     use super::*;
@@ -310,7 +310,7 @@ mod tests {
 
         store.cut(&pod("a"), true);
         assert!(a.ping().await.is_err() && b.ping().await.is_ok());
-        let kill = Kill { key: key(), new_pod: pod("b"), connection: None, victim: None };
+        let kill = Kill { key: key(), new_pod: pod("b"), connection: None, victim: None, claim: KillClaim::Newer };
         b.publish(&kill).await.unwrap();
         assert_eq!(hears_b.next().await, KillSignal::Kill(kill));
         assert!(tokio::time::timeout(Duration::from_secs(60), hears_a.next()).await.is_err(), "it is deaf");

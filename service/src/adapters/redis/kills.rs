@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
-    session::{Kill, LockOwner},
+    session::{Kill, KillClaim, LockOwner},
 };
 use futures_util::StreamExt as _;
 use redis::{
@@ -42,6 +42,9 @@ struct Order {
     connection_id: Option<ConnectionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     victim: Option<String>,
+    /// The victim's client was asked to move, and this is its second socket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    moving: bool,
 }
 
 pub(super) fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
@@ -49,6 +52,8 @@ pub(super) fn encode(kill: &Kill) -> Result<Vec<u8>, StoreError> {
         new_pod_id: kill.new_pod.clone(),
         connection_id: kill.connection.clone(),
         victim: kill.victim.as_ref().map(LockOwner::to_string),
+        // Nobody answers here: who hears it does not wait for the lock to pass.
+        moving: kill.claim != KillClaim::Newer,
     };
     serde_json::to_vec(&order).map_err(StoreError::refused)
 }
@@ -58,7 +63,8 @@ pub(super) fn decode(channel: &str, payload: &[u8]) -> Option<Kill> {
     let key = keys::parse_kill_channel(channel)?;
     let order: Order = serde_json::from_slice(payload).ok()?;
     let victim = order.victim.as_deref().map(LockOwner::parse).transpose().ok()?;
-    Some(Kill { key, new_pod: order.new_pod_id, connection: order.connection_id, victim })
+    let claim = if order.moving { KillClaim::Moved } else { KillClaim::Newer };
+    Some(Kill { key, new_pod: order.new_pod_id, connection: order.connection_id, victim, claim })
 }
 
 #[async_trait]
@@ -208,10 +214,16 @@ mod tests {
             new_pod: PodId::parse("pod-b").unwrap(),
             connection: Some(ConnectionId::parse("c2").unwrap()),
             victim: Some(LockOwner::parse("pod-a/c1").unwrap()),
+            claim: KillClaim::Newer,
         };
         let payload = encode(&kill).unwrap();
         assert_eq!(payload, br#"{"new_pod_id":"pod-b","connection_id":"c2","victim":"pod-a/c1"}"#);
-        assert_eq!(decode(CHANNEL, &payload), Some(kill));
+        assert_eq!(decode(CHANNEL, &payload), Some(kill.clone()));
+        // Nobody answers on a channel: a second socket's order is to be obeyed as it stands.
+        for claim in [KillClaim::Second, KillClaim::Moved] {
+            let payload = encode(&Kill { claim, ..kill.clone() }).unwrap();
+            assert_eq!(decode(CHANNEL, &payload), Some(Kill { claim: KillClaim::Moved, ..kill.clone() }));
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use daisi_ws_domain::{
     claims::Claims,
     ids::{ChatId, ConnectionId, PodId},
+    session::LockOwner,
 };
 use tokio::{sync::watch, time::Instant};
 
 use self::error::STORE_PATIENCE;
 pub use self::error::{ConnectError, Unavailable};
+use self::lock::Locking;
 pub use self::start::Wishes;
 pub(crate) use self::{lock::Locker, start::Start};
 use super::{release::Releaser, socket_services::SocketServices};
@@ -85,7 +87,7 @@ impl Connector {
         let config = self.config.borrow().clone();
         let connection = ConnectionId::from_random(chance::draw());
         let session = Session::new(claims, self.me.clone(), connection, mailbox_limits(&config), request_id, worker);
-        let session = Arc::new(session);
+        let session = Arc::new(session.that_can_move(wishes.moves));
         let kind = session.kind().as_str();
         self.entries.hub.enter(&session, config.app.max_connections)?;
         let mut admission = Admission {
@@ -97,26 +99,64 @@ impl Connector {
         };
 
         self.in_place().await?;
-        let (saved_chat, took_over) = self.locker.lock(&session, &config).await?;
-        admission.took_over = took_over;
-        let wanted = wishes.chat.as_ref().filter(|chat| saved_chat.as_ref() != Some(*chat)).cloned();
-        admission.chat = wanted.clone().or(saved_chat).filter(|chat| session.chat_route(chat).is_some());
-        session.set_chat(admission.chat.clone());
-        self.entries.route(&session).await?;
-        if let Some(chat) = wanted {
-            self.save(&session, &chat, &config).await;
+        match self.locker.lock(&session, &config).await? {
+            Locking::Locked(locked) => {
+                self.begin(&mut admission, &wishes, locked.saved_chat, &config).await?;
+                admission.took_over = locked.took_over;
+            }
+            Locking::Serves(first) => self.move_from(&first, &mut admission, &wishes, &config).await?,
         }
-        // From here on, what is stored comes to the session, if only into its mailbox.
-        admission.start = self.start(&session, &wishes).await?;
         // It may have been ended while it was pending.
         if let Some(reason) = session.close_reason() {
             return Err(reason.into());
         }
-        let took = started.elapsed();
+        let (took, took_over) = (started.elapsed(), admission.took_over);
         let takeover = if took_over { Takeover::Yes } else { Takeover::No };
         self.metrics.connect_seconds.with_label_values(&[kind, takeover.as_str()]).observe(took.as_secs_f64());
         session_line!(session, took_over, duration_ms = took.as_secs_f64() * 1000.0, "a session is open");
         Ok(admission)
+    }
+
+    /// Has the session take part in what comes for it, and finds out what it missed.
+    async fn begin(
+        &self,
+        admission: &mut Admission,
+        wishes: &Wishes,
+        saved_chat: Option<ChatId>,
+        config: &Config,
+    ) -> Result<(), ConnectError> {
+        let session = Arc::clone(&admission.session);
+        let wanted = wishes.chat.as_ref().filter(|chat| saved_chat.as_ref() != Some(*chat)).cloned();
+        admission.chat = wanted.clone().or(saved_chat).filter(|chat| session.chat_route(chat).is_some());
+        session.set_chat(admission.chat.clone());
+        self.entries.route(&session).await?;
+        if let Some(chat) = wanted.filter(|_| session.is_locked()) {
+            self.save(&session, &chat, config).await;
+        }
+        // From here on, what is stored comes to the session, if only into its mailbox.
+        admission.start = self.start(&session, wishes).await?;
+        Ok(())
+    }
+
+    /// Takes the session over from the first socket of its client, which serves until this second one can go on where it is.
+    async fn move_from(
+        &self,
+        first: &LockOwner,
+        admission: &mut Admission,
+        wishes: &Wishes,
+        config: &Config,
+    ) -> Result<(), ConnectError> {
+        self.begin(admission, wishes, None, config).await?;
+        let session = Arc::clone(&admission.session);
+        let locked = self.locker.seize(&session, first, config).await?;
+        admission.took_over = true;
+        match (&wishes.chat, locked.saved_chat) {
+            (Some(chat), saved) if saved.as_ref() != Some(chat) => self.save(&session, chat, config).await,
+            // Its client did not say which, so nothing of that chat was read.
+            (None, Some(saved)) => self.begin(admission, wishes, Some(saved), config).await?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// How a new socket's messages are compressed: with contexts of its own only while there is memory for them.

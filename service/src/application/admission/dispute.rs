@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use daisi_ws_domain::{close::CloseReason, ids::ConnectionId, maps::Map, session::LockOwner};
+use daisi_ws_domain::{
+    ids::ConnectionId,
+    maps::Map,
+    session::{KillClaim, LockOwner},
+};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
@@ -166,7 +170,7 @@ impl Disputes {
             "a session's lock is in other hands; the socket is closed"
         );
         self.close(session);
-        self.means.evictor.evict(session.connection(), CloseReason::SessionReplaced);
+        self.means.evictor.yield_up(session);
     }
 
     async fn take_back(&self, session: Arc<Session>, owner: LockOwner, kill: bool, ttl: Duration) {
@@ -189,7 +193,7 @@ impl Disputes {
         );
         session.confirm_lock(asked, ttl);
         self.close(&session);
-        if kill && let Err(error) = self.means.killer.kill(&session, &owner).await {
+        if kill && let Err(error) = self.means.killer.kill(&session, &owner, KillClaim::Newer).await {
             log_store_error!(&error, "an older socket could not be told to go; it finds out by its next renewal");
         }
         // It may have ended meanwhile, and its lock been released before it was taken back.

@@ -1,10 +1,11 @@
 //! Kills: closes the sessions that somebody else takes over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{
     close::CloseReason,
     ids::{ConnectionId, PodId},
+    moving::MoveReason,
     session::Kill,
 };
 use tokio::sync::Notify;
@@ -12,8 +13,11 @@ use tokio::sync::Notify;
 use super::release::Releaser;
 use crate::{
     application::hub::{registry::Hub, session::Session},
-    metrics::{Metrics, labels::KillHeard},
-    ports::{KillBus, KillSignal},
+    metrics::{
+        Metrics,
+        labels::{KillHeard, MoveOutcome},
+    },
+    ports::{Evicted, KillBus, KillSignal},
 };
 
 /// Closes sessions of this pod on order.
@@ -37,18 +41,63 @@ impl Evictor {
         let mut listener = kills.listen().await;
         loop {
             match listener.next().await {
-                KillSignal::Kill(kill) => self.obey(&kill),
+                KillSignal::Kill(kill) => {
+                    self.obey(&kill);
+                }
                 KillSignal::Resubscribed => sweep.notify_one(),
             }
         }
     }
 
-    /// Closes whom the kill is about. The lock is given back at once: the successor does not wait for a closing handshake.
-    pub fn obey(&self, kill: &Kill) {
+    /// Closes whom the kill is about, unless it may serve on for a while. The lock is given back at once: the successor does not
+    /// wait for a closing handshake.
+    pub fn obey(&self, kill: &Kill) -> Evicted {
         let killed = self.hub.kill(kill, &self.me);
-        let outcome = if killed.is_empty() { KillHeard::NobodyHere } else { KillHeard::Evicted };
+        if killed.serves {
+            return Evicted::Serves;
+        }
+        let outcome = if killed.sessions.is_empty() { KillHeard::NobodyHere } else { KillHeard::Evicted };
         self.metrics.session_kills_total.with_label_values(&[outcome.as_str()]).inc();
-        killed.iter().for_each(|session| self.follow_up(session, CloseReason::SessionReplaced));
+        for (session, reason) in &killed.sessions {
+            if let (CloseReason::Moved, Some(moving)) = (reason, session.moving()) {
+                self.count_move(moving.reason, MoveOutcome::Moved);
+            }
+            self.follow_up(session, *reason);
+        }
+        Evicted::Gone
+    }
+
+    /// Closes a session whose lock another has, and gives back what it may have of it.
+    pub(crate) fn yield_up(&self, session: &Session) {
+        let moving = session.moving();
+        let reason = if moving.is_some() { CloseReason::Moved } else { CloseReason::SessionReplaced };
+        if self.evict(session.connection(), reason)
+            && let Some(moving) = moving
+        {
+            self.count_move(moving.reason, MoveOutcome::Moved);
+        }
+    }
+
+    /// Asks a client to move. False if it can't, or was asked before.
+    pub(crate) fn ask_to_move(&self, session: &Session, reason: MoveReason, within: Duration) -> bool {
+        let asked = session.ask_to_move(reason, within);
+        if asked {
+            self.count_move(reason, MoveOutcome::Asked);
+        }
+        asked
+    }
+
+    /// Closes a client that was asked to move, and has not, as its time is over.
+    pub(crate) fn end_overdue(&self, session: &Session) {
+        if self.evict(session.connection(), CloseReason::GoingAway)
+            && let Some(moving) = session.moving()
+        {
+            self.count_move(moving.reason, MoveOutcome::Overdue);
+        }
+    }
+
+    fn count_move(&self, reason: MoveReason, outcome: MoveOutcome) {
+        self.metrics.session_moves_total.with_label_values(&[reason.as_str(), outcome.as_str()]).inc();
     }
 
     /// Closes one session and gives its lock back. False if it is not here.
@@ -71,6 +120,7 @@ mod tests {
     use daisi_ws_domain::{
         claims::{AdminClaims, Claims},
         ids::AdminId,
+        session::KillClaim,
     };
 
     use super::*;
@@ -104,7 +154,8 @@ mod tests {
         sessions.iter().for_each(|session| hub.enter(session, 10).unwrap());
         let visits = || hub.visits.load(Ordering::Relaxed);
         let (key, new_pod) = (sessions[0].key().clone(), PodId::parse("pod-b").unwrap());
-        let kill = |victim| Kill { key: key.clone(), new_pod: new_pod.clone(), connection: None, victim };
+        let kill =
+            |victim| Kill { key: key.clone(), new_pod: new_pod.clone(), connection: None, victim, claim: KillClaim::Newer };
 
         let before = visits();
         evictor.obey(&kill(Some(sessions[0].owner().clone())));

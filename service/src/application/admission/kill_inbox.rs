@@ -83,14 +83,14 @@ impl KillInbox {
 mod tests {
     use daisi_ws_domain::{
         ids::{AdminId, PodId},
-        session::SessionKey,
+        session::{KillClaim, SessionKey},
     };
 
     use super::*;
 
     fn kill(admin: &str) -> Kill {
         let key = SessionKey::Admin { admin: AdminId::parse(admin).unwrap() };
-        Kill { key, new_pod: PodId::parse("pod-b").unwrap(), connection: None, victim: None }
+        Kill { key, new_pod: PodId::parse("pod-b").unwrap(), connection: None, victim: None, claim: KillClaim::Newer }
     }
 
     #[tokio::test]

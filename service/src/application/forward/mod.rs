@@ -4,4 +4,3 @@ pub(crate) mod forwarder;
 pub mod in_flight;
 pub mod limits;
 pub(crate) mod peer_queue;
-pub(crate) mod reception;

@@ -21,7 +21,7 @@ use daisi_ws_domain::{
     maps::Map,
     route::RouteKey,
     seen::SeenEvents,
-    session::Kill,
+    session::{Kill, KillClaim},
 };
 use indexmap::IndexSet;
 use tokio::{sync::Notify, time::Instant};
@@ -73,6 +73,15 @@ pub(crate) enum Membership {
     },
     /// Others took it for dead meanwhile. Until [`Hub::announce`] has told all sessions, they are told no newer place.
     Broken,
+}
+
+/// What became of those that a kill is about.
+#[derive(Debug, Default)]
+pub struct Killed {
+    /// Who was closed, and why.
+    pub sessions: Vec<(Arc<Session>, CloseReason)>,
+    /// Somebody serves on until the lock has passed.
+    pub serves: bool,
 }
 
 /// The sessions of one pod.
@@ -190,11 +199,23 @@ impl Hub {
     }
 
     /// Closes, and takes out at once, whom a kill is about: the victim if it names one, else (from an old pod) all of that
-    /// session, unless they are on the new pod.
-    pub fn kill(&self, kill: &Kill, me: &PodId) -> Vec<Arc<Session>> {
+    /// session, unless they are on the new pod. A victim whose client was asked to move serves on until its second socket has
+    /// the lock.
+    pub fn kill(&self, kill: &Kill, me: &PodId) -> Killed {
         let mut tables = self.lock();
-        let victims = tables.victims(kill, me);
-        let killed = victims.iter().filter_map(|victim| tables.evict(victim, CloseReason::SessionReplaced)).collect();
+        let mut killed = Killed::default();
+        for victim in tables.victims(kill, me) {
+            let is_moving = tables.entries.get(&victim).is_some_and(|entry| entry.session.moving().is_some());
+            let reason = match kill.claim {
+                KillClaim::Second if is_moving => {
+                    killed.serves = true;
+                    continue;
+                }
+                KillClaim::Moved if is_moving => CloseReason::Moved,
+                KillClaim::Newer | KillClaim::Second | KillClaim::Moved => CloseReason::SessionReplaced,
+            };
+            killed.sessions.extend(tables.evict(&victim, reason).map(|session| (session, reason)));
+        }
         self.tell(tables);
         killed
     }

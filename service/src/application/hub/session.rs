@@ -14,6 +14,7 @@ use daisi_ws_domain::{
     claims::Claims,
     close::CloseReason,
     ids::{ChatId, ConnectionId, PodId},
+    moving::MoveReason,
     route::RouteKey,
     session::{LockOwner, SessionKey, SessionKind},
 };
@@ -62,6 +63,9 @@ pub struct Session {
     aborted: AtomicBool,
     asked: AtomicBool,
     locked: AtomicBool,
+    /// Its client is to be told to move.
+    to_move: AtomicBool,
+    can_move: bool,
     reason: OnceLock<CloseReason>,
     /// Where the task below runs.
     worker: Arc<Worker>,
@@ -87,6 +91,17 @@ struct Rare {
     predecessors: Box<[LockOwner]>,
     /// A message of the client's that is not whole; in a box, as most of the time there is none.
     inbound: Option<Box<Inbound>>,
+    /// Its client was asked to move.
+    moving: Option<Box<Moving>>,
+}
+
+/// That a client was asked to move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moving {
+    pub(crate) reason: MoveReason,
+    /// When it was asked, and how long it has.
+    pub(crate) asked: Instant,
+    pub(crate) within: Duration,
 }
 
 /// A message that is not whole.
@@ -124,6 +139,8 @@ impl Session {
             mailbox: Mailbox::new(limits),
             asked: AtomicBool::new(false),
             locked: AtomicBool::new(false),
+            to_move: AtomicBool::new(false),
+            can_move: false,
             aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
             worker: Arc::clone(worker),
@@ -134,8 +151,16 @@ impl Session {
                 confirmed_until: None,
                 predecessors: Box::default(),
                 inbound: None,
+                moving: None,
             }),
         }
+    }
+
+    /// The same of a client that can move: it opens a second socket when it is asked.
+    #[must_use]
+    pub fn that_can_move(mut self, can_move: bool) -> Self {
+        self.can_move = can_move;
+        self
     }
 
     /// What is exclusive: at most one socket of the fleet has it.
@@ -288,6 +313,42 @@ impl Session {
     #[must_use]
     pub(crate) fn took_over_from(&self, owner: &LockOwner) -> bool {
         self.rare().predecessors.contains(owner)
+    }
+
+    /// Asks the client to open a second socket within this time, while this one still serves. False if it can't, has no socket
+    /// yet, or was asked before.
+    pub(crate) fn ask_to_move(&self, reason: MoveReason, within: Duration) -> bool {
+        let may = self.can_move && self.is_locked() && self.close_reason().is_none();
+        let mut rare = self.rare();
+        if !may || rare.moving.is_some() {
+            return false;
+        }
+        rare.moving = Some(Box::new(Moving { reason, asked: Instant::now(), within }));
+        drop(rare);
+        self.to_move.store(true, Ordering::Release);
+        self.wake();
+        true
+    }
+
+    /// Can its client move?
+    #[must_use]
+    pub(crate) fn can_move(&self) -> bool {
+        self.can_move
+    }
+
+    /// What the client was asked, if it was.
+    #[must_use]
+    pub(crate) fn moving(&self) -> Option<Moving> {
+        self.rare().moving.as_deref().copied()
+    }
+
+    /// What the client is to be asked now. For the socket's task; once.
+    pub(crate) fn take_move(&self) -> Option<Moving> {
+        if !self.to_move.load(Ordering::Acquire) {
+            return None;
+        }
+        self.to_move.store(false, Ordering::Release);
+        self.moving()
     }
 
     fn rare(&self) -> MutexGuard<'_, Rare> {

@@ -2,7 +2,7 @@
 
 use daisi_ws_domain::{
     ids::ConnectionId,
-    session::{Kill, SessionKey},
+    session::{Kill, KillClaim, SessionKey},
 };
 use daisi_ws_service::ports::KillSignal;
 
@@ -25,7 +25,13 @@ on_both! {
 }
 
 fn kill(key: SessionKey) -> Kill {
-    Kill { key, new_pod: pod("b"), connection: Some(ConnectionId::parse("2").unwrap()), victim: Some(owner("a/1")) }
+    Kill {
+        key,
+        new_pod: pod("b"),
+        connection: Some(ConnectionId::parse("2").unwrap()),
+        victim: Some(owner("a/1")),
+        claim: KillClaim::Newer,
+    }
 }
 
 async fn the_first_signal_says_that_the_subscription_is_in_force(fleet: Fleet) {

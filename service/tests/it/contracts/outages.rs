@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use daisi_ws_domain::{
     route::RouteKey,
-    session::{Kill, SessionKind},
+    session::{Kill, KillClaim, SessionKind},
 };
 use daisi_ws_service::{
     ports::{Announce, AnnounceError, KeyKind, LockRenewal, RouteChange, StoreError},
@@ -53,7 +53,7 @@ async fn call_everything(a: &Pod) -> Vec<Result<(), StoreError>> {
     let (sari, me, seen, id, one_chat, me_record) = (user("sari"), owner("a/1"), owner("b/1"), pod("a"), chat("c1"), record("a"));
     let locks = [(sari.clone(), me.clone())];
     let renewals = [LockRenewal { key: sari.clone(), owner: me.clone(), ttl: LONG, chat: None, chat_ttl: LONG }];
-    let kill = Kill { key: sari.clone(), new_pod: id.clone(), connection: None, victim: None };
+    let kill = Kill { key: sari.clone(), new_pod: id.clone(), connection: None, victim: None, claim: KillClaim::Newer };
     let (routes, changes) = ([chats()], [RouteChange::Add { route: chats(), ttl: LONG }]);
     let (asker, dead, gone, unknown) = (nobody(), [pod("dead")], record("gone"), [(pod("dead"), vec![chats()])]);
     let (acquire, replace, release, renew, save, apply, lookup, resolve, announce, retire, leave, pass_over, publish, put) = tokio::join!(

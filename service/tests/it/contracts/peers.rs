@@ -5,13 +5,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use daisi_ws_domain::{
     gap::{Gap, GapCause},
-    ids::{AgentId, ChatId, CompanyId, ConnectionId, PodId},
+    ids::{AdminId, AgentId, ChatId, CompanyId, ConnectionId, PodId, UserId},
     peer::PodRecord,
     route::{RouteKey, Scope},
+    session::{Kill, KillClaim, LockOwner, SessionKey},
 };
 use daisi_ws_service::{
     adapters::memory::network::Network,
-    ports::{Handed, PeerError, Peers, RouteGap},
+    ports::{Evicted, Handed, PeerError, Peers, RouteGap},
 };
 use tokio::time::{Instant, timeout};
 
@@ -201,6 +202,31 @@ async fn a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another(fleet
     assert!(asked.expect("it is bounded").is_err());
 }
 
+async fn a_peer_is_asked_to_close_one_socket_and_nobody_is_asked_for_another(fleet: &mut dyn Fleet) {
+    let (b, recorder) = fleet.start("b", 1).await;
+    let kill = |key, claim| Kill {
+        key,
+        new_pod: pod_id("caller"),
+        connection: Some(ConnectionId::parse("new").unwrap()),
+        victim: Some(LockOwner::parse("b/old").unwrap()),
+        claim,
+    };
+    let user = SessionKey::User {
+        company: CompanyId::parse("acme").unwrap(),
+        agent: AgentId::parse("a1").unwrap(),
+        user: UserId::parse("sari@acme").unwrap(),
+    };
+    let admin = SessionKey::Admin { admin: AdminId::parse("root").unwrap() };
+    let kills = [kill(user, KillClaim::Newer), kill(admin.clone(), KillClaim::Second), kill(admin, KillClaim::Moved)];
+    for (kill, answer) in kills.iter().zip([Evicted::Gone, Evicted::Serves, Evicted::Gone]) {
+        assert_eq!(fleet.peers().evict(&b, kill).await.unwrap(), answer);
+    }
+    assert_eq!(recorder.kills(), kills);
+    let elsewhere = PodRecord { id: pod_id("c"), ..b };
+    fleet.peers().evict(&elsewhere, &kills[0]).await.unwrap_err();
+    assert_eq!(recorder.kills().len(), kills.len());
+}
+
 async fn who_makes_itself_known_hears_whom_the_peer_knows(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let newcomer = |id: &str| PodRecord { id: pod_id(id), address: format!("{id}:1"), started_at: Duration::from_millis(1500) };
@@ -302,6 +328,7 @@ on_both! {
     nobody_there_is_an_answer_not_an_error,
     a_killed_peer_is_unreachable_quickly_and_reached_at_its_new_address,
     a_peer_that_hangs_holds_no_caller_for_ever,
+    a_peer_is_asked_to_close_one_socket_and_nobody_is_asked_for_another,
     gaps_reach_the_route_or_all,
     a_probe_is_answered_by_that_very_pod_only,
     a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another,

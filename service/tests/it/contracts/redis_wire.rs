@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use daisi_ws_domain::{
     ids::ConnectionId,
     route::RouteKey,
-    session::{Kill, SessionKind},
+    session::{Kill, KillClaim, SessionKind},
 };
 use daisi_ws_service::{
     adapters::redis::RedisStore,
@@ -125,12 +125,24 @@ async fn kills_are_understood_from_and_by_old_pods() {
     let () = client.publish("session_kill:acme:desk", r#"{"new_pod_id":"b"}"#).await.unwrap();
     let () = client.publish("session_kill:acme:desk:sari", r#"{"new_pod_id":"old-pod"}"#).await.unwrap();
     let heard = signal(&mut listener).await;
-    assert_eq!(heard, KillSignal::Kill(Kill { key: user("sari"), new_pod: pod("old-pod"), connection: None, victim: None }));
+    assert_eq!(
+        heard,
+        KillSignal::Kill(Kill {
+            key: user("sari"),
+            new_pod: pod("old-pod"),
+            connection: None,
+            victim: None,
+            claim: KillClaim::Newer
+        })
+    );
 
     let mut old = redis::Client::open(format!("redis://{}", server.config().address)).unwrap().get_async_pubsub().await.unwrap();
     old.psubscribe("session_kill:*:*:*").await.unwrap();
     let connection = Some(ConnectionId::parse("2").unwrap());
-    store.publish(&Kill { key: user("sari"), new_pod: pod("b"), connection, victim: Some(owner("a/1")) }).await.unwrap();
+    store
+        .publish(&Kill { key: user("sari"), new_pod: pod("b"), connection, victim: Some(owner("a/1")), claim: KillClaim::Newer })
+        .await
+        .unwrap();
     let message = futures_util::StreamExt::next(&mut old.on_message()).await.unwrap();
     assert_eq!(message.get_channel_name(), "session_kill:acme:desk:sari");
     assert_eq!(message.get_payload_bytes(), br#"{"new_pod_id":"b","connection_id":"2","victim":"a/1"}"#);

@@ -11,6 +11,7 @@ mod lost_data;
 mod membership;
 mod memory;
 mod mending;
+mod moving;
 mod races;
 mod redelivery;
 mod restarts;

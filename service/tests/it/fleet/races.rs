@@ -7,7 +7,7 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
-    session::{Kill, LockOwner},
+    session::{Kill, KillClaim, LockOwner},
 };
 use daisi_ws_service::{
     application::admission::connect::ConnectError,
@@ -203,8 +203,13 @@ async fn victim_in_the_kill_a_late_kill_for_an_old_owner_spares_its_successor() 
     let claims = user("acme", "a1", "sari");
     let mut client = fleet.connect(0, claims.clone()).await.unwrap();
     let bus = fleet.store.handle(fleet.pods[1].id.clone());
-    let kill =
-        |victim: Option<LockOwner>| Kill { key: key(&claims), new_pod: fleet.pods[1].id.clone(), connection: None, victim };
+    let kill = |victim: Option<LockOwner>| Kill {
+        key: key(&claims),
+        new_pod: fleet.pods[1].id.clone(),
+        connection: None,
+        victim,
+        claim: KillClaim::Newer,
+    };
     let earlier = LockOwner::new(fleet.pods[0].id.clone(), ConnectionId::parse("an-earlier-socket").unwrap());
     bus.publish(&kill(Some(earlier))).await.unwrap();
     client.expect_silence(QUIET).await;

@@ -10,9 +10,9 @@ use daisi_ws_domain::{
     peer::PodRecord,
 };
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, GapRoute, HoldsSocketsRequest,
-    HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
-    PushEventResponse, RouteGap as WireGap,
+    AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, EvictRequest, EvictResponse, GapRoute,
+    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse,
+    PushEventRequest, PushEventResponse, RouteGap as WireGap,
     message_forwarding_service_server::{MessageForwardingService, MessageForwardingServiceServer},
 };
 use daisi_ws_service::{
@@ -51,6 +51,9 @@ impl MessageForwardingService for Before {
         Err(Status::unimplemented(""))
     }
     async fn holds_sockets(&self, _: Request<HoldsSocketsRequest>) -> Result<Response<HoldsSocketsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn evict(&self, _: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
         Err(Status::unimplemented(""))
     }
     async fn introduce(&self, _: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {

@@ -49,6 +49,7 @@ const USE_CASES: &[(&str, &[&str])] = &[
     ("connection", &["admission", "hub", "replay"]),
     ("dispatch", &["fleet", "forward", "hub", "wellness"]),
     ("membership", &["fleet", "forward", "hub", "routes"]),
+    ("reception", &["admission", "fleet", "hub", "wellness"]),
 ];
 
 const ADAPTERS: &[&str] = &["grpc", "http", "memory", "nats", "redis"];

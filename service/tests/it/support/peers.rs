@@ -16,13 +16,14 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
+    session::{Kill, KillClaim},
 };
 use daisi_ws_service::{
     adapters::grpc::{GrpcPeers, GrpcServer, GrpcServerSettings, PeersSettings},
     application::fleet::key::FleetKey,
     config::Secret,
     metrics::Metrics,
-    ports::{Handed, PeerService},
+    ports::{Evicted, Handed, PeerService},
     runtime::lifecycle::{Shutdown, Tasks},
 };
 use tokio::{
@@ -34,12 +35,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// A pod that takes the events of company `here`, has a session of company `between` on its way elsewhere, holds the sockets that
-/// begin with `here`, tells two sessions of every gap, knows who made itself known, and remembers all of it.
+/// begin with `here`, lets a socket serve on whose client may move, tells two sessions of every gap, knows who made itself known, and remembers all of it.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<(PodId, Event)>>,
     gaps: Mutex<Vec<(PodId, Option<RouteKey>, Gap)>>,
     newcomers: Mutex<Vec<PodRecord>>,
+    kills: Mutex<Vec<Kill>>,
     panics: AtomicBool,
     room: AtomicBool,
     unwell: AtomicBool,
@@ -56,6 +58,10 @@ impl Recorder {
 
     pub(crate) fn gaps(&self) -> Vec<(PodId, Option<RouteKey>, Gap)> {
         self.gaps.lock().unwrap().clone()
+    }
+
+    pub(crate) fn kills(&self) -> Vec<Kill> {
+        self.kills.lock().unwrap().clone()
     }
 
     /// From now on every call panics, or none does.
@@ -102,6 +108,12 @@ impl PeerService for Recorder {
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
         self.maybe_panic();
         sockets.iter().map(|socket| socket.as_str().starts_with("here")).collect()
+    }
+
+    fn evict(&self, kill: &Kill) -> Evicted {
+        self.maybe_panic();
+        self.kills.lock().unwrap().push(kill.clone());
+        if kill.claim == KillClaim::Second { Evicted::Serves } else { Evicted::Gone }
     }
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {

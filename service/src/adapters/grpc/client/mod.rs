@@ -1,9 +1,11 @@
 //! Calling other pods.
 
 mod errors;
+mod hello;
 pub(crate) mod link;
 pub(crate) mod pool;
 pub(crate) mod proving;
+mod upkeep;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
@@ -12,51 +14,45 @@ use daisi_ws_domain::{
     event::Event,
     ids::{ConnectionId, PodId},
     peer::PodRecord,
+    session::Kill,
 };
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapsRequest, HoldsSocketsRequest, IntroduceRequest, PushBatchRequest, PushBatchResponse,
     message_forwarding_service_client::MessageForwardingServiceClient,
 };
-use futures_util::StreamExt as _;
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio::time::timeout;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
+pub(crate) use self::hello::hello;
 use self::{
     errors::{NoAddress, Odd, peer_error},
     link::Connection,
     pool::Pool,
     proving::{Prover, ProvingChannel},
+    upkeep::{check_health, close_idle},
 };
 use super::{
     CONNECT_TIMEOUT, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_BATCH_GAPS, MAX_MESSAGE_BYTES, PROBE_TIMEOUT, REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     convert::{event_to_wire, gap_to_wire, pod_from_wire, pod_to_wire, route_gap_to_wire},
-    health_name, room_name,
+    eviction::kill_to_wire,
+    room_name,
     tls::Tls,
     wellness_name,
 };
 use crate::{
     application::fleet::key::FleetKey,
     metrics::Metrics,
-    ports::{Handed, MAX_PODS, PeerError, Peers, RouteGap},
+    ports::{Evicted, Handed, MAX_PODS, PeerError, Peers, RouteGap},
     runtime::lifecycle::Tasks,
 };
-
-/// Peers whose health is asked at a time.
-const CHECKS_AT_ONCE: usize = 16;
-
-/// The shortest time between two rounds over the pool, whatever is configured.
-const SHORTEST_ROUND: Duration = Duration::from_millis(10);
 
 /// A pod that can't be told of many gaps at once is told of each, up to so many, and past that of all of them as one.
 const MAX_SINGLE_GAPS: usize = 16;
 
 /// The longest answer to an introduction: so many pods with the longest ids and addresses.
 const MAX_INTRODUCTION_BYTES: usize = 512 * 1024;
-
-/// A first hello may only bring the peer's clock.
-const HELLO_TRIES: usize = 3;
 
 /// What the client is made of.
 #[derive(Debug, Clone)]
@@ -270,6 +266,15 @@ impl Peers for GrpcPeers {
         Ok(held)
     }
 
+    async fn evict(&self, to: &PodRecord, kill: &Kill) -> Result<Evicted, PeerError> {
+        let asked = async {
+            let answer = self.client(to).await?.evict(kill_to_wire(&to.id, kill)).await;
+            Ok(answer.map_err(|status| self.error(to, &status))?.into_inner())
+        };
+        let answer = timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)??;
+        Ok(if answer.serves { Evicted::Serves } else { Evicted::Gone })
+    }
+
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
         let connection = self.connection(to)?;
         timeout(PROBE_TIMEOUT, self.hello(&connection, to)).await.map_err(|_| PeerError::TimedOut)?
@@ -304,34 +309,6 @@ impl Peers for GrpcPeers {
     }
 }
 
-/// Has the other end of a connection prove that it is just this pod, and asks whether it serves. Nothing is said that an unproved
-/// caller could use.
-pub(crate) async fn hello(prover: &Prover, connection: &Connection, to: &PodRecord) -> Result<(), PeerError> {
-    let mut tries = 0..HELLO_TRIES;
-    loop {
-        let channel = ProvingChannel::over(connection.channel(), prover.clone(), to.clone(), connection.numbers());
-        let answer = HealthClient::new(channel).check(HealthCheckRequest { service: health_name(&to.id) }).await;
-        let status = match answer {
-            Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => {
-                connection.note_proof();
-                return Ok(());
-            }
-            Ok(_) => return Err(PeerError::refused(Odd::NotServing)),
-            Err(status) => status,
-        };
-        // A pod of ours whose clock differs says so, and the next proof is of its time.
-        tries.next();
-        if prover.clocks.learn(&to.id, &status, crate::runtime::clock::now()) && !tries.is_empty() {
-            continue;
-        }
-        connection.end();
-        return Err(match status.code() {
-            Code::NotFound => PeerError::AnotherPod,
-            _ => peer_error(&status),
-        });
-    }
-}
-
 /// How many of the events go in the next call: at least one.
 fn batch_len(events: &[Arc<Event>]) -> usize {
     let mut bytes = 0;
@@ -347,40 +324,6 @@ fn shared<'a>(events: &'a [Arc<Event>], text: impl Fn(&'a Event) -> Option<&'a s
     let (first, others) = events.split_first()?;
     let first = text(first)?;
     others.iter().all(|other| text(other) == Some(first)).then_some(first)
-}
-
-async fn close_idle(pool: &Pool, idle_timeout: Duration) {
-    // Half the time-out: a channel lives at most one and a half times as long as it may.
-    let mut rounds = rounds(idle_timeout / 2);
-    loop {
-        rounds.tick().await;
-        pool.close_idle(idle_timeout);
-    }
-}
-
-async fn check_health(pool: &Pool, prover: &Prover, interval: Duration) {
-    let mut rounds = rounds(interval);
-    loop {
-        rounds.tick().await;
-        let checks = futures_util::stream::iter(pool.settled());
-        checks
-            .for_each_concurrent(CHECKS_AT_ONCE, |(peer, link)| async move {
-                // Time for a connect, too: when this is over, none is under way any more.
-                let connection = link.connection();
-                let check = timeout(CONNECT_TIMEOUT + PROBE_TIMEOUT, hello(prover, &connection, &peer));
-                if !matches!(check.await, Ok(Ok(()))) {
-                    pool.close_unhealthy(&peer.id, &link);
-                }
-            })
-            .await;
-    }
-}
-
-fn rounds(period: Duration) -> tokio::time::Interval {
-    let period = period.max(SHORTEST_ROUND);
-    let mut rounds = tokio::time::interval_at(Instant::now() + period, period);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    rounds
 }
 
 #[cfg(test)]

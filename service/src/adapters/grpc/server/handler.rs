@@ -11,9 +11,9 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
 };
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, HoldsSocketsRequest,
-    HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse, PushEventRequest,
-    PushEventResponse, RouteGap, message_forwarding_service_server::MessageForwardingService,
+    AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, EvictRequest, EvictResponse,
+    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse,
+    PushEventRequest, PushEventResponse, RouteGap, message_forwarding_service_server::MessageForwardingService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -21,10 +21,11 @@ use crate::{
     adapters::grpc::{
         MAX_BATCH_EVENTS, MAX_BATCH_GAPS, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
         convert::{context, event_from_wire, pod_from_wire, pod_to_wire, route_gap_from_wire, single_gap},
+        eviction::kill_from_wire,
         legacy::event_from_push,
     },
     metrics::{Metrics, labels::CallRefused},
-    ports::{Handed, MAX_PODS, PeerService},
+    ports::{Evicted, Handed, MAX_PODS, PeerService},
 };
 
 /// Answers peers. Whether they may ask is settled before ([`super::guard`]).
@@ -52,10 +53,9 @@ impl MessageForwardingService for Handler {
     async fn push_batch(&self, request: Request<PushBatchRequest>) -> Result<Response<PushBatchResponse>, Status> {
         let request = request.into_inner();
         let from = self.source(&request.source_pod_id)?;
-        if !request.target_pod_id.is_empty() && request.target_pod_id != self.me.as_str() {
+        if !request.target_pod_id.is_empty() {
             // Its sessions may live elsewhere: to say that nobody here wants them would settle events that somebody waits for.
-            self.count_refused(CallRefused::OtherPod);
-            return Err(Status::not_found("another pod is at this address"));
+            self.be_meant(&request.target_pod_id)?;
         }
         if request.events.len() > MAX_BATCH_EVENTS {
             return Err(self.refuse(CallRefused::TooMany, format!("a batch has at most {MAX_BATCH_EVENTS} events")));
@@ -115,6 +115,15 @@ impl MessageForwardingService for Handler {
         Ok(Response::new(HoldsSocketsResponse { held, pod_id: self.me.to_string() }))
     }
 
+    async fn evict(&self, request: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
+        let request = request.into_inner();
+        self.source(&request.source_pod_id)?;
+        self.be_meant(&request.target_pod_id)?;
+        let kill = kill_from_wire(&self.me, &request).map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
+        let evicted = self.guarded(|| self.service.evict(&kill))?;
+        Ok(Response::new(EvictResponse { serves: evicted == Evicted::Serves }))
+    }
+
     async fn introduce(&self, request: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
         let source = request.into_inner().source.unwrap_or_default();
         let newcomer = pod_from_wire(&source).map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
@@ -159,6 +168,15 @@ impl Handler {
 
     fn source(&self, id: &str) -> Result<PodId, Status> {
         PodId::parse(id).map_err(|bad| self.refuse(CallRefused::BadRequest, format!("source_pod_id: {bad}")))
+    }
+
+    /// Is this the pod that the caller means?
+    fn be_meant(&self, target: &str) -> Result<(), Status> {
+        if target == self.me.as_str() {
+            return Ok(());
+        }
+        self.count_refused(CallRefused::OtherPod);
+        Err(Status::not_found("another pod is at this address"))
     }
 
     fn refuse(&self, reason: CallRefused, why: String) -> Status {

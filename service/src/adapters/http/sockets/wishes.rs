@@ -8,7 +8,7 @@ use crate::{
     application::admission::connect::Wishes,
 };
 
-/// Reads `chat` and `resume`; empty counts as not given. A cursor that is none is the client's to hear once it has its session.
+/// Reads `chat`, `resume` and `move`; empty counts as not given. A cursor that is none is the client's to hear once it has its session.
 ///
 /// # Errors
 /// When the chat is no chat id, or an admin wants one.
@@ -21,7 +21,8 @@ pub(super) fn read(kind: SessionKind, uri: &Uri) -> Result<Wishes, HttpError> {
             Some(chat.map_err(|error| HttpError::bad_request("the chat in the query is none").with_details(error.to_string()))?)
         }
     };
-    Ok(Wishes { chat, resume: from_query(uri, "resume").map(|text| Cursor::parse(&text)) })
+    let moves = from_query(uri, "move").is_some_and(|moves| moves == "1");
+    Ok(Wishes { chat, resume: from_query(uri, "resume").map(|text| Cursor::parse(&text)), moves })
 }
 
 #[cfg(test)]
@@ -41,6 +42,12 @@ mod tests {
         let wishes = of("/ws/acme/a1?resume=&chat=").unwrap();
         assert!(wishes.chat.is_none() && wishes.resume.is_none());
         assert!(of("/ws/acme/a1?resume=x").unwrap().resume.unwrap().is_err());
+    }
+
+    #[test]
+    fn a_client_that_can_move_says_so_with_a_one() {
+        let moves = |query| of(query).unwrap().moves;
+        assert_eq!(["/ws/a/b?move=1", "/ws/a/b?move=0", "/ws/a/b?move=", "/ws/a/b"].map(moves), [true, false, false, false]);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl From<StoreError> for ConnectError {
 impl From<CloseReason> for ConnectError {
     fn from(reason: CloseReason) -> Self {
         match reason {
-            CloseReason::SessionReplaced => Self::Replaced,
+            CloseReason::SessionReplaced | CloseReason::Moved => Self::Replaced,
             CloseReason::GoingAway => Self::Draining,
             CloseReason::LockUnconfirmed => Self::StoreUnavailable(Unavailable::LockUnconfirmed),
             CloseReason::TokenExpired => Self::TokenExpired,

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use daisi_ws_domain::{ids::ChatId, session::LockOwner};
+use daisi_ws_domain::{
+    ids::ChatId,
+    session::{KillClaim, LockOwner},
+};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -39,6 +42,22 @@ struct Rival<'a> {
     asking: Option<BoxFuture<'a, OwnerState>>,
 }
 
+/// What becomes of a wish for a lock.
+pub(super) enum Locking {
+    /// It is ours.
+    Locked(Locked),
+    /// This owner's client was asked to move: it serves on until the lock is [seized](Locker::seize).
+    Serves(LockOwner),
+}
+
+/// A lock that was taken.
+pub(super) struct Locked {
+    /// The chat that the session had selected.
+    pub(super) saved_chat: Option<ChatId>,
+    /// Was it taken from somebody?
+    pub(super) took_over: bool,
+}
+
 /// Takes the lock of a session, if need be from the socket that has it.
 pub struct Locker {
     /// Where they are.
@@ -54,8 +73,8 @@ pub struct Locker {
 }
 
 impl Locker {
-    /// Takes the lock. Returns the chat that the session had selected, and whether it was taken from somebody.
-    pub(super) async fn lock(&self, session: &Session, config: &Config) -> Result<(Option<ChatId>, bool), ConnectError> {
+    /// Takes the lock, unless this may be a second socket and the owner is one that serves on.
+    pub(super) async fn lock(&self, session: &Session, config: &Config) -> Result<Locking, ConnectError> {
         let kind = session.kind().as_str();
         let mut pauses = Backoff::new(FIRST_PAUSE, config.redis.session_lock_retry_delay).with_jitter(LOCK_JITTER);
         let mut rival: Option<Rival<'_>> = None;
@@ -63,17 +82,15 @@ impl Locker {
             if let Some(reason) = session.close_reason() {
                 return Err(reason.into());
             }
-            self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
             let replaced = rival.as_ref().filter(|rival| rival.is_gone || attempt > POLITE_ATTEMPTS);
             let replaced = replaced.map(|rival| (rival.owner.clone(), rival.is_gone));
             match self.attempt(session, config, replaced.as_ref().map(|(owner, _)| owner)).await? {
                 Acquire::Acquired { saved_chat } => {
-                    self.metrics.session_lock_success_total.with_label_values(&[kind]).inc();
                     if let Some((owner, false)) = &replaced {
                         // It did not let go in time: whatever it is doing, it is to stop.
-                        self.kill(session, owner).await?;
+                        self.kill(session, owner, KillClaim::Newer).await?;
                     }
-                    return Ok((saved_chat, rival.is_some()));
+                    return Ok(Locking::Locked(Locked { saved_chat, took_over: rival.is_some() }));
                 }
                 Acquire::Held(owner) => {
                     if rival.is_none() {
@@ -81,7 +98,10 @@ impl Locker {
                     }
                     let rival = match &mut rival {
                         Some(known) if known.owner == owner => known,
-                        other => other.insert(self.challenge(session, owner).await?),
+                        other => match self.challenge(session, owner.clone()).await? {
+                            Some(found) => other.insert(found),
+                            None => return Ok(Locking::Serves(owner)),
+                        },
                     };
                     wait_for(session, rival, pauses.pause()).await?;
                 }
@@ -90,11 +110,29 @@ impl Locker {
         Err(ConnectError::Replaced)
     }
 
-    /// Tells an owner to let go, and begins to find out whether it lives.
-    async fn challenge(&self, session: &Session, owner: LockOwner) -> Result<Rival<'_>, ConnectError> {
+    /// Takes the lock from an owner that serves on, and tells it so. If another has it by now, that one keeps it.
+    pub(super) async fn seize(&self, session: &Session, owner: &LockOwner, config: &Config) -> Result<Locked, ConnectError> {
+        if let Some(reason) = session.close_reason() {
+            return Err(reason.into());
+        }
+        match self.attempt(session, config, Some(owner)).await? {
+            Acquire::Acquired { saved_chat } => {
+                self.kill(session, owner, KillClaim::Moved).await?;
+                Ok(Locked { saved_chat, took_over: true })
+            }
+            Acquire::Held(_) => Err(ConnectError::Replaced),
+        }
+    }
+
+    /// Tells an owner to let go, and begins to find out whether it lives. Nothing if it serves on until this second socket of its
+    /// client's has the lock.
+    async fn challenge(&self, session: &Session, owner: LockOwner) -> Result<Option<Rival<'_>>, ConnectError> {
         session.add_predecessor(&owner);
-        if self.kill(session, &owner).await? == Asked::Gone {
-            return Ok(Rival { owner, is_gone: true, asking: None });
+        let claim = if session.can_move() { KillClaim::Second } else { KillClaim::Newer };
+        match self.kill(session, &owner, claim).await? {
+            Asked::Serves => return Ok(None),
+            Asked::Gone => return Ok(Some(Rival { owner, is_gone: true, asking: None })),
+            Asked::Elsewhere => {}
         }
         let asked_about = owner.clone();
         let asking = async move {
@@ -102,12 +140,14 @@ impl Locker {
             sleep(2 * FIRST_PAUSE).await;
             self.owners.state_of(&asked_about).await
         };
-        Ok(Rival { owner, is_gone: false, asking: Some(asking.boxed()) })
+        Ok(Some(Rival { owner, is_gone: false, asking: Some(asking.boxed()) }))
     }
 
     /// One attempt: politely, or by compare-and-set on an owner that does not let go.
     async fn attempt(&self, session: &Session, config: &Config, replace: Option<&LockOwner>) -> Result<Acquire, ConnectError> {
         let (key, owner, ttl) = (session.key(), session.owner(), config.app.session_ttl);
+        let kind = session.kind().as_str();
+        self.metrics.session_lock_attempts_total.with_label_values(&[kind]).inc();
         session.set_lock_asked();
         let asked = Instant::now();
         let attempt = async {
@@ -119,6 +159,7 @@ impl Locker {
         let waiting = session.worker().wait_for(attempt);
         let outcome = timeout(STORE_PATIENCE, waiting).await.unwrap_or(Err(StoreError::TimedOut(STORE_PATIENCE)))?;
         if matches!(outcome, Acquire::Acquired { .. }) {
+            self.metrics.session_lock_success_total.with_label_values(&[kind]).inc();
             session.set_locked(asked, ttl);
             self.deadlines.watch(session);
         }
@@ -126,8 +167,8 @@ impl Locker {
     }
 
     /// Asks an owner to let go.
-    async fn kill(&self, session: &Session, owner: &LockOwner) -> Result<Asked, ConnectError> {
-        let sent = timeout(STORE_PATIENCE, self.killer.kill(session, owner)).await;
+    async fn kill(&self, session: &Session, owner: &LockOwner, claim: KillClaim) -> Result<Asked, ConnectError> {
+        let sent = timeout(STORE_PATIENCE, self.killer.kill(session, owner, claim)).await;
         Ok(sent.unwrap_or(Err(StoreError::TimedOut(STORE_PATIENCE)))?)
     }
 }

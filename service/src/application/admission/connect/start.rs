@@ -19,6 +19,8 @@ pub struct Wishes {
     pub chat: Option<ChatId>,
     /// What it missed since then; or what it brought is no cursor.
     pub resume: Option<Result<Cursor, NoCursor>>,
+    /// It opens a second socket when it is asked to, and this one may be such.
+    pub moves: bool,
 }
 
 /// With what a session begins.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use daisi_ws_domain::{
     event::{Address, Payload, StreamId},
     ids::{ConnectionId, PodId},
+    session::Kill,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -24,8 +25,8 @@ use crate::{
     config::testing,
     metrics::Metrics,
     ports::{
-        AckToken, Announce, AnnounceError, Announcement, Delivery, Incarnation, Lookup, PeerError, Peers, RouteChange, RouteGap,
-        Routes, Settlement, SourceLimits, Standing, StoreError,
+        AckToken, Announce, AnnounceError, Announcement, Delivery, Evicted, Incarnation, Lookup, PeerError, Peers, RouteChange,
+        RouteGap, Routes, Settlement, SourceLimits, Standing, StoreError,
     },
     runtime::{
         clock,
@@ -102,6 +103,9 @@ impl Peers for World {
     }
     async fn holds(&self, _: &PodRecord, _: &[ConnectionId]) -> Result<Vec<bool>, PeerError> {
         unreachable!("queues ask for no sockets")
+    }
+    async fn evict(&self, _: &PodRecord, _: &Kill) -> Result<Evicted, PeerError> {
+        unreachable!("queues close no sockets")
     }
     async fn probe(&self, _: &PodRecord) -> Result<(), PeerError> {
         let does = *self.probe.lock().unwrap();

@@ -6,7 +6,7 @@ use daisi_ws_domain::{
     event::{Address, Payload, StreamId},
     gap::{Gap, GapCause},
     ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
-    session::LockOwner,
+    session::{KillClaim, LockOwner},
 };
 
 use super::*;
@@ -182,8 +182,8 @@ fn a_kill_names_its_victim_and_spares_the_others() {
     let me = PodId::parse("pod-a").unwrap();
     let kill = |victim: Option<LockOwner>, new_pod: &str| -> Vec<String> {
         let new_pod = PodId::parse(new_pod).unwrap();
-        let killed = hub.kill(&Kill { key: old.key().clone(), new_pod, connection: None, victim }, &me);
-        killed.iter().map(|session| session.connection().to_string()).collect()
+        let killed = hub.kill(&Kill { key: old.key().clone(), new_pod, connection: None, victim, claim: KillClaim::Newer }, &me);
+        killed.sessions.iter().map(|(session, _)| session.connection().to_string()).collect()
     };
     assert!(kill(Some(LockOwner::new(PodId::parse("pod-b").unwrap(), old.connection().clone())), "pod-a").is_empty());
     assert!(kill(None, "pod-a").is_empty());

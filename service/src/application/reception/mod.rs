@@ -8,10 +8,12 @@ use daisi_ws_domain::{
     ids::{ConnectionId, PodId},
     peer::PodRecord,
     route::RouteKey,
+    session::Kill,
 };
 
 use crate::{
     application::{
+        admission::evict::Evictor,
         fleet::directory::Directory,
         hub::{
             deliver::{LocalDelivery, Path},
@@ -19,7 +21,7 @@ use crate::{
         },
         wellness::Wellness,
     },
-    ports::{EventSource, Handed, PeerService},
+    ports::{EventSource, Evicted, Handed, PeerService},
 };
 
 /// Answers peers.
@@ -29,6 +31,8 @@ pub(crate) struct Reception {
     pub local: LocalDelivery,
     /// The sessions.
     pub hub: Arc<Hub>,
+    /// Closes them on order.
+    pub evictor: Evictor,
     /// Who is there.
     pub directory: Arc<Directory>,
     /// How this pod is.
@@ -58,6 +62,10 @@ impl PeerService for Reception {
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
         sockets.iter().map(|socket| self.hub.contains(socket)).collect()
+    }
+
+    fn evict(&self, kill: &Kill) -> Evicted {
+        self.evictor.obey(kill)
     }
 
     fn gap(&self, from: &PodId, route: Option<&RouteKey>, gap: Gap) -> usize {
