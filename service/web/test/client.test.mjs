@@ -12,14 +12,6 @@ test("the minified client is what the build makes of the source, in at most 6,00
   assert.ok(Buffer.byteLength(file("client.min.js")) <= 6000);
 });
 
-test("the minifier stops at what it can't read and keeps strings as they are", () => {
-  assert.throws(() => minify("let a = 'single';"), /can't read/);
-  assert.equal(minify('let a = "x // y  z"; // gone\nclass A { #long = 1; b() { return this.#long - -1; } }'),
-    'let a="x // y  z";class A{#a=1;b(){return this.#a- -1}}\n');
-  assert.equal(minify("class A { constructor() { const yes = true; } }"), "class A{constructor(){let yes=!0}}\n");
-  assert.equal(minify("const LONG = 1;\nconst OTHER = 2;\nexport const sum = LONG + OTHER;"), "let $0=1,$1=2;export let sum=$0+$1;\n");
-});
-
 test("key and token go as sub-protocols beside the one that is asked for, and nothing secret into the URL", async () => {
   await client({ apiKey: "a browser's key?>", token: async () => "t-_k==" });
   assert.equal(new URL(FakeSocket.last.url).search, "");
