@@ -1,12 +1,12 @@
 /** Settings of a {@link GatewayClient}. Times are milliseconds. */
 export interface GatewayOptions {
-  /** `wss://host/ws/{company}/{agent}` or `wss://host/ws/admin`; a function is asked before every attempt. */
+  /** `wss://host/ws/{company}/{agent}` or `wss://host/ws/admin`; a function is asked before every attempt, also for a move. */
   url: string | URL | (() => string | URL | Promise<string | URL>);
   /** The key that browsers hold (`auth.secret_token`). */
   apiKey: string;
   /**
-   * The token; a function is asked before every attempt, so that it can bring a new one. What it throws counts as a failed attempt;
-   * an error with `final: true` (the user has logged out) ends the session as 4403 does.
+   * The token; a function is asked before every attempt, so that it can bring a new one. What it throws counts as a failed attempt
+   * (one to move says so to nobody); an error with `final: true` (the user has logged out) ends the session as 4403 does.
    */
   token: string | (() => string | Promise<string>);
   /** Chat to select from the start. Without it, the chat that the gateway remembers is restored. */
@@ -24,7 +24,7 @@ export interface GatewayOptions {
   maxDelay?: number;
   /** So long a session must have lasted before waits begin small again (default 10 000). */
   stableAfter?: number;
-  /** Longest time from the start of an attempt to `ready` (default 15 000). */
+  /** Longest time from the start of an attempt to `ready` (default 15 000); an attempt to move has a third of it. */
   connectTimeout?: number;
   /** So long nothing was heard before the gateway is asked for a sign of life (default 25 000). */
   idle?: number;
@@ -40,7 +40,10 @@ export interface GatewayOptions {
   random?: () => number;
 }
 
-/** `closed` also before the first {@link GatewayClient.connect} and after a final close. */
+/**
+ * `closed` also before the first {@link GatewayClient.connect} and after a final close. It stays `ready` while the client moves to
+ * another socket because the gateway asked for it.
+ */
 export type GatewayState = "connecting" | "ready" | "waiting" | "closed";
 
 export interface ReadyDetail {
@@ -49,7 +52,10 @@ export interface ReadyDetail {
   /** Chat that is selected (it is `chat_id` too then), or is being selected: `chat` follows. */
   chat: string | null;
   chat_id?: string;
-  /** Not the first `ready` of this client. Where it is not `resumed`, something may have been missed: load the state anew. */
+  /**
+   * Not the first `ready` of this client. Where it is not `resumed`, something may have been missed: load the state anew. That holds
+   * also for one without a `close` before it: a move after which something may be missing. One that has all is not told.
+   */
   reconnected: boolean;
   /** All that was missed since the cursor follows; absent where no cursor was brought, or the pod knows none. */
   resumed?: boolean;
@@ -70,7 +76,7 @@ export interface EventDetail<Payload = Record<string, unknown>> {
   text: string;
   /** It came after events with a higher `seq` had been shown. */
   late: boolean;
-  /** It was read again from the stream: after a reconnect, or because it could not be had in time. */
+  /** It was read again from the stream: after a reconnect or a move, or because it could not be had in time. */
   replayed?: true;
 }
 

@@ -2,8 +2,8 @@
  * The browser client of the gateway: one ES module, no dependency.
  *
  * It keeps one session open: asks for a fresh token before every attempt, backs off with jitter, goes on in the stream where it
- * was, remembers the selected chat, drops duplicates, puts events in the order of the stream, tells of gaps, and notices a
- * connection that has gone silent. Guarantees and close codes: docs/protocol.md.
+ * was, remembers the selected chat, drops duplicates, puts events in the order of the stream, tells of gaps, notices a connection
+ * that has gone silent, and moves to a second socket when the gateway asks for it. Guarantees and close codes: docs/protocol.md.
  *
  * Rules of this file, so that build.mjs can make client.min.js of it: statements end with a semicolon, no regular expressions, and
  * no newline or comment inside a template string.
@@ -15,6 +15,10 @@ const FINAL = [1000, 4400, 4401, 4402, 4403];
 const REMEMBERED = 4096;
 /** Longest `Retry-After` that is obeyed, in milliseconds: a broken proxy must not silence a client for a day. */
 const MAX_RETRY_AFTER = 300000;
+/** First pause before another try to move, in milliseconds, half of it random; doubles. The pod met may be draining too. */
+const MOVE_PAUSE = 400;
+/** Longest time that the socket before is read after a move, in milliseconds: the gateway closes it when all was written. */
+const LINGER = 5000;
 
 const DEFAULTS = {
   minDelay: 500,
@@ -28,10 +32,17 @@ const DEFAULTS = {
 
 export class GatewayClient extends EventTarget {
   #options;
-  #socket = null;
+  // Attempts: `ws` is the socket once there is one, `on` says that it was `ready`, `gone` that nobody listens to it any more.
+  // At most two are not gone: the main one, by which messages go, and either the next, which is on its way, or the old one,
+  // still read.
+  #main = {};
+  #next = null;
+  #old = { gone: true };
+  // While the gateway's wish to move is open: the pause before another try, and when there is none any more.
+  #pause = 0;
+  #until;
   #timers = {};
   #failures = 0;
-  #attempt = 0;
   // The cursor: everything up to `safe` in this stream was taken, or a gap was told. Above it, the sequences that were taken.
   #stream = null;
   #safe = 0;
@@ -70,23 +81,32 @@ export class GatewayClient extends EventTarget {
   /** Asks for the messages of this chat in place of the one before; kept over reconnects until another is chosen. */
   selectChat(chat) {
     this.chat = chat;
-    if (this.state === "ready") {
-      this.#send("select_chat", { chat_id: chat });
-    }
+    this.#send("select_chat", { chat_id: chat });
   }
 
-  async #open() {
-    const attempt = ++this.#attempt;
-    this.#become("connecting");
+  /** Makes this attempt the one that counts, and waits for its `ready`. */
+  #begin(link) {
+    this.#main = link;
+    this.#after("connect", this.#options.connectTimeout, () => this.#lost(link, 4000, "connect-timeout"));
+  }
+
+  async #open(moving) {
+    const link = {};
     const { url, apiKey, token, protocols, connectTimeout, storage, user } = this.#options;
-    this.#after("connect", connectTimeout, () => this.#lost(attempt, 4000, "connect-timeout"));
+    if (moving) {
+      this.#next = link;
+      this.#after("other", connectTimeout / 3, () => this.#lost(link, 4000));
+    } else {
+      this.#begin(link);
+      this.#become("connecting");
+    }
     let socket;
     let health;
     try {
       const target = new URL(typeof url === "function" ? await url() : url);
       // A URL is written down by proxies, servers and histories; sub-protocols by none of them.
       const secrets = [`key.${btoa(apiKey)}`, `token.${typeof token === "function" ? await token() : token}`];
-      if (attempt !== this.#attempt) {
+      if (link.gone) {
         return;
       }
       this.#key = `dws:${user}@${target.host}${target.pathname}`;
@@ -97,89 +117,130 @@ export class GatewayClient extends EventTarget {
         this.#safe = Number(safe) || 0;
       }
       const query = target.searchParams;
+      query.set("move", 1);
       if (this.#stream) {
         query.set("resume", this.#cursor());
       }
       // One that no gateway has confirmed goes with the first attempt only: it may be why that was refused. Selected after `ready`
       // it costs an error.
-      if (this.chat && (this.chat === this.#sure || !this.#failures)) {
-        query.set("chat", this.chat);
+      const wanted = moving || this.#failures ? this.#sure : this.chat;
+      if (wanted) {
+        query.set("chat", wanted);
       }
-      socket = new (this.#options.WebSocket || WebSocket)(target.href,
+      socket = link.ws = new (this.#options.WebSocket || WebSocket)(target.href,
         [protocols || "json.v1"].flat().concat(secrets.map((text) => `dws.${text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`)));
       target.search = "";
       target.protocol = target.protocol === "wss:" ? "https:" : "http:";
       health = new URL("/ready", target).href;
     } catch (error) {
-      if (attempt === this.#attempt) {
-        this.#emit("error", { code: "ConnectFailed", message: String(error?.message || error) });
-        this.#lost(attempt, error?.final ? 4403 : 4000, "no-token");
+      if (!link.gone) {
+        const final = error?.final;
+        if (final || link === this.#main) {
+          this.#emit("error", { code: "ConnectFailed", message: String(error?.message || error) });
+        }
+        this.#lost(link, final ? 4403 : 4000, "no-token");
       }
       return;
     }
-    this.#socket = socket;
     let opened = false;
     socket.onopen = () => {
       opened = true;
     };
-    socket.onmessage = (message) => {
-      if (attempt === this.#attempt) {
-        this.#heard(attempt);
-        this.#take(message.data);
-      }
-    };
-    socket.onclose = async (closed) => {
-      if (attempt !== this.#attempt) {
-        return;
-      }
+    socket.onmessage = (incoming) => this.#take(link, incoming.data);
+    socket.onclose = async ({ code, reason }) => {
       // A refused handshake shows a browser neither status nor headers: /ready tells whether, and for how long, to stay away.
-      const retryAfter = opened && closed.code !== 1013 ? 0 : await this.#probe(health);
-      this.#lost(attempt, closed.code, closed.reason, retryAfter);
+      // Where there is another socket, nobody stays away.
+      const retryAfter = opened && code !== 1013 || link !== this.#main || this.#next ? 0 : await this.#probe(health);
+      this.#lost(link, code, reason, retryAfter);
     };
   }
 
   async #probe(ready) {
     try {
-      const abort = new AbortController();
-      const timer = setTimeout(() => abort.abort(), 3000);
-      const answer = await (this.#options.fetch || fetch)(ready, { cache: "no-store", signal: abort.signal });
+      const control = new AbortController();
+      const timer = setTimeout(() => control.abort(), 3000);
+      const reply = await (this.#options.fetch || fetch)(ready, { cache: "no-store", signal: control.signal });
       clearTimeout(timer);
-      const seconds = answer.ok ? 0 : Number(answer.headers.get("retry-after"));
+      const seconds = reply.ok ? 0 : Number(reply.headers.get("retry-after"));
       return seconds > 0 ? Math.min(seconds * 1000, MAX_RETRY_AFTER) : 0;
     } catch {
       return 0;
     }
   }
 
-  #take(text) {
+  #take(link, raw) {
     let frame;
     try {
-      frame = JSON.parse(text);
+      frame = JSON.parse(raw);
     } catch {
       return;
     }
-    const { type, payload } = frame;
-    if (type === "event") {
-      this.#event(text, frame);
-    } else if (type === "gap") {
+    const kind = frame.type;
+    const body = frame.payload || {};
+    if (link === this.#old) {
+      // It may be sooner with an event, and has no other say. Where the main one has `resumed`, that brings all after the
+      // cursor it was opened with; where it has not, the page was told. So a gap here loses nothing and is not told. But then a
+      // `safe` here, which may stand behind such a gap, must not count: the cursor would pass what the main one has yet to
+      // bring. An event at or below the cursor has come before, and one without a number comes on the main one too, where it
+      // can't be told from this.
+      if (kind === "event" && frame.seq > this.#safe) {
+        frame.safe = 0;
+        this.#event(raw, frame);
+      }
+      return;
+    }
+    if (link === this.#next) {
+      if (kind !== "ready") {
+        return;
+      }
+      // It has the session. From here on each of its `safe` holds for this client: up to the cursor that it was opened with all
+      // had come, and what is above it comes on this one, in order, whatever the one before still brings. That one's own `safe`
+      // held until now: it was read all the time, and this one says nothing before its `ready`.
+      this.#old = this.#main;
+      this.#main = link;
+      this.#next = null;
+      this.#pause = 0;
+      this.#after("other", LINGER, () => this.#drop(this.#old));
+    }
+    this.#heard();
+    if (kind === "event") {
+      this.#event(raw, frame);
+    } else if (kind === "gap") {
       this.#release();
-      this.#emit("gap", payload);
-    } else if (type === "error") {
-      this.#emit("error", payload);
-    } else if (type === "chat_selected") {
-      this.#sure = payload.chat_id;
-      this.#emit("chat", payload);
-    } else if (type === "ready") {
-      this.#place(payload || {});
-      if (this.state !== "ready") {
-        this.#ready(payload || {});
+      this.#emit("gap", body);
+    } else if (kind === "error") {
+      this.#emit("error", body);
+    } else if (kind === "chat_selected") {
+      const stale = this.#next?.ws && body.chat_id !== this.#sure;
+      this.#sure = body.chat_id;
+      if (stale) {
+        // It asked for the chat before: messages of this one would be missed between the end of this socket and a choice on
+        // that.
+        this.#drop(this.#next);
+        this.#open(true);
+      }
+      this.#emit("chat", body);
+    } else if (kind === "move") {
+      if (!this.#pause) {
+        this.#pause = MOVE_PAUSE;
+        this.#until = Date.now() + body.within_ms;
+        this.#drop(this.#old);
+        this.#open(true);
+      }
+    } else if (kind === "ready") {
+      this.#place(body);
+      if (!link.on && !link.gone) {
+        link.on = true;
+        this.#ready(body);
       }
     }
   }
 
-  #ready(payload) {
+  #ready(body) {
     clearTimeout(this.#timers.connect);
-    const reconnected = this.#readyBefore;
+    // After a move that went well the page has nothing to do, and is told nothing.
+    const quiet = this.state === "ready" && body.resumed;
+    const again = this.#readyBefore;
     this.#readyBefore = true;
     this.#after("stable", this.#options.stableAfter, () => {
       this.#failures = 0;
@@ -189,13 +250,17 @@ export class GatewayClient extends EventTarget {
       }
     });
     this.#become("ready");
-    const chat = this.#sure = payload.chat_id || null;
-    if (this.chat && this.chat !== chat) {
+    // A choice that the socket before did not confirm in time is confirmed here.
+    const told = this.#sure;
+    const restored = this.#sure = body.chat_id || null;
+    if (this.chat && (this.chat !== restored || quiet && restored !== told)) {
       this.#send("select_chat", { chat_id: this.chat });
     } else {
-      this.chat = chat;
+      this.chat = restored;
     }
-    this.#emit("ready", { ...payload, pod: payload.pod_id, chat: this.chat, reconnected, lastSeq: this.lastSeq });
+    if (!quiet) {
+      this.#emit("ready", { ...body, pod: body.pod_id, chat: this.chat, reconnected: again, lastSeq: this.lastSeq });
+    }
   }
 
   /** Takes in where the gateway says that this session stands. */
@@ -204,7 +269,8 @@ export class GatewayClient extends EventTarget {
     this.#doubts = [];
     if (stream !== this.#stream && (stream || doubts.length) || reason === "stream_changed") {
       if (this.#stream) {
-        // Made anew, so it counts from one again.
+        // Made anew, so it counts from one again, and the numbers of a socket before mean nothing.
+        this.#drop(this.#old);
         this.#release();
         this.#seen.clear();
         this.#safe = this.#released = this.lastSeq = 0;
@@ -216,10 +282,10 @@ export class GatewayClient extends EventTarget {
     this.#release();
   }
 
-  #reach(safe) {
-    if (safe > this.#safe) {
-      this.#safe = safe;
-      this.#seen.forEach((seq) => seq <= safe && this.#seen.delete(seq));
+  #reach(mark) {
+    if (mark > this.#safe) {
+      this.#safe = mark;
+      this.#seen.forEach((one) => one <= mark && this.#seen.delete(one));
     }
   }
 
@@ -227,24 +293,24 @@ export class GatewayClient extends EventTarget {
     return this.#stream + ":" + this.#safe;
   }
 
-  #event(text, frame) {
-    const { seq } = frame;
+  #event(raw, frame) {
+    const number = frame.seq;
     const seen = this.#seen;
-    if (seq <= this.#safe) {
+    if (number <= this.#safe) {
       // Taken before, or the first of a stream that was made anew: only the gateway knows.
-      if (this.#doubts.push([text, frame]) === 1) {
+      if (this.#doubts.push([raw, frame]) === 1) {
         this.#send("ready");
       }
       return;
     }
-    const event = { ...frame, text, late: false };
-    if (seq === undefined) {
+    const event = { ...frame, text: raw, late: false };
+    if (number === undefined) {
       this.#release();
       this.#emit("event", event);
       return;
     }
-    const known = seen.has(seq);
-    seen.add(seq);
+    const known = seen.has(number);
+    seen.add(number);
     if (seen.size > REMEMBERED) {
       seen.delete(seen.values().next().value);
     }
@@ -253,7 +319,7 @@ export class GatewayClient extends EventTarget {
       return;
     }
     let place = this.#held.length;
-    while (place > 0 && this.#held[place - 1].seq > seq) {
+    while (place > 0 && this.#held[place - 1].seq > number) {
       place--;
     }
     this.#held.splice(place, 0, event);
@@ -284,31 +350,64 @@ export class GatewayClient extends EventTarget {
     }
   }
 
-  #heard(attempt) {
+  #heard() {
     clearTimeout(this.#timers.answer);
     this.#after("idle", this.#options.idle, () => {
       this.#send("ready");
-      this.#after("answer", this.#options.answerTimeout, () => this.#lost(attempt, 4000, "silent"));
+      this.#after("answer", this.#options.answerTimeout, () => this.#lost(this.#main, 4000, "silent"));
     });
   }
 
   #send(type, payload) {
-    if (this.#socket?.readyState === 1) {
-      this.#socket.send(JSON.stringify({ type, payload }));
+    const { ws, on } = this.#main;
+    if (on && ws.readyState === 1) {
+      ws.send(JSON.stringify({ type, payload }));
     }
   }
 
-  #lost(attempt, code, reason, retryAfter = 0) {
-    if (attempt !== this.#attempt) {
+  #lost(link, code, reason, retryAfter = 0) {
+    if (link.gone) {
+      return;
+    }
+    const ends = FINAL.includes(code);
+    const second = this.#next;
+    const { minDelay, maxDelay, random } = this.#options;
+    const roll = (random || Math.random)();
+    if (link === this.#old || link === second && !ends) {
+      this.#drop(link);
+      if (link === second) {
+        this.#next = null;
+        const wait = this.#pause * (0.5 + roll / 2);
+        this.#pause *= 2;
+        if (Date.now() + wait < this.#until) {
+          this.#after("retry", wait, () => this.#open(true));
+        } else {
+          this.#pause = 0;
+        }
+      }
+      return;
+    }
+    // Whoever is given these may close all.
+    this.#release();
+    if (link.gone) {
+      return;
+    }
+    if (link !== second && second && (!ends || code === 4402)) {
+      // The attempt under way goes on as the only one. Where the gateway has ended this one, the page need not know: that one
+      // has the session already, or is about to.
+      this.#next = null;
+      this.#leave(4000);
+      this.#begin(second);
+      if (code !== 1001 && code !== 4402) {
+        this.#become("connecting");
+      }
       return;
     }
     this.#leave(4000);
-    if (FINAL.includes(code)) {
+    if (ends) {
       this.#end({ code, reason, final: true, retryIn: null });
       return;
     }
-    const { minDelay, maxDelay, random } = this.#options;
-    const roll = (random || Math.random)();
     // 4429 says "slower", so its first wait is long; everybody gets a random part, or a fleet's clients would come back as one.
     const step = Math.min(maxDelay, minDelay * 2 ** Math.min(this.#failures + (code === 4429 ? 4 : 0), 20));
     this.#failures++;
@@ -321,16 +420,25 @@ export class GatewayClient extends EventTarget {
   }
 
   #leave(code) {
-    this.#attempt++;
+    [this.#main, this.#next || {}, this.#old].forEach((link) => this.#drop(link, code));
+    this.#next = null;
+    this.#pause = 0;
     Object.values(this.#timers).forEach(clearTimeout);
     this.#release();
-    const socket = this.#socket;
-    this.#socket = null;
-    if (socket) {
+  }
+
+  #drop(link, code = 4000) {
+    const { ws, gone } = link;
+    if (gone) {
+      return;
+    }
+    link.gone = true;
+    clearTimeout(this.#timers.other);
+    if (ws) {
       // It may take minutes to say goodbye over a dead connection: nobody listens any more.
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      if (socket.readyState < 2) {
-        socket.close(code);
+      ws.onopen = ws.onmessage = ws.onclose = null;
+      if (ws.readyState < 2) {
+        ws.close(code);
       }
     }
   }
@@ -343,8 +451,10 @@ export class GatewayClient extends EventTarget {
   }
 
   #become(state) {
-    this.state = state;
-    this.#emit("state", { state });
+    if (state !== this.state) {
+      this.state = state;
+      this.#emit("state", { state });
+    }
   }
 
   #after(name, delay, action) {

@@ -14,13 +14,14 @@ let now = 0;
 let timers = [];
 let next = 1;
 
-/** Puts the fake clock in place, at zero, without timers. */
-export function reset() {
+/** Puts the fake clock in place, at zero, without timers. They run at multiples of `every`, as in a tab that nobody sees. */
+export function reset({ every = 1 } = {}) {
   now = 0;
   timers = [];
   FakeSocket.all = [];
+  Date.now = () => now;
   globalThis.setTimeout = (action, delay = 0) => {
-    timers.push({ id: next, at: now + delay, action });
+    timers.push({ id: next, at: Math.ceil((now + delay) / every) * every, action });
     return next++;
   };
   globalThis.clearTimeout = (id) => {
@@ -28,20 +29,23 @@ export function reset() {
   };
 }
 
+/** How many timers wait. */
+export const waiting = () => timers.length;
+
 /** Lets everything run that waits for nothing. */
 export const settle = () => new Promise((done) => real.setTimeout(done, 1));
 
-/** Moves the clock, timer by timer. */
-export async function advance(ms) {
+/** Moves the clock, timer by timer; after each `pause` lets run what waits for nothing. */
+export async function advance(ms, pause = settle) {
   const until = now + ms;
-  await settle();
+  await pause();
   for (;;) {
     const due = timers.filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at || a.id - b.id)[0];
     if (!due) break;
     now = due.at;
     timers = timers.filter((timer) => timer !== due);
     due.action();
-    await settle();
+    await pause();
   }
   now = until;
 }
@@ -50,6 +54,10 @@ export class FakeSocket {
   static all = [];
   static get last() {
     return FakeSocket.all.at(-1);
+  }
+  /** Those that neither side has closed. */
+  static get open() {
+    return FakeSocket.all.filter((socket) => socket.readyState < 2);
   }
   readyState = 0;
   sent = [];
