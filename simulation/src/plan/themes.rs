@@ -7,6 +7,8 @@ use crate::draw::Draw;
 const EVERY: u64 = 16;
 /// Calls that take longer, half of them, and do not fail.
 const SLOW: Rate = Rate { delayed: 0.5, delay: 300, refused: 0.0, unanswered: 0.0, doubled: 0.0 };
+/// Calls that take longer, are lost on their way there or back, or come twice.
+const ASTRAY: Rate = Rate { delayed: 0.3, delay: 200, refused: 0.1, unanswered: 0.1, doubled: 0.1 };
 /// People come and go until then, in milliseconds.
 const FIGHTS_END: u64 = 25_000;
 
@@ -17,13 +19,19 @@ pub(super) enum Theme {
     Fight,
     /// A pod stands still until it is taken for dead, and thaws while events come for its sessions.
     Thaw,
+    /// Pods drain one after another, or at once, while calls between them are slow, go astray or come twice: who is asked to move does.
+    Rollout,
 }
 
 impl Theme {
     /// That of a seed, if it has one.
     pub(super) fn of(seed: u64) -> Option<Self> {
         let is_one = seed % EVERY == EVERY - 1;
-        is_one.then(|| if (seed / EVERY).is_multiple_of(2) { Self::Fight } else { Self::Thaw })
+        is_one.then(|| match seed / EVERY % 3 {
+            0 => Self::Fight,
+            1 => Self::Thaw,
+            _ => Self::Rollout,
+        })
     }
 
     /// The plan, with this in place of what it had once everybody has come.
@@ -33,6 +41,7 @@ impl Theme {
         match self {
             Self::Fight => fight(&mut plan, &mut draw),
             Self::Thaw => thaw(&mut plan, &mut draw),
+            Self::Rollout => rollout(&mut plan, &mut draw),
         }
         plan.steps.sort_by_key(|step| step.at);
         plan
@@ -83,6 +92,25 @@ fn thaw(plan: &mut Plan, draw: &mut Draw) {
     }
 }
 
+fn rollout(plan: &mut Plan, draw: &mut Draw) {
+    let peers = if draw.chance(0.5) { ASTRAY } else { Rate::default() };
+    let locks = if draw.chance(0.3) { SLOW } else { Rate::default() };
+    plan.rates = Rates { peers, kills: peers, locks, ..Rates::default() };
+    let mut at = super::from_seed::SETTLED_IN + draw.between(1000, 3000);
+    for slot in 0..plan.slots {
+        plan.steps.push(Step { at, action: Action::Drain { slot, down_ms: draw.between(200, 2000), renamed: draw.chance(0.5) } });
+        // Some cross each other.
+        at += draw.pick(&[0, 300, 3000, 9000]) + draw.between(0, 500);
+    }
+    plan.faults_end = at + 5000;
+    // Somebody opens another tab while the first one moves.
+    for _ in 0..draw.between(0, 6) {
+        let person = index(draw, plan.people.len());
+        let comes = draw.between(super::from_seed::SETTLED_IN, at);
+        plan.steps.push(Step { at: comes, action: Action::Connect { person, slot: index(draw, plan.slots) } });
+    }
+}
+
 /// What everybody hears whom this step lets connect at the pod.
 fn topic_at(plan: &Plan, step: &Step, slot: usize) -> Option<Topic> {
     let Action::Connect { person, slot: at } = step.action else { return None };
@@ -99,15 +127,29 @@ mod tests {
 
     #[test]
     fn every_sixteenth_seed_is_about_a_race_and_the_others_are_as_they_were_drawn() {
-        let themes: Vec<Option<Theme>> = (0..64).map(Theme::of).collect();
-        let of = |theme| (0..64).filter(|seed: &usize| themes[*seed] == Some(theme)).collect::<Vec<_>>();
-        assert_eq!(of(Theme::Fight), [15, 47]);
-        assert_eq!(of(Theme::Thaw), [31, 63]);
+        let themes: Vec<Option<Theme>> = (0..96).map(Theme::of).collect();
+        let of = |theme| (0..96).filter(|seed: &usize| themes[*seed] == Some(theme)).collect::<Vec<_>>();
+        assert_eq!(of(Theme::Fight), [15, 63]);
+        assert_eq!(of(Theme::Thaw), [31, 79]);
+        assert_eq!(of(Theme::Rollout), [47, 95]);
+    }
+
+    #[test]
+    fn all_pods_drain_in_a_rollout() {
+        for seed in (47..2000).step_by(48) {
+            let plan = Plan::of(seed);
+            let drained: Vec<usize> = plan.steps.iter().filter_map(|step| drained_at(step)).collect();
+            assert_eq!(drained, (0..plan.slots).collect::<Vec<_>>(), "seed {seed}");
+        }
+    }
+
+    fn drained_at(step: &Step) -> Option<usize> {
+        if let Action::Drain { slot, .. } = step.action { Some(slot) } else { None }
     }
 
     #[test]
     fn a_thaw_comes_after_the_pod_is_taken_for_dead_and_events_come_with_it() {
-        for seed in (31..2000).step_by(32) {
+        for seed in (31..2000).step_by(48) {
             let plan = Plan::of(seed);
             let frozen = plan.steps.iter().find_map(|step| match step.action {
                 Action::Freeze { slot, for_ms } => Some((slot, step.at, for_ms)),

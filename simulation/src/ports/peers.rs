@@ -28,9 +28,22 @@ impl PeersPort {
         what: String,
         call: impl Future<Output = Result<T, PeerError>>,
     ) -> Result<T, PeerError> {
+        self.call_again(what, call, std::future::ready(())).await
+    }
+
+    /// The same of a call that may come twice; what it does the second time.
+    async fn call_again<T: std::fmt::Debug>(
+        &self,
+        what: String,
+        call: impl Future<Output = Result<T, PeerError>>,
+        again: impl Future<Output = ()>,
+    ) -> Result<T, PeerError> {
         let fate = self.port.next();
         fate.arrive().await;
         let outcome = if fate.refused { Err(PeerError::unreachable(Broke)) } else { call.await };
+        if fate.doubled && !fate.refused {
+            again.await;
+        }
         self.port.note(format_args!("{what}: {:?}", outcome.as_ref().map_err(ToString::to_string)));
         fate.come_back().await;
         if fate.unanswered { Err(PeerError::TimedOut) } else { outcome }
@@ -55,7 +68,11 @@ impl Peers for PeersPort {
 
     async fn evict(&self, to: &PodRecord, kill: &Kill) -> Result<Evicted, PeerError> {
         self.port.record().open().add("evictions asked of a peer", 1);
-        self.call(format!("asks {} to close {:?} ({:?})", to.id, kill.victim, kill.claim), self.inner.evict(to, kill)).await
+        let again = async {
+            self.inner.evict(to, kill).await.ok();
+        };
+        let what = format!("asks {} to close {:?} ({:?})", to.id, kill.victim, kill.claim);
+        self.call_again(what, self.inner.evict(to, kill), again).await
     }
 
     async fn probe(&self, to: &PodRecord) -> Result<(), PeerError> {
