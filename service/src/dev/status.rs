@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     gateway::{StoreChoice, StreamChoice},
-    metrics::Metrics,
+    metrics::{Metrics, labels::MoveOutcome},
 };
 
 /// The fleet.
@@ -38,6 +38,8 @@ struct PodStatus {
     dropped: f64,
     gaps: f64,
     parked: f64,
+    asked: f64,
+    moved: f64,
     peers: f64,
     lapsed: f64,
 }
@@ -103,6 +105,8 @@ fn pod(slot: &Slot) -> PodStatus {
         dropped: sum(&metrics.websocket_messages_dropped_total, &[]),
         gaps: sum(&metrics.gaps_announced_total, &[]),
         parked: sum(&metrics.events_parked, &[]),
+        asked: sum(&metrics.session_moves_total, &[("outcome", MoveOutcome::Asked.as_str())]),
+        moved: sum(&metrics.session_moves_total, &[("outcome", MoveOutcome::Moved.as_str())]),
         peers: sum(&metrics.peers, &[("state", "alive")]),
         lapsed: sum(&metrics.peers, &[("state", "lapsed")]),
     }

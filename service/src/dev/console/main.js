@@ -13,7 +13,7 @@ const pods = new Map();
 const ACTIONS = {
   freeze: ["Freeze", "running", "Its sockets and peers' calls stand still, and it is cut off from store and stream"],
   thaw: ["Thaw", "frozen", "It goes on where it stood"],
-  drain: ["Drain", "running", "Ends it as SIGTERM does: sockets are told 1001"],
+  drain: ["Drain", "running", "Ends it as SIGTERM does: sockets are asked to move, and who can't is told 1001"],
   kill: ["Kill", "running frozen draining", "Ends it as SIGKILL does: it tells nobody"],
   start: ["Start", "stopped", "A new process under the same name and port"],
 };
@@ -58,7 +58,7 @@ function podCard(id) {
     node.dataset.ready = pod.ready;
     badge.className = `badge ${state}`;
     say(badge, state === "unready" ? "not ready" : state);
-    say(address, `${pod.address} · sees ${pod.peers} ${pod.peers === 1 ? "peer" : "peers"}${pod.lapsed ? ` · ${pod.lapsed} lapsed` : ""}${pod.parked ? ` · ${pod.parked} parked` : ""}`);
+    say(address, `${pod.address} · sees ${pod.peers} ${pod.peers === 1 ? "peer" : "peers"}${pod.lapsed ? ` · ${pod.lapsed} lapsed` : ""}${pod.parked ? ` · ${pod.parked} parked` : ""}${pod.asked ? ` · ${pod.moved} of ${pod.asked} moved` : ""}`);
     say(sockets, pod.sockets);
     say(taken, pod.taken);
     say(handed, pod.handed_over);

@@ -25,6 +25,14 @@ export const latencies = () => {
 
 const clock = () => performance.timeOrigin + performance.now();
 
+/** A WebSocket whose frames are looked at too: a client that moves says nothing of it, and this page is there to show it. */
+const overheard = (hear) => class extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    this.addEventListener("message", ({ data }) => hear(JSON.parse(data)));
+  }
+};
+
 class Card {
   #asked;
   #log;
@@ -65,6 +73,7 @@ class Card {
         : { company_id: COMPANY, agent_id: AGENT, user_id: person.name, expires_in_seconds: life }),
       // The page shows latencies, so it waits less for stragglers than others do.
       hold: 5,
+      WebSocket: overheard((frame) => this.#overhear(frame)),
       // A frozen pod is taken for dead sooner than its sockets leave it: time to thaw it and see the gap.
       idle: 20_000,
       answerTimeout: 10_000,
@@ -92,12 +101,25 @@ class Card {
     this.takeOver.hidden = state === "closed";
   }
 
-  on_ready({ pod, chat, reconnected, resumed, replayed, reason }) {
+  #overhear({ type, payload }) {
+    if (type === "move") {
+      this.#note(`asked to move (${payload.reason}), within ${Math.round(payload.within_ms / 1000)} s`);
+    } else if (type === "ready" && payload?.pod_id && this.client.state === "ready") {
+      this.#live(payload.pod_id);
+      this.#note(`moved to ${payload.pod_id}, ${payload.replayed ?? 0} replayed`);
+    }
+  }
+
+  #live(pod) {
     this.current = pod;
-    this.#missed = replayed ?? 0;
     this.node.dataset.pod = pod;
     this.mark();
     this.pod.style.setProperty("--pod", podColor(pod));
+  }
+
+  on_ready({ pod, chat, reconnected, resumed, replayed, reason }) {
+    this.#live(pod);
+    this.#missed = replayed ?? 0;
     this.#show(chat);
     const missed = replayed ? `resumed, what was missed follows (${replayed} replayed)` : "resumed, nothing was missed";
     const what = resumed ? missed : `load the state anew${reason ? ` (${reason})` : ""}`;
