@@ -37,6 +37,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
+    /// Tells the client to open a second socket, if it is to be told.
+    pub(super) fn ask_to_move(&mut self) {
+        if let Some(moving) = self.session.take_move() {
+            let left = moving.within.saturating_sub(moving.asked.elapsed());
+            self.send(&Frame::move_on(moving.reason, left));
+        }
+    }
+
     /// Queues items behind what is queued.
     fn write_later(&mut self, items: Items) {
         let items = self.stamped(items);

@@ -167,10 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if !self.poll_flush(cx)? {
                 return Ok(());
             }
-            if let Some(moving) = self.session.take_move() {
-                let left = moving.within.saturating_sub(moving.asked.elapsed());
-                self.send(&Frame::move_on(moving.reason, left));
-            }
+            self.ask_to_move();
             let may_more_wait = self.write_waiting(cx)?;
             if self.is_behind && !may_more_wait && self.socket.is_flushed() {
                 self.is_behind = false;
