@@ -86,11 +86,17 @@ pub(crate) enum Scenario {
     Burst,
     /// All sockets drop and come back at once.
     Storm,
+    /// All sockets drop, miss events, and come back at once: with their place in the stream, and without.
+    StormResume,
+    /// The same, where all have missed the same events.
+    StormResumeShared,
+    /// What a fleet of sockets that only live asks of Redis.
+    Quiet,
     /// Many events a second, each for one socket.
     Spread,
     /// The same, with all sockets on another pod than the one that takes the events.
     Forwarded,
-    /// Every session moves from one pod to another.
+    /// Every session moves from one live pod to another.
     TakeOver,
     /// Some clients stop reading.
     Slow,

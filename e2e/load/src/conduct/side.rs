@@ -9,11 +9,11 @@ use super::conductor::{Conductor, Stage};
 use crate::{
     client::{
         fleet::{Clients, Wish},
-        protocol::{Desks, SetId},
+        protocol::{Arrival, Desks, SetId},
     },
     publisher::Publisher,
     report::Size,
-    stage::{redis::Redis, servers::Servers},
+    stage::{nats::Nats, redis::Redis, servers::Servers},
 };
 
 /// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
@@ -41,6 +41,8 @@ pub(crate) struct Group {
     pub(crate) desks: Desks,
     /// Handshakes that may be under way at once.
     pub(crate) in_flight: u32,
+    /// What they bring along.
+    pub(crate) arrival: Arrival,
 }
 
 impl Side {
@@ -95,13 +97,19 @@ impl Side {
         self.stage.redis.as_ref()
     }
 
+    /// The NATS of its servers.
+    pub(crate) fn nats(&self) -> &Nats {
+        &self.stage.nats
+    }
+
     /// Opens sockets, and waits until each is ready or has failed. Returns when the last was.
     ///
     /// # Errors
     /// When a client process is broken.
     pub(crate) async fn open(&mut self, group: Group) -> Result<u64> {
-        let Group { set, count, desks, in_flight } = group;
-        let wish = Wish { set, targets: &self.targets, count, desks, in_flight, keys: &self.stage.keys, receive_buffer: None };
+        let Group { set, count, desks, in_flight, arrival } = group;
+        let (targets, keys) = (self.targets.as_slice(), &self.stage.keys);
+        let wish = Wish { set, targets, count, desks, in_flight, keys, receive_buffer: None, arrival };
         self.clients.open(&wish).await
     }
 

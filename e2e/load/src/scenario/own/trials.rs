@@ -9,7 +9,7 @@ use super::{
     spread::{self, Load, Spread},
 };
 use crate::{
-    client::protocol::{Desks, SetId},
+    client::protocol::{Arrival, Desks, SetId},
     conduct::{
         conductor::{Conductor, progress},
         side::{AT_LEISURE, Group, Side},
@@ -53,7 +53,7 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     progress(format_args!("opening {} sockets, a desk each, at each side", load.sockets));
     for trial in &mut trials {
         conductor.room_for(load.sockets).await?;
-        let group = Group { set: SOCKETS, count: load.sockets, desks: Desks::Own, in_flight: AT_LEISURE };
+        let group = Group { set: SOCKETS, count: load.sockets, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New };
         trial.side.open(group).await?;
     }
     let (turns, seconds) = (sizes.spread_turns, load.length.as_secs());

@@ -13,7 +13,7 @@ use super::{
     storm::{self, Storm},
 };
 use crate::{
-    client::protocol::{Desks, SetId},
+    client::protocol::{Arrival, Desks, SetId},
     conduct::{
         audience::Audience,
         conductor::{Conductor, progress},
@@ -179,12 +179,13 @@ impl Trial {
     }
 
     fn group(&self, in_flight: u32) -> Group {
-        Group { set: self.audience.set, count: self.count, desks: Desks::Shared, in_flight }
+        Group { set: self.audience.set, count: self.count, desks: Desks::Shared, in_flight, arrival: Arrival::New }
     }
 
     async fn prepare(&mut self, forerunners: u32) -> Result<()> {
         if forerunners > 0 {
-            let group = Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE };
+            let group =
+                Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New };
             self.side.open(group).await?;
         }
         sleep(SETTLING).await;
