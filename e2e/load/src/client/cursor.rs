@@ -30,6 +30,17 @@ pub(super) struct Following {
     late: u32,
 }
 
+/// How a socket fared that follows the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Return {
+    /// It was sent again what it had missed, all of it, nothing else, and before anything newer.
+    Whole,
+    /// It was told that it goes without, for this reason.
+    Told(String),
+    /// Something else, which is wrong.
+    Wrong(String),
+}
+
 #[derive(Deserialize)]
 struct Ready<'a> {
     #[serde(borrow, default)]
@@ -92,19 +103,16 @@ impl Following {
         }
     }
 
-    /// Was it sent again what it came back for, all of it, nothing else, and before anything newer?
-    ///
-    /// # Errors
-    /// With what was wrong.
-    pub(super) fn verdict(&self) -> Result<(), String> {
+    /// How it fared so far.
+    pub(super) fn verdict(&self) -> Return {
         let missed = self.missed.unwrap_or_default();
         match &self.announced {
-            Some(Err(reason)) => Err(format!("not resumed: {reason}")),
-            None if self.missed.is_some() => Err("the wish to resume was not answered".to_owned()),
-            Some(Ok(announced)) if *announced != missed => Err(format!("{announced} of {missed} were announced")),
-            _ if self.replayed != missed => Err(format!("{} of {missed} were replayed", self.replayed)),
-            _ if self.late > 0 => Err(format!("{} were replayed after something newer", self.late)),
-            _ => Ok(()),
+            Some(Err(reason)) if self.replayed == 0 => Return::Told(reason.clone()),
+            None if self.missed.is_some() => Return::Wrong("the wish to resume was not answered".to_owned()),
+            Some(Ok(announced)) if *announced != missed => Return::Wrong(format!("{announced} of {missed} were announced")),
+            _ if self.replayed != missed => Return::Wrong(format!("{} of {missed} were replayed", self.replayed)),
+            _ if self.late > 0 => Return::Wrong(format!("{} were replayed after something newer", self.late)),
+            _ => Return::Whole,
         }
     }
 }
@@ -117,7 +125,7 @@ mod tests {
     const AGAIN: &[u8] = br#"{"type":"event","seq":42,"safe":42,"replayed":true,"payload":{"event_id":"x"}}"#;
     const LIVE: &[u8] = br#"{"type":"event","seq":44,"safe":43,"payload":{"event_id":"\"replayed\":true"}}"#;
 
-    fn after(missed: Option<u32>, ready: &[u8], events: &[&[u8]]) -> Result<(), String> {
+    fn after(missed: Option<u32>, ready: &[u8], events: &[&[u8]]) -> Return {
         let mut following = Following::new(missed);
         following.on_ready(ready);
         events.iter().for_each(|event| following.on_event(event));
@@ -137,19 +145,21 @@ mod tests {
 
     #[test]
     fn a_replay_is_whole_with_all_that_was_missed_before_what_is_newer() {
-        assert_eq!(after(Some(2), RESUMED, &[AGAIN, AGAIN, LIVE]), Ok(()));
-        assert!(after(Some(2), RESUMED, &[AGAIN, LIVE, AGAIN]).unwrap_err().contains("after something newer"));
-        assert!(after(Some(2), RESUMED, &[AGAIN, LIVE]).unwrap_err().contains("1 of 2 were replayed"));
-        assert!(after(Some(3), RESUMED, &[AGAIN, AGAIN]).unwrap_err().contains("2 of 3 were announced"));
+        let wrong = |what: &str| Return::Wrong(what.to_owned());
+        assert_eq!(after(Some(2), RESUMED, &[AGAIN, AGAIN, LIVE]), Return::Whole);
+        assert_eq!(after(Some(2), RESUMED, &[AGAIN, LIVE, AGAIN]), wrong("1 were replayed after something newer"));
+        assert_eq!(after(Some(2), RESUMED, &[AGAIN, LIVE]), wrong("1 of 2 were replayed"));
+        assert_eq!(after(Some(3), RESUMED, &[AGAIN, AGAIN]), wrong("2 of 3 were announced"));
     }
 
     #[test]
     fn who_asks_is_answered_and_who_does_not_is_sent_nothing_again() {
         let refused = br#"{"type":"ready","payload":{"stream":"2a","safe":41,"resumed":false,"reason":"busy"}}"#;
-        assert_eq!(after(Some(2), refused, &[]).unwrap_err(), "not resumed: busy");
+        assert_eq!(after(Some(2), refused, &[LIVE]), Return::Told("busy".to_owned()));
+        assert!(matches!(after(Some(2), refused, &[AGAIN]), Return::Wrong(_)));
         let plain = br#"{"type":"ready","payload":{"stream":"2a","safe":41}}"#;
-        assert!(after(Some(2), plain, &[]).is_err());
-        assert_eq!(after(None, plain, &[LIVE]), Ok(()));
-        assert!(after(None, plain, &[AGAIN]).is_err());
+        assert!(matches!(after(Some(2), plain, &[]), Return::Wrong(_)));
+        assert_eq!(after(None, plain, &[LIVE]), Return::Whole);
+        assert!(matches!(after(None, plain, &[AGAIN]), Return::Wrong(_)));
     }
 }

@@ -173,9 +173,10 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     /// `gap` frames.
     pub(crate) gaps: u64,
-    /// Sockets, of those that follow the stream and are open, that were not sent again what they had missed and nothing else, by
-    /// what was wrong.
+    /// Sockets, of those that follow the stream and are not closed, that were told that they go without what they missed, by why.
     pub(crate) unresumed: BTreeMap<String, u64>,
+    /// Those that were neither told so nor sent what they had missed, all of it and nothing else, by what was wrong.
+    pub(crate) misled: BTreeMap<String, u64>,
     /// What the ledgers of the sockets that are open, and do read, say.
     pub(crate) faults: Faults,
     /// From publishing to reading.
@@ -233,8 +234,12 @@ impl Report {
         self.deliveries += other.deliveries;
         self.gaps += other.gaps;
         self.faults += other.faults;
-        let counts =
-            [(&mut self.refused, &other.refused), (&mut self.closed, &other.closed), (&mut self.unresumed, &other.unresumed)];
+        let counts = [
+            (&mut self.refused, &other.refused),
+            (&mut self.closed, &other.closed),
+            (&mut self.unresumed, &other.unresumed),
+            (&mut self.misled, &other.misled),
+        ];
         for (mine, theirs) in counts {
             for (what, count) in theirs {
                 *mine.entry(what.clone()).or_default() += count;

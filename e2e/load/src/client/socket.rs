@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::{
-    cursor::{Cursor, Following},
+    cursor::{Cursor, Following, Return},
     ledger::Ledger,
     protocol::Arrival,
     set::Set,
@@ -133,9 +133,9 @@ impl Socket {
         self.following.as_ref()?.cursor()
     }
 
-    /// What was wrong with what it was sent again, if it cares.
-    pub(super) fn verdict(&self) -> Result<(), String> {
-        self.following.as_ref().map_or(Ok(()), |following| following.verdict())
+    /// How it came back, if it cares.
+    pub(super) fn verdict(&self) -> Option<Return> {
+        Some(self.following.as_ref()?.verdict())
     }
 
     /// Asks where it stands, unless everything up to there is behind it. Did it ask?

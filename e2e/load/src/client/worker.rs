@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::{
-    cursor::Cursor,
+    cursor::{Cursor, Return},
     handshake::Handshakes,
     protocol::{Arrival, Opening, Published, Report, SetId},
     set::Set,
@@ -263,8 +263,10 @@ impl Worker {
         let mut report = self.sets.get(set as usize).map(Set::report).unwrap_or_default();
         for Member { socket, .. } in self.members.iter().filter(|member| belongs(member, set)).flatten() {
             report.open += u64::from(socket.ready);
-            if let Err(what) = socket.verdict() {
-                *report.unresumed.entry(what).or_default() += 1;
+            match socket.verdict() {
+                Some(Return::Told(reason)) => *report.unresumed.entry(reason).or_default() += 1,
+                Some(Return::Wrong(what)) => *report.misled.entry(what).or_default() += 1,
+                Some(Return::Whole) | None => {}
             }
             if let Some(ledger) = socket.ledger() {
                 report.faults += ledger.faults(published.of(socket.index));

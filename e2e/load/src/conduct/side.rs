@@ -1,9 +1,10 @@
 //! What load is put on: one kind of servers, with sockets, events and a stage of its own, so that two of them can be measured in
 //! turns without one having a part in what the other costs.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
+use tokio::time::sleep;
 
 use super::conductor::{Conductor, Stage};
 use crate::{
@@ -18,6 +19,8 @@ use crate::{
 
 /// Handshakes under way when sockets are opened at leisure: enough to keep a pod busy, too few to make them wait for each other.
 pub(crate) const AT_LEISURE: u32 = 50;
+/// A rehearsal is so many times as fast with what only makes figures exact.
+const HURRY: u32 = 5;
 
 /// Servers, and those who use them.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Side {
     pub(crate) servers: Servers,
     pub(crate) clients: Clients,
     pub(crate) publisher: Publisher,
+    /// It is a rehearsal.
+    hurries: bool,
     /// Where sockets are opened: at all servers, unless it was narrowed.
     targets: Vec<SocketAddr>,
 }
@@ -84,12 +89,22 @@ impl Side {
     async fn of(conductor: &Conductor, stage: Stage, servers: Servers, size: Size) -> Result<Self> {
         let clients = Clients::for_sockets(size.sockets * size.pods, conductor.client_threads())?;
         let publisher = Publisher::connect(&stage.nats).await?;
-        Ok(Self { targets: servers.addresses(), stage, servers, clients, publisher })
+        Ok(Self { hurries: conductor.is_quick(), targets: servers.addresses(), stage, servers, clients, publisher })
     }
 
     /// Sockets are opened at this server only from now on.
     pub(crate) fn only_at(&mut self, target: SocketAddr) {
         self.targets = vec![target];
+    }
+
+    /// So long, or a part of it in a rehearsal: what only makes figures exact need not take its time there.
+    pub(crate) fn unless_hurried(&self, length: Duration) -> Duration {
+        if self.hurries { length / HURRY } else { length }
+    }
+
+    /// Waits so long, or a part of it in a rehearsal, until what sockets leave to do is done.
+    pub(crate) async fn settle(&self, length: Duration) {
+        sleep(self.unless_hurried(length)).await;
     }
 
     /// The Redis of its servers; floors have none.

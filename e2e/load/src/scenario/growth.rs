@@ -95,7 +95,7 @@ fn plan(conductor: &Conductor, Size { sockets, pods }: Size) -> Plan {
     Plan {
         forerunners: if conductor.is_quick() { sockets } else { FORERUNNERS.min(MOST_SOCKETS - sockets) },
         connects: 1 + turns(CONNECTS, CONNECT_TURNS),
-        idle: Some(Duration::from_secs(if conductor.is_quick() { 1 } else { 5 })),
+        idle: Some(if conductor.is_quick() { Duration::from_millis(200) } else { Duration::from_secs(5) }),
         fan_out: turns(DELIVERIES / fan_out::EVENTS, FAN_OUT_TURNS),
         bursts: 0,
         storms: 0,

@@ -35,7 +35,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let mut side = Side::pods(conductor, size, &[[].as_slice(); PODS as usize]).await?;
     conductor.room_for(count).await?;
     side.open(Group { set: SET, count, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New }).await?;
-    sleep(SETTLING).await;
+    side.settle(SETTLING).await;
     progress(format_args!("gateway: {count} sockets, a desk each, on {PODS} pods are quiet for {} s", window.as_secs()));
     let cpu =
         |side: &Side| Ok::<_, anyhow::Error>([Some(side.servers.cpu()?), side.redis().and_then(Redis::cpu), side.nats().cpu()]);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use tokio::time::sleep;
 
 use crate::{
     client::protocol::{Arrival, Desks, Published, SetId},
@@ -73,8 +72,8 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let mut trials: Vec<&mut Trial> = floor.iter_mut().chain([&mut gateway]).collect();
     for trial in &mut trials {
         trial.open().await?;
+        trial.side.settle(SETTLING).await;
     }
-    sleep(SETTLING).await;
     for _ in 0..turns {
         for trial in &mut trials {
             trial.turn().await?;
@@ -117,7 +116,7 @@ impl Trial {
             self.side.clients.closed(old, sessions, TIMEOUT).await?;
         }
         let closed = clock::nanos();
-        sleep(SETTLING).await;
+        self.side.settle(SETTLING).await;
         let micros = each((self.side.servers.cpu()? - cpu).micros(), sessions);
         let now = Commands::of(&self.side).await?;
         let (all, by_call) = self.asked().await?;

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
-use tokio::time::sleep;
 
 use crate::{
     client::protocol::{Arrival, Published},
@@ -34,8 +33,17 @@ pub(super) struct Storm {
     nats_micros: Option<f64>,
     redis_micros: Option<f64>,
     /// How many did not come back, by why.
-    pub(super) refused: BTreeMap<String, u64>,
+    refused: BTreeMap<String, u64>,
+    /// How many were told that they go without what they missed, by why.
+    unresumed: BTreeMap<String, u64>,
     ready_in: Samples,
+}
+
+impl Storm {
+    /// Did all come back, to their place if they asked for it?
+    pub(super) fn was_whole(&self) -> bool {
+        self.refused.is_empty() && self.unresumed.is_empty()
+    }
 }
 
 /// CPU time of everybody so far.
@@ -51,10 +59,10 @@ impl Costs {
     }
 }
 
-/// Opens the sockets of `group` and measures. If nobody is refused, all that they miss was sent to them when this returns.
+/// Opens the sockets of `group` and measures. If it [was whole](Storm::was_whole), all that they missed was sent to them.
 ///
 /// # Errors
-/// When one is not sent exactly what it missed, in order and before anything newer, or a server is gone.
+/// When one is not told so and not sent exactly what it missed, in order and before anything newer, or a server is gone.
 pub(super) async fn measure(scenario: &str, side: &mut Side, group: Group) -> Result<Storm> {
     let (before, began) = (Costs::now(side)?, clock::nanos());
     let ready = side.open(group).await?;
@@ -64,17 +72,17 @@ pub(super) async fn measure(scenario: &str, side: &mut Side, group: Group) -> Re
     };
     let (owed, sockets) = (Published::Each(first + missed), u64::from(group.count));
     let mut whole = ready;
-    let refused = side.clients.report(group.set, owed).await?.counts.refused;
-    if refused.is_empty() && missed > 0 {
+    let counts = side.clients.report(group.set, owed).await?.counts;
+    if counts.refused.is_empty() && counts.unresumed.is_empty() && missed > 0 {
         side.clients.expect(group.count, side.servers.addresses().len(), Published::Each(first), owed);
         whole = side.clients.received(TIMEOUT).await?.last;
     }
-    sleep(SETTLING).await;
+    side.settle(SETTLING).await;
     let after = Costs::now(side)?;
     let outcome = side.clients.report(group.set, owed).await?;
-    let unresumed = &outcome.counts.unresumed;
-    ensure!(unresumed.is_empty(), "{scenario}: sockets were not sent what they had missed: {unresumed:?}");
-    if refused.is_empty() {
+    let misled = &outcome.counts.misled;
+    ensure!(misled.is_empty(), "{scenario}: sockets were not sent what they had missed: {misled:?}");
+    if outcome.counts.refused.is_empty() && outcome.counts.unresumed.is_empty() {
         is_sound(scenario, &side.servers, &outcome, sockets)?;
     }
     let per_connect = |after: Option<Cpu>, before: Option<Cpu>| {
@@ -86,7 +94,8 @@ pub(super) async fn measure(scenario: &str, side: &mut Side, group: Group) -> Re
         pod_micros: each((after.pods - before.pods).micros(), sockets),
         nats_micros: per_connect(after.nats, before.nats),
         redis_micros: per_connect(after.redis, before.redis),
-        refused,
+        refused: outcome.counts.refused,
+        unresumed: outcome.counts.unresumed,
         ready_in: outcome.ready_in,
     })
 }
@@ -104,8 +113,7 @@ const COMPARED: [Compared; 6] = [
         name: "refused",
         without: "refused, without resume",
         unit: "",
-        // In all turns, not in the middle one.
-        of: |turns| Some(ratio(turns.all().iter().flat_map(|turn| turn.refused.values()).sum(), 1)),
+        of: |turns| Some(all(turns, |turn| &turn.refused)),
     },
     Compared {
         name: "time until all are ready",
@@ -139,6 +147,11 @@ const COMPARED: [Compared; 6] = [
     },
 ];
 
+/// In all turns, not in the middle one.
+fn all(turns: &Turns<Storm>, of: fn(&Storm) -> &BTreeMap<String, u64>) -> f64 {
+    ratio(turns.all().iter().flat_map(|turn| of(turn).values()).sum(), 1)
+}
+
 fn p99(turns: &Turns<Storm>) -> f64 {
     turns.millis_at(0.99, |turn| &turn.ready_in)
 }
@@ -151,15 +164,18 @@ pub(super) fn figures(scenario: &'static str, size: Size, resumed: &Turns<Storm>
         figures.extend(of(resumed).map(|value| figure(name, unit, value)));
         figures.extend(of(plain).map(|value| figure(without, unit, value)));
     }
+    figures.push(figure("not resumed", "", all(resumed, |turn| &turn.unresumed)));
     figures.push(figure("p99 from connect to ready, times that without resume", "times", p99(resumed) / p99(plain)));
     figures.push(figure("time until all have what they missed", "s", resumed.middle(|turn| turn.until_whole)));
     figures
 }
 
-/// Why some did not come back.
+/// Why some did not come back, or not to their place.
 pub(super) fn notes(scenario: &'static str, turns: &Turns<Storm>) -> impl Iterator<Item = String> {
-    let refused = turns.all().iter().map(|turn| &turn.refused).filter(|refused| !refused.is_empty());
-    refused.map(move |refused| format!("{scenario}: the gateway refused {refused:?}"))
+    let told = turns.all().iter().filter(|turn| !turn.was_whole());
+    told.map(move |Storm { refused, unresumed, .. }| {
+        format!("{scenario}: sockets that the gateway refused: {refused:?}; told that they are not resumed: {unresumed:?}")
+    })
 }
 
 /// Their times to `ready`.

@@ -81,10 +81,10 @@ impl Population<'_> {
             for (resumes, turns) in [(false, &mut plain), (true, &mut resumed)] {
                 conductor.room_for(self.group.count).await?;
                 let storm = self.storm(resumes).await?;
-                let all_are_back = storm.refused.is_empty();
+                let was_whole = storm.was_whole();
                 turns.add(storm);
-                if !all_are_back {
-                    // Further turns would be of fewer sockets.
+                if !was_whole {
+                    // Who lacks something can't be held to what comes next.
                     break 'all;
                 }
             }

@@ -152,8 +152,8 @@ pub(crate) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Resul
 /// Looks at memory, then watches all sides at once.
 async fn idle(trials: &mut [&mut Trial], plan: Plan) -> Result<()> {
     if let Some(window) = plan.idle {
-        progress(format_args!("idle for {} s", window.as_secs()));
-        sleep(SETTLING).await;
+        progress(format_args!("idle for {} s", window.as_secs_f64()));
+        settle(trials).await;
         for trial in &mut *trials {
             trial.watch = Some(Watch::begin(&trial.side.servers, trial.empty, trial.count)?);
         }
@@ -166,9 +166,15 @@ async fn idle(trials: &mut [&mut Trial], plan: Plan) -> Result<()> {
         for trial in &mut *trials {
             trial.side.clients.drop_all(FORERUNNERS).await?;
         }
-        sleep(SETTLING).await;
+        settle(trials).await;
     }
     Ok(())
+}
+
+async fn settle(trials: &[&mut Trial]) {
+    if let Some(trial) = trials.first() {
+        trial.side.settle(SETTLING).await;
+    }
 }
 
 impl Trial {
@@ -188,7 +194,7 @@ impl Trial {
                 Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New };
             self.side.open(group).await?;
         }
-        sleep(SETTLING).await;
+        self.side.settle(SETTLING).await;
         self.empty = self.side.servers.private_bytes()?;
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Trial {
         if again {
             self.side.clients.drop_all(self.audience.set).await?;
             self.audience.set += 1;
-            sleep(SETTLING).await;
+            self.side.settle(SETTLING).await;
         }
         if self.audience.set == FIRST + 1 {
             self.measured.connects = Turns::default();
