@@ -113,6 +113,9 @@ pub(crate) struct Run {
     /// The gateway's program; by default the one beside this program.
     #[arg(long, env = "DAISI_WS_SERVICE")]
     pub(crate) service: Option<PathBuf>,
+    /// Another program of the gateway, whose connect, idle, fan-out, burst, storm and spread are measured in turns with the first.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "existing_pods")]
+    pub(crate) beside: Option<PathBuf>,
     /// Sockets a pod [default: 10000].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SOCKETS_PER_PROCESS)))]
     pub(crate) sockets: Option<u32>,

@@ -170,6 +170,20 @@ fn a_missed_budget_fails_the_run_only_when_it_is_checked() {
 }
 
 #[test]
+fn another_program_is_measured_in_turns_and_its_figures_stand_beside_the_first() {
+    let (folder, other) = (TempDir::new().unwrap(), service().display().to_string());
+    let json = folder.path().join("figures.json").display().to_string();
+    let how = ["--quick", "--sockets", "20", "--no-floor", "--beside", &other, "--json", &json];
+    let output = run(&[&["fan-out"], &how[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document = parsed(Path::new(&json));
+    let of_delivery = |figure: &&Value| figure["name"] == "CPU per delivery";
+    let figure = document["figures"].as_array().unwrap().iter().find(of_delivery).expect("it is measured");
+    assert!(figure["beside"].as_f64().is_some_and(|beside| beside > 0.0), "{figure}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("times the other program's"));
+}
+
+#[test]
 fn a_gateway_that_is_not_there_is_an_error_that_names_it() {
     let output = Command::new(env!("CARGO_BIN_EXE_daisi-ws-load"))
         .args(["run", "connect", "--service", "/nowhere/daisi-ws-service"])

@@ -1,7 +1,7 @@
 //! What load is put on: one kind of servers, with sockets, events and a stage of its own, so that two of them can be measured in
 //! turns without one having a part in what the other costs.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Result;
 use tokio::time::sleep;
@@ -81,8 +81,22 @@ impl Side {
     /// # Errors
     /// When something does not start.
     pub(crate) async fn pods(conductor: &Conductor, size: Size, environments: &[&[(&str, &str)]]) -> Result<Self> {
+        Self::pods_of(conductor, conductor.service(), size, environments).await
+    }
+
+    /// Pods of the program that is compared with the first, with their defaults, if there is one.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(crate) async fn beside(conductor: &Conductor, size: Size) -> Result<Option<Self>> {
+        let Some(service) = conductor.beside() else { return Ok(None) };
+        let environments = vec![[].as_slice(); size.pods as usize];
+        Self::pods_of(conductor, service, size, &environments).await.map(Some)
+    }
+
+    async fn pods_of(conductor: &Conductor, service: &Path, size: Size, environments: &[&[(&str, &str)]]) -> Result<Self> {
         let stage = conductor.stage().await?;
-        let servers = conductor.pods(&stage, environments).await?;
+        let servers = conductor.pods(service, &stage, environments).await?;
         Self::of(conductor, stage, servers, size).await
     }
 

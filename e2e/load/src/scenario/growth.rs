@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::shared::{
     fan_out,
-    trials::{self, Measured, Plan},
+    trials::{self, All, Measured, Plan},
 };
 use crate::{
     conduct::conductor::{Conductor, progress},
@@ -76,7 +76,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         for sockets in sockets {
             let size = Size { sockets: *sockets, pods: *pods };
             progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
-            let (gateway, floor) = trials::both(conductor, size, plan(conductor, size)).await?;
+            let All { gateway, floor, .. } = trials::all(conductor, size, plan(conductor, size)).await?;
             for Cost { name, unit, of, .. } in &COSTS {
                 let (value, floor) = (of(&gateway).unwrap_or(f64::NAN), floor.as_ref().and_then(of));
                 progress(format_args!("{name}: {value:.2} {unit}, floor {:.2}", floor.unwrap_or(f64::NAN)));
@@ -99,6 +99,7 @@ fn plan(conductor: &Conductor, Size { sockets, pods }: Size) -> Plan {
         fan_out: turns(DELIVERIES / fan_out::EVENTS, FAN_OUT_TURNS),
         bursts: 0,
         storms: 0,
+        beside: false,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let count = conductor.sizes.sockets.min(conductor.sizes.slow_sockets);
     let slow_count = (count / SLOW_ONE_OF).max(1);
     let stage = conductor.stage().await?;
-    let servers = conductor.pods(&stage, &[&[WRITE_TIMEOUT]]).await?;
+    let servers = conductor.pods(conductor.service(), &stage, &[&[WRITE_TIMEOUT]]).await?;
     let addresses = servers.addresses();
     let wish = |count, receive_buffer| Wish {
         set: SET,

@@ -1,4 +1,4 @@
-//! Sockets that get some events, are cut, miss some, and come back at once: in turns as new ones and with their place in the stream.
+//! Sockets that get some events, are cut, miss some, and come back at once: in turns as new ones and with their place.
 
 use std::time::Duration;
 
