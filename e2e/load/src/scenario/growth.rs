@@ -16,7 +16,7 @@ use crate::{
 const SOCKETS: [u32; 4] = [1_000, 5_000, 10_000, 19_000];
 const PODS: [u32; 3] = [1, 2, 4];
 /// In a rehearsal.
-const FEW_SOCKETS: [u32; 2] = [100, 300];
+const FEW_SOCKETS: [u32; 2] = [50, 150];
 const FEW_PODS: [u32; 2] = [1, 2];
 /// Sockets of each pod that are there before a size is measured, as far as it takes so many more: what a process needs once, for
 /// its first sockets, is no part of what a further one costs, and would be half of what a thousand do.
