@@ -86,11 +86,17 @@ pub(crate) enum Scenario {
     Burst,
     /// All sockets drop and come back at once.
     Storm,
+    /// All sockets drop, miss events, and come back at once: with their place in the stream, and without.
+    StormResume,
+    /// The same, where all have missed the same events.
+    StormResumeShared,
+    /// What a fleet of sockets that only live asks of Redis.
+    Quiet,
     /// Many events a second, each for one socket.
     Spread,
     /// The same, with all sockets on another pod than the one that takes the events.
     Forwarded,
-    /// Every session moves from one pod to another.
+    /// Every session moves from one live pod to another.
     TakeOver,
     /// Some clients stop reading.
     Slow,
@@ -107,6 +113,9 @@ pub(crate) struct Run {
     /// The gateway's program; by default the one beside this program.
     #[arg(long, env = "DAISI_WS_SERVICE")]
     pub(crate) service: Option<PathBuf>,
+    /// Another program of the gateway, whose connect, idle, fan-out, burst, storm and spread are measured in turns with the first.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "existing_pods")]
+    pub(crate) beside: Option<PathBuf>,
     /// Sockets a pod [default: 10000].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SOCKETS_PER_PROCESS)))]
     pub(crate) sockets: Option<u32>,

@@ -1,6 +1,6 @@
 //! Events into the stream, many in flight, each stamped when it is sent.
 
-use std::{collections::VecDeque, future::IntoFuture};
+use std::{collections::VecDeque, future::IntoFuture, ops::Range};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, context::PublishAckFuture};
@@ -34,6 +34,7 @@ pub(crate) struct Publisher {
     stream: jetstream::Context,
     unconfirmed: VecDeque<Unconfirmed>,
     confirmed_after: Samples,
+    last: u64,
     padding: usize,
 }
 
@@ -50,7 +51,13 @@ impl Publisher {
     /// When NATS does not answer.
     pub(crate) async fn connect(nats: &Nats) -> Result<Self> {
         let client = async_nats::connect(nats.url()).await.context("NATS does not answer")?;
-        Ok(Self { stream: jetstream::new(client), unconfirmed: VecDeque::new(), confirmed_after: Samples::new()?, padding: 0 })
+        Ok(Self {
+            stream: jetstream::new(client),
+            unconfirmed: VecDeque::new(),
+            confirmed_after: Samples::new()?,
+            last: 0,
+            padding: 0,
+        })
     }
 
     /// Makes events longer by so many bytes from now on.
@@ -100,6 +107,22 @@ impl Publisher {
         }
     }
 
+    /// Publishes the events with these numbers for each desk of so many sockets, as fast as the stream takes them, and waits until
+    /// it has them. Returns the sequence of the last.
+    ///
+    /// # Errors
+    /// When NATS is gone, or does not store one.
+    pub(crate) async fn publish_to_each(&mut self, desks: Desks, sockets: u32, numbers: Range<u32>) -> Result<u64> {
+        for number in numbers {
+            let event_time = event_time()?;
+            for index in 0..desks.count(sockets) {
+                self.send(&desks.agent(index), number, &event_time).await?;
+            }
+        }
+        self.confirmed().await?;
+        Ok(self.last)
+    }
+
     /// Waits until the stream has confirmed all of them.
     ///
     /// # Errors
@@ -136,7 +159,8 @@ impl Publisher {
     async fn confirm_oldest(&mut self) -> Result<()> {
         if let Some(oldest) = self.unconfirmed.front_mut() {
             let confirmed = timeout(CONFIRM_TIMEOUT, &mut oldest.stored).await;
-            confirmed.context("the stream does not confirm an event")?.context("the stream refuses an event")?;
+            let stored = confirmed.context("the stream does not confirm an event")?.context("the stream refuses an event")?;
+            self.last = self.last.max(stored.sequence);
             self.confirmed_after.record(clock::nanos().saturating_sub(oldest.sent));
             self.unconfirmed.pop_front();
         }

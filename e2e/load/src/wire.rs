@@ -87,10 +87,10 @@ pub(crate) fn put_unmasked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a control frame as a client sends it. The mask is all zeroes: it is there to protect proxies from what pages send, and
+/// Appends a short frame as a client sends it. The mask is all zeroes: it is there to protect proxies from what pages send, and
 /// here no page sends anything, so that the payload goes as it is. What is beyond the longest payload of a control frame is cut
 /// off.
-pub(crate) fn put_masked_control(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let payload = payload.get(..MAX_CONTROL).unwrap_or(payload);
     out.push(FIN | opcode);
     put_length(out, payload.len(), MASKED);
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_masked_pong_carries_the_pings_payload() {
         let mut bytes = Vec::new();
-        put_masked_control(&mut bytes, PONG, b"are you there");
+        put_masked(&mut bytes, PONG, b"are you there");
         let frame = parse(&bytes).unwrap().unwrap();
         assert_eq!((frame.opcode, frame.mask.is_some(), unmask(&frame)), (PONG, true, b"are you there".to_vec()));
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::protocol::{Desks, Opening, Order, Published, Reply, Report, SetId};
+use super::protocol::{Arrival, Desks, Opening, Order, Published, Reply, Report, SetId};
 use crate::{
     proc::cpu::{self, Cpu},
     samples::Samples,
@@ -54,6 +54,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) keys: &'a Keys,
     /// Bytes of the kernel's buffer for what was not read yet; none: the system's default.
     pub(crate) receive_buffer: Option<u32>,
+    /// What they bring along.
+    pub(crate) arrival: Arrival,
 }
 
 /// What became of a set of sockets, over all processes.
@@ -125,6 +127,7 @@ impl Clients {
                     api_key: wish.keys.api.clone(),
                     token_key: wish.keys.user_token.clone(),
                     receive_buffer: wish.receive_buffer,
+                    arrival: wish.arrival,
                 })
             });
             at = latest(&replies.await?, at);
@@ -201,8 +204,17 @@ impl Clients {
     ///
     /// # Errors
     /// When a process is broken.
-    pub(crate) async fn resume(&mut self, set: SetId) -> Result<()> {
-        self.all(|_| Order::Resume { set }).await.map(drop)
+    pub(crate) async fn unpause(&mut self, set: SetId) -> Result<()> {
+        self.all(|_| Order::Unpause { set }).await.map(drop)
+    }
+
+    /// Waits until every socket of a set that follows the stream was told that everything up to there is behind it.
+    ///
+    /// # Errors
+    /// When one is not told so in time, or a process is broken.
+    pub(crate) async fn locate(&mut self, set: SetId, sequence: u64, at_most: Duration) -> Result<()> {
+        let timeout_ms = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX);
+        self.all(|_| Order::Locate { set, sequence, timeout_ms }).await.map(drop)
     }
 
     /// What became of a set so far.

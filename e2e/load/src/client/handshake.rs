@@ -9,7 +9,10 @@ use daisi_ws_domain::{
 };
 use daisi_ws_service::{application::auth::token::TokenKey, config::Secret, runtime::clock};
 
-use super::protocol::{Desks, Opening};
+use super::{
+    cursor::Cursor,
+    protocol::{Desks, Opening},
+};
 
 /// The company of all sockets and events.
 pub(crate) const COMPANY: &str = "load";
@@ -37,8 +40,9 @@ impl Handshakes {
         })
     }
 
-    /// The request of the socket with this index, as a browser behind a load balancer sends it.
-    pub(super) fn request(&self, index: u32) -> Result<Vec<u8>> {
+    /// The request of the socket with this index, as a browser behind a load balancer sends it; to go on from `cursor`, if there is
+    /// one.
+    pub(super) fn request(&self, index: u32, cursor: Option<&Cursor>) -> Result<Vec<u8>> {
         let agent = self.desks.agent(index);
         let claims = UserClaims {
             company: CompanyId::parse(COMPANY)?,
@@ -47,9 +51,10 @@ impl Handshakes {
             expires_at: clock::now() + TOKEN_LIFE,
         };
         let token = self.token_key.seal(&claims.write()?)?;
+        let resume = cursor.map(|cursor| format!("&resume={}", cursor.query())).unwrap_or_default();
         let Self { api_key, host, .. } = self;
         Ok(format!(
-            "GET /ws/{COMPANY}/{agent}?token={token} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /ws/{COMPANY}/{agent}?token={token}{resume} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: json.v1\r\nX-API-Key: {api_key}\r\n\
              User-Agent: daisi-ws-load\r\n\r\n"
         )

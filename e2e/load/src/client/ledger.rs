@@ -27,6 +27,11 @@ pub(crate) struct Faults {
 }
 
 impl Ledger {
+    /// Of a socket that is owed the events from this number.
+    pub(crate) fn starting_at(first: u32) -> Self {
+        Self { next: first, ..Self::default() }
+    }
+
     /// Notes that an event came.
     pub(crate) fn note(&mut self, number: u32) {
         if number == self.next {
@@ -84,6 +89,13 @@ mod tests {
     #[test]
     fn an_event_that_came_again_is_doubled_and_not_out_of_order() {
         assert_eq!(faults(&[0, 1, 1, 0, 2], 3), (0, 2, 0));
+    }
+
+    #[test]
+    fn what_was_published_before_a_socket_came_is_not_owed_to_it() {
+        let mut ledger = Ledger::starting_at(5);
+        [5, 6, 4].into_iter().for_each(|number| ledger.note(number));
+        assert_eq!(ledger.faults(8), Faults { lost: 1, doubled: 1, disordered: 0 });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `process` is a process of its own, so that its files and its CPU time are apart from everything else; `fleet` is the
 //! conductor's end.
 
+mod cursor;
 pub(crate) mod fleet;
 pub(crate) mod handshake;
 mod ledger;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     protocol::{Opening, Order, Published, Reply, Report, SetId},
@@ -23,6 +23,8 @@ use crate::{clock, samples::Samples};
 const ORDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two looks at how many sockets are closed.
 const LOOK: Duration = Duration::from_millis(2);
+/// Between two times that sockets ask where they are: a server bounds how much a client may say.
+const ASKING: Duration = Duration::from_millis(250);
 
 /// Obeys until the standard input ends.
 ///
@@ -91,7 +93,8 @@ impl Process {
                 self.all(&done)?;
             }
             Order::Pause { set, sockets } => self.tell(|| Command::Pause(set, sockets))?,
-            Order::Resume { set } => self.tell(|| Command::Resume(set))?,
+            Order::Unpause { set } => self.tell(|| Command::Unpause(set))?,
+            Order::Locate { set, sequence, timeout_ms } => self.locate(set, sequence, timeout_ms)?,
         }
         Ok(Reply::Done { at: clock::nanos() })
     }
@@ -143,15 +146,37 @@ impl Process {
         Ok(report)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do, and no runtime")]
     fn await_closed(&self, set: SetId, sockets: u64, timeout_ms: u64) -> Result<()> {
-        let deadline = clock::nanos() + timeout_ms.saturating_mul(1_000_000);
-        loop {
+        until(LOOK, timeout_ms, || {
             let counts = self.ask(|_, reply| Command::ClosedCount(set, reply))?;
-            if self.all(&counts)?.iter().sum::<u64>() >= sockets || clock::nanos() >= deadline {
-                return Ok(());
-            }
-            thread::sleep(LOOK);
+            Ok(self.all(&counts)?.iter().sum::<u64>() >= sockets)
+        })
+        .map(drop)
+    }
+
+    fn locate(&self, set: SetId, sequence: u64, timeout_ms: u64) -> Result<()> {
+        let mut left = 0;
+        let located = until(ASKING, timeout_ms, || {
+            let counts = self.ask(|_, reply| Command::Locate(set, sequence, reply))?;
+            left = self.all(&counts)?.iter().sum::<u64>();
+            Ok(left == 0)
+        })?;
+        ensure!(located, "{left} sockets are not told that everything up to {sequence} is behind them");
+        Ok(())
+    }
+}
+
+/// Looks again and again, at most for so long. Did it come to be?
+#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do, and no runtime")]
+fn until(pause: Duration, timeout_ms: u64, mut is: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let deadline = clock::nanos() + timeout_ms.saturating_mul(1_000_000);
+    loop {
+        if is()? {
+            return Ok(true);
         }
+        if clock::nanos() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(pause);
     }
 }

@@ -62,9 +62,39 @@ pub(crate) enum Order {
         sockets: u32,
     },
     /// Read again from all of them.
-    Resume {
+    Unpause {
         /// Which.
         set: SetId,
+    },
+    /// Have every socket of a set that follows the stream ask where it stands, until all have what is up to `sequence` behind
+    /// them.
+    Locate {
+        /// Which.
+        set: SetId,
+        /// Of the stream.
+        sequence: u64,
+        /// Longest wait.
+        timeout_ms: u64,
+    },
+}
+
+/// What sockets bring along when they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Arrival {
+    /// Nothing, and they do not care where they are in the stream. Events for them are numbered from 0.
+    #[default]
+    New,
+    /// Nothing, but they note where they are from now on. Events for them are numbered from `first`.
+    Following {
+        /// Of the next event.
+        first: u32,
+    },
+    /// The place where they were when their set was dropped. They are owed the events since.
+    Returning {
+        /// The number of the first of those.
+        first: u32,
+        /// How many.
+        missed: u32,
     },
 }
 
@@ -103,6 +133,8 @@ pub(crate) struct Opening {
     pub(crate) token_key: String,
     /// Bytes of the kernel's buffer for what was not read yet; none: the system's default.
     pub(crate) receive_buffer: Option<u32>,
+    /// What they bring along.
+    pub(crate) arrival: Arrival,
 }
 
 /// The answer to an order.
@@ -141,6 +173,10 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     /// `gap` frames.
     pub(crate) gaps: u64,
+    /// Sockets, of those that follow the stream and are not closed, that were told that they go without what they missed, by why.
+    pub(crate) unresumed: BTreeMap<String, u64>,
+    /// Those that were neither told so nor sent what they had missed, all of it and nothing else, by what was wrong.
+    pub(crate) misled: BTreeMap<String, u64>,
     /// What the ledgers of the sockets that are open, and do read, say.
     pub(crate) faults: Faults,
     /// From publishing to reading.
@@ -162,7 +198,25 @@ impl Published {
     }
 }
 
+impl Arrival {
+    /// The number of the first event that such a socket is owed.
+    pub(crate) fn first(self) -> u32 {
+        match self {
+            Self::New => 0,
+            Self::Following { first } | Self::Returning { first, .. } => first,
+        }
+    }
+}
+
 impl Desks {
+    /// How many there are of so many sockets.
+    pub(crate) fn count(self, sockets: u32) -> u32 {
+        match self {
+            Self::Shared => 1,
+            Self::Own => sockets,
+        }
+    }
+
     /// The agent of the socket with this index.
     pub(crate) fn agent(self, index: u32) -> String {
         match self {
@@ -180,7 +234,13 @@ impl Report {
         self.deliveries += other.deliveries;
         self.gaps += other.gaps;
         self.faults += other.faults;
-        for (mine, theirs) in [(&mut self.refused, &other.refused), (&mut self.closed, &other.closed)] {
+        let counts = [
+            (&mut self.refused, &other.refused),
+            (&mut self.closed, &other.closed),
+            (&mut self.unresumed, &other.unresumed),
+            (&mut self.misled, &other.misled),
+        ];
+        for (mine, theirs) in counts {
             for (what, count) in theirs {
                 *mine.entry(what.clone()).or_default() += count;
             }

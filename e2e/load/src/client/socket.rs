@@ -8,13 +8,20 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
-use super::{ledger::Ledger, set::Set};
+use super::{
+    cursor::{Cursor, Following, Return},
+    ledger::Ledger,
+    protocol::Arrival,
+    set::Set,
+};
 use crate::{clock, stamp, wire};
 
 const SWITCHED: &[u8] = b"HTTP/1.1 101";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const EVENT: &[u8] = br#"{"type":"event""#;
 const READY: &[u8] = br#"{"type":"ready""#;
+/// Asks where the socket stands; answered with the same and the place.
+const ASK: &[u8] = br#"{"type":"ready"}"#;
 const GAP: &[u8] = br#"{"type":"gap""#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub(super) struct Socket {
     /// The beginning of a frame, or of the answer to the handshake.
     rest: Vec<u8>,
     ledger: Ledger,
+    /// Of sockets that care where they are in the stream; most do not.
+    following: Option<Box<Following>>,
     /// When the connect began.
     began: u64,
     pub(super) index: u32,
@@ -90,12 +99,24 @@ impl Socket {
             request,
             rest: Vec::new(),
             ledger: Ledger::default(),
+            following: None,
             began: now,
             index,
             ready: false,
             paused: false,
             late: false,
         })
+    }
+
+    /// Begins as one that brings this along.
+    pub(super) fn arriving(mut self, arrival: Arrival) -> Self {
+        self.ledger = Ledger::starting_at(arrival.first());
+        self.following = match arrival {
+            Arrival::New => None,
+            Arrival::Following { .. } => Some(Box::new(Following::new(None))),
+            Arrival::Returning { missed, .. } => Some(Box::new(Following::new(Some(missed)))),
+        };
+        self
     }
 
     pub(super) fn source(&mut self) -> &mut TcpStream {
@@ -105,6 +126,25 @@ impl Socket {
     /// The socket's account, unless what it should have is unknown because it does not read.
     pub(super) fn ledger(&self) -> Option<&Ledger> {
         (self.ready && !self.paused && !self.late).then_some(&self.ledger)
+    }
+
+    /// Where it was last, if it cares.
+    pub(super) fn cursor(&self) -> Option<&Cursor> {
+        self.following.as_ref()?.cursor()
+    }
+
+    /// How it came back, if it cares.
+    pub(super) fn verdict(&self) -> Option<Return> {
+        Some(self.following.as_ref()?.verdict())
+    }
+
+    /// Asks where it stands, unless everything up to there is behind it. Did it ask?
+    pub(super) fn locate(&mut self, sequence: u64) -> bool {
+        let asks = self.following.as_ref().is_some_and(|following| !following.has(sequence));
+        if asks {
+            self.answer(wire::TEXT, ASK);
+        }
+        asks
     }
 
     pub(super) fn pause(&mut self) {
@@ -195,11 +235,19 @@ impl Socket {
             if let Some(stamp) = stamp::find(text) {
                 harvest.deliveries += 1;
                 self.ledger.note(stamp.number);
+                if let Some(following) = &mut self.following {
+                    following.on_event(text);
+                }
                 set.delivered((!self.late).then(|| now.saturating_sub(stamp.sent)));
             }
-        } else if text.starts_with(READY) && !self.ready {
-            (self.ready, harvest.ready) = (true, true);
-            set.became_ready(now.saturating_sub(self.began));
+        } else if text.starts_with(READY) {
+            if let Some(following) = &mut self.following {
+                following.on_ready(text);
+            }
+            if !self.ready {
+                (self.ready, harvest.ready) = (true, true);
+                set.became_ready(now.saturating_sub(self.began));
+            }
         } else if text.starts_with(GAP) {
             set.gap();
         }
@@ -208,7 +256,7 @@ impl Socket {
     /// A few bytes. If the kernel does not take them, the server has stopped reading, and will say so by closing.
     fn answer(&mut self, opcode: u8, payload: &[u8]) {
         let mut bytes = Vec::with_capacity(payload.len() + 8);
-        wire::put_masked_control(&mut bytes, opcode, payload);
+        wire::put_masked(&mut bytes, opcode, payload);
         let _ = self.stream.write(&bytes);
     }
 

@@ -1,6 +1,7 @@
 //! A thread that owns a part of a client process' sockets: one poll, one buffer, no runtime.
 
 use std::{
+    collections::HashMap,
     io::ErrorKind,
     sync::{
         Arc,
@@ -12,8 +13,9 @@ use anyhow::{Context as _, Result};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::{
+    cursor::{Cursor, Return},
     handshake::Handshakes,
-    protocol::{Opening, Published, Report, SetId},
+    protocol::{Arrival, Opening, Published, Report, SetId},
     set::Set,
     shared::Shared,
     socket::{End, Socket},
@@ -35,7 +37,9 @@ pub(super) enum Command {
     Report(SetId, Published, Sender<Report>),
     Drop(SetId, Sender<()>),
     Pause(SetId, u32),
-    Resume(SetId),
+    Unpause(SetId),
+    /// Ask those who are not beyond this sequence where they stand; send how many that are.
+    Locate(SetId, u64, Sender<u64>),
     ClosedCount(SetId, Sender<u64>),
 }
 
@@ -67,6 +71,8 @@ pub(super) struct Worker {
     members: Vec<Option<Member>>,
     sets: Vec<Set>,
     underway: Option<Underway>,
+    /// Where sockets were when they were dropped, by their index.
+    cursors: HashMap<u32, Cursor>,
     sources: Sources,
     buffer: Vec<u8>,
 }
@@ -84,6 +90,7 @@ impl Worker {
             members: Vec::new(),
             sets: Vec::new(),
             underway: None,
+            cursors: HashMap::new(),
             sources: Sources::new(),
             buffer: vec![0; BUFFER],
         };
@@ -147,15 +154,18 @@ impl Worker {
     /// Keeps as many handshakes under way as may be.
     fn open_more(&mut self) -> Result<()> {
         let Some(underway) = &mut self.underway else { return Ok(()) };
-        let Opening { set, target, first, count, in_flight, receive_buffer, .. } = underway.opening;
+        let Opening { set, target, first, count, in_flight, receive_buffer, arrival, .. } = underway.opening;
         while underway.next < count && underway.unresolved < in_flight {
             let index = first + underway.next;
             underway.next += 1;
-            let request = underway.handshakes.request(index)?;
+            let returns = matches!(arrival, Arrival::Returning { .. });
+            let cursor = if returns { self.cursors.remove(&index) } else { None };
+            let request = underway.handshakes.request(index, cursor.as_ref())?;
             let at = set as usize;
             let source = self.sources.next();
             let connecting = Socket::connect(target, source, index, request, receive_buffer, clock::nanos());
-            let connected = connecting.and_then(|mut socket| {
+            let connected = connecting.and_then(|socket| {
+                let mut socket = socket.arriving(arrival);
                 let place = self.members.len();
                 self.poll.registry().register(socket.source(), Token(place), Interest::READABLE | Interest::WRITABLE)?;
                 Ok(socket)
@@ -206,7 +216,11 @@ impl Worker {
                 let _ = reply.send(self.report(set, published));
             }
             Command::Drop(set, done) => {
-                self.members.iter_mut().filter(|member| belongs(member, set)).for_each(|member| *member = None);
+                for member in self.members.iter_mut().filter(|member| belongs(member, set)) {
+                    let dropped = member.take();
+                    let place = dropped.and_then(|Member { socket, .. }| Some((socket.index, socket.cursor()?.clone())));
+                    self.cursors.extend(place);
+                }
                 // Places may be used again only when no socket is left that events could be about.
                 if self.members.iter().all(Option::is_none) {
                     self.members.clear();
@@ -216,7 +230,11 @@ impl Worker {
             Command::Pause(set, before) => {
                 self.of(set).filter(|socket| socket.index < before).for_each(Socket::pause);
             }
-            Command::Resume(set) => self.resume(set),
+            Command::Unpause(set) => self.unpause(set),
+            Command::Locate(set, sequence, reply) => {
+                let asking = self.of(set).filter_map(|socket| socket.locate(sequence).then_some(())).count();
+                let _ = reply.send(asking as u64);
+            }
             Command::ClosedCount(set, reply) => {
                 let _ = reply.send(self.sets.get(set as usize).map_or(0, Set::closed_count));
             }
@@ -229,7 +247,7 @@ impl Worker {
     }
 
     /// The kernel told of the bytes when they came and does not tell again, so each is looked at.
-    fn resume(&mut self, set: SetId) {
+    fn unpause(&mut self, set: SetId) {
         let mut received = 0;
         for place in 0..self.members.len() {
             let Some(Some(member)) = self.members.get_mut(place) else { continue };
@@ -245,6 +263,11 @@ impl Worker {
         let mut report = self.sets.get(set as usize).map(Set::report).unwrap_or_default();
         for Member { socket, .. } in self.members.iter().filter(|member| belongs(member, set)).flatten() {
             report.open += u64::from(socket.ready);
+            match socket.verdict() {
+                Some(Return::Told(reason)) => *report.unresumed.entry(reason).or_default() += 1,
+                Some(Return::Wrong(what)) => *report.misled.entry(what).or_default() += 1,
+                Some(Return::Whole) | None => {}
+            }
             if let Some(ledger) = socket.ledger() {
                 report.faults += ledger.faults(published.of(socket.index));
             }

@@ -1,6 +1,10 @@
 //! The conductor of a run: what is wanted of it, and what servers there are for a scenario.
 
-use std::{fmt, path::PathBuf, thread};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
@@ -52,6 +56,9 @@ impl Conductor {
             "there is no gateway at {}: build it, or name it with --service",
             service.display()
         );
+        if let Some(beside) = &options.beside {
+            ensure!(beside.exists(), "there is no gateway at {}", beside.display());
+        }
         Ok(Self { sizes: options.sizes(), service, options })
     }
 
@@ -122,6 +129,16 @@ impl Conductor {
         tempfile::tempdir_in(&parent).with_context(|| format!("no folder can be made in {}", parent.display()))
     }
 
+    /// Is another program to be compared with the first?
+    pub(crate) fn beside(&self) -> Option<&Path> {
+        self.options.beside.as_deref()
+    }
+
+    /// The program that is measured.
+    pub(crate) fn service(&self) -> &Path {
+        &self.service
+    }
+
     /// Are pods to be compared with floors?
     pub(crate) fn wants_floor(&self) -> bool {
         !self.options.no_floor
@@ -136,8 +153,9 @@ impl Conductor {
         Ok(Servers::Floors(floors))
     }
 
-    /// A pod for each of these lists of variables: fresh ones, or those that are there, whatever variables they have.
-    pub(crate) async fn pods(&self, stage: &Stage, environments: &[&[(&str, &str)]]) -> Result<Servers> {
+    /// A pod of this program for each of these lists of variables: fresh ones, or those that are there, whatever program and
+    /// variables they have.
+    pub(crate) async fn pods(&self, service: &Path, stage: &Stage, environments: &[&[(&str, &str)]]) -> Result<Servers> {
         let existing = &self.options.existing_pods;
         if !existing.is_empty() {
             let pods = existing.get(..environments.len()).with_context(|| format!("this needs {} pods", environments.len()))?;
@@ -148,7 +166,7 @@ impl Conductor {
         for (nth, environment) in environments.iter().enumerate() {
             let own = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             let environment: Vec<_> = own.chain(self.options.pod_env.iter().cloned()).collect();
-            let recipe = Recipe { service: &self.service, keys, nats, redis, environment: &environment };
+            let recipe = Recipe { service, keys, nats, redis, environment: &environment };
             pods.push(Pod::start(&format!("pod-{nth}"), recipe, folder.path()).await?);
         }
         Ok(Servers::Pods(pods))

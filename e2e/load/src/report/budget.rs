@@ -46,7 +46,15 @@ pub(crate) const BUDGETS: &[Budget] = &[
     budget("storm", "pod CPU per connect", AtMost(130.0)),
     budget("storm", "p99 from connect to ready", AtMost(300.0)),
     budget("storm", "refused", AtMost(0.0)),
-    budget("take-over", "p99 from connect to ready", AtMost(100.0)),
+    budget("storm-resume", "p99 from connect to ready, times that without resume", AtMost(2.0)),
+    budget("storm-resume", "refused", AtMost(0.0)),
+    budget("storm-resume", "refused, without resume", AtMost(0.0)),
+    budget("storm-resume", "not resumed", AtMost(0.0)),
+    budget("storm-resume-shared", "p99 from connect to ready, times that without resume", AtMost(2.0)),
+    budget("storm-resume-shared", "refused", AtMost(0.0)),
+    budget("storm-resume-shared", "refused, without resume", AtMost(0.0)),
+    budget("storm-resume-shared", "not resumed", AtMost(0.0)),
+    budget("take-over", "p99 from connect to ready", AtMost(10.0)),
     budget("growth", "connect: most to least", AtMost(1.10)),
     budget("growth", "idle: most to least", AtMost(1.10)),
     budget("growth", "connect, times floor: most to least", AtMost(1.10)),
@@ -80,14 +88,20 @@ pub(crate) fn bound(limit: Limit, floor: Option<f64>) -> Option<f64> {
 
 /// Does the figure keep its budget? A value that is no number does not.
 pub(crate) fn verdict(figure: &Figure) -> Verdict {
-    let Some((limit, bound)) = of(figure).and_then(|limit| Some((limit, bound(limit, figure.floor)?))) else {
-        return Verdict::Open;
-    };
-    let kept = match limit {
-        AtMost(_) | TimesFloor(_) => figure.value <= bound,
-        AtLeast(_) => figure.value >= bound,
-    };
-    if kept { Verdict::Kept } else { Verdict::Missed }
+    match of(figure).and_then(|limit| keeps(limit, figure.value, figure.floor)) {
+        Some(true) => Verdict::Kept,
+        Some(false) => Verdict::Missed,
+        None => Verdict::Open,
+    }
+}
+
+/// The same of a value; nothing if the floor that it goes by was not measured.
+pub(crate) fn keeps(limit: Limit, value: f64, floor: Option<f64>) -> Option<bool> {
+    let bound = bound(limit, floor)?;
+    Some(match limit {
+        AtMost(_) | TimesFloor(_) => value <= bound,
+        AtLeast(_) => value >= bound,
+    })
 }
 
 #[cfg(test)]

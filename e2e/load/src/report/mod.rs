@@ -21,6 +21,9 @@ pub(crate) struct Figure {
     /// The floor's, under the same load in the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) floor: Option<f64>,
+    /// That of the other program, likewise, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<f64>,
     /// Sockets a pod.
     pub(crate) sockets: u32,
     /// Pods.
@@ -46,7 +49,16 @@ impl Size {
         value: f64,
         floor: Option<f64>,
     ) -> Figure {
-        Figure { scenario, name, unit, value, floor, sockets: self.sockets, pods: self.pods }
+        Figure { scenario, name, unit, value, floor, beside: None, sockets: self.sockets, pods: self.pods }
+    }
+}
+
+/// Puts the other program's figures beside the first's. `others` are figures of the first again, with those of the other program
+/// where those of the floor are else.
+pub(crate) fn set_beside(figures: &mut [Figure], others: &[Figure]) {
+    for figure in figures {
+        let twin = others.iter().find(|other| (other.scenario, other.name) == (figure.scenario, figure.name));
+        figure.beside = twin.and_then(|twin| twin.floor);
     }
 }
 

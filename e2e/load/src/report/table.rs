@@ -28,6 +28,12 @@ pub(crate) fn text(results: &Results) -> String {
             let _ = writeln!(text, "{}", "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
         }
     }
+    for Figure { scenario, name, unit, value, beside, .. } in &results.figures {
+        if let Some(beside) = beside.filter(|beside| *beside > 0.0) {
+            let (times, value, beside) = (number(value / beside), number(*value), number(beside));
+            let _ = writeln!(text, "* {scenario}, {name}: {value} {unit}, {times} times the other program's {beside} {unit}");
+        }
+    }
     for note in &results.notes {
         let _ = writeln!(text, "* {note}");
     }
@@ -85,7 +91,7 @@ pub(super) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Size;
+    use crate::report::{Size, set_beside};
 
     #[test]
     fn a_figure_stands_beside_its_budget_and_a_miss_is_marked() {
@@ -98,6 +104,19 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[2].contains("2.50") && lines[2].contains("<= 3") && lines[2].ends_with("ok"), "{text}");
         assert!(lines[3].contains("<= 2.20 (1.1 x floor)") && lines[3].ends_with("MISSED"), "{text}");
+    }
+
+    #[test]
+    fn the_other_programs_figures_are_told_with_how_far_they_are_apart() {
+        let size = Size { sockets: 10_000, pods: 1 };
+        let mut figures = vec![size.figure("fan-out", "CPU per delivery", "us", 3.0, None)];
+        let others = [
+            size.figure("burst", "CPU per delivery", "us", 3.0, Some(9.0)),
+            size.figure("fan-out", "CPU per delivery", "us", 3.0, Some(2.0)),
+        ];
+        set_beside(&mut figures, &others);
+        let text = text(&Results { figures, ..Results::default() });
+        assert!(text.ends_with("* fan-out, CPU per delivery: 3 us, 1.50 times the other program's 2 us\n"), "{text}");
     }
 
     #[test]

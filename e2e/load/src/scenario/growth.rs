@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::shared::{
     fan_out,
-    trials::{self, Measured, Plan},
+    trials::{self, All, Measured, Plan},
 };
 use crate::{
     conduct::conductor::{Conductor, progress},
@@ -16,7 +16,7 @@ use crate::{
 const SOCKETS: [u32; 4] = [1_000, 5_000, 10_000, 19_000];
 const PODS: [u32; 3] = [1, 2, 4];
 /// In a rehearsal.
-const FEW_SOCKETS: [u32; 2] = [100, 300];
+const FEW_SOCKETS: [u32; 2] = [50, 150];
 const FEW_PODS: [u32; 2] = [1, 2];
 /// Sockets of each pod that are there before a size is measured, as far as it takes so many more: what a process needs once, for
 /// its first sockets, is no part of what a further one costs, and would be half of what a thousand do.
@@ -76,7 +76,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         for sockets in sockets {
             let size = Size { sockets: *sockets, pods: *pods };
             progress(format_args!("growth: {} pods of {} sockets", size.pods, size.sockets));
-            let (gateway, floor) = trials::both(conductor, size, plan(conductor, size)).await?;
+            let All { gateway, floor, .. } = trials::all(conductor, size, plan(conductor, size)).await?;
             for Cost { name, unit, of, .. } in &COSTS {
                 let (value, floor) = (of(&gateway).unwrap_or(f64::NAN), floor.as_ref().and_then(of));
                 progress(format_args!("{name}: {value:.2} {unit}, floor {:.2}", floor.unwrap_or(f64::NAN)));
@@ -95,10 +95,11 @@ fn plan(conductor: &Conductor, Size { sockets, pods }: Size) -> Plan {
     Plan {
         forerunners: if conductor.is_quick() { sockets } else { FORERUNNERS.min(MOST_SOCKETS - sockets) },
         connects: 1 + turns(CONNECTS, CONNECT_TURNS),
-        idle: Some(Duration::from_secs(if conductor.is_quick() { 1 } else { 5 })),
+        idle: Some(if conductor.is_quick() { Duration::from_millis(200) } else { Duration::from_secs(5) }),
         fan_out: turns(DELIVERIES / fan_out::EVENTS, FAN_OUT_TURNS),
         bursts: 0,
         storms: 0,
+        beside: false,
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod growth;
 mod own;
+mod quiet;
+mod resume;
 pub(crate) mod run;
 mod shared;
 mod slow;

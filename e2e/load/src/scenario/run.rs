@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{growth, own, shared, slow, take_over};
+use super::{growth, own, quiet, resume, shared, slow, take_over};
 use crate::{conduct::conductor::Conductor, options::Scenario, proc::machine::Machine, report::Results};
 
 /// The scenarios of one set of sockets.
@@ -23,6 +23,12 @@ pub(crate) async fn run(conductor: &Conductor) -> Result<Results> {
     }
     if conductor.wants(Scenario::Spread) || conductor.wants(Scenario::Forwarded) {
         results.add(Box::pin(own::trials::measure(conductor)).await?);
+    }
+    if conductor.wants(Scenario::StormResume) || conductor.wants(Scenario::StormResumeShared) {
+        results.add(Box::pin(resume::trials::measure(conductor)).await?);
+    }
+    if conductor.wants(Scenario::Quiet) {
+        results.add(Box::pin(quiet::measure(conductor)).await?);
     }
     if conductor.wants(Scenario::TakeOver) {
         results.add(take_over::measure(conductor).await?);

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::{
     client::{
         fleet::{Clients, Outcome, Wish},
-        protocol::{Desks, Published},
+        protocol::{Arrival, Desks, Published},
     },
     conduct::{
         audience::Audience,
@@ -46,7 +46,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     let count = conductor.sizes.sockets.min(conductor.sizes.slow_sockets);
     let slow_count = (count / SLOW_ONE_OF).max(1);
     let stage = conductor.stage().await?;
-    let servers = conductor.pods(&stage, &[&[WRITE_TIMEOUT]]).await?;
+    let servers = conductor.pods(conductor.service(), &stage, &[&[WRITE_TIMEOUT]]).await?;
     let addresses = servers.addresses();
     let wish = |count, receive_buffer| Wish {
         set: SET,
@@ -56,6 +56,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
         in_flight: 50,
         keys: &stage.keys,
         receive_buffer,
+        arrival: Arrival::New,
     };
     let (mut slow, mut others) = (Clients::start(1, 1)?, Clients::start(1, conductor.client_threads())?);
     // The slow ones are users of their own: the last of the indices.
@@ -75,7 +76,7 @@ pub(super) async fn measure(conductor: &Conductor) -> Result<Results> {
     progress(format_args!("gateway: {slow_count} of {count} sockets do not read"));
     slow.pause(SET, u32::MAX).await?;
     let some_slow = paced(&mut others, &mut publisher, &mut audience, 3 * length).await?;
-    slow.resume(SET).await?;
+    slow.unpause(SET).await?;
     slow.closed(SET, u64::from(slow_count), CATCH_UP).await?;
     let fate = slow.report(SET, Published::Each(0)).await?.counts;
     slow.end().await?;

@@ -1,12 +1,19 @@
 //! The NATS of a run, with its stream.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, consumer, stream};
 use daisi_ws_testbed::{nats, server::Server};
+use tokio::time::{sleep, timeout};
 
-use crate::stream::{FLOORS_DURABLE, STREAM};
+use crate::{
+    proc::{
+        cpu::{self, Cpu},
+        owner,
+    },
+    stream::{FLOORS_DURABLE, PODS_DURABLE, STREAM},
+};
 
 /// What the store may take of the disk.
 const STORE: &str = "4G";
@@ -14,11 +21,15 @@ const STORE: &str = "4G";
 const STREAM_BYTES: i64 = 1 << 30;
 /// The default of `app.nats_max_ack_pending`.
 const MAX_ACK_PENDING: i64 = 5000;
+/// Between two looks at what is not settled.
+const LOOK: Duration = Duration::from_millis(50);
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A NATS server, started by the run or there before.
 #[derive(Debug)]
 pub(crate) struct Nats {
     pub(crate) address: SocketAddr,
+    pid: Option<u32>,
     server: Option<Server>,
 }
 
@@ -29,14 +40,38 @@ impl Nats {
     /// When it does not start.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         let (address, server) = nats::start(folder, STORE).await?;
-        let nats = Self { address, server: Some(server) };
+        let nats = Self { address, pid: Some(server.pid()?), server: Some(server) };
         nats.make_stream().await?;
         Ok(nats)
     }
 
     /// One that is there, with its stream.
     pub(crate) fn existing(address: SocketAddr) -> Self {
-        Self { address, server: None }
+        Self { address, pid: owner::of(address), server: None }
+    }
+
+    /// CPU time so far; none if it runs elsewhere.
+    pub(crate) fn cpu(&self) -> Option<Cpu> {
+        cpu::of(self.pid?).ok()
+    }
+
+    /// Waits until pods have settled every event.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        let client = async_nats::connect(self.url()).await.context("NATS does not answer")?;
+        let stream = jetstream::new(client).get_stream_no_info(STREAM).await.context("the stream is not there")?;
+        let settled = async {
+            loop {
+                let info = stream.consumer_info(PODS_DURABLE).await.context("the pods' consumer is not there")?;
+                if info.num_pending == 0 && info.num_ack_pending == 0 {
+                    return Ok(());
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(SETTLED_TIMEOUT, settled).await.context("pods do not settle what was published")?
     }
 
     /// For clients.

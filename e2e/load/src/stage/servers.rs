@@ -60,6 +60,19 @@ impl Servers {
         }
     }
 
+    /// The sum of a metric's series whose labels contain `label`, over all pods; floors have none.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        let Self::Pods(pods) = self else { return Ok(0.0) };
+        let mut sum = 0.0;
+        for pod in pods {
+            sum += pod.metric(name, label).await?;
+        }
+        Ok(sum)
+    }
+
     /// Ends those that the run has started.
     ///
     /// # Errors

@@ -47,7 +47,8 @@ pub(super) fn draw(canvas: &mut Canvas, results: &Results, top: f64) -> f64 {
 fn draw_panel(canvas: &mut Canvas, scenario: &str, curves: &[&Curve], (left, width): (f64, f64), top: f64) {
     let (from, to) = (left + BESIDE, left + width - 4.0);
     let (upper, lower) = (top + ABOVE, top + ABOVE + HEIGHT);
-    let what = if matches!(scenario, "storm" | "take-over") { "connect to ready, ms" } else { "publish to read, ms" };
+    let what =
+        if scenario.starts_with("storm") || scenario == "take-over" { "connect to ready, ms" } else { "publish to read, ms" };
     canvas.text(left, top + 12.0, Align::Start, "panel", scenario);
     canvas.text(to, top + 12.0, Align::End, "small", what);
     let values = axis::round_values(curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)));
@@ -90,7 +91,7 @@ fn legend(canvas: &mut Canvas, curves: &[&Curve], left: f64, y: f64) {
 fn stroke(curve: &Curve) -> Stroke {
     match curve.server {
         "floor" => Stroke { dashed: true, ..Stroke::curve("#9ca3af") },
-        "all read" => Stroke { dashed: true, ..Stroke::curve("#60a5fa") },
+        "all read" | "without resume" => Stroke { dashed: true, ..Stroke::curve("#60a5fa") },
         _ => Stroke::curve("#2563eb"),
     }
 }

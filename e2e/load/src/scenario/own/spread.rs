@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tokio::time::sleep;
 
 use crate::{
     client::{
@@ -63,7 +62,8 @@ pub(super) async fn measure<T>(
     before: u64,
     begin: impl AsyncFnOnce(&Side) -> Result<T>,
 ) -> Result<(Spread, u64, T)> {
-    let warm = before + side.publisher.spread(before, load.sockets, load.rate, WARM_UP).await?;
+    let length = side.unless_hurried(WARM_UP);
+    let warm = before + side.publisher.spread(before, load.sockets, load.rate, length).await?;
     received(&mut side.clients, load, before, warm).await?;
     side.publisher.confirmed().await?;
     side.publisher.take_confirmed_after()?;
@@ -76,7 +76,7 @@ pub(super) async fn measure<T>(
     received(&mut side.clients, load, warm, warm + events).await?;
     side.publisher.confirmed().await?;
     let stored = side.publisher.take_confirmed_after()?;
-    sleep(SETTLING).await;
+    side.settle(SETTLING).await;
     let micros = each((side.servers.cpu()? - cpu).micros(), events);
     let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), events));
     let published = Published::InTurn { events: warm + events, sockets: load.sockets };

@@ -9,14 +9,14 @@ use super::{
     spread::{self, Load, Spread},
 };
 use crate::{
-    client::protocol::{Desks, SetId},
+    client::protocol::{Arrival, Desks, SetId},
     conduct::{
         conductor::{Conductor, progress},
         side::{AT_LEISURE, Group, Side},
         turns::Turns,
     },
     options::Scenario,
-    report::{Results, Size},
+    report::{Results, Size, set_beside},
     stage::{pod::Pod, servers::Servers},
 };
 
@@ -45,15 +45,17 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     let mut floor = Side::floors(conductor, size).await?.map(Trial::of);
     let mut durable = Side::floor_on_durable(conductor, size).await?.map(Trial::of);
     let mut local = Trial::of(Side::pods(conductor, size, &[&[]]).await?);
+    let mut beside = Side::beside(conductor, size).await?.map(Trial::of);
     let mut other = match conductor.wants(Scenario::Forwarded) {
         true => Some(Trial::of(forwarding(conductor, size).await?)),
         false => None,
     };
-    let mut trials: Vec<&mut Trial> = floor.iter_mut().chain(&mut durable).chain([&mut local]).chain(&mut other).collect();
+    let mut trials: Vec<&mut Trial> =
+        floor.iter_mut().chain(&mut durable).chain([&mut local]).chain(&mut beside).chain(&mut other).collect();
     progress(format_args!("opening {} sockets, a desk each, at each side", load.sockets));
     for trial in &mut trials {
         conductor.room_for(load.sockets).await?;
-        let group = Group { set: SOCKETS, count: load.sockets, desks: Desks::Own, in_flight: AT_LEISURE };
+        let group = Group { set: SOCKETS, count: load.sockets, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New };
         trial.side.open(group).await?;
     }
     let (turns, seconds) = (sizes.spread_turns, load.length.as_secs());
@@ -66,6 +68,9 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
     let mut results = Results::default();
     let of_floor = floor.as_ref().map(|floor| &floor.measured);
     results.figures.extend(spread::figures(size, &local.measured, of_floor));
+    if let Some(beside) = &beside {
+        set_beside(&mut results.figures, &spread::figures(size, &local.measured, Some(&beside.measured)));
+    }
     results.figures.extend(durable.iter().flat_map(|durable| spread::beside_a_durable(size, &local.measured, &durable.measured)));
     results.curves.extend(of_floor.and_then(|floor| spread::curve("spread", Servers::FLOOR, floor)));
     results.curves.extend(spread::curve("spread", Servers::GATEWAY, &local.measured));
@@ -75,7 +80,7 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
         results.curves.extend(of_floor.and_then(|floor| spread::curve("forwarded", Servers::FLOOR, floor)));
         results.curves.extend(spread::curve("forwarded", Servers::GATEWAY, &other.measured));
     }
-    for trial in floor.into_iter().chain(durable).chain([local]).chain(other) {
+    for trial in floor.into_iter().chain(durable).chain([local]).chain(beside).chain(other) {
         trial.side.end().await?;
     }
     Ok(results)

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::time::sleep;
 
 use crate::{
     client::protocol::Published,
@@ -39,7 +38,7 @@ pub(crate) async fn measure(side: &mut Side, group: Group) -> Result<Connects> {
     let (cpu, redis, calls) = (side.servers.cpu()?, redis_cpu(side), redis_calls(side).await?);
     let began = clock::nanos();
     let ended = side.open(group).await?;
-    sleep(SETTLING).await;
+    side.settle(SETTLING).await;
     let sockets = u64::from(group.count);
     let pod_micros = each((side.servers.cpu()? - cpu).micros(), sockets);
     let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), sockets));

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use tokio::time::sleep;
 
 use crate::{
     client::protocol::{Published, SetId},
@@ -41,7 +40,7 @@ pub(crate) async fn measure(side: &mut Side, old: SetId, group: Group) -> Result
     let (cpu, redis, began) = (side.servers.cpu()?, redis_cpu(side), clock::nanos());
     side.clients.drop_all(old).await?;
     let ended = side.open(group).await?;
-    sleep(SETTLING).await;
+    side.settle(SETTLING).await;
     let sockets = u64::from(group.count);
     let pod_micros = each((side.servers.cpu()? - cpu).micros(), sockets);
     let redis_micros = redis_cpu(side).zip(redis).map(|(after, before)| each((after - before).micros(), sockets));

@@ -13,7 +13,7 @@ use super::{
     storm::{self, Storm},
 };
 use crate::{
-    client::protocol::{Desks, SetId},
+    client::protocol::{Arrival, Desks, SetId},
     conduct::{
         audience::Audience,
         conductor::{Conductor, progress},
@@ -21,7 +21,7 @@ use crate::{
         turns::Turns,
     },
     options::Scenario,
-    report::{Results, Size},
+    report::{Figure, Results, Size, set_beside},
     stage::servers::Servers,
 };
 
@@ -60,6 +60,16 @@ pub(crate) struct Plan {
     pub(crate) bursts: u32,
     /// So many.
     pub(crate) storms: u32,
+    /// The other program too, if there is one.
+    pub(crate) beside: bool,
+}
+
+/// What was measured at all sides.
+#[derive(Debug)]
+pub(crate) struct All {
+    pub(crate) gateway: Measured,
+    pub(crate) floor: Option<Measured>,
+    beside: Option<Measured>,
 }
 
 /// A side, its sockets, and what was measured at it so far.
@@ -88,21 +98,23 @@ pub(crate) async fn measure(conductor: &Conductor) -> Result<Results> {
         fan_out: turns(Scenario::FanOut, sizes.events.div_ceil(fan_out::EVENTS)),
         bursts: turns(Scenario::Burst, sizes.bursts),
         storms: turns(Scenario::Storm, if conductor.is_quick() { 1 } else { STORMS }),
+        beside: true,
     };
     let size = Size { sockets: sizes.sockets, pods: sizes.pods };
-    let (gateway, floor) = both(conductor, size, plan).await?;
-    Ok(results(conductor, size, &gateway, floor.as_ref()))
+    Ok(results(conductor, size, &all(conductor, size, plan).await?))
 }
 
-/// What the pods do, and what as many floors do if they are wanted: each step at one and then at the other, as often as it has
-/// turns.
+/// What the pods do, and what as many floors and pods of the other program do if they are wanted: each step at one and then at
+/// the next, as often as it has turns.
 ///
 /// # Errors
 /// When a server fails, or does not deliver.
-pub(crate) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Result<(Measured, Option<Measured>)> {
+pub(crate) async fn all(conductor: &Conductor, size: Size, plan: Plan) -> Result<All> {
     let mut floor = Side::floors(conductor, size).await?.map(|side| Trial::of(side, size));
     let mut gateway = Trial::of(Side::pods(conductor, size, &vec![[].as_slice(); size.pods as usize]).await?, size);
-    let mut trials: Vec<&mut Trial> = floor.iter_mut().chain([&mut gateway]).collect();
+    let beside = if plan.beside { Side::beside(conductor, size).await? } else { None };
+    let mut beside = beside.map(|side| Trial::of(side, size));
+    let mut trials: Vec<&mut Trial> = floor.iter_mut().chain([&mut gateway]).chain(&mut beside).collect();
     progress(format_args!("opening {} sockets at each side", size.sockets * size.pods));
     for trial in &mut trials {
         trial.prepare(plan.forerunners * size.pods).await?;
@@ -142,18 +154,21 @@ pub(crate) async fn both(conductor: &Conductor, size: Size, plan: Plan) -> Resul
             trial.storm(conductor.sizes.in_flight).await?;
         }
     }
-    let floor = match floor {
-        Some(floor) => Some(floor.end().await?),
-        None => None,
-    };
-    Ok((gateway.end().await?, floor))
+    Ok(All { gateway: gateway.end().await?, floor: ended(floor).await?, beside: ended(beside).await? })
+}
+
+async fn ended(trial: Option<Trial>) -> Result<Option<Measured>> {
+    match trial {
+        Some(trial) => trial.end().await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Looks at memory, then watches all sides at once.
 async fn idle(trials: &mut [&mut Trial], plan: Plan) -> Result<()> {
     if let Some(window) = plan.idle {
-        progress(format_args!("idle for {} s", window.as_secs()));
-        sleep(SETTLING).await;
+        progress(format_args!("idle for {} s", window.as_secs_f64()));
+        settle(trials).await;
         for trial in &mut *trials {
             trial.watch = Some(Watch::begin(&trial.side.servers, trial.empty, trial.count)?);
         }
@@ -166,9 +181,15 @@ async fn idle(trials: &mut [&mut Trial], plan: Plan) -> Result<()> {
         for trial in &mut *trials {
             trial.side.clients.drop_all(FORERUNNERS).await?;
         }
-        sleep(SETTLING).await;
+        settle(trials).await;
     }
     Ok(())
+}
+
+async fn settle(trials: &[&mut Trial]) {
+    if let Some(trial) = trials.first() {
+        trial.side.settle(SETTLING).await;
+    }
 }
 
 impl Trial {
@@ -179,15 +200,16 @@ impl Trial {
     }
 
     fn group(&self, in_flight: u32) -> Group {
-        Group { set: self.audience.set, count: self.count, desks: Desks::Shared, in_flight }
+        Group { set: self.audience.set, count: self.count, desks: Desks::Shared, in_flight, arrival: Arrival::New }
     }
 
     async fn prepare(&mut self, forerunners: u32) -> Result<()> {
         if forerunners > 0 {
-            let group = Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE };
+            let group =
+                Group { set: FORERUNNERS, count: forerunners, desks: Desks::Own, in_flight: AT_LEISURE, arrival: Arrival::New };
             self.side.open(group).await?;
         }
-        sleep(SETTLING).await;
+        self.side.settle(SETTLING).await;
         self.empty = self.side.servers.private_bytes()?;
         Ok(())
     }
@@ -197,7 +219,7 @@ impl Trial {
         if again {
             self.side.clients.drop_all(self.audience.set).await?;
             self.audience.set += 1;
-            sleep(SETTLING).await;
+            self.side.settle(SETTLING).await;
         }
         if self.audience.set == FIRST + 1 {
             self.measured.connects = Turns::default();
@@ -223,9 +245,24 @@ impl Trial {
     }
 }
 
-fn results(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<&Measured>) -> Results {
-    let mut results = Results::default();
-    let figures = &mut results.figures;
+fn results(conductor: &Conductor, size: Size, All { gateway, floor, beside }: &All) -> Results {
+    let floor = floor.as_ref();
+    let mut results = Results { figures: figures(conductor, size, gateway, floor), ..Results::default() };
+    if let Some(beside) = beside {
+        set_beside(&mut results.figures, &figures(conductor, size, gateway, Some(beside)));
+    }
+    for (server, measured) in floor.map(|floor| (Servers::FLOOR, floor)).into_iter().chain([(Servers::GATEWAY, gateway)]) {
+        results.curves.extend(fan_out::curve(server, &measured.fan_out));
+        results.curves.extend(burst::curve(server, &measured.burst));
+        results.curves.extend(storm::curve(server, &measured.storm));
+        results.notes.extend(storm::notes(server, &measured.storm));
+    }
+    results
+}
+
+/// The figures of the gateway beside those of another side.
+fn figures(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<&Measured>) -> Vec<Figure> {
+    let mut figures = Vec::new();
     if conductor.wants(Scenario::Connect) {
         figures.extend(connect::figures(size, &gateway.connects, floor.map(|floor| &floor.connects)));
     }
@@ -241,11 +278,5 @@ fn results(conductor: &Conductor, size: Size, gateway: &Measured, floor: Option<
     if !gateway.storm.is_empty() {
         figures.extend(storm::figures(size, &gateway.storm, floor.map(|floor| &floor.storm)));
     }
-    for (server, measured) in floor.map(|floor| (Servers::FLOOR, floor)).into_iter().chain([(Servers::GATEWAY, gateway)]) {
-        results.curves.extend(fan_out::curve(server, &measured.fan_out));
-        results.curves.extend(burst::curve(server, &measured.burst));
-        results.curves.extend(storm::curve(server, &measured.storm));
-        results.notes.extend(storm::notes(server, &measured.storm));
-    }
-    results
+    figures
 }
