@@ -154,6 +154,14 @@ def connections():
               (rate("dws_session_lock_attempts_total", "type", TYPE), "attempts {{type}}"), (rate("dws_session_lock_success_total", "type", TYPE), "locks {{type}}")]),
         panel("Lock renewals", "cps", [(rate("dws_session_renewals_total", "outcome"), "{{outcome}}")]),
         panel("Kill orders heard", "cps", [(rate("dws_session_kills_total", "outcome"), "{{outcome}}")]),
+        panel("Owners asked to let go", "cps", [(rate("dws_session_evictions_total", "way"), "{{way}}")],
+              text="On this pod, on a peer that answered, or over the kill channel, which all pods hear."),
+        row("Who moves"),
+        panel("Clients asked to move", "cps", [(rate("dws_session_moves_total", "reason, outcome"), "{{reason}} {{outcome}}")],
+              text="As their pod drains, or has more sockets than others. Who has not moved in time is overdue, and closed."),
+        panel("Sockets over the fleet's average", "percentunit", [(f"max by (instance) (dws_sockets_ratio{{{POD}}})", "{{instance}}")], limits=[(1.2, "orange")],
+              text="As each pod reckoned last to even them out. Past 1.2 clients are asked to move, until 1.1. 0: not known, as the fleet changes, a pod does not say "
+                   "what it has, or few clients can move."),
     ]
 
 

@@ -18,7 +18,7 @@ pub(crate) use errors::log_store_error;
 pub use errors::{PeerError, ReplayError, SourceError, StoreError};
 pub use kills::{KillBus, KillListener, KillSignal};
 pub use locks::{Acquire, LockRenewal, Renewal, SessionLocks};
-pub use peers::{Evicted, Handed, PeerService, Peers, RouteGap};
+pub use peers::{Evicted, Handed, PeerService, Peers, PodLoad, RouteGap};
 pub use replay::{ReadRequest, Replay, StoredEvent, StreamBounds, Stretch};
 pub use routes::{
     Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange, Routes,

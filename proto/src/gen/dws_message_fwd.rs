@@ -249,6 +249,23 @@ pub struct EvictResponse {
     #[prost(bool, tag = "1")]
     pub serves: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadRequest {
+    #[prost(string, tag = "1")]
+    pub source_pod_id: ::prost::alloc::string::String,
+    /// Who is asked: another pod, which may have got the address, refuses.
+    #[prost(string, tag = "2")]
+    pub target_pod_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadResponse {
+    /// Those that are still connecting included.
+    #[prost(uint64, tag = "1")]
+    pub sockets: u64,
+    /// It lets nobody in any more.
+    #[prost(bool, tag = "2")]
+    pub draining: bool,
+}
 /// What an event is, and so who sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -648,6 +665,30 @@ pub mod message_forwarding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// How many sockets the called pod has.
+        pub async fn load(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LoadRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/dws_message_fwd.MessageForwardingService/Load",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("dws_message_fwd.MessageForwardingService", "Load"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -716,6 +757,11 @@ pub mod message_forwarding_service_server {
             &self,
             request: tonic::Request<super::EvictRequest>,
         ) -> std::result::Result<tonic::Response<super::EvictResponse>, tonic::Status>;
+        /// How many sockets the called pod has.
+        async fn load(
+            &self,
+            request: tonic::Request<super::LoadRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoadResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct MessageForwardingServiceServer<T> {
@@ -1109,6 +1155,50 @@ pub mod message_forwarding_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EvictSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/dws_message_fwd.MessageForwardingService/Load" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoadSvc<T: MessageForwardingService>(pub Arc<T>);
+                    impl<
+                        T: MessageForwardingService,
+                    > tonic::server::UnaryService<super::LoadRequest> for LoadSvc<T> {
+                        type Response = super::LoadResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LoadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageForwardingService>::load(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoadSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod forward;
 pub mod hub;
 pub mod membership;
+pub(crate) mod rebalance;
 pub mod reception;
 pub mod replay;
 pub mod routes;

@@ -76,6 +76,7 @@ reloadable! {
     "resume.max_events" => resume.max_events,
     "resume.max_bytes" => resume.max_bytes,
     "resume.timeout_seconds" => resume.timeout,
+    "rebalance.enabled" => rebalance.enabled,
     "app.grpc_client_forward_timeout_seconds" => app.grpc_client_forward_timeout,
     "app.forward_max_deliveries" => app.forward_max_deliveries,
     "app.forward_max_age_seconds" => app.forward_max_age,

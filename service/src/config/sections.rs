@@ -32,6 +32,8 @@ pub struct Config {
     pub app: App,
     /// Reading the stream again.
     pub resume: Resume,
+    /// Moving clients from pods with more sockets than others.
+    pub rebalance: Rebalance,
     /// Times to live that follow activity.
     pub adaptive_ttl: AdaptiveTtl,
     /// Logs and traces.
@@ -285,4 +287,12 @@ pub struct Resume {
     /// Longest wait for a turn, and then for the stream.
     #[serde(rename = "timeout_seconds", with = "seconds")]
     pub timeout: Duration,
+}
+
+/// Moving clients from pods with more sockets than others.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Rebalance {
+    /// Ask clients that can move to do so while this pod has clearly more sockets than the average.
+    pub enabled: bool,
 }

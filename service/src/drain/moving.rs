@@ -1,12 +1,15 @@
 //! Asks the clients of a pod that drains to move, before it is gone.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use daisi_ws_domain::{close::CloseReason, moving::MoveReason};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::application::{
-    admission::evict::Evictor,
+    admission::{
+        asked::{Asked, MOVE_WITHIN},
+        evict::Evictor,
+    },
     hub::{registry::Hub, session::Session},
 };
 
@@ -19,11 +22,6 @@ const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// The share of the time in which all are asked.
 const ASKING_SHARE: u32 = 2;
-/// The longest that a client has: enough to be refused by pods that drain as well, and to try again.
-const MOVE_WITHIN: Duration = Duration::from_secs(15);
-
-/// A client that was asked, and until when it may move.
-type Asked = VecDeque<(Instant, Arc<Session>)>;
 
 /// Asks these clients to move, in paced batches, all of them until shortly before the deadline. Who has not moved within its time
 /// is closed with 1001. Cancel-safe: nobody who was asked is asked again.
@@ -37,36 +35,22 @@ pub(super) async fn move_all(hub: &Hub, evictor: &Evictor, sessions: &[Arc<Sessi
     let pause = ((within - settling) / ASKING_SHARE / batches).clamp(MIN_PAUSE, MAX_PAUSE);
     tracing::info!(sessions = sessions.len(), pause = ?pause, "asking clients to move");
     sleep(settling).await;
-    let mut asked = Asked::new();
+    let mut asked = Asked::default();
     for batch in sessions.chunks(BATCH) {
         let now = Instant::now();
         let until = deadline.min(now + MOVE_WITHIN);
         for session in batch {
-            if evictor.ask_to_move(session, MoveReason::Drain, until.saturating_duration_since(now)) {
-                asked.push_back((until, Arc::clone(session)));
-            } else if let Some(moving) = session.moving() {
+            if asked.ask(session, MoveReason::Drain, until.saturating_duration_since(now), evictor) {
+                continue;
+            }
+            match session.moving() {
                 // For another reason, just now.
-                asked.push_back((until.min(moving.asked + moving.within), Arc::clone(session)));
-            } else {
-                session.close(CloseReason::GoingAway);
+                Some(moving) => asked.note(session, until.min(moving.asked + moving.within)),
+                None => session.close(CloseReason::GoingAway),
             }
         }
-        end_overdue(&mut asked, evictor);
+        asked.end_overdue(evictor);
         sleep(pause).await;
     }
-    while let Some((until, session)) = asked.front() {
-        if hub.contains(session.connection()) {
-            sleep_until(*until).await;
-            end_overdue(&mut asked, evictor);
-        } else {
-            asked.pop_front();
-        }
-    }
-}
-
-fn end_overdue(asked: &mut Asked, evictor: &Evictor) {
-    let now = Instant::now();
-    while let Some((_, session)) = asked.pop_front_if(|(until, _)| *until <= now) {
-        evictor.end_overdue(&session);
-    }
+    asked.all_gone(hub, evictor).await;
 }

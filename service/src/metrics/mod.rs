@@ -189,6 +189,10 @@ metrics! {
         ["reason": values!(MoveReason), "outcome": values!(MoveOutcome)], NONE,
         "Clients that were asked to move: asked, moved, or closed as their time was over; by reason.";
 
+    sockets_ratio: Gauge = "dws_sockets_ratio", [], NONE,
+        "Sockets of this pod over the average of the pods that do not drain, as reckoned last to even them out; 0 where that is \
+        not known.";
+
     websocket_buffer_capacity: IntGaugeVec = "dws_websocket_buffer_capacity", ["type": values!(SessionKind)], NONE,
         "Messages that the mailboxes of all open sockets may hold while their clients take no bytes.";
     websocket_buffer_used_count: IntGaugeVec = "dws_websocket_buffer_used_count", ["type": values!(SessionKind)], NONE,

@@ -22,6 +22,7 @@ use crate::{
             socket_services::{ChatServices, SocketServices},
         },
         hub::{registry::Hub, relief::Relief},
+        rebalance::Rebalance,
         replay::Replayer,
     },
     config::MemoryBudget,
@@ -144,6 +145,7 @@ pub(super) fn spawn(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions
         async move { evictor.run(kills.as_ref(), &sweep).await }
     });
     let (queue, locks, live) = (Arc::new(AsyncMutex::new(release_queue)), Arc::clone(&backends.locks), config.clone());
+    spawn_rebalance(ground, hub, fleet, &evictor);
     tasks.supervise("release", move || {
         let (queue, locks, live) = (Arc::clone(&queue), Arc::clone(&locks), live.clone());
         async move { queue.lock().await.run(&locks, &live).await }
@@ -190,5 +192,21 @@ fn spawn_bounds(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet) {
     ground.tasks.supervise("room", move || {
         let room = room.clone();
         async move { room.watch().await }
+    });
+}
+
+fn spawn_rebalance(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, evictor: &Evictor) {
+    let rebalance = Rebalance {
+        hub: Arc::clone(hub),
+        directory: Arc::clone(&fleet.directory),
+        wellness: Arc::clone(&fleet.wellness),
+        peers: Arc::clone(&ground.backends.peers),
+        evictor: evictor.clone(),
+        config: ground.config.clone(),
+        metrics: Arc::clone(ground.metrics),
+    };
+    ground.tasks.supervise("rebalance", move || {
+        let rebalance = rebalance.clone();
+        async move { rebalance.run().await }
     });
 }

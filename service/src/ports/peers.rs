@@ -42,6 +42,15 @@ pub enum Evicted {
     Serves,
 }
 
+/// How many sockets a pod has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PodLoad {
+    /// Those that are still connecting included.
+    pub sockets: u64,
+    /// It lets nobody in any more.
+    pub draining: bool,
+}
+
 /// The other pods. The implementation pools connections; breakers, retries and queues are the caller's.
 #[async_trait]
 pub trait Peers: Send + Sync {
@@ -73,6 +82,12 @@ pub trait Peers: Send + Sync {
         Err(PeerError::refused("it is not asked for room"))
     }
 
+    /// How many sockets has just this pod? Bounded by a short time-out of its own. A pod that is too old to know the question
+    /// refuses it.
+    async fn load(&self, _to: &PodRecord) -> Result<PodLoad, PeerError> {
+        Err(PeerError::refused("it is not asked for its load"))
+    }
+
     /// Does it say that it takes events and can bring them where they belong? Bounded by a short time-out of its own. A pod that
     /// is too old to know the question is well if it is there.
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {
@@ -92,6 +107,9 @@ pub trait PeerService: Send + Sync {
     fn has_room(&self) -> bool {
         false
     }
+
+    /// How many sockets it has.
+    fn load(&self) -> PodLoad;
 
     /// Does it take events, and can it bring them where they belong?
     fn is_well(&self) -> bool {

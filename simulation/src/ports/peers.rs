@@ -9,7 +9,7 @@ use daisi_ws_domain::{
     peer::PodRecord,
     session::Kill,
 };
-use daisi_ws_service::ports::{Evicted, Handed, PeerError, Peers, RouteGap};
+use daisi_ws_service::ports::{Evicted, Handed, PeerError, Peers, PodLoad, RouteGap};
 
 use super::{Broke, fate::Port};
 
@@ -85,6 +85,10 @@ impl Peers for PeersPort {
 
     async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
         self.call(format!("asks {} for room", to.id), self.inner.has_room(to)).await
+    }
+
+    async fn load(&self, to: &PodRecord) -> Result<PodLoad, PeerError> {
+        self.call(format!("asks {} for its load", to.id), self.inner.load(to)).await
     }
 
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {

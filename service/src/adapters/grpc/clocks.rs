@@ -81,7 +81,7 @@ mod tests {
         application::fleet::key::FleetKey,
         config::Secret,
         metrics::Metrics,
-        ports::{Evicted, Handed, PeerError, PeerService, Peers as _, RouteGap},
+        ports::{Evicted, Handed, PeerError, PeerService, Peers as _, PodLoad, RouteGap},
         runtime::lifecycle::{Shutdown, Tasks},
     };
 
@@ -125,6 +125,9 @@ mod tests {
         }
         fn evict(&self, _: &Kill) -> Evicted {
             Evicted::Gone
+        }
+        fn load(&self) -> PodLoad {
+            PodLoad::default()
         }
         fn introduce(&self, _: &PodRecord) -> Vec<PodRecord> {
             Vec::new()

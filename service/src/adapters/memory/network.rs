@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    ports::{Evicted, Handed, PeerError, PeerService, Peers, RouteGap},
+    ports::{Evicted, Handed, PeerError, PeerService, Peers, PodLoad, RouteGap},
     runtime::watched::Watched,
 };
 
@@ -224,6 +224,11 @@ impl Peers for NetworkHandle {
 
     async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
         timeout(PROBE_TIMEOUT, self.call(to, |service| service.has_room())).await.map_err(|_| PeerError::TimedOut)?
+    }
+
+    async fn load(&self, to: &PodRecord) -> Result<PodLoad, PeerError> {
+        self.be_admitted(to)?;
+        timeout(PROBE_TIMEOUT, self.call(to, |service| service.load())).await.map_err(|_| PeerError::TimedOut)?
     }
 
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {

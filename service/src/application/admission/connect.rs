@@ -146,8 +146,9 @@ impl Connector {
         wishes: &Wishes,
         config: &Config,
     ) -> Result<(), ConnectError> {
-        self.begin(admission, wishes, None, config).await?;
         let session = Arc::clone(&admission.session);
+        session.set_moved();
+        self.begin(admission, wishes, None, config).await?;
         let locked = self.locker.seize(&session, first, config).await?;
         admission.took_over = true;
         match (&wishes.chat, locked.saved_chat) {

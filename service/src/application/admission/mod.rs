@@ -1,5 +1,6 @@
 //! One session a key: connects, locks and their renewal, take-overs, and what a client may ask how often.
 
+pub(crate) mod asked;
 pub mod connect;
 pub(crate) mod dispute;
 pub mod evict;

@@ -198,6 +198,20 @@ impl Directory {
         self.read().peers.values().map(|peer| PodRecord::clone(&peer.record)).collect()
     }
 
+    /// All peers, by their ids, while nothing is in doubt: each has a liveness key, there is no other member, and look-ups can be
+    /// trusted.
+    #[must_use]
+    pub(crate) fn undoubted(&self) -> Option<Vec<Arc<PodRecord>>> {
+        let table = self.read();
+        let has_doubts = table.is_settling(Instant::now()) || !table.unknown.is_empty();
+        if has_doubts || table.peers.values().any(|peer| peer.lapsed) {
+            return None;
+        }
+        let mut peers: Vec<_> = table.peers.values().map(|peer| Arc::clone(&peer.record)).collect();
+        peers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Some(peers)
+    }
+
     /// A peer, unless it is known to be dead.
     #[must_use]
     pub fn peer(&self, pod: &PodId) -> Option<PodRecord> {

@@ -3,14 +3,12 @@
 //! Every method is short and never awaits. Sessions are entered before they have their lock (*pending*), so that a kill finds
 //! them from then on. Removal needs the connection id: a late exit of an old socket cannot remove its successor.
 
+mod counts;
 mod places;
 mod tables;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -106,6 +104,7 @@ impl Hub {
         Self {
             tables: Mutex::new(Tables {
                 entries: Map::default(),
+                movers: 0,
                 by_key: Map::default(),
                 routes: Map::default(),
                 changed: IndexSet::new(),
@@ -129,7 +128,7 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
         #[cfg(test)]
-        self.visits.fetch_add(1, Ordering::Relaxed);
+        self.visits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,17 +136,6 @@ impl Hub {
     #[must_use]
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
-    }
-
-    /// Notes whether connects that another pod has no room for may come here.
-    pub(crate) fn note_room(&self, has_room: bool) {
-        self.has_room.store(has_room, Ordering::Relaxed);
-    }
-
-    /// May connects come here that another pod has no room for, as noted last?
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.has_room.load(Ordering::Relaxed)
     }
 
     // ---- sessions ----
@@ -165,6 +153,7 @@ impl Hub {
             return Err(Refusal::Full);
         }
         push_tightly(tables.by_key.entry(session.key().clone()).or_default(), session.connection().clone());
+        tables.movers += usize::from(session.can_move());
         tables.entries.insert(session.connection().clone(), Entry { session: Arc::clone(session), routes: Vec::new() });
         Ok(())
     }
@@ -256,18 +245,6 @@ impl Hub {
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.lock().entries.values().map(|e| Arc::clone(&e.session)).collect()
-    }
-
-    /// How many sessions are here, pending ones included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().entries.len()
-    }
-
-    /// Is nobody here, pending sessions included?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Lets nobody in any more.

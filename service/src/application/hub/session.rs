@@ -66,6 +66,8 @@ pub struct Session {
     /// Its client is to be told to move.
     to_move: AtomicBool,
     can_move: bool,
+    /// Its client moved here from another socket.
+    has_moved: AtomicBool,
     reason: OnceLock<CloseReason>,
     /// Where the task below runs.
     worker: Arc<Worker>,
@@ -141,6 +143,7 @@ impl Session {
             locked: AtomicBool::new(false),
             to_move: AtomicBool::new(false),
             can_move: false,
+            has_moved: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
             worker: Arc::clone(worker),
@@ -334,6 +337,18 @@ impl Session {
     #[must_use]
     pub(crate) fn can_move(&self) -> bool {
         self.can_move
+    }
+
+    /// Notes that its client moved here from another socket.
+    pub(crate) fn set_moved(&self) {
+        self.has_moved.store(true, Ordering::Relaxed);
+    }
+
+    /// May its client be asked to move for no need of its own? Once in the life of what is one connection to it: not if it was
+    /// asked before, or is here because another socket was.
+    #[must_use]
+    pub(crate) fn may_move(&self) -> bool {
+        self.can_move && !self.has_moved.load(Ordering::Relaxed) && self.is_locked() && self.moving().is_none()
     }
 
     /// What the client was asked, if it was.

@@ -21,7 +21,7 @@ use crate::{
         },
         wellness::Wellness,
     },
-    ports::{EventSource, Evicted, Handed, PeerService},
+    ports::{EventSource, Evicted, Handed, PeerService, PodLoad},
 };
 
 /// Answers peers.
@@ -54,6 +54,10 @@ impl PeerService for Reception {
 
     fn has_room(&self) -> bool {
         self.hub.has_room()
+    }
+
+    fn load(&self) -> PodLoad {
+        self.hub.load()
     }
 
     fn is_well(&self) -> bool {

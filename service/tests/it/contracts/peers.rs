@@ -12,7 +12,7 @@ use daisi_ws_domain::{
 };
 use daisi_ws_service::{
     adapters::memory::network::Network,
-    ports::{Evicted, Handed, PeerError, Peers, RouteGap},
+    ports::{Evicted, Handed, PeerError, Peers, PodLoad, RouteGap},
 };
 use tokio::time::{Instant, timeout};
 
@@ -227,6 +227,20 @@ async fn a_peer_is_asked_to_close_one_socket_and_nobody_is_asked_for_another(fle
     assert_eq!(recorder.kills().len(), kills.len());
 }
 
+async fn a_peer_says_how_many_sockets_it_has_and_nobody_says_it_for_another(fleet: &mut dyn Fleet) {
+    let (b, recorder) = fleet.start("b", 1).await;
+    for load in [PodLoad { sockets: u64::MAX, draining: false }, PodLoad { sockets: 0, draining: true }] {
+        recorder.carry(load);
+        assert_eq!(fleet.peers().load(&b).await.unwrap(), load);
+    }
+    let elsewhere = PodRecord { id: pod_id("c"), ..b.clone() };
+    assert!(fleet.peers().load(&elsewhere).await.is_err(), "b has its address");
+    fleet.freeze(&b.id, true);
+    let before = Instant::now();
+    assert!(fleet.peers().load(&b).await.is_err());
+    assert!(before.elapsed() < QUICK, "{:?}", before.elapsed());
+}
+
 async fn who_makes_itself_known_hears_whom_the_peer_knows(fleet: &mut dyn Fleet) {
     let (b, _) = fleet.start("b", 1).await;
     let newcomer = |id: &str| PodRecord { id: pod_id(id), address: format!("{id}:1"), started_at: Duration::from_millis(1500) };
@@ -329,6 +343,7 @@ on_both! {
     a_killed_peer_is_unreachable_quickly_and_reached_at_its_new_address,
     a_peer_that_hangs_holds_no_caller_for_ever,
     a_peer_is_asked_to_close_one_socket_and_nobody_is_asked_for_another,
+    a_peer_says_how_many_sockets_it_has_and_nobody_says_it_for_another,
     gaps_reach_the_route_or_all,
     a_probe_is_answered_by_that_very_pod_only,
     a_peer_says_which_sockets_it_holds_and_nobody_says_it_for_another,

@@ -13,6 +13,7 @@ mod memory;
 mod mending;
 mod moving;
 mod races;
+mod rebalance;
 mod redelivery;
 mod restarts;
 mod resume;

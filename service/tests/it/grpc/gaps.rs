@@ -11,8 +11,8 @@ use daisi_ws_domain::{
 };
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, EvictRequest, EvictResponse, GapRoute,
-    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse,
-    PushEventRequest, PushEventResponse, RouteGap as WireGap,
+    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, LoadRequest, LoadResponse, PushBatchRequest,
+    PushBatchResponse, PushEventRequest, PushEventResponse, RouteGap as WireGap,
     message_forwarding_service_server::{MessageForwardingService, MessageForwardingServiceServer},
 };
 use daisi_ws_service::{
@@ -56,6 +56,9 @@ impl MessageForwardingService for Before {
     async fn evict(&self, _: Request<EvictRequest>) -> Result<Response<EvictResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn load(&self, _: Request<LoadRequest>) -> Result<Response<LoadResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn introduce(&self, _: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {
         Err(Status::unimplemented(""))
     }
@@ -76,6 +79,8 @@ async fn an_older_pod_is_told_of_each_gap_or_of_all_at_once_and_what_it_cannot_r
     let route = |agent: u64| event("here", &format!("messages.c{agent}"), 1, "{}").address.routes()[0].clone();
     let gaps = |count: u64| (1..=count).map(|n| RouteGap { route: Some(route(n)), gap: Gap::of(n, GapCause::GivenUp) });
     let telling = async {
+        let load = caller.peers.load(&peer).await;
+        assert!(matches!(load, Err(PeerError::Refused(_))), "what it has is unknown, and not nothing: {load:?}");
         let unread = caller.peers.push(&peer, &[event("here", "chats", 1, "{}"), event("here", "chats", 2, "{}")]).await;
         assert!(matches!(&unread, Err(PeerError::Failed(_))), "not nobody's: {unread:?}");
         for count in [3, 300] {

@@ -49,6 +49,7 @@ const USE_CASES: &[(&str, &[&str])] = &[
     ("connection", &["admission", "hub", "replay"]),
     ("dispatch", &["fleet", "forward", "hub", "wellness"]),
     ("membership", &["fleet", "forward", "hub", "routes"]),
+    ("rebalance", &["admission", "fleet", "hub", "wellness"]),
     ("reception", &["admission", "fleet", "hub", "wellness"]),
 ];
 

@@ -110,7 +110,8 @@ impl Client {
         Self { socket: Socket::Eager { outgoing, incoming }, seen: self.seen }
     }
 
-    async fn read(&mut self) -> Seen {
+    /// The next frame or the end, however long it takes. Cancel-safe for a client that reads all the time.
+    pub(crate) async fn read(&mut self) -> Seen {
         if let Some(seen) = self.seen.pop_front() {
             return seen;
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod crowd;
 pub(crate) mod far;
 pub(crate) mod fixture;
 pub(crate) mod fleet;

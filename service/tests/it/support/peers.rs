@@ -23,7 +23,7 @@ use daisi_ws_service::{
     application::fleet::key::FleetKey,
     config::Secret,
     metrics::Metrics,
-    ports::{Evicted, Handed, PeerService},
+    ports::{Evicted, Handed, PeerService, PodLoad},
     runtime::lifecycle::{Shutdown, Tasks},
 };
 use tokio::{
@@ -45,6 +45,7 @@ pub(crate) struct Recorder {
     panics: AtomicBool,
     room: AtomicBool,
     unwell: AtomicBool,
+    load: Mutex<PodLoad>,
 }
 
 impl Recorder {
@@ -74,6 +75,11 @@ impl Recorder {
         self.room.store(room, Ordering::SeqCst);
     }
 
+    /// From now on it has so many sockets, and drains or not.
+    pub(crate) fn carry(&self, load: PodLoad) {
+        *self.load.lock().unwrap() = load;
+    }
+
     /// From now on it is unwell, or well.
     pub(crate) fn be_unwell(&self, unwell: bool) {
         self.unwell.store(unwell, Ordering::SeqCst);
@@ -99,6 +105,11 @@ impl PeerService for Recorder {
 
     fn has_room(&self) -> bool {
         self.room.load(Ordering::SeqCst)
+    }
+
+    fn load(&self) -> PodLoad {
+        self.maybe_panic();
+        *self.load.lock().unwrap()
     }
 
     fn is_well(&self) -> bool {

@@ -17,7 +17,7 @@ use daisi_ws_domain::{
     session::Kill,
 };
 use daisi_ws_proto::dws_message_fwd::{
-    AnnounceGapsRequest, HoldsSocketsRequest, IntroduceRequest, PushBatchRequest, PushBatchResponse,
+    AnnounceGapsRequest, HoldsSocketsRequest, IntroduceRequest, LoadRequest, LoadResponse, PushBatchRequest, PushBatchResponse,
     message_forwarding_service_client::MessageForwardingServiceClient,
 };
 use tokio::time::timeout;
@@ -44,7 +44,7 @@ use super::{
 use crate::{
     application::fleet::key::FleetKey,
     metrics::Metrics,
-    ports::{Evicted, Handed, MAX_PODS, PeerError, Peers, RouteGap},
+    ports::{Evicted, Handed, MAX_PODS, PeerError, Peers, PodLoad, RouteGap},
     runtime::lifecycle::Tasks,
 };
 
@@ -293,6 +293,16 @@ impl Peers for GrpcPeers {
 
     async fn has_room(&self, to: &PodRecord) -> Result<bool, PeerError> {
         self.says(to, room_name(&to.id)).await?.ok_or_else(|| PeerError::refused(Odd::Unknown))
+    }
+
+    async fn load(&self, to: &PodRecord) -> Result<PodLoad, PeerError> {
+        let asked = async {
+            let message = LoadRequest { source_pod_id: self.me.to_string(), target_pod_id: to.id.to_string() };
+            let answer = self.client(to).await?.load(message).await;
+            Ok(answer.map_err(|status| self.error(to, &status))?.into_inner())
+        };
+        let LoadResponse { sockets, draining } = timeout(PROBE_TIMEOUT, asked).await.map_err(|_| PeerError::TimedOut)??;
+        Ok(PodLoad { sockets, draining })
     }
 
     async fn is_well(&self, to: &PodRecord) -> Result<bool, PeerError> {

@@ -12,8 +12,9 @@ use daisi_ws_domain::{
 };
 use daisi_ws_proto::dws_message_fwd::{
     AnnounceGapRequest, AnnounceGapResponse, AnnounceGapsRequest, AnnounceGapsResponse, EvictRequest, EvictResponse,
-    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, PushBatchRequest, PushBatchResponse,
-    PushEventRequest, PushEventResponse, RouteGap, message_forwarding_service_server::MessageForwardingService,
+    HoldsSocketsRequest, HoldsSocketsResponse, IntroduceRequest, IntroduceResponse, LoadRequest, LoadResponse, PushBatchRequest,
+    PushBatchResponse, PushEventRequest, PushEventResponse, RouteGap,
+    message_forwarding_service_server::MessageForwardingService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -25,7 +26,7 @@ use crate::{
         legacy::event_from_push,
     },
     metrics::{Metrics, labels::CallRefused},
-    ports::{Evicted, Handed, MAX_PODS, PeerService},
+    ports::{Evicted, Handed, MAX_PODS, PeerService, PodLoad},
 };
 
 /// Answers peers. Whether they may ask is settled before ([`super::guard`]).
@@ -122,6 +123,14 @@ impl MessageForwardingService for Handler {
         let kill = kill_from_wire(&self.me, &request).map_err(|bad| self.refuse(CallRefused::BadRequest, bad.to_string()))?;
         let evicted = self.guarded(|| self.service.evict(&kill))?;
         Ok(Response::new(EvictResponse { serves: evicted == Evicted::Serves }))
+    }
+
+    async fn load(&self, request: Request<LoadRequest>) -> Result<Response<LoadResponse>, Status> {
+        let request = request.into_inner();
+        self.source(&request.source_pod_id)?;
+        self.be_meant(&request.target_pod_id)?;
+        let PodLoad { sockets, draining } = self.guarded(|| self.service.load())?;
+        Ok(Response::new(LoadResponse { sockets, draining }))
     }
 
     async fn introduce(&self, request: Request<IntroduceRequest>) -> Result<Response<IntroduceResponse>, Status> {

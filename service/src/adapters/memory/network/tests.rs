@@ -31,6 +31,10 @@ impl PeerService for Counter {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    fn load(&self) -> PodLoad {
+        PodLoad::default()
+    }
+
     fn introduce(&self, _: &PodRecord) -> Vec<PodRecord> {
         Vec::new()
     }

@@ -70,6 +70,8 @@ pub(super) fn push_tightly<T>(list: &mut Vec<T>, item: T) {
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) entries: Map<ConnectionId, Entry>,
+    /// Entries whose clients can move.
+    pub(super) movers: usize,
     pub(super) by_key: Map<SessionKey, Vec<ConnectionId>>,
     pub(super) routes: Map<RouteKey, RouteEntry>,
     /// Routes that began or ceased to be wanted, for the route writer.
@@ -109,6 +111,7 @@ impl Tables {
 
     pub(super) fn remove(&mut self, connection: &ConnectionId) -> Option<Entry> {
         let entry = self.entries.remove(connection)?;
+        self.movers -= usize::from(entry.session.can_move());
         if let Some(connections) = self.by_key.get_mut(entry.session.key()) {
             connections.retain(|c| c != connection);
             if connections.is_empty() {
