@@ -27,7 +27,7 @@ impl Theme {
     /// That of a seed, if it has one.
     pub(super) fn of(seed: u64) -> Option<Self> {
         let is_one = seed % EVERY == EVERY - 1;
-        is_one.then(|| match seed / EVERY % 3 {
+        is_one.then_some(match seed / EVERY % 3 {
             0 => Self::Fight,
             1 => Self::Thaw,
             _ => Self::Rollout,

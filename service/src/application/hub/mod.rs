@@ -10,6 +10,8 @@ mod members;
 pub mod memory;
 mod parting;
 pub mod prepared_message;
+mod rare;
 pub mod registry;
 pub(crate) mod relief;
 pub mod session;
+mod who;

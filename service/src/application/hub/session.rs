@@ -23,35 +23,12 @@ use tokio::time::Instant;
 
 use super::{
     mailbox::{Mailbox, MailboxLimits, Push, item::Item},
-    memory::{Charge, Kind, Memory},
+    memory::Memory,
+    rare::Rare,
+    who::Who,
 };
+pub(crate) use super::{rare::Moving, who::session_line};
 use crate::runtime::{prefetch::prefetch, workers::Worker};
-
-/// Whose session it is, in words.
-#[derive(Debug)]
-pub(crate) struct Who<'a> {
-    pub(crate) pod: &'a str,
-    pub(crate) request: &'a str,
-    pub(crate) kind: &'static str,
-    pub(crate) company: &'a str,
-    pub(crate) agent: &'a str,
-    pub(crate) user: Option<&'a str>,
-    pub(crate) admin: Option<&'a str>,
-}
-
-/// Logs a line about a session at `info`, with the fields that every such line has. No span around the session's task has them:
-/// it would hold memory for as long as the socket lives, and be entered at every wake-up.
-macro_rules! session_line {
-    ($session:expr, $($rest:tt)+) => {{
-        let who = $session.who();
-        tracing::event!(
-            name: crate::telemetry::SESSION_LINE, tracing::Level::INFO, pod.id = who.pod, request.id = who.request,
-            session.kind = who.kind, company.id = who.company, agent.id = who.agent, user.id = who.user,
-            admin.id = who.admin, $($rest)+
-        );
-    }};
-}
-pub(crate) use session_line;
 
 /// A socket's session, from the moment it wants the lock until everything is given back.
 ///
@@ -83,43 +60,9 @@ pub struct Session {
     rare: Mutex<Rare>,
 }
 
-/// What no event touches.
-#[derive(Debug)]
-struct Rare {
-    active_at: Instant,
-    /// See [`Session::lock_confirmed_until`].
-    confirmed_until: Option<Instant>,
-    /// The owners that it took its session from; most have none.
-    predecessors: Box<[LockOwner]>,
-    /// A message of the client's that is not whole; in a box, as most of the time there is none.
-    inbound: Option<Box<Inbound>>,
-    /// Its client was asked to move.
-    moving: Option<Box<Moving>>,
-}
-
-/// That a client was asked to move.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moving {
-    pub(crate) reason: MoveReason,
-    /// When it was asked, and how long it has.
-    pub(crate) asked: Instant,
-    pub(crate) within: Duration,
-}
-
-/// A message that is not whole.
-#[derive(Debug)]
-struct Inbound {
-    /// There has always been one.
-    since: Instant,
-    /// What is held of it.
-    held: Charge,
-}
-
 /// A lock counts as confirmed until so long before it may run out, or a quarter of its life: in that time its socket says
 /// goodbye.
 const CONFIRMATION_MARGIN: Duration = Duration::from_secs(2);
-/// So many of the owners that a session was taken from are remembered, the latest: nearly always there is one.
-const MAX_PREDECESSORS: usize = 4;
 
 impl Session {
     /// A session that has nothing yet: no lock, no route. It lives on `worker`, where its task has to run.
@@ -149,13 +92,7 @@ impl Session {
             worker: Arc::clone(worker),
             reason: OnceLock::new(),
             chat: Mutex::new(None),
-            rare: Mutex::new(Rare {
-                active_at: Instant::now(),
-                confirmed_until: None,
-                predecessors: Box::default(),
-                inbound: None,
-                moving: None,
-            }),
+            rare: Mutex::new(Rare::new()),
         }
     }
 
@@ -301,21 +238,13 @@ impl Session {
         if owner.connection.is_none() {
             return;
         }
-        let mut rare = self.rare();
-        let mut predecessors = std::mem::take(&mut rare.predecessors).into_vec();
-        if !predecessors.contains(owner) {
-            if predecessors.len() >= MAX_PREDECESSORS {
-                predecessors.remove(0);
-            }
-            predecessors.push(owner.clone());
-        }
-        rare.predecessors = predecessors.into();
+        self.rare().add_predecessor(owner);
     }
 
     /// Was the session taken from this owner, which so is older?
     #[must_use]
     pub(crate) fn took_over_from(&self, owner: &LockOwner) -> bool {
-        self.rare().predecessors.contains(owner)
+        self.rare().took_over_from(owner)
     }
 
     /// Asks the client to open a second socket within this time, while this one still serves. False if it can't, has no socket
@@ -446,18 +375,12 @@ impl Session {
 
     /// Notes how many bytes are held of a message that is not whole, and has them count there.
     pub(crate) fn set_inbound(&self, bytes: usize, memory: &Arc<Memory>) {
-        let mut rare = self.rare();
-        if bytes == 0 {
-            rare.inbound = None;
-            return;
-        }
-        let none = || Box::new(Inbound { since: Instant::now(), held: memory.charge(Kind::Inbound, 0) });
-        rare.inbound.get_or_insert_with(none).held.set(bytes);
+        self.rare().set_inbound(bytes, memory);
     }
 
     /// How many, and since when without a break.
     pub(crate) fn inbound(&self) -> Option<(usize, Instant)> {
-        self.rare().inbound.as_ref().map(|inbound| (inbound.held.bytes(), inbound.since))
+        self.rare().inbound()
     }
 
     /// Has the session's task look again at what waits.
