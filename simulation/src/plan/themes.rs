@@ -138,7 +138,7 @@ mod tests {
     fn all_pods_drain_in_a_rollout() {
         for seed in (47..2000).step_by(48) {
             let plan = Plan::of(seed);
-            let drained: Vec<usize> = plan.steps.iter().filter_map(|step| drained_at(step)).collect();
+            let drained: Vec<usize> = plan.steps.iter().filter_map(drained_at).collect();
             assert_eq!(drained, (0..plan.slots).collect::<Vec<_>>(), "seed {seed}");
         }
     }
