@@ -57,8 +57,16 @@ class Card {
         this.again,
         el("button", { type: "button", class: "small close", onclick: () => this.remove() }, "Close")),
       this.#log);
+    const card = this;
     this.client = new GatewayClient({
       url: () => this.#url(),
+      // Pages hear nothing of a move; this one shows it.
+      WebSocket: class extends WebSocket {
+        constructor(...args) {
+          super(...args);
+          this.addEventListener("message", ({ data }) => data.startsWith('{"type":"ready"') && card.#isOn(JSON.parse(data).payload?.pod_id));
+        }
+      },
       apiKey: fleet.api_key,
       token: () => token(person.kind, person.kind === "admin"
         ? { admin_id: person.name, expires_in_seconds: life }
@@ -92,12 +100,19 @@ class Card {
     this.takeOver.hidden = state === "closed";
   }
 
-  on_ready({ pod, chat, reconnected, resumed, replayed, reason }) {
-    this.current = pod;
-    this.#missed = replayed ?? 0;
-    this.node.dataset.pod = pod;
+  #isOn(pod) {
+    // The echo of a `ready` names none.
+    if (!pod || pod === this.current) return;
+    if (this.client.state === "ready") this.#note(`moved from ${this.current} to ${pod}`);
+    this.current = this.node.dataset.pod = pod;
     this.mark();
     this.pod.style.setProperty("--pod", podColor(pod));
+  }
+
+  on_ready({ pod, chat, reconnected, resumed, replayed, reason }) {
+    this.#isOn(pod);
+    this.#missed = replayed ?? 0;
+    this.mark();
     this.#show(chat);
     const missed = replayed ? `resumed, what was missed follows (${replayed} replayed)` : "resumed, nothing was missed";
     const what = resumed ? missed : `load the state anew${reason ? ` (${reason})` : ""}`;
