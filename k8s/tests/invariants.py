@@ -167,6 +167,10 @@ class Checker:
         paths = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "startup", "readiness")}
         same("probes", paths, {name: {"path": path, "port": "probe"} for name, path in (("liveness", "/health"), ("startup", "/health"), ("readiness", "/ready"))})
         needed = container["lifecycle"]["preStop"]["sleep"]["seconds"] + answer["app"]["shutdown_timeout_seconds"] + MARGIN
+        # The overlay for trying things out spares nobody's sockets, and says so with a 0.
+        spared, sent_off = deployment["spec"]["minReadySeconds"], needed - MARGIN - answer["app"]["shutdown_timeout_seconds"] // 2
+        if 0 < spared < sent_off:
+            found.append(f"the next pod goes {spared} s after its successor is ready: before the one before has asked all its clients to move ({sent_off} s)")
         if spec["terminationGracePeriodSeconds"] < needed:
             found.append(f"the grace period of {spec['terminationGracePeriodSeconds']} s is shorter than preStop, drain and margin: {needed} s")
         return found

@@ -26,11 +26,7 @@ use daisi_ws_service::{
     config::Secret,
     ports::{Handed, PeerError, Peers, RouteGap},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -39,7 +35,10 @@ use tonic_reflection::pb::v1::{
     server_reflection_response::MessageResponse,
 };
 
-use crate::support::peers::{GrpcCaller, GrpcPod, event, eventually, fleet_key, pod_id};
+use crate::support::{
+    peers::{GrpcCaller, GrpcPod, event, eventually, fleet_key, pod_id},
+    shared_address::shared_address,
+};
 
 async fn channel(pod: &GrpcPod) -> Channel {
     Channel::from_shared(format!("http://{}", pod.record.address)).unwrap().connect().await.unwrap()
@@ -345,23 +344,6 @@ async fn channels_of_dead_peers_are_closed_and_those_of_live_ones_stay() {
     assert_eq!(caller.metrics.grpc_pool_size.get(), 1);
     caller.peers.forget(&alive.record.id);
     assert_eq!((caller.closed("forgotten"), caller.metrics.grpc_pool_size.get()), (1, 0));
-}
-
-/// An address that leads to one pod or another, as one that the network gives away again.
-async fn shared_address(leads_to: Arc<Mutex<String>>) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, mut tasks) = (listener.local_addr().unwrap().to_string(), JoinSet::new());
-    tasks.spawn(async move {
-        let mut open = JoinSet::new();
-        while let Ok((mut near, _)) = listener.accept().await {
-            let to = leads_to.lock().unwrap().clone();
-            open.spawn(async move {
-                let mut far = TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            });
-        }
-    });
-    (address, tasks)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -13,7 +14,7 @@ use daisi_ws_service::{
 };
 use serde_json::Value;
 
-use crate::support::{config::test_config, wait};
+use crate::support::{config::test_config, http::send, shared_address::shared_address, wait};
 
 /// Lines as they come.
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -101,6 +102,55 @@ impl Drop for Listener {
     }
 }
 
+/// Waits until a session of this address is told where it stands: a pod that has just begun does not know it.
+async fn knows_places(url: &str) {
+    wait::until("the pod knows where a session stands", || async {
+        let listener = Listener::start(url, &["--user", "sari"]);
+        listener.says("ready on dev-1").await;
+        wait::until("it is printed", || std::future::ready(!listener.frames.lock().unwrap().is_empty())).await;
+        listener.frames.lock().unwrap()[0].contains("\"stream\"")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_listener_of_a_pod_that_drains_moves_to_another_and_prints_each_event_once() {
+    let plan = Plan { pods: 2, nats: None, redis: None, base_port: 0 };
+    let (fleet, config) = (Box::pin(Fleet::start(&plan, &test_config())).await.unwrap(), test_config());
+    let pods: Vec<SocketAddr> = fleet.addresses().into_iter().map(|(_, address)| address).collect();
+    let through = Target::DevFleet(format!("http://{}", pods[1]));
+    let publish = async || publish_event(&through, "wa.acme.agent-7.chats", b"{}", &config).await.unwrap();
+    // A balancer that takes notice before the pod asks anybody.
+    let leads_to = Arc::new(Mutex::new(pods[0].to_string()));
+    let (address, _balancer) = shared_address(Arc::clone(&leads_to)).await;
+    let url = format!("ws://{address}/ws/acme/agent-7");
+    knows_places(&url).await;
+    let listener = Listener::start(&url, &["--user", "sari"]);
+    listener.says("ready on dev-1").await;
+    let published = Mutex::new(vec![publish().await]);
+    *leads_to.lock().unwrap() = pods[1].to_string();
+    let drain =
+        format!("POST /dev/pods/dev-1/drain HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", pods[1]);
+    let drained = send(pods[1], drain.as_bytes()).await;
+    assert_eq!(drained.status, 200, "{}", drained.body);
+    let said = |what: &str| listener.said.lock().unwrap().iter().any(|line| line.contains(what));
+    wait::until("it has moved", || async {
+        let seq = publish().await;
+        published.lock().unwrap().push(seq);
+        said("the socket before: closed with 1001 moved")
+    })
+    .await;
+    let mut published = published.into_inner().unwrap();
+    published.push(publish().await);
+    listener.has(published.len()).await;
+    assert!(said("asked to move within ") && said("ready on dev-2, resumed"), "it says what it does");
+    let mut printed: Vec<u64> = listener.events().into_iter().map(|(seq, _)| seq).collect();
+    printed.sort_unstable();
+    assert_eq!(printed, published);
+    assert!(listener.interrupt().await.0.success());
+    fleet.shutdown().hard.cancel();
+}
+
 #[tokio::test]
 async fn a_listener_prints_its_frames_and_the_next_one_goes_on_where_it_ended() {
     let plan = Plan { pods: 1, nats: None, redis: None, base_port: 0 };
@@ -112,14 +162,7 @@ async fn a_listener_prints_its_frames_and_the_next_one_goes_on_where_it_ended() 
     };
     let (user, admin) = (format!("ws://{address}/ws/acme/agent-7"), format!("ws://{address}/ws/admin"));
 
-    // A pod that has just begun knows no place in the stream.
-    wait::until("the pod knows where a session stands", || async {
-        let listener = Listener::start(&user, &["--user", "sari"]);
-        listener.says("ready on dev-1").await;
-        wait::until("it is printed", || std::future::ready(!listener.frames.lock().unwrap().is_empty())).await;
-        listener.frames.lock().unwrap()[0].contains("\"stream\"")
-    })
-    .await;
+    knows_places(&user).await;
     let first = Listener::start(&user, &["--user", "sari", "--chat", "c1"]);
     let root = Listener::start(&admin, &["--admin", "root"]);
     first.says("ready on dev-1").await;

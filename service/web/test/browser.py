@@ -298,7 +298,7 @@ def test_a_frozen_pod_holds_up_nobody_else_and_its_socket_gets_what_it_missed(br
     assert not browser.js("return !!document.querySelector(`${arguments[0]} .note.gap`)", budi), "a gap that was mended is not told"
 
 
-def test_a_killed_and_a_drained_pod_lose_their_sockets_to_others(browser, fleet):
+def test_a_killed_pod_loses_its_sockets_to_others_and_those_of_a_drained_one_move(browser, fleet):
     sari, budi = open_pair(browser)
     act(browser, "dev-2", "kill")
     missed = publish(browser)
@@ -309,8 +309,8 @@ def test_a_killed_and_a_drained_pod_lose_their_sockets_to_others(browser, fleet)
     seq = publish(browser)
     got(browser, budi, seq)
     act(browser, "dev-1", "drain")
-    browser.sees("sari was told 1001", f"{sari}[data-code='1001']")
-    browser.sees("sari is on the last pod", f"{sari}[data-state=ready][data-pod=dev-3]")
+    browser.sees("sari has moved to the last pod", f"{sari}[data-state=ready][data-pod=dev-3]:not([data-code])")
+    got(browser, sari, publish(browser))
     phase(browser, "dev-1", "stopped")
     for pod in ("dev-1", "dev-2"):
         act(browser, pod, "start")
@@ -357,7 +357,7 @@ const [name, user, pods, life, options] = arguments;
 const { GatewayClient } = await import("/client.js");
 const { api_key } = await (await fetch("/dev/status")).json();
 const all = window.clients ??= {};
-const mine = all[name] = { log: [], sockets: 0, seqs: [] };
+const mine = all[name] = { log: [], sockets: 0, open: new Set(), seqs: [] };
 mine.client = new GatewayClient({
   // As behind a load balancer: every attempt goes to the next pod.
   url: () => `ws://${pods[mine.sockets % pods.length]}/ws/acme/agent-7`,
@@ -375,6 +375,8 @@ mine.client = new GatewayClient({
     constructor(...args) {
       super(...args);
       mine.sockets++;
+      mine.open.add(this);
+      this.addEventListener("close", () => mine.open.delete(this));
     }
   },
   ...options,
@@ -401,8 +403,8 @@ def start_client(browser, fleet, name, user, first=0, life=600, **options):
 
 
 def client(browser, name):
-    return browser.js("""const { client, sockets, seqs, log } = window.clients[arguments[0]];
-        return { state: client.state, chat: client.chat, sockets, seqs, ready: log.filter(([type]) => type === "ready").map(([, detail]) => detail),
+    return browser.js("""const { client, sockets, open, seqs, log } = window.clients[arguments[0]];
+        return { state: client.state, chat: client.chat, sockets, seqs, open: [...open].map(({ url }) => new URL(url).host), ready: log.filter(([type]) => type === "ready").map(([, detail]) => detail),
                  closes: log.filter(([type]) => type === "close").map(([, detail]) => detail), gaps: log.filter(([type]) => type === "gap").length }""", name)
 
 
@@ -448,13 +450,17 @@ def test_client_moves_off_a_killed_and_a_drained_pod_once_without_storm_or_dupli
     assert client(browser, "c")["sockets"] == 2, client(browser, "c")
     has(browser, "c", store(fleet, range(20)))
     change(fleet, "dev-3", "drain", 0)
-    until("it is ready once more", lambda: len(client(browser, "c")["ready"]) == 3)
-    now = client(browser, "c")
-    assert now["sockets"] == 3 and now["closes"][-1]["code"] == 1001, now
-    assert [r["reconnected"] for r in now["ready"]] == [False, True, True] and now["chat"] == CHAT, now
-    assert [r.get("resumed") for r in now["ready"]] == [None, True, True] and not now["gaps"], now
+    moved = store(fleet, range(20))
+    last = fleet.pod("dev-1")["address"]
+    until("it has moved to the last pod", lambda: client(browser, "c")["open"] == [last])
+    has(browser, "c", moved)
     has(browser, "c", store(fleet, range(20)))
-    in_order(client(browser, "c")["seqs"])
+    now = client(browser, "c")
+    # The page is told of the pod that was killed, and of no move.
+    assert now["sockets"] == 3 and [close["code"] for close in now["closes"]] == [1006], now
+    assert [r["reconnected"] for r in now["ready"]] == [False, True] and now["chat"] == CHAT, now
+    assert [r.get("resumed") for r in now["ready"]] == [None, True] and not now["gaps"], now
+    in_order(now["seqs"])
     for pod in ("dev-2", "dev-3"):
         until(f"{pod} has ended", lambda: fleet.pod(pod)["phase"] == "stopped")
         change(fleet, pod, "start", 0)

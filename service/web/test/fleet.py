@@ -103,9 +103,16 @@ class Pod:
     def url(self, path):
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def figures(self, name):
+        """What it says of a metric, by labels."""
+        return dict(line.rsplit(" ", 1) for line in (get(self.url("/metrics")) or "").splitlines() if line.startswith(name + "{"))
+
+    def sockets(self):
+        return sum(float(figure) for figure in self.figures("dws_active_connections").values())
+
     def peers(self):
         """How many other pods it finds alive, and how many lapsed: silent, but not yet taken for dead."""
-        figures = dict(line.rsplit(" ", 1) for line in (get(self.url("/metrics")) or "").splitlines() if line.startswith("dws_peers{"))
+        figures = self.figures("dws_peers")
         return tuple(int(figures.get(f'dws_peers{{state="{state}"}}', -1)) for state in ("alive", "lapsed"))
 
     def signal(self, number):

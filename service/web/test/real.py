@@ -24,7 +24,7 @@ PAGE = """
 const { connect } = await import(`http://${GATEWAY}/client.js`);
 const all = window.clients = {};
 window.begin = (name, user, lives, options) => {
-  const mine = all[name] = { attempts: [], ready: [], closes: [], gaps: [], seqs: [], chat: [], errors: [] };
+  const mine = all[name] = { attempts: [], states: [], ready: [], closes: [], gaps: [], seqs: [], chat: [], errors: [], sockets: [] };
   let asked = 0;
   mine.client = connect({
     url: `ws://${GATEWAY}/ws/acme/agent-7`,
@@ -39,11 +39,17 @@ window.begin = (name, user, lives, options) => {
       constructor(...args) {
         super(...args);
         mine.attempts.push(Date.now());
+        mine.sockets.push(this);
+        // The page is told of no `ready` after a move that went well.
+        this.addEventListener("message", ({ data }) => {
+          if (data.startsWith('{"type":"ready"')) this.pod ??= JSON.parse(data).payload.pod_id;
+        });
       }
     },
     ...options,
   });
   const note = (type, list, what) => mine.client.addEventListener(type, ({ detail }) => list.push({ at: Date.now(), ...what(detail) }));
+  note("state", mine.states, (detail) => detail);
   note("ready", mine.ready, (detail) => detail);
   note("close", mine.closes, (detail) => detail);
   note("chat", mine.chat, (detail) => detail);
@@ -52,9 +58,11 @@ window.begin = (name, user, lives, options) => {
   note("event", mine.seqs, ({ seq, late, replayed }) => ({ seq, late, replayed: !!replayed }));
 };
 window.ledger = (name) => {
-  const { client, ...lists } = all[name];
-  return { name, state: client.state, chosen: client.chat, ...lists };
+  const { client, sockets, ...lists } = all[name];
+  return { name, state: client.state, chosen: client.chat, open: sockets.filter((one) => one.readyState < 2).length, ...lists };
 };
+/** The pod that has the session, as far as the page can know. */
+window.podOf = ({ sockets }) => sockets.findLast((one) => one.readyState < 2 && one.pod)?.pod;
 window.loaded = true;
 """
 
@@ -81,10 +89,10 @@ class Audience:
         return self.browser.js("return Object.keys(window.clients).map(window.ledger)")
 
     def on(self, pod):
-        return self.browser.js("return Object.entries(window.clients).filter(([, c]) => c.ready.at(-1).pod === arguments[0]).map(([name]) => name)", pod.name)
+        return self.browser.js("return Object.entries(window.clients).filter(([, c]) => window.podOf(c) === arguments[0]).map(([name]) => name)", pod.name)
 
     def all_ready_on(self, pods):
-        return self.browser.js("return Object.values(window.clients).every((c) => c.client.state === 'ready' && arguments[0].includes(c.ready.at(-1).pod))",
+        return self.browser.js("return Object.values(window.clients).every((c) => c.client.state === 'ready' && arguments[0].includes(window.podOf(c)))",
                                [pod.name for pod in pods])
 
     def have(self, sent):
@@ -113,8 +121,8 @@ def allowed(milliseconds):
     return count
 
 
-def holds_back(ledger):
-    """Each wait is as long as the failures before it demand, and is waited for."""
+def holds_back(ledger, moves=0):
+    """Each wait is as long as the failures before it demand, and is waited for. Moves are attempts that no close goes before."""
     failures, waits = 0, []
     for number, close in enumerate(ledger["closes"]):
         opened = [ready["at"] for ready in ledger["ready"] if ready["at"] <= close["at"]]
@@ -129,7 +137,7 @@ def holds_back(ledger):
         after = [at for at in ledger["attempts"] if at >= close["at"]]
         assert not after or after[0] - close["at"] >= close["retryIn"] - 20, (ledger["name"], close, after)
         failures += 1
-    assert len(ledger["attempts"]) <= len(ledger["closes"]) + 1, ledger
+    assert len(ledger["attempts"]) <= len(ledger["closes"]) + 1 + moves, ledger
     return waits
 
 
@@ -160,14 +168,22 @@ def is_whole(audience, traffic, ledger, away=None):
     assert owed <= got, f"{ledger['name']} lost {sorted(owed - got)}, away from {away} to {until_then}: {ledger['ready']} {ledger['closes']} {ledger['gaps']}"
 
 
-def judge(audience, traffic, hit=(), away=None):
-    """What holds for every client at the end of a test. Only those that were hit may have closed, or have been told of a gap."""
+def heard_nothing(ledger):
+    """The page has one socket, was ready once, and was told of nothing since but events."""
+    told = {name: told for name, told in ledger.items() if name != "seqs"}
+    # It began to listen when it was connecting already.
+    assert ledger["open"] == 1 and [state["state"] for state in ledger["states"]] == ["ready"], told
+    assert len(ledger["ready"]) == 1 and not ledger["closes"] and not ledger["errors"] and not ledger["gaps"], told
+
+
+def judge(audience, traffic, hit=(), away=None, moves=0):
+    """What holds for every client at the end of a test. Only those that were hit may have closed, moved, or been told of a gap."""
     audience.go_on(traffic)
     traffic.cease()
     audience.have(traffic.sent[-1])
     for ledger in audience.ledgers():
         is_in_order(ledger)
-        holds_back(ledger)
+        holds_back(ledger, moves)
         if ledger["name"] not in hit:
             assert len(ledger["attempts"]) == 1 and not ledger["closes"] and not ledger["gaps"], ledger
         is_whole(audience, traffic, ledger, away if ledger["name"] in hit else None)
@@ -203,22 +219,45 @@ def test_a_killed_pod_sends_its_clients_to_others_once_each_and_nobody_else_noti
     again(fleet, pod)
 
 
-def test_a_drained_pod_sends_its_clients_away_with_1001_and_they_come_back_once(browser, fleet):
+def drain(pod):
+    """As an orchestrator does."""
+    pod.signal(signal.SIGTERM)
+    assert pod.ended() == 0, pod.name
+
+
+def test_a_drained_pod_has_its_clients_move_and_their_pages_hear_nothing_of_it(browser, fleet):
     audience = Audience(browser, fleet, users("drained"))
     with fleet.traffic() as traffic:
         pod = fleet.pods[1]
-        hit, before, away = audience.on(pod), fleet.balancer.attempts, mark(audience, traffic)
+        hit, before = audience.on(pod), fleet.balancer.attempts
         assert len(hit) == CLIENTS / 3, hit
-        pod.signal(signal.SIGTERM)
-        assert pod.ended() == 0
-        until("they are ready on other pods", lambda: audience.all_ready_on([fleet.pods[0], fleet.pods[2]]))
-        judge(audience, traffic, hit, away)
-    for name in hit:
-        ledger = audience.ledger(name)
-        assert [close["code"] for close in ledger["closes"]] == [1001] and len(ledger["attempts"]) == 2, ledger
-        assert ledger["ready"][-1]["resumed"], ledger
+        drain(pod)
+        assert audience.all_ready_on([fleet.pods[0], fleet.pods[2]]), [audience.ledger(name) for name in hit]
+        judge(audience, traffic, hit, moves=1)
+    for ledger in audience.ledgers():
+        heard_nothing(ledger)
+        assert len(ledger["attempts"]) == 1 + (ledger["name"] in hit), ledger
     assert fleet.balancer.attempts - before == len(hit)
     again(fleet, pod)
+
+
+def test_a_rolling_restart_is_heard_by_no_page_and_leaves_each_one_socket(browser, fleet):
+    audience = Audience(browser, fleet, users("rolling"))
+    with fleet.traffic() as traffic:
+        before = fleet.balancer.attempts
+        for pod in fleet.pods:
+            drain(pod)
+            assert audience.all_ready_on([other for other in fleet.pods if other is not pod]), audience.ledgers()
+            again(fleet, pod)
+            audience.go_on(traffic)
+        judge(audience, traffic, audience.names, moves=len(fleet.pods))
+    ledgers = audience.ledgers()
+    for ledger in ledgers:
+        heard_nothing(ledger)
+        # At least one pod was its own.
+        assert len(ledger["attempts"]) >= 2, ledger
+    assert fleet.balancer.attempts - before == sum(len(ledger["attempts"]) - 1 for ledger in ledgers)
+    until("the pods have one socket a page", lambda: sum(pod.sockets() for pod in fleet.pods) == CLIENTS)
 
 
 def test_clients_of_a_frozen_pod_leave_it_or_wait_and_get_what_they_missed(browser, fleet):

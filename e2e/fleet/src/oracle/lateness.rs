@@ -47,7 +47,7 @@ impl Lateness {
             if sockets.iter().any(|socket| faulty.as_deref() == Some(socket.pod)) {
                 continue;
             }
-            for (socket, entry) in sockets.iter().flat_map(|socket| socket.entries.iter().map(move |entry| (socket, entry))) {
+            for (socket, entry) in sockets.iter().flat_map(|socket| socket.entries.iter().map(move |entry| (socket, *entry))) {
                 let Seen::Event { number, .. } = entry.seen else { continue };
                 // What was stored before the socket was there, and comes all the same, is not late.
                 let Some(event) = published.get(&number).filter(|event| socket.owed(event)) else { continue };
@@ -82,7 +82,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn p99(mut times: Vec<Duration>) -> Option<u64> {
+pub(super) fn p99(mut times: Vec<Duration>) -> Option<u64> {
     times.sort_unstable();
     let place = (times.len() * 99).div_ceil(100).checked_sub(1)?;
     times.get(place).map(|time| milliseconds(*time))

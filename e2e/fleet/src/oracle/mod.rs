@@ -2,6 +2,7 @@
 
 pub mod fault_time;
 pub mod lateness;
+pub mod moves;
 mod socket;
 pub mod table;
 pub mod verdict;

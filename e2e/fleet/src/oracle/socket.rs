@@ -1,6 +1,6 @@
 //! A ledger cut into its sockets, and what was owed to each.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,34 +17,48 @@ const IN_FLIGHT: Duration = Duration::from_secs(2);
 pub(super) struct Socket<'a> {
     pub(super) pod: &'a str,
     pub(super) ready: Instant,
+    /// All up to here the session had before, where it went on in the stream.
+    pub(super) resumed: Option<u64>,
     pub(super) chat: Option<Instant>,
+    /// When it was asked to move.
+    pub(super) asked: Option<Instant>,
     pub(super) ended: Option<Instant>,
-    pub(super) entries: &'a [Entry],
+    pub(super) entries: Vec<&'a Entry>,
     pub(super) gaps: Vec<&'a Entry>,
 }
 
-/// Cuts a ledger into its sockets.
+/// Cuts a ledger into its sockets, in the order in which they were ready. Two of them stand at a time while a session moves.
 pub(super) fn sockets(ledger: &Ledger) -> Vec<Socket<'_>> {
-    let starts: Vec<usize> =
-        ledger.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.seen, Seen::Ready(_))).map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([ledger.entries.len()]);
-    let find =
-        |entries: &[Entry], wanted: fn(&Seen) -> bool| entries.iter().find(|entry| wanted(&entry.seen)).map(|entry| entry.at);
-    let cut = starts.iter().zip(ends).map(|(start, end)| {
-        let entries = &ledger.entries[*start..end];
-        Socket {
-            pod: if let Seen::Ready(pod) = &entries[0].seen { pod } else { "" },
-            ready: entries[0].at,
-            chat: find(entries, |seen| *seen == Seen::ChatSelected),
-            ended: find(entries, |seen| matches!(seen, Seen::Closed(_))),
-            entries,
-            gaps: entries.iter().filter(|entry| matches!(entry.seen, Seen::Gap { .. })).collect(),
+    let mut numbers: Vec<u32> = Vec::new();
+    let mut entries: HashMap<u32, Vec<&Entry>> = HashMap::new();
+    for entry in &ledger.entries {
+        if matches!(entry.seen, Seen::Ready(_)) && !entries.contains_key(&entry.socket) {
+            numbers.push(entry.socket);
+            entries.insert(entry.socket, Vec::new());
         }
-    });
-    cut.collect()
+        // Refused ones have no other entry.
+        if let Some(entries) = entries.get_mut(&entry.socket) {
+            entries.push(entry);
+        }
+    }
+    numbers.iter().filter_map(|number| entries.remove(number).map(Socket::of)).collect()
 }
 
-impl Socket<'_> {
+impl<'a> Socket<'a> {
+    fn of(entries: Vec<&'a Entry>) -> Self {
+        let find = |wanted: fn(&Seen) -> bool| entries.iter().find(|entry| wanted(&entry.seen)).map(|entry| entry.at);
+        Self {
+            pod: if let Seen::Ready(pod) = &entries[0].seen { pod } else { "" },
+            ready: entries[0].at,
+            resumed: entries.iter().find_map(|entry| if let Seen::Resumed(cursor) = entry.seen { Some(cursor) } else { None }),
+            chat: find(|seen| *seen == Seen::ChatSelected),
+            asked: find(|seen| *seen == Seen::Asked),
+            ended: find(Seen::is_end),
+            gaps: entries.iter().copied().filter(|entry| matches!(entry.seen, Seen::Gap { .. })).collect(),
+            entries,
+        }
+    }
+
     /// Is this event owed to this socket?
     pub(super) fn owed(&self, event: &Published) -> bool {
         let since = match event.subject.kind {

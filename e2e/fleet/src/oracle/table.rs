@@ -79,7 +79,7 @@ pub fn table(all: &[Measured]) -> String {
             format!("{} ({})", verdict.announced, verdict.gaps),
             verdict.with_socket.to_string(),
             verdict.away.to_string(),
-            closes::words(&verdict.closes),
+            ended(verdict),
             seconds(verdict.worst_silence_ms),
             lateness(&verdict.others),
             verdict.others.late.to_string(),
@@ -88,6 +88,11 @@ pub fn table(all: &[Measured]) -> String {
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
+}
+
+fn ended(verdict: &Verdict) -> String {
+    let words = closes::words(&verdict.closes);
+    if verdict.moves.moved > 0 { format!("{words} ({} moved)", verdict.moves.moved) } else { words }
 }
 
 fn lateness(others: &Lateness) -> String {

@@ -8,7 +8,12 @@
 //!   the end. What comes with its next socket, as the session resumes, is none of these;
 //! - *lost*, in every other case: silently.
 //!
-//! How late events were for sessions that a fault is not about, before it and during it, is the business of `lateness.rs`.
+//! While a session moves, two sockets stand, and each is owed what it would be owed if it were alone. What both bring is repeated;
+//! only what a socket brings twice is *doubled*, or what it brings although the cursor that it resumed from says that the session
+//! had it.
+//!
+//! How late events were for sessions that a fault is not about, before it and during it, is the business of `lateness.rs`, and
+//! how quiet it was while sessions moved that of `moves.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,6 +26,7 @@ use tokio::time::Instant;
 use super::{
     fault_time::FaultTime,
     lateness::{LATE, Lateness, milliseconds},
+    moves::Moves,
     socket::{Socket, sockets},
 };
 use crate::{
@@ -33,6 +39,8 @@ use crate::{
 
 /// Examples of each kind of mistake that a verdict keeps.
 const EXAMPLES: usize = 12;
+/// The close code of a socket whose session has moved.
+const GOING_AWAY: u16 = 1001;
 
 /// What came of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,9 +58,9 @@ pub struct Verdict {
     pub rate: f64,
     /// Owed and silently missing.
     pub lost: usize,
-    /// Received twice on one socket.
+    /// Received twice on one socket, or again on one that resumed after it.
     pub doubled: usize,
-    /// Received again by a session after it had moved to another socket.
+    /// Received again by a session on another socket.
     pub repeated: usize,
     /// Received by a session that they do not concern, or never published.
     pub misdelivered: usize,
@@ -67,8 +75,14 @@ pub struct Verdict {
     pub with_socket: usize,
     /// Stored while the session they concern had no socket, and not brought to its next one.
     pub away: usize,
+    /// Connects that a pod refused.
+    #[serde(default)]
+    pub refused: usize,
     /// Sockets that ended, by close code; 0 where there was no goodbye.
     pub closes: BTreeMap<u16, usize>,
+    /// Those of them whose session had moved, and how quiet it was.
+    #[serde(default)]
+    pub moves: Moves,
     /// The longest run of ever smaller sequences of one subject in one socket: as many sources, or a source out of order.
     pub order_depth: usize,
     /// The longest that any session saw nothing while events for it were published, in milliseconds.
@@ -134,6 +148,7 @@ impl Comparison<'_> {
             event.started >= since && !sockets.iter().any(|socket| socket.owed(event)) && !account.got.contains(&event.number)
         };
         self.verdict.away += account.wanted.iter().filter(away).count();
+        self.verdict.refused += ledger.entries.iter().filter(|entry| matches!(entry.seen, Seen::Refused(_))).count();
         self.silence(ledger, since);
         if let Some((fault, recovered)) = self.fault.zip(self.recovered.as_mut()) {
             let back = sockets.iter().map(|socket| socket.ready).filter(|ready| *ready > fault.ended).max();
@@ -145,7 +160,7 @@ impl Comparison<'_> {
     fn socket(&mut self, account: &mut Account<'_>, socket: &Socket<'_>) -> HashSet<u64> {
         let mut got = HashSet::new();
         let mut by_subject: HashMap<&str, Vec<u64>> = HashMap::new();
-        for entry in socket.entries {
+        for entry in &socket.entries {
             match &entry.seen {
                 Seen::Event { seq, number, subject } => {
                     self.verdict.deliveries += 1;
@@ -153,18 +168,24 @@ impl Comparison<'_> {
                     if !got.insert(*number) {
                         self.verdict.doubled += 1;
                         self.mistake(|| format!("{}: event {number} (seq {seq}) came twice on one socket", account.name));
-                    } else if !account.got.insert(*number) {
+                    } else if account.got.insert(*number) {
+                        // The first time.
+                    } else if socket.resumed.is_some_and(|cursor| *seq <= cursor) {
+                        self.verdict.doubled += 1;
+                        self.mistake(|| format!("{}: event {number} (seq {seq}) came again, before the cursor", account.name));
+                    } else {
                         self.verdict.repeated += 1;
                     }
                     self.belongs(account, entry.at, *number, *seq, subject);
                 }
                 Seen::Gap { .. } => self.verdict.gaps += 1,
                 Seen::Closed(code) => *self.verdict.closes.entry(code.unwrap_or(0)).or_default() += 1,
+                Seen::Moved => *self.verdict.closes.entry(GOING_AWAY).or_default() += 1,
                 Seen::Error(_) | Seen::Nonsense(_) => {
                     self.verdict.strange += 1;
                     self.mistake(|| format!("{}: {:?}", account.name, entry.seen));
                 }
-                Seen::Ready(_) | Seen::ChatSelected => {}
+                Seen::Ready(_) | Seen::Resumed(_) | Seen::ChatSelected | Seen::Asked | Seen::Refused(_) => {}
             }
         }
         let depth = by_subject.values().map(|seqs| longest_fall(seqs)).max().unwrap_or(0);
@@ -237,6 +258,7 @@ impl Verdict {
             sessions: evidence.ledgers.len(),
             published: evidence.published.len(),
             rate: f64::INFINITY,
+            moves: Moves::of(evidence),
             stored_rate: if during > 0.0 { share(evidence.published.len(), during) } else { 0.0 },
             ..Self::default()
         };
@@ -275,7 +297,7 @@ impl Verdict {
 fn last_sockets(sockets: &[Socket<'_>]) -> HashMap<u64, usize> {
     let mut last = HashMap::new();
     for (turn, socket) in sockets.iter().enumerate() {
-        for entry in socket.entries {
+        for entry in &socket.entries {
             if let Seen::Event { number, .. } = &entry.seen {
                 last.insert(*number, turn);
             }

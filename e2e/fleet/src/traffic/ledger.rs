@@ -25,6 +25,8 @@ pub struct Published {
 pub struct Entry {
     /// When it was seen.
     pub at: Instant,
+    /// The socket that it was seen on, or that was refused: they are counted from 1, in the order in which they were asked for.
+    pub socket: u32,
     /// What was seen.
     pub seen: Seen,
 }
@@ -54,8 +56,16 @@ pub enum Seen {
     },
     /// An `error` frame, with its code.
     Error(String),
+    /// The session goes on from here in the stream, as its `resume` asked for: all up to here it had before.
+    Resumed(u64),
+    /// `move`: a second socket shall be opened.
+    Asked,
+    /// A socket was refused, with this status.
+    Refused(u16),
     /// The end of the socket, with its close code if there was a goodbye.
     Closed(Option<u16>),
+    /// The end of a socket with 1001 `moved`: a second one has the session.
+    Moved,
     /// What no frame should be.
     Nonsense(String),
 }
@@ -77,6 +87,7 @@ impl Seen {
             ("event", Some(seq), Some(number)) => Self::Event { seq, number, subject: word("subject") },
             ("ready", ..) => Self::Ready(word("pod_id")),
             ("chat_selected", ..) => Self::ChatSelected,
+            ("move", ..) => Self::Asked,
             ("gap", ..) => Self::Gap {
                 range: frame.payload["first_seq"].as_u64().zip(frame.payload["last_seq"].as_u64()),
                 reason: word("reason"),
@@ -84,6 +95,12 @@ impl Seen {
             ("error", ..) => Self::Error(word("code")),
             _ => Self::Nonsense(text.to_owned()),
         }
+    }
+
+    /// Is it the end of a socket?
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Closed(_) | Self::Moved)
     }
 }
 
@@ -111,6 +128,7 @@ mod tests {
             Seen::read(r#"{"type":"gap","payload":{"dropped":null,"first_seq":null,"last_seq":null,"reason":"pod_resumed"}}"#),
             Seen::Gap { range: None, reason: "pod_resumed".into() }
         );
+        assert_eq!(Seen::read(r#"{"type":"move","payload":{"within_ms":15000,"reason":"drain"}}"#), Seen::Asked);
         assert!(matches!(Seen::read(r#"{"type":"event","payload":{}}"#), Seen::Nonsense(_)));
     }
 }

@@ -16,7 +16,7 @@ use super::{
     publisher::{Publisher, Storing},
 };
 use crate::{
-    containers::cluster::Cluster,
+    containers::{cluster::Cluster, pod::SharedIp},
     identity::{Kind, Subject, Who},
 };
 
@@ -47,7 +47,12 @@ pub struct Load {
     pub publisher: Publisher,
     storing: Storing,
     started: Instant,
+    /// How its sessions are started.
+    begin: Begin,
 }
+
+/// Starts a session.
+type Begin = fn(Who, String, Vec<SharedIp>) -> Client;
 
 /// The sessions of the load: sixty users, and an admin a pod.
 #[must_use]
@@ -90,6 +95,18 @@ impl Load {
     /// # Errors
     /// When somebody gets no socket in time.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
+        Self::of(cluster, Client::start).await
+    }
+
+    /// The same with clients that move when they are asked to.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_moving(cluster: &Cluster) -> Result<Self> {
+        Self::of(cluster, Client::start_moving).await
+    }
+
+    async fn of(cluster: &Cluster, begin: Begin) -> Result<Self> {
         let mut clients = Vec::new();
         let ips: Vec<_> = cluster.pods.iter().map(crate::containers::pod::Pod::shared_ip).collect();
         for (turn, who) in sessions(cluster.pods.len()).into_iter().enumerate() {
@@ -97,7 +114,7 @@ impl Load {
             let mut pods = ips.clone();
             // Every pod gets a share of every agent's sessions.
             pods.rotate_left((turn / (COMPANIES.len() * AGENTS) + turn) % ips.len());
-            clients.push(Client::start(who, token, pods));
+            clients.push(begin(who, token, pods));
         }
         for client in &clients {
             timeout(EVERYBODY, client.ready()).await??;
@@ -110,7 +127,7 @@ impl Load {
                 tasks.spawn(publisher.clone().keep_storing(subjects(company, agent), PERIOD, stopped.clone()));
             }
         }
-        Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now() })
+        Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now(), begin })
     }
 
     /// Stores so many more events a second for all sessions of this user's agent, until the load stops.
@@ -132,7 +149,7 @@ impl Load {
         for (who, pods) in newcomers {
             let token = cluster.pods[0].token(&who).await?;
             let pods = pods.into_iter().map(|pod| cluster.pods[pod].shared_ip());
-            self.clients.push(Client::start(who, token, pods.collect()));
+            self.clients.push((self.begin)(who, token, pods.collect()));
         }
         for client in &self.clients[first..] {
             timeout(EVERYBODY, client.ready()).await??;

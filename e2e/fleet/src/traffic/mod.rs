@@ -5,3 +5,4 @@ pub mod evidence;
 pub mod ledger;
 pub mod load;
 pub mod publisher;
+mod session;

@@ -9,6 +9,9 @@ use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// Sessions that move behind the one URL.
+const LISTENERS: usize = 6;
+
 /// An environment, taken down again when it is dropped, with its volumes.
 struct Environment {
     project: String,
@@ -60,17 +63,26 @@ impl Environment {
     /// Publishes as somebody who may: where users have rights, the pods' user has not this one.
     fn publish(&self, event: &str) {
         let secure = self.files.contains(&"compose.secure.yaml");
-        let program: &[&str] =
-            if secure { &["run", "--rm", "-T", "publisher"] } else { &["exec", "-T", "pod-b", "/bin/daisi-ws-service"] };
-        self.run(&[program, &["publish", "wa.acme.a1.chats", event]].concat());
+        if secure {
+            self.run(&["run", "--rm", "-T", "publisher", "publish", "wa.acme.a1.chats", event]);
+        } else {
+            self.publish_from("pod-b", event);
+        }
+    }
+
+    fn publish_from(&self, pod: &str, event: &str) {
+        self.run(&["exec", "-T", pod, "/bin/daisi-ws-service", "publish", "wa.acme.a1.chats", event]);
+    }
+
+    fn token(&self, user: &str) -> String {
+        let program = ["exec", "-T", "pod-b", "/bin/daisi-ws-service"];
+        self.run(&[&program[..], &["token", "user", "--company", "acme", "--agent", "a1", "--user", user]].concat())
     }
 
     /// A session through the one URL gets what is published.
     async fn serves(&self) {
         let url = ([127, 0, 0, 1], self.port).into();
-        let program = ["exec", "-T", "pod-b", "/bin/daisi-ws-service"];
-        let mint = ["token", "user", "--company", "acme", "--agent", "a1", "--user", "sari"];
-        let token = self.run(&[&program[..], &mint[..]].concat());
+        let token = self.token("sari");
         let who = Who::User { company: "acme".into(), agent: "a1".into(), user: "sari".into(), chat: None };
         let mut socket = client::open_path(url, &client::path(&who), token.trim(), &Self::secret("api_key")).await.unwrap();
         let ready = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
@@ -92,6 +104,85 @@ impl Environment {
             let answer = http::ask(url, "POST", path, &headers, "{}").await.unwrap();
             assert_eq!(answer.status, 404, "browsers reach {path}");
         }
+    }
+}
+
+/// A `listen` through the one URL, by the image's program on this machine.
+struct Listener {
+    process: std::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Listener {
+    fn start(environment: &Environment, user: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join("token"), environment.token(user)).unwrap();
+        let program = std::env::var_os("DAISI_WS_BINARY").unwrap();
+        let process = std::process::Command::new(program)
+            .args(["listen", "--url", &format!("ws://127.0.0.1:{}/ws/acme/a1", environment.port), "--token-file"])
+            .arg(folder.path().join("token"))
+            .env("DAISI_WS_AUTH_SECRET_TOKEN", Environment::secret("api_key"))
+            .stdin(Stdio::null())
+            .stdout(file("frames"))
+            .stderr(file("said"))
+            .spawn()
+            .unwrap();
+        Self { process, folder }
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+
+    /// The numbers of the events that it has printed.
+    fn got(&self) -> Vec<u64> {
+        let frames = self.read("frames");
+        let frames = frames.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        frames.filter_map(|frame| frame["payload"]["n"].as_u64()).collect()
+    }
+
+    /// How often it has said this.
+    fn said(&self, what: &str) -> usize {
+        self.read("said").matches(what).count()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn restarted_in_turn_pods_have_sessions_behind_the_one_url_move_and_none_is_refused() {
+    let environment = Environment::up(&["compose.yaml"]);
+    let listeners: Vec<_> = (0..LISTENERS).map(|user| Listener::start(&environment, &format!("user-{user}"))).collect();
+    for listener in &listeners {
+        wait::until("it is ready", SOON, || std::future::ready(listener.said("ready on") == 1)).await.unwrap();
+    }
+    let mut published = 0..;
+    for (pod, other) in [("pod-a", "pod-b"), ("pod-b", "pod-c"), ("pod-c", "pod-a")] {
+        environment.publish_from(other, &format!("{{\"n\":{}}}", published.next().unwrap()));
+        let mut restart = environment.command(&["restart", pod]).stderr(Stdio::null()).spawn().unwrap();
+        while restart.try_wait().unwrap().is_none() {
+            environment.publish_from(other, &format!("{{\"n\":{}}}", published.next().unwrap()));
+        }
+        environment.run(&["up", "-d", "--wait", "--no-deps", pod]);
+    }
+    let published: Vec<u64> = (0..published.start).collect();
+    for listener in &listeners {
+        let got = || {
+            let mut got = listener.got();
+            got.sort_unstable();
+            got
+        };
+        wait::until("it has all", SOON, || std::future::ready(got().len() >= published.len())).await.unwrap();
+        let said = listener.read("said");
+        assert_eq!(got(), published, "{said}");
+        assert!(listener.said("closed with 1001 moved") >= 1 && listener.said("again in") == 0, "{said}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every row of the fault table, under load.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use daisi_ws_fleet::{
@@ -10,14 +10,14 @@ use daisi_ws_fleet::{
     },
     faults::container,
     identity::Who,
-    oracle::verdict::Verdict,
+    oracle::{fault_time::FaultTime, verdict::Verdict},
     proxy::Mode,
-    traffic::client,
+    traffic::{client, load::Load},
 };
 use daisi_ws_testbed::wait;
 use tokio::time::{Instant, sleep};
 
-use crate::measure::{IN_HAND, frozen, measured, no_session_noticed, others_were_spared, until_now};
+use crate::measure::{IN_HAND, frozen, measured, measured_moving, no_session_noticed, others_were_spared, until_now};
 
 /// Long enough for every time-out that matters (breaker, liveness key, readiness, ack wait).
 const LONG: Duration = Duration::from_secs(15);
@@ -27,6 +27,8 @@ const SHORT: Duration = Duration::from_secs(6);
 const SOON: Duration = Duration::from_secs(15);
 /// New sessions are refused within this time while Redis is away. Promised is a second; the machine has other work.
 const REFUSED: Duration = Duration::from_secs(2);
+/// Milliseconds without an event, in the worst case, of a session that moves.
+const NOTICED: u64 = 1000;
 
 fn newcomer() -> Who {
     Who::User { company: "acme".into(), agent: "agent-0".into(), user: "newcomer".into(), chat: None }
@@ -306,19 +308,36 @@ async fn pod_terminated() {
     assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
 }
 
+/// Restarts the pods one after another, each when the one before is ready again and everybody has a socket.
+async fn restart_in_turn(cluster: &Cluster, load: &Load) -> Result<FaultTime> {
+    let began = Instant::now();
+    for pod in &cluster.pods {
+        container::restart(&pod.container).await?;
+        pod.find().await?;
+        pod.ready().await?;
+        load.everybody_is_connected().await?;
+    }
+    Ok(until_now(began, false))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn rolling_restart() {
-    let verdict = measured(81, "Rolling restart of all pods", Options::pods(3), async |cluster, load| {
-        let began = Instant::now();
-        for pod in &cluster.pods {
-            container::restart(&pod.container).await?;
-            pod.find().await?;
-            pod.ready().await?;
-            load.everybody_is_connected().await?;
-        }
-        Ok(until_now(began, false))
-    })
-    .await;
+    let fault = "Rolling restart of all pods";
+    let verdict = measured(81, fault, Options::pods(3), async |cluster, load| restart_in_turn(cluster, load).await).await;
     assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
+    assert_eq!(verdict.moves.moved, 0, "nobody was asked to: {}", verdict.describe());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs containers: .ci/e2e"]
+async fn rolling_restart_of_clients_that_move() {
+    let fault = "Rolling restart, clients that move";
+    let verdict = measured_moving(82, fault, Options::pods(3), async |cluster, load| restart_in_turn(cluster, load).await).await;
+    // The first pod's sockets go to the second, those of both to the third, and all to the first again.
+    assert_eq!((verdict.moves.moved, &verdict.closes), (126, &BTreeMap::from([(1001, 126)])), "{}", verdict.describe());
+    let missed = [verdict.announced, verdict.gaps, verdict.with_socket, verdict.away];
+    assert_eq!((missed, verdict.refused), ([0; 4], 0), "{}", verdict.describe());
+    assert!(verdict.worst_silence_ms <= NOTICED, "{}", verdict.describe());
+    assert!(verdict.moves.are_smooth(), "{}", verdict.describe());
 }

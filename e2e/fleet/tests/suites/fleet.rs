@@ -50,7 +50,7 @@ async fn pod_frozen_at_a_high_rate() {
 #[ignore = "needs containers: .ci/e2e"]
 async fn pods_join_while_anothers_redis_is_slow() {
     let fault = "Three pods join in turn while another's link to Redis is 200 ms slower each way";
-    let verdict = measured(82, fault, Options::pods(3), async |cluster, load| {
+    let verdict = measured(83, fault, Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         cluster.redis_link(&cluster.pods[0], Mode::Delay(Duration::from_millis(200)));
         load.run(Duration::from_secs(2)).await;
@@ -82,7 +82,7 @@ async fn given_up(cluster: &Cluster) -> f64 {
 async fn pod_leaves_at_a_thousand_events_a_second() {
     let fault = "Pod leaves for good, at 1,000 events/s";
     let mut given = f64::NAN;
-    let verdict = measured(83, fault, Options::pods(3), async |cluster, load| {
+    let verdict = measured(84, fault, Options::pods(3), async |cluster, load| {
         // Half of what is stored concerns the one that leaves, and goes with its session to the next pod.
         for (agent, pods) in [("busy-0", vec![0]), ("busy-1", vec![1, 2])] {
             load.join(cluster, [(Who::alone(agent), pods)]).await?;
@@ -120,7 +120,7 @@ async fn all_ready(cluster: &Cluster) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn the_whole_fleet_is_restarted() {
-    let verdict = measured(84, "SIGTERM to all pods at once, started again", Options::pods(3), async |cluster, load| {
+    let verdict = measured(85, "SIGTERM to all pods at once, started again", Options::pods(3), async |cluster, load| {
         let began = Instant::now();
         try_join_all(cluster.pods.iter().map(|pod| container::restart(&pod.container))).await?;
         all_ready(cluster).await?;
@@ -136,7 +136,7 @@ async fn the_whole_fleet_is_restarted() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs containers: .ci/e2e"]
 async fn the_whole_fleet_is_killed() {
-    let verdict = measured(85, "All pods killed at once, started again", Options::pods(3), async |cluster, load| {
+    let verdict = measured(86, "All pods killed at once, started again", Options::pods(3), async |cluster, load| {
         let pods: Vec<&str> = cluster.pods.iter().map(|pod| pod.container.as_str()).collect();
         let began = Instant::now();
         docker(&[&["kill"], &pods[..]].concat()).await?;

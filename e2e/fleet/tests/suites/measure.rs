@@ -31,8 +31,29 @@ pub(crate) async fn measured(
     options: Options,
     break_it: impl AsyncFnOnce(&mut Cluster, &mut Load) -> Result<FaultTime>,
 ) -> Verdict {
-    let mut cluster = Cluster::start(options).await.unwrap();
-    let mut load = Load::start(&cluster).await.unwrap();
+    let cluster = Cluster::start(options).await.unwrap();
+    let load = Load::start(&cluster).await.unwrap();
+    measured_with(place, fault, (cluster, load), break_it).await
+}
+
+/// The same under the load of clients that move when they are asked to.
+pub(crate) async fn measured_moving(
+    place: u32,
+    fault: &str,
+    options: Options,
+    break_it: impl AsyncFnOnce(&mut Cluster, &mut Load) -> Result<FaultTime>,
+) -> Verdict {
+    let cluster = Cluster::start(options).await.unwrap();
+    let load = Load::start_moving(&cluster).await.unwrap();
+    measured_with(place, fault, (cluster, load), break_it).await
+}
+
+async fn measured_with(
+    place: u32,
+    fault: &str,
+    (mut cluster, mut load): (Cluster, Load),
+    break_it: impl AsyncFnOnce(&mut Cluster, &mut Load) -> Result<FaultTime>,
+) -> Verdict {
     load.run(BEFORE).await;
     let time = break_it(&mut cluster, &mut load).await.unwrap();
     load.run(AFTER).await;

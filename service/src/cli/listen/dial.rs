@@ -45,6 +45,13 @@ pub(super) enum Ended {
 #[derive(Clone)]
 pub(super) struct Address(Uri);
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::ForGood(what) | Self::ForNow(what, _)) = self;
+        f.write_str(what)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, authority) = (self.0.scheme_str().unwrap_or("ws"), self.host());
@@ -90,7 +97,7 @@ impl Address {
         self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
-    /// The address with what a session is asked for.
+    /// The address with what a session is asked for, and that it can move.
     fn with(&self, chat: Option<&ChatId>, resume: Option<&Cursor>) -> String {
         let address = self.0.to_string();
         let mut all = form_urlencoded::Serializer::for_suffix(self.0.query().unwrap_or_default().to_owned(), 0);
@@ -100,9 +107,10 @@ impl Address {
         if let Some(resume) = resume {
             all.append_pair("resume", &resume.to_string());
         }
-        let all = all.finish();
-        let bare = address.split('?').next().unwrap_or_default();
-        if all.is_empty() { bare.to_owned() } else { format!("{bare}?{all}") }
+        if !self.has("move") {
+            all.append_pair("move", "1");
+        }
+        format!("{}?{}", address.split('?').next().unwrap_or_default(), all.finish())
     }
 }
 
@@ -209,11 +217,12 @@ mod tests {
     fn chat_and_cursor_go_into_the_query_beside_what_is_there() {
         let (chat, cursor) = (ChatId::parse("62811@s.whatsapp.net&x").unwrap(), Cursor::parse("s1:41").unwrap());
         let with = |text: &str, chat, resume| Address::parse(text).unwrap().with(chat, resume);
-        assert_eq!(with("ws://h:1/ws/admin", None, None), "ws://h:1/ws/admin");
-        assert_eq!(with("ws://h:1/ws/admin", None, Some(&cursor)), "ws://h:1/ws/admin?resume=s1%3A41");
+        assert_eq!(with("ws://h:1/ws/admin", None, None), "ws://h:1/ws/admin?move=1");
+        assert_eq!(with("ws://h:1/ws/admin?move=0", None, None), "ws://h:1/ws/admin?move=0");
+        assert_eq!(with("ws://h:1/ws/admin", None, Some(&cursor)), "ws://h:1/ws/admin?resume=s1%3A41&move=1");
         assert_eq!(
             with("ws://h:1/ws/a/b?token=t%2B", Some(&chat), Some(&cursor)),
-            "ws://h:1/ws/a/b?token=t%2B&chat=62811%40s.whatsapp.net%26x&resume=s1%3A41"
+            "ws://h:1/ws/a/b?token=t%2B&chat=62811%40s.whatsapp.net%26x&resume=s1%3A41&move=1"
         );
     }
 

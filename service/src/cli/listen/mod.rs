@@ -1,12 +1,15 @@
 //! `listen`: a client in the terminal.
 
 mod dial;
+mod line;
+mod moving;
 mod place;
 
 use std::{
     io::{self, Read as _, Write},
     path::PathBuf,
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,15 +17,15 @@ use daisi_ws_domain::{
     ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
     resume::Cursor,
 };
-use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep},
 };
-use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 use self::{
-    dial::{Address, Dialer, Ended, Socket},
+    dial::{Address, Dialer, Ended},
+    line::{Heard, Line, heard},
+    moving::{Second, Wish, arrived},
     place::{Frame, Place},
 };
 use super::{error::CliError, token};
@@ -32,22 +35,10 @@ use crate::{
     telemetry,
 };
 
-/// So long no frame came before the gateway is asked where the session stands, so that the cursor of a quiet one is not old.
-const QUIET: Duration = Duration::from_secs(25);
-/// The same where `ready` did not say it, as a pod that has just begun can't: once a socket.
-const SOON: Duration = Duration::from_secs(2);
-/// So long it may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Waits between attempts, as those of the browser client.
 const WAITS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// Close codes after which another attempt would end in the same way, or take the session from somebody.
-const FINAL: [u16; 5] = [1000, 4400, 4401, 4402, 4403];
-/// The close code that says "slower", and the first wait after it.
-const SLOWER: (u16, Duration) = (4429, Duration::from_secs(8));
 /// So long a session must have lasted before waits begin small again.
 const STABLE: Duration = Duration::from_secs(10);
-/// The longest goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
 /// A minted token lives as long as an attempt may take; each attempt has a new one.
 const MINTED_SECONDS: u64 = 3600;
 /// The longest token that is read, in bytes.
@@ -56,7 +47,7 @@ const MAX_TOKEN: u64 = 64 * 1024;
 /// Arguments of `listen`, which prints what a session is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Frames go to standard output, one a line; what happens to the connection goes to standard error. It \
-    reconnects by itself and gets what it missed.\n\nThe API key is auth.secret_token of the configuration. The token is made \
+    reconnects by itself and gets what it missed, and moves to another pod before its own goes.\n\nThe API key is auth.secret_token of the configuration. The token is made \
     with its key (--user, --admin), or read from a file at every attempt:\n\n  \
     export DAISI_WS_AUTH_SECRET_TOKEN_FILE=key DAISI_WS_AUTH_TOKEN_AES_KEY_FILE=aes\n  \
     daisi-ws-service listen --url wss://gw.example/ws/acme/agent-7 --user sari | jq .payload\n  \
@@ -150,7 +141,7 @@ async fn listen(
     stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), CliError> {
     let tokens = Tokens::new(&args, input)?;
-    let (dialer, place) = (Dialer::new(args.url)?, Place::new(args.resume));
+    let (dialer, place) = (Arc::new(Dialer::new(args.url)?), Place::new(args.resume));
     let mut listener = Listener { dialer, tokens, sources, chat: args.chat, place, waits: WAITS, out };
     let failed = tokio::select! {
         biased;
@@ -174,7 +165,7 @@ fn say(text: &str) {
 }
 
 struct Listener<'a> {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     tokens: Tokens,
     sources: &'a Sources,
     chat: Option<ChatId>,
@@ -193,72 +184,152 @@ impl Listener<'_> {
                 Err(error) => return error,
             };
             let wait = wait(&mut self.waits, at_least);
-            say(&format!("{}: {what}; again in {:.1} s", self.dialer.address, wait.as_secs_f64()));
+            self.say(&format!("{what}; again in {:.1} s", wait.as_secs_f64()));
             sleep(wait).await;
         }
     }
 
-    /// One socket, from its attempt to its end.
+    /// One socket and those that it moves to, from the first attempt to the last end.
     async fn once(&mut self) -> Result<Ended, CliError> {
+        let line = match self.wish()?.dial().await {
+            Ok(line) => line,
+            Err(ended) => return Ok(ended),
+        };
+        let since = Instant::now();
+        let ended = self.serve(line).await;
+        if since.elapsed() >= STABLE {
+            self.waits.reset();
+        }
+        ended
+    }
+
+    /// What the next attempt takes.
+    fn wish(&self) -> Result<Wish, CliError> {
         let token = self.tokens.next(self.sources)?;
         let key = if self.dialer.address.has("x-api-key") {
             None
         } else {
             Some(self.sources.load(Secrets::Only(&["auth.secret_token"]))?.auth.secret_token)
         };
-        let secrets = (key.as_ref().map(Secret::expose), token.as_ref().map(Secret::expose));
-        let mut socket = match self.dialer.dial(secrets, self.chat.as_ref(), self.place.cursor()).await {
-            Ok(socket) => socket,
-            Err(ended) => return Ok(ended),
-        };
-        let since = Instant::now();
-        let ended = self.read(&mut socket).await;
-        if since.elapsed() >= STABLE {
-            self.waits.reset();
-        }
-        // Whatever the end was: a gateway that still listens hears that nobody is here.
-        let _ = timeout(GOODBYE, socket.close(None)).await;
-        ended
+        let (chat, cursor) = (self.chat.clone(), self.place.cursor().cloned());
+        Ok(Wish { dialer: Arc::clone(&self.dialer), key, token, chat, cursor })
     }
 
-    /// Reads to the end of a socket, or until standard output is closed.
-    async fn read(&mut self, socket: &mut Socket) -> Result<Ended, CliError> {
-        let (mut due, mut asked, mut soon) = (Instant::now() + SOON, false, true);
-        let lost = |what: &str| Ok(Ended::ForNow(what.to_owned(), Duration::ZERO));
+    /// Reads a socket, and the second one when it is asked to move, until none is left that has the session or may have it, or
+    /// until standard output is closed.
+    async fn serve(&mut self, line: Line) -> Result<Ended, CliError> {
+        let (mut line, mut first, mut second) = (Some(line), None::<Line>, None::<Second>);
+        let mut why = None;
         loop {
-            match timeout_at(due, socket.next()).await {
-                Ok(Some(Ok(Message::Text(text)))) => {
-                    self.show(&text)?;
-                    soon &= self.place.cursor().is_none();
-                    if !soon {
-                        (due, asked) = (Instant::now() + QUIET, false);
+            tokio::select! {
+                heard = heard(&mut line) => match heard {
+                    Heard::Frame(text) => {
+                        let asked = self.show(&text)?;
+                        self.is_alive(line.as_mut());
+                        if let Some(within) = asked.filter(|_| second.is_none()) {
+                            self.place.hold();
+                            second = Some(Second::new(self.wish()?, within));
+                        }
                     }
-                }
-                Ok(Some(Ok(Message::Close(frame)))) => return Ok(closed(frame.as_ref())),
-                Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(error))) => return lost(&telemetry::Chain(&error).to_string()),
-                Ok(None) => return lost("the connection ended"),
-                Err(_) if asked => return lost("it has gone silent"),
-                Err(_) => {
-                    (due, asked, soon) = (Instant::now() + ANSWER, true, false);
-                    if timeout(ANSWER, socket.send(Message::text(r#"{"type":"ready"}"#))).await.is_err() {
-                        return lost("it takes no bytes");
+                    Heard::Ended(ended) => {
+                        close(line.take()).await;
+                        if second.is_none() {
+                            close(first).await;
+                            return Ok(ended);
+                        }
+                        // It may be the second's take-over, whose `ready` is still on its way.
+                        self.before(&ended);
+                        why = Some(ended);
                     }
-                }
+                },
+                heard = heard(&mut first) => match heard {
+                    Heard::Frame(text) => {
+                        if self.place.beside(&text) == Frame::New {
+                            self.print(&text)?;
+                        }
+                        self.is_alive(first.as_mut());
+                    }
+                    Heard::Ended(ended) => {
+                        self.before(&ended);
+                        close(first.take()).await;
+                    }
+                },
+                arrived = arrived(&mut second) => match arrived {
+                    Ok((next, ready)) => {
+                        second = None;
+                        close(first.take()).await;
+                        first = line.replace(next);
+                        self.place.let_go();
+                        let stream = self.place.cursor().cloned();
+                        self.show(&ready)?;
+                        self.is_alive(line.as_mut());
+                        // Of another stream, the first one's numbers mean nothing.
+                        if stream.as_ref().map(Cursor::stream) != self.place.cursor().map(Cursor::stream) {
+                            close(first.take()).await;
+                        }
+                    }
+                    Err(ended) => {
+                        let Some((under_way, wait)) = second.as_mut().and_then(|second| second.wait(&ended).map(|wait| (second, wait)))
+                        else {
+                            self.say(&format!("no second socket: {ended}"));
+                            second = None;
+                            self.place.let_go();
+                            if let Some(why) = why.take() {
+                                close(first).await;
+                                return Ok(why);
+                            }
+                            continue;
+                        };
+                        self.say(&format!("no second socket: {ended}; again in {:.1} s", wait.as_secs_f64()));
+                        under_way.again(self.wish()?, wait);
+                    }
+                },
             }
         }
     }
 
-    fn show(&mut self, text: &str) -> Result<(), CliError> {
+    fn is_alive(&self, line: Option<&mut Line>) {
+        if let Some(line) = line {
+            line.is_alive(self.place.cursor().is_some());
+        }
+    }
+
+    /// Takes in a frame of the socket that has the session, and prints it. The time to move in, if that is what it asks for.
+    fn show(&mut self, text: &str) -> Result<Option<Duration>, CliError> {
         match self.place.take(text) {
-            Frame::Known | Frame::Echo => return Ok(()),
-            Frame::Ready(what) => say(&format!("{}: {what}", self.dialer.address)),
+            Frame::Known | Frame::Echo => return Ok(None),
+            Frame::Move { within, reason } => {
+                self.say(&format!("asked to move within {:.1} s ({reason})", within.as_secs_f64()));
+                return Ok(Some(within));
+            }
+            Frame::Ready(what) => self.say(&what),
             Frame::New => {}
         }
+        self.print(text)?;
+        Ok(None)
+    }
+
+    fn print(&mut self, text: &str) -> Result<(), CliError> {
         // Outside of strings JSON may have line ends, and within them none.
         let line = text.replace(['\n', '\r'], " ");
         writeln!(self.out, "{line}")?;
         Ok(self.out.flush()?)
+    }
+
+    /// The first socket of a move has ended.
+    fn before(&self, ended: &Ended) {
+        self.say(&format!("the socket before: {ended}"));
+    }
+
+    fn say(&self, what: &str) {
+        say(&format!("{}: {what}", self.dialer.address));
+    }
+}
+
+/// Ends a socket that may be there.
+async fn close(line: Option<Line>) {
+    if let Some(line) = line {
+        line.close().await;
     }
 }
 
@@ -266,18 +337,6 @@ impl Listener<'_> {
 fn wait(waits: &mut Backoff, at_least: Duration) -> Duration {
     let longest = at_least * 5 / 4;
     Backoff::new(longest, longest).with_jitter(0.2).pause().max(waits.pause())
-}
-
-/// What a close says of the next attempt.
-fn closed(frame: Option<&CloseFrame>) -> Ended {
-    let Some(frame) = frame else { return Ended::ForNow("closed".to_owned(), Duration::ZERO) };
-    let code = u16::from(frame.code);
-    let what = format!("closed with {code} {}", frame.reason);
-    if FINAL.contains(&code) {
-        Ended::ForGood(what)
-    } else {
-        Ended::ForNow(what, if code == SLOWER.0 { SLOWER.1 } else { Duration::ZERO })
-    }
 }
 
 #[cfg(test)]

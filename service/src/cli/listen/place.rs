@@ -1,6 +1,6 @@
 //! Where a client stands in the stream, by the frames that it reads.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use daisi_ws_domain::resume::Cursor;
 use serde::Deserialize;
@@ -9,11 +9,17 @@ use serde_json::value::RawValue;
 /// Sequences remembered above the cursor: many times what a gateway replays at once.
 const REMEMBERED: usize = 4096;
 
-/// The cursor, and what was read above it. A frame that comes again after a reconnect is known by it.
+/// The cursor, and what was read above it. A frame that comes again, after a reconnect or on the second socket of a move, is known
+/// by it.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     cursor: Option<Cursor>,
+    /// What was read above the floor.
     above: BTreeSet<u64>,
+    /// Up to here nothing comes again. It is the cursor, but for a move: the second socket goes on from where the cursor was, and it
+    /// alone says how far it has come.
+    floor: u64,
+    held: bool,
 }
 
 /// What a frame is to a listener.
@@ -27,6 +33,12 @@ pub(super) enum Frame {
     Ready(String),
     /// The answer to a question for the newest place.
     Echo,
+    /// A second socket shall be opened, for this reason.
+    Move {
+        /// So long the first one serves.
+        within: Duration,
+        reason: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -49,10 +61,18 @@ struct Standing {
     reason: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    within_ms: u64,
+    #[serde(default)]
+    reason: String,
+}
+
 impl Place {
     /// Begins where an earlier listener ended, or nowhere.
     pub(super) fn new(cursor: Option<Cursor>) -> Self {
-        Self { cursor, above: BTreeSet::new() }
+        Self { floor: cursor.as_ref().map_or(0, |cursor| cursor.safe), cursor, ..Self::default() }
     }
 
     /// Where to go on, if any gateway has said so.
@@ -60,17 +80,42 @@ impl Place {
         self.cursor.as_ref()
     }
 
-    /// Takes in a frame. One that is no frame of the protocol is something to show.
+    /// A second socket is asked for, from the cursor of now on or a later one: what is read from here on is remembered.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// The second socket has the session, or there will be none.
+    pub(super) fn let_go(&mut self) {
+        self.held = false;
+    }
+
+    /// Takes in a frame of the socket that has the session. One that is no frame of the protocol is something to show.
     pub(super) fn take(&mut self, text: &str) -> Frame {
         let Ok(Envelope { r#type, seq, safe, payload }) = serde_json::from_str(text) else { return Frame::New };
         match &*r#type {
             "event" => self.event(seq, safe),
+            "move" => {
+                let Asked { within_ms, reason } = read(payload);
+                Frame::Move { within: Duration::from_millis(within_ms), reason }
+            }
             "ready" => {
-                let standing: Standing = payload.and_then(|payload| serde_json::from_str(payload.get()).ok()).unwrap_or_default();
+                let standing: Standing = read(payload);
                 self.stand(&standing);
                 standing.pod_id.as_ref().map_or(Frame::Echo, |pod| Frame::Ready(standing.describe(pod)))
             }
             _ => Frame::New,
+        }
+    }
+
+    /// Takes in a frame of a first socket while the second has the session. Only events count, and none that the second says that it
+    /// has brought: it brings what is missing here too, and the cursor is its own.
+    pub(super) fn beside(&mut self, text: &str) -> Frame {
+        match serde_json::from_str(text) {
+            Ok(Envelope { r#type, seq, .. }) if r#type == "event" && seq.is_none_or(|seq| seq > self.floor) => {
+                self.event(seq, None)
+            }
+            _ => Frame::Known,
         }
     }
 
@@ -94,16 +139,21 @@ impl Place {
             self.above.clear();
         }
         self.cursor = Cursor::parse(&format!("{stream}:{safe}")).ok();
+        self.floor = *safe;
     }
 
     fn reach(&mut self, safe: Option<u64>) {
-        if let (Some(cursor), Some(safe)) = (&mut self.cursor, safe)
-            && safe > cursor.safe
-        {
-            cursor.safe = safe;
+        let (Some(cursor), Some(safe)) = (&mut self.cursor, safe) else { return };
+        cursor.safe = cursor.safe.max(safe);
+        if !self.held && safe > self.floor {
+            self.floor = safe;
             self.above = self.above.split_off(&safe.saturating_add(1));
         }
     }
+}
+
+fn read<'a, T: Default + Deserialize<'a>>(payload: Option<&'a RawValue>) -> T {
+    payload.and_then(|payload| serde_json::from_str(payload.get()).ok()).unwrap_or_default()
 }
 
 impl Standing {
@@ -167,6 +217,31 @@ mod tests {
             assert_eq!(event(&mut place, 41, 3), Frame::New, "{changed}");
             assert!(cursor(&place).ends_with(":3"), "{changed}");
         }
+    }
+
+    #[test]
+    fn what_both_sockets_of_a_move_bring_is_shown_once_whatever_their_cursors_say() {
+        let mut place = Place::new(None);
+        ready(&mut place, r#""stream":"s1","safe":40"#);
+        assert_eq!(event(&mut place, 41, 40), Frame::New);
+        let asked = place.take(r#"{"type":"move","payload":{"within_ms":15000,"reason":"drain"}}"#);
+        assert_eq!(asked, Frame::Move { within: Duration::from_secs(15), reason: "drain".to_owned() });
+        place.hold();
+        // The first goes on, and its cursor is past what the second is to bring.
+        assert_eq!([event(&mut place, 42, 41), event(&mut place, 44, 43)], [Frame::New, Frame::New]);
+        assert_eq!(cursor(&place), "s1:43");
+        place.let_go();
+        ready(&mut place, r#""stream":"s1","safe":40,"resumed":true,"replayed":4"#);
+        let second = [event(&mut place, 41, 41), event(&mut place, 42, 42), event(&mut place, 43, 43)];
+        assert_eq!(second, [Frame::Known, Frame::Known, Frame::New]);
+        // What the first still brings may be new, or be there by the second, and its cursor counts no more.
+        let beside =
+            |place: &mut Place, seq: u64| place.beside(&format!(r#"{{"type":"event","seq":{seq},"safe":60,"payload":{{}}}}"#));
+        assert_eq!([43, 44, 45].map(|seq| beside(&mut place, seq)), [Frame::Known, Frame::Known, Frame::New]);
+        assert_eq!(place.beside(r#"{"type":"gap","payload":{"dropped":1,"first_seq":44,"last_seq":46}}"#), Frame::Known);
+        assert_eq!(cursor(&place), "s1:43");
+        assert_eq!([event(&mut place, 45, 45), event(&mut place, 46, 46)], [Frame::Known, Frame::New]);
+        assert_eq!((cursor(&place).as_str(), place.above.len()), ("s1:46", 0));
     }
 
     #[test]

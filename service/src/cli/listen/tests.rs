@@ -1,15 +1,21 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
     tungstenite::{
+        Message,
         handshake::server::{Request, Response},
-        protocol::{Role, frame::coding::CloseCode},
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
     },
 };
 
-use super::*;
+use super::{
+    dial::Socket,
+    line::{ANSWER, FINAL, QUIET, SLOWER, closed},
+    *,
+};
 use crate::config::testing;
 
 /// What a gateway was asked for: path with query, and the secrets in headers.
@@ -114,12 +120,80 @@ async fn it_goes_on_where_it_was_and_prints_every_frame_once_on_a_line_of_its_ow
     assert_eq!(ended, Ok(()));
     let flat = r#"{"type":"event","seq":43,"safe":41,"payload":{   "id": 9007199254740993  }}"#;
     assert_eq!(lines, [READY, flat, RESUMED, again[1]]);
-    let query = |cursor| format!("/ws/acme/agent-7?trace=1&chat=c1&resume=s1%3A{cursor}");
+    let query = |cursor| format!("/ws/acme/agent-7?trace=1&chat=c1&resume=s1%3A{cursor}&move=1");
     assert_eq!(gateway.targets(), [query(38), query(41), query(44)]);
     let asked = gateway.asked.lock().unwrap();
     assert!(
         asked.iter().all(|asked| asked.token == "Bearer the-token" && asked.key == testing::config().auth.secret_token.expose())
     );
+}
+
+const MOVE: &str = r#"{"type":"move","payload":{"within_ms":15000,"reason":"drain"}}"#;
+
+#[tokio::test]
+async fn asked_to_move_it_reads_on_until_the_second_socket_is_there_and_prints_every_event_once() {
+    let gateway = Gateway::start().await;
+    let (over, stop) = tokio::sync::oneshot::channel::<()>();
+    let event = |seq: u64, safe: u64| format!(r#"{{"type":"event","seq":{seq},"safe":{safe},"payload":{{}}}}"#);
+    let [e42, e43, e44, e45, e46] = [42, 43, 44, 45, 46].map(|seq| event(seq, seq - 1));
+    let served = async {
+        let mut first = gateway.serve(&[READY, &e42, MOVE]).await;
+        // A pod that goes as well.
+        drop(gateway.listener.accept().await.unwrap());
+        first.send(Message::text(&e43)).await.unwrap();
+        let mut second = gateway.serve(&[RESUMED, &e43, &e44]).await;
+        first.send(Message::text(&e44)).await.unwrap();
+        first.send(Message::text(&e45)).await.unwrap();
+        first.close(Some(CloseFrame { code: CloseCode::from(1001), reason: "moved".into() })).await.unwrap();
+        while let Some(Ok(_)) = first.next().await {}
+        second.send(Message::text(&e45)).await.unwrap();
+        second.send(Message::text(&e46)).await.unwrap();
+        let closing = Some(CloseFrame { code: CloseCode::from(1001), reason: "going-away".into() });
+        second.close(closing).await.unwrap();
+        while let Some(Ok(_)) = second.next().await {}
+        gateway.serve(&[]).await;
+    };
+    let url = gateway.url("/ws/admin?x-api-key=k&token=t");
+    let line = ["--url", &url];
+    let listen = listened(&line, "", async { drop(stop.await) });
+    let ((lines, ended), ()) = tokio::join!(listen, async {
+        served.await;
+        drop(over);
+    });
+    assert_eq!(ended, Ok(()));
+    // Which of two sockets is read first is left to chance, but not the order of events that both bring.
+    let (readies, events): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.contains("ready"));
+    assert_eq!((readies, events), (vec![READY.to_owned(), RESUMED.to_owned()], vec![e42, e43, e44, e45, e46]));
+    let targets = gateway.targets();
+    assert_eq!(targets[0], "/ws/admin?x-api-key=k&token=t&move=1");
+    assert!(targets[1].contains("resume=s1%3A4") && targets[1].ends_with("&move=1"), "{targets:?}");
+    assert_eq!(targets.len(), 3, "the one that was refused had no upgrade: {targets:?}");
+}
+
+#[tokio::test]
+async fn a_first_socket_that_ends_before_the_second_is_ready_is_no_end() {
+    for code in [1001, 4402] {
+        let gateway = Gateway::start().await;
+        let (over, stop) = tokio::sync::oneshot::channel::<()>();
+        let served = async {
+            let mut first = gateway.serve(&[READY, MOVE]).await;
+            let mut second = gateway.serve(&[]).await;
+            first.close(Some(CloseFrame { code: CloseCode::from(code), reason: "why".into() })).await.unwrap();
+            while let Some(Ok(_)) = first.next().await {}
+            second.send(Message::text(RESUMED)).await.unwrap();
+            second.close(Some(CloseFrame { code: CloseCode::from(1001), reason: "why".into() })).await.unwrap();
+            while let Some(Ok(_)) = second.next().await {}
+            gateway.serve(&[]).await;
+        };
+        let url = gateway.url("/ws/admin?x-api-key=k&token=t");
+        let line = ["--url", &url];
+        let listen = listened(&line, "", async { drop(stop.await) });
+        let ((lines, ended), ()) = tokio::join!(listen, async {
+            served.await;
+            drop(over);
+        });
+        assert_eq!((lines, ended), (vec![READY.to_owned(), RESUMED.to_owned()], Ok(())), "{code}");
+    }
 }
 
 #[tokio::test]
@@ -131,7 +205,7 @@ async fn a_close_that_would_come_again_is_the_end() {
         let ((lines, ended), ()) = tokio::join!(listened(&line, "", std::future::pending()), gateway.closes(&[READY], code));
         assert_eq!(lines, [READY]);
         assert_eq!(ended.unwrap_err(), format!("error: {}: closed with {code} why", gateway.url("/ws/admin")));
-        assert_eq!(gateway.targets(), ["/ws/admin?x-api-key=k&token=t"]);
+        assert_eq!(gateway.targets(), ["/ws/admin?x-api-key=k&token=t&move=1"]);
         let asked = gateway.asked.lock().unwrap();
         assert_eq!((asked[0].key.as_str(), asked[0].token.as_str()), ("", ""), "those of the address are enough");
     }
@@ -192,11 +266,11 @@ async fn piped() -> (Socket, WebSocketStream<tokio::io::DuplexStream>) {
 async fn a_quiet_gateway_is_asked_where_the_session_stands_and_one_that_is_silent_is_left() {
     let sources = Sources::new(None, testing::environment(testing::SECRETS));
     let line = args(&["--url", "ws://h/ws/admin?token=t"]);
-    let (tokens, dialer) = (Tokens::new(&line, io::empty()).unwrap(), Dialer::new(line.url.clone()).unwrap());
+    let (tokens, dialer) = (Tokens::new(&line, io::empty()).unwrap(), Arc::new(Dialer::new(line.url.clone()).unwrap()));
     let mut out = Vec::new();
     let mut listener =
         Listener { dialer, tokens, sources: &sources, chat: None, place: Place::new(None), waits: WAITS, out: &mut out };
-    let (mut here, mut there) = piped().await;
+    let (here, mut there) = piped().await;
     let begun = Instant::now();
     let gateway = async {
         there.send(Message::text(READY)).await.unwrap();
@@ -206,7 +280,7 @@ async fn a_quiet_gateway_is_asked_where_the_session_stands_and_one_that_is_silen
         let _asked_again = there.next().await.unwrap().unwrap();
         there
     };
-    let (ended, _there) = tokio::join!(listener.read(&mut here), gateway);
+    let (ended, _there) = tokio::join!(listener.serve(Line::new(here)), gateway);
     assert_eq!(ended.unwrap(), Ended::ForNow("it has gone silent".to_owned(), Duration::ZERO));
     assert_eq!(begun.elapsed(), QUIET * 2 + ANSWER);
     assert_eq!(listener.place.cursor().unwrap().to_string(), "s1:90");

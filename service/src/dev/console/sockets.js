@@ -29,7 +29,7 @@ const clock = () => performance.timeOrigin + performance.now();
 const overheard = (hear) => class extends WebSocket {
   constructor(...args) {
     super(...args);
-    this.addEventListener("message", ({ data }) => hear(JSON.parse(data)));
+    this.addEventListener("message", ({ data }) => ["ready", "move"].some((type) => data.startsWith(`{"type":"${type}"`)) && hear(JSON.parse(data)));
   }
 };
 

@@ -26,7 +26,10 @@ use tonic::{
 };
 
 use super::{batch, channel, forwarded, gaps::Before, member, stranger};
-use crate::support::peers::{FreezableWire, GrpcCaller, GrpcPod, event, fleet_key, pod_id};
+use crate::support::{
+    peers::{FreezableWire, GrpcCaller, GrpcPod, event, fleet_key, pod_id},
+    shared_address::shared_address,
+};
 
 pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
@@ -187,7 +190,7 @@ async fn the_answer_of_another_fleet_is_none() {
 async fn a_connection_that_is_made_again_leads_to_nobody_who_has_not_proved_itself() {
     let (evil, caller) = (FalsePod::start("b").await, GrpcCaller::new("a"));
     let leads_to = Arc::new(Mutex::new(String::new()));
-    let (address, _tasks) = super::shared_address(Arc::clone(&leads_to)).await;
+    let (address, _tasks) = shared_address(Arc::clone(&leads_to)).await;
     let mut own = String::new();
     let pod = GrpcPod::start_with("b", 1, |settings| own = std::mem::replace(&mut settings.me.address, address)).await;
     leads_to.lock().unwrap().clone_from(&own);

@@ -16,5 +16,6 @@ pub(crate) mod redis;
 pub(crate) mod renewals;
 pub(crate) mod replica;
 pub(crate) mod round_trips;
+pub(crate) mod shared_address;
 pub(crate) mod slow;
 pub(crate) mod wait;

@@ -14,6 +14,8 @@ struct Story {
     start: Instant,
     published: Vec<Published>,
     entries: Vec<Entry>,
+    /// The newest socket.
+    socket: u32,
 }
 
 impl Story {
@@ -26,20 +28,39 @@ impl Story {
             started: start + STEP * (number + 1),
             stored: start + STEP * (number + 1) + STEP / 10,
         };
-        let mut story = Self { start, published: (0..events).map(event).collect(), entries: Vec::new() };
+        let mut story = Self { start, published: (0..events).map(event).collect(), entries: Vec::new(), socket: 0 };
         story.see(0, Seen::Ready("pod-a".into()));
         story
     }
 
+    /// On the newest socket, which a `ready` begins.
     fn see(&mut self, step: u32, seen: Seen) {
-        self.entries.push(Entry { at: self.start + STEP * step + STEP / 2, seen });
+        self.socket += u32::from(matches!(seen, Seen::Ready(_)));
+        self.see_on(self.socket, step, seen);
+    }
+
+    fn see_on(&mut self, socket: u32, step: u32, seen: Seen) {
+        self.entries.push(Entry { at: self.start + STEP * step + STEP / 2, socket, seen });
     }
 
     fn get(&mut self, numbers: &[u64]) {
+        self.get_on(self.socket, numbers);
+    }
+
+    fn get_on(&mut self, socket: u32, numbers: &[u64]) {
         for number in numbers {
             let step = u32::try_from(*number).unwrap() + 1;
-            self.see(step, Seen::Event { seq: number + 100, number: *number, subject: "wa.acme.a1.chats".into() });
+            self.see_on(socket, step, Seen::Event { seq: number + 100, number: *number, subject: "wa.acme.a1.chats".into() });
         }
+    }
+
+    /// Asked to move, the session has a second socket ten steps later, which goes on after this event, and the first ends five
+    /// steps after that.
+    fn moves(&mut self, step: u32, cursor: u64) {
+        self.see(step, Seen::Asked);
+        self.see(step + 10, Seen::Ready("pod-b".into()));
+        self.see(step + 10, Seen::Resumed(cursor + 100));
+        self.see_on(1, step + 15, Seen::Moved);
     }
 
     fn judge(self, fault: Option<(u32, u32)>) -> Verdict {
@@ -123,6 +144,73 @@ fn twice_is_doubled_and_on_the_next_socket_repeated() {
     story.get(&[1]);
     let verdict = story.judge(None);
     assert_eq!((verdict.doubled, verdict.repeated), (1, 1));
+}
+
+#[test]
+fn what_both_sockets_of_a_move_bring_is_repeated_and_nothing_is_missing() {
+    let mut story = Story::new(50);
+    story.moves(10, 12);
+    story.get_on(1, &(0..22).collect::<Vec<_>>());
+    story.get_on(2, &(13..50).collect::<Vec<_>>());
+    let verdict = story.judge(None);
+    let missed = verdict.lost + verdict.with_socket + verdict.announced + verdict.away;
+    assert_eq!((missed, verdict.doubled, verdict.repeated), (0, 0, 9), "{}", verdict.describe());
+    assert_eq!((verdict.moves.moved, &verdict.closes), (1, &BTreeMap::from([(1001, 1)])));
+    // What came between the second's `ready` and the first's end came on the second alone.
+    assert!(verdict.resumed > 0, "{}", verdict.describe());
+}
+
+#[test]
+fn twice_on_one_socket_of_a_move_is_doubled_and_so_is_what_its_cursor_says_was_there() {
+    let mut story = Story::new(50);
+    story.moves(10, 12);
+    story.get_on(1, &(0..22).collect::<Vec<_>>());
+    story.get_on(2, &(12..50).chain([30]).collect::<Vec<_>>());
+    let verdict = story.judge(None);
+    assert_eq!((verdict.doubled, verdict.repeated), (2, 9), "{}", verdict.describe());
+    assert!(verdict.describe().contains("event 12 (seq 112) came again, before the cursor"), "{}", verdict.describe());
+}
+
+#[test]
+fn what_the_first_socket_of_a_move_brought_and_the_second_owed_is_lost_there() {
+    let mut story = Story::new(50);
+    story.moves(10, 12);
+    story.get_on(1, &(0..23).collect::<Vec<_>>());
+    story.get_on(2, &(13..22).chain(23..50).collect::<Vec<_>>());
+    assert_eq!(story.judge(None).lost, 1);
+}
+
+#[test]
+fn what_no_socket_of_a_move_brought_is_lost_and_not_away() {
+    let mut story = Story::new(50);
+    story.moves(10, 12);
+    story.get_on(1, &(0..16).collect::<Vec<_>>());
+    story.get_on(2, &(17..50).collect::<Vec<_>>());
+    let verdict = story.judge(None);
+    assert_eq!((verdict.lost + verdict.with_socket, verdict.away), (1, 0), "{}", verdict.describe());
+}
+
+#[test]
+fn the_silence_of_a_move_is_the_longest_that_reaches_into_it() {
+    let mut story = Story::new(50);
+    story.moves(10, 12);
+    story.get_on(1, &(0..14).collect::<Vec<_>>());
+    story.get_on(2, &(14..20).chain(23..35).collect::<Vec<_>>());
+    story.entries.sort_by_key(|entry| entry.at);
+    let moves = story.judge(None).moves;
+    // Events 20 to 22 are missing in it; those from 35 on are missing after it.
+    assert_eq!((moves.median_ms, moves.p99_ms, moves.worst_ms), (Some(400), Some(400), Some(400)));
+    // Nothing came any more in the last seconds, so this is no more than was to be expected.
+    assert!(moves.are_smooth() && !Moves { calm_p99_ms: Some(199), ..moves }.are_smooth());
+}
+
+#[test]
+fn a_connect_that_is_refused_is_counted_and_is_no_socket() {
+    let mut story = Story::new(5);
+    story.get(&[0, 1, 2, 3, 4]);
+    story.see_on(2, 4, Seen::Refused(503));
+    let verdict = story.judge(None);
+    assert_eq!((verdict.refused, verdict.closes.len(), verdict.is_clean()), (1, 0, true), "{}", verdict.describe());
 }
 
 #[test]
