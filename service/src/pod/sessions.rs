@@ -201,6 +201,7 @@ fn spawn_rebalance(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, evictor: 
         directory: Arc::clone(&fleet.directory),
         wellness: Arc::clone(&fleet.wellness),
         peers: Arc::clone(&ground.backends.peers),
+        source: Arc::clone(&ground.backends.source),
         evictor: evictor.clone(),
         config: ground.config.clone(),
         metrics: Arc::clone(ground.metrics),

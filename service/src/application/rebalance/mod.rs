@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     metrics::Metrics,
-    ports::{PeerError, Peers},
+    ports::{EventSource, PeerError, Peers},
     runtime::chance,
     telemetry::Chain,
 };
@@ -47,6 +47,10 @@ const ASKED_AT_ONCE: usize = 16;
 const FEWEST_MOVERS: usize = 20;
 /// Clients that are asked in one go.
 const BATCH: usize = 20;
+/// A round asks so many times as many clients as should do; a balancer brings some back to the pod that they left.
+const ENOUGH_ASKED: usize = 2;
+/// Where that was in vain, as balancers have their own idea of who belongs where, nobody is asked for so long.
+const VAIN_REST: Duration = Duration::from_mins(10);
 /// Sessions that are looked at in one go.
 const PORTION: usize = 1024;
 
@@ -61,6 +65,8 @@ pub(crate) struct Rebalance {
     pub wellness: Arc<Wellness>,
     /// Asked what they have.
     pub peers: Arc<dyn Peers>,
+    /// Where those who come read what they missed.
+    pub source: Arc<dyn EventSource>,
     /// Asks clients to move.
     pub evictor: Evictor,
     /// Settings in force.
@@ -97,12 +103,18 @@ impl Rebalance {
         }
         let average = state.average.ok_or(Rest::Unknown)?;
         let asked = state.asked.still_here(&self.hub);
-        average.step(self.hub.len(), asked, state.round.is_some()).ok_or(Rest::Even)
+        let step = average.step(self.hub.len(), asked, state.round.is_some()).ok_or(Rest::Even)?;
+        if step.now > 0 && state.round.as_ref().is_some_and(|round| round.asked >= round.most) {
+            state.rests_until = Some(Instant::now() + VAIN_REST);
+            return Err(Rest::InVain);
+        }
+        Ok(step)
     }
 
     /// May clients be asked to move at all?
     fn is_calm(&self, state: &mut State) -> Result<(), Rest> {
-        let is_steady = state.steady.look(self.directory.undoubted(), Instant::now());
+        let now = Instant::now();
+        let is_steady = state.steady.look(self.directory.undoubted(), now);
         if !self.config.borrow().rebalance.enabled {
             return Err(Rest::Off);
         }
@@ -112,8 +124,11 @@ impl Rebalance {
         if self.hub.movers() < FEWEST_MOVERS {
             return Err(Rest::Few);
         }
-        if !self.wellness.is_well() {
+        if !(self.wellness.is_well() && self.source.is_connected()) {
             return Err(Rest::Unwell);
+        }
+        if state.rests_until.is_some_and(|until| now < until) {
+            return Err(Rest::InVain);
         }
         if is_steady { Ok(()) } else { Err(Rest::Changing) }
     }
@@ -151,7 +166,7 @@ impl Rebalance {
             let asked =
                 here.filter(|session| state.asked.ask(session, MoveReason::Rebalance, MOVE_WITHIN, &self.evictor)).count();
             if asked > 0 {
-                self.begin(state).asked += asked;
+                self.begin(state, step).asked += asked;
             }
             sleep(TICK / batches).await;
         }
@@ -174,7 +189,7 @@ impl Rebalance {
         chosen
     }
 
-    fn begin<'a>(&self, state: &'a mut State) -> &'a mut Round {
+    fn begin<'a>(&self, state: &'a mut State, step: Step) -> &'a mut Round {
         state.round.get_or_insert_with(|| {
             if let Some(average) = state.average {
                 tracing::info!(
@@ -184,7 +199,7 @@ impl Rebalance {
                     "the pod has more sockets than others: clients are asked to move"
                 );
             }
-            Round { asked: 0, began: Instant::now() }
+            Round { asked: 0, most: step.in_all.saturating_mul(ENOUGH_ASKED), began: Instant::now() }
         })
     }
 
@@ -193,7 +208,7 @@ impl Rebalance {
         if !matches!(why, Rest::Even | Rest::Nobody) {
             self.metrics.sockets_ratio.set(0.0);
         }
-        if let Some(Round { asked, began }) = state.round.take() {
+        if let Some(Round { asked, began, .. }) = state.round.take() {
             tracing::info!(
                 reason = why.as_str(),
                 sockets = self.hub.len(),
@@ -214,6 +229,8 @@ struct State {
     average: Option<Average>,
     /// Who was asked to move and still may.
     asked: Asked,
+    /// Nobody is asked before then.
+    rests_until: Option<Instant>,
     /// Clients are being asked since a while ago.
     round: Option<Round>,
     /// Who is to be asked next.
@@ -224,6 +241,8 @@ struct State {
 #[derive(Debug)]
 struct Round {
     asked: usize,
+    /// More would be in vain.
+    most: usize,
     began: Instant,
 }
 
@@ -245,6 +264,8 @@ words! {
         Unknown = "a pod does not say what it has",
         /// This pod has not clearly more than others.
         Even = "even",
+        /// So many were asked that it should have been enough, and it was not.
+        InVain = "in vain: clients come back to this pod",
         /// All that can move were asked, or came here by a move.
         Nobody = "nobody is left who can move",
     }

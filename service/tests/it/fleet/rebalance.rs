@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    crowd::{Guest, crowd, live},
+    crowd::{Guest, Manner, crowd, live},
     fleet::Fleet,
     wait,
 };
@@ -166,6 +166,31 @@ async fn a_pod_that_does_not_say_what_it_has_stops_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_the_stream_nobody_is_asked_as_nobody_could_go_on_elsewhere() {
+    let (fleet, mut guests) = fleet_with(&[200, 0]).await;
+    until_asked(&fleet, &mut guests).await;
+    fleet.stream.cut(&fleet.pods[0].id, true);
+    live(&fleet, &mut guests, Duration::from_secs(2)).await;
+    let stopped = moves(&fleet, "asked");
+    live(&fleet, &mut guests, LONG).await;
+    assert_eq!(moves(&fleet, "asked"), stopped);
+    fleet.stream.cut(&fleet.pods[0].id, false);
+    live(&fleet, &mut guests, LONG).await;
+    assert_eq!(sockets(&fleet), [110, 90]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_balancers_bring_clients_back_only_some_are_asked_in_vain() {
+    let (fleet, mut guests) = fleet_with(&[200, 0]).await;
+    guests.iter_mut().for_each(|guest| guest.manner = Manner::Sticky(0));
+    live(&fleet, &mut guests, LONG).await;
+    // It would take 90.
+    assert_eq!((moves(&fleet, "asked"), sockets(&fleet)), (180.0, vec![200, 0]));
+    live(&fleet, &mut guests, LONG).await;
+    assert_eq!(moves(&fleet, "asked"), 180.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_leaves_meanwhile_stops_it_for_a_minute() {
     let (fleet, mut guests) = fleet_with(&[200, 0, 0]).await;
     until_asked(&fleet, &mut guests).await;
@@ -196,7 +221,7 @@ async fn a_pod_that_drains_while_it_asks_asks_nobody_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_move_is_closed_after_fifteen_seconds() {
     let (fleet, mut guests) = fleet_with(&[60, 0]).await;
-    guests.iter_mut().for_each(|guest| guest.is_deaf = true);
+    guests.iter_mut().for_each(|guest| guest.manner = Manner::Deaf);
     until_asked(&fleet, &mut guests).await;
     live(&fleet, &mut guests, Duration::from_secs(13)).await;
     assert_eq!((moves(&fleet, "overdue"), sockets(&fleet)), (0.0, vec![60, 0]));

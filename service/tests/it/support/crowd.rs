@@ -26,8 +26,19 @@ pub(crate) struct Guest {
     pub(crate) asked: Vec<String>,
     /// How its last socket was closed, if it was.
     pub(crate) closed: Option<Option<u16>>,
-    /// Does nothing when it is asked.
-    pub(crate) is_deaf: bool,
+    /// What it does when it is asked.
+    pub(crate) manner: Manner,
+}
+
+/// What a client does when it is asked to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It goes where the fewest are.
+    Balanced,
+    /// Its balancer brings it to this pod, whatever is there.
+    Sticky(usize),
+    /// Nothing.
+    Deaf,
 }
 
 /// Opens sessions of so many users on a pod, who can move or can't.
@@ -37,8 +48,8 @@ pub(crate) async fn crowd(fleet: &Fleet, pod: usize, guests: usize, can_move: bo
         let claims = user("acme", "a1", &format!("{pod}-{guest}-{can_move}"));
         let wishes = Wishes { moves: can_move, ..Wishes::default() };
         let (socket, ready) = fleet.connect_with(pod, claims.clone(), wishes).await.unwrap();
-        let (events, asked, closed, is_deaf) = (BTreeSet::new(), Vec::new(), None, false);
-        let mut guest = Guest { claims, socket, stream: String::new(), safe: 0, events, asked, closed, is_deaf };
+        let (events, asked, closed, manner) = (BTreeSet::new(), Vec::new(), None, Manner::Balanced);
+        let mut guest = Guest { claims, socket, stream: String::new(), safe: 0, events, asked, closed, manner };
         guest.began(&ready);
         crowd.push(guest);
     }
@@ -73,9 +84,7 @@ impl Guest {
             match self.socket.read().await {
                 Seen::Frame(frame, _) if frame["type"] == "move" => {
                     self.asked.push(frame["payload"]["reason"].as_str().unwrap().to_owned());
-                    if !self.is_deaf {
-                        self.go(fleet).await;
-                    }
+                    self.go(fleet).await;
                 }
                 Seen::Frame(frame, _) => self.note(&frame),
                 Seen::Closed(code) => {
@@ -87,7 +96,11 @@ impl Guest {
     }
 
     async fn go(&mut self, fleet: &Fleet) {
-        let mut pods: Vec<usize> = (0..fleet.pods.len()).collect();
+        let mut pods: Vec<usize> = match self.manner {
+            Manner::Balanced => (0..fleet.pods.len()).collect(),
+            Manner::Sticky(pod) => vec![pod],
+            Manner::Deaf => Vec::new(),
+        };
         pods.sort_by_key(|pod| fleet.pods[*pod].pod.hub().len());
         for pod in pods {
             let resume = Some(Cursor::parse(&format!("{}:{}", self.stream, self.safe)));

@@ -87,6 +87,27 @@ async fn look_up(directory: &Directory, on_route: &[&'static str], standing: Opt
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_members_are_beyond_doubt_while_each_has_its_key_and_look_ups_are_trusted() {
+    let directory = directory();
+    let ids = || directory.undoubted().map(|pods| pods.iter().map(|pod| pod.id.to_string()).collect::<Vec<_>>());
+    directory.take_over(&announced(&["me", "b", "a"], &[], &[]));
+    assert_eq!(ids().unwrap(), ["a", "b"]);
+    directory.take_over(&announced(&["me", "a"], &["b"], &[]));
+    assert_eq!(ids(), None, "b has no key");
+    directory.take_over(&announced(&["me", "a"], &["c"], &["b"]));
+    assert_eq!(ids(), None, "nobody knows c");
+    directory.take_over(&announced(&["me", "a"], &[], &["c"]));
+    assert_eq!(ids().unwrap(), ["a"]);
+    directory.note_store_trouble();
+    assert_eq!(ids(), None);
+    tokio::time::advance(Duration::from_secs(20)).await;
+    directory.doubt_for(Duration::from_secs(5));
+    assert_eq!(ids(), None);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(ids().unwrap(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_on_a_route_that_is_newer_than_the_table_gets_its_events_at_once() {
     let directory = directory();
     let seen = look_up(&directory, &["new"], Some(Standing::Alive(record("new")))).await;

@@ -6,6 +6,7 @@ use daisi_ws_domain::{
     event::{Address, Payload, StreamId},
     gap::{Gap, GapCause},
     ids::{AdminId, AgentId, ChatId, CompanyId, UserId},
+    moving::MoveReason,
     session::{KillClaim, LockOwner},
 };
 
@@ -13,6 +14,7 @@ use super::*;
 use crate::{
     application::hub::mailbox::MailboxLimits,
     config::DropPolicy,
+    ports::PodLoad,
     runtime::workers::{Worker, Workers},
 };
 
@@ -71,6 +73,31 @@ fn event(subject: &str, seq: u64) -> Event {
 
 fn deliver(hub: &Hub, event: &Event) -> Delivered {
     hub.deliver([event], Path::Local)[0]
+}
+
+#[test]
+fn who_can_move_is_counted_while_here_and_asked_once_and_not_after_a_move() {
+    let hub = hub();
+    let session = |connection: &str, can_move| {
+        let session = enter(&hub, user("acme", "a1", connection), connection);
+        hub.remove(session.connection());
+        let session = Arc::new(Arc::into_inner(session).unwrap().that_can_move(can_move));
+        hub.enter(&session, 100).unwrap();
+        session
+    };
+    let [mover, moved, other] = [("mover", true), ("moved", true), ("other", false)].map(|(id, can)| session(id, can));
+    assert_eq!((hub.movers(), hub.load()), (2, PodLoad { sockets: 3, draining: false }));
+    assert!(!mover.may_move(), "it has no lock yet");
+    [&mover, &moved, &other].iter().for_each(|session| session.set_locked(Instant::now(), Duration::from_secs(30)));
+    moved.set_moved();
+    assert_eq!([&mover, &moved, &other].map(|session| session.may_move()), [true, false, false]);
+    assert!(mover.ask_to_move(MoveReason::Rebalance, Duration::from_secs(15)) && !mover.may_move());
+    assert!(moved.ask_to_move(MoveReason::Drain, Duration::from_secs(15)), "a pod that goes asks everybody");
+    hub.remove(mover.connection());
+    hub.evict(moved.connection(), CloseReason::Moved);
+    hub.remove(moved.connection());
+    hub.stop_admitting();
+    assert_eq!((hub.movers(), hub.load()), (0, PodLoad { sockets: 1, draining: true }));
 }
 
 #[test]
