@@ -440,7 +440,20 @@ def change(fleet, pod, action, through):
     http(f"{url}/dev/pods/{pod}/{action}", {})
 
 
+def knows_its_place(browser, fleet, first):
+    """A pod that has just begun knows no place in the stream for a moment, and who comes to it then has nothing to go on from."""
+
+    def is_told():
+        start_client(browser, fleet, "place", "client-place", first=first)
+        told = "safe" in client(browser, "place")["ready"][0]
+        browser.js("clients.place.client.close()")
+        return told
+
+    until("the pod says where its sessions stand", is_told)
+
+
 def test_client_moves_off_a_killed_and_a_drained_pod_once_without_storm_or_duplicate(browser, fleet):
+    knows_its_place(browser, fleet, 1)
     start_client(browser, fleet, "c", "client-a", first=1, chat=CHAT)
     has(browser, "c", store(fleet, range(20)))
     change(fleet, "dev-2", "kill", 0)
