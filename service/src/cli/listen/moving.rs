@@ -17,6 +17,9 @@ const WAITS: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_s
 /// The longest wait for the `ready` of a second socket.
 const READY: Duration = Duration::from_secs(5);
 
+/// What comes of an attempt: a socket that has the session, with its first frame.
+pub(super) type Arrival = Result<(Line, Utf8Bytes), Ended>;
+
 /// What an attempt at a socket takes.
 pub(super) struct Wish {
     pub(super) dialer: Arc<Dialer>,
@@ -34,7 +37,7 @@ impl Wish {
     }
 
     /// Opens a socket after so long, and waits until it has the session: its first frame.
-    async fn second(self, after: Duration) -> Result<(Line, Utf8Bytes), Ended> {
+    async fn second(self, after: Duration) -> Arrival {
         sleep(after).await;
         let mut line = self.dial().await?;
         match timeout(READY, line.heard()).await {
@@ -49,7 +52,7 @@ impl Wish {
 pub(super) struct Second {
     until: Instant,
     waits: Backoff,
-    attempt: Pin<Box<dyn Future<Output = Result<(Line, Utf8Bytes), Ended>> + Send>>,
+    attempt: Pin<Box<dyn Future<Output = Arrival> + Send>>,
 }
 
 impl Second {
@@ -71,7 +74,7 @@ impl Second {
 }
 
 /// What came of an attempt, if one is under way. Cancel-safe.
-pub(super) async fn arrived(second: &mut Option<Second>) -> Result<(Line, Utf8Bytes), Ended> {
+pub(super) async fn arrived(second: &mut Option<Second>) -> Arrival {
     match second {
         Some(second) => second.attempt.as_mut().await,
         None => pending().await,
