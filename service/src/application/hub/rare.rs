@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use super::memory::{Charge, Kind, Memory};
 
+/// For so long after a client has moved, it is not asked again: it is not to go from pod to pod. Longer than a rollout and the
+/// moves that follow it; but all sockets of a fleet that was restarted pod by pod have moved, and the last pod is empty then.
+const MOVED_LATELY: Duration = Duration::from_mins(10);
 /// So many of the owners that a session was taken from are remembered, the latest: nearly always there is one.
 const MAX_PREDECESSORS: usize = 4;
 
@@ -21,6 +24,8 @@ pub(super) struct Rare {
     predecessors: Box<[LockOwner]>,
     /// A message of the client's that is not whole; in a box, as most of the time there is none.
     inbound: Option<Box<Inbound>>,
+    /// Since when its client is here, if it moved here from another socket.
+    pub(super) moved_at: Option<Instant>,
     /// Its client was asked to move.
     pub(super) moving: Option<Box<Moving>>,
 }
@@ -46,7 +51,19 @@ struct Inbound {
 impl Rare {
     /// Of a session that begins now.
     pub(super) fn new() -> Self {
-        Self { active_at: Instant::now(), confirmed_until: None, predecessors: Box::default(), inbound: None, moving: None }
+        Self {
+            active_at: Instant::now(),
+            confirmed_until: None,
+            predecessors: Box::default(),
+            inbound: None,
+            moved_at: None,
+            moving: None,
+        }
+    }
+
+    /// May its client be asked for no need of its own?
+    pub(super) fn may_move(&self) -> bool {
+        self.moving.is_none() && self.moved_at.is_none_or(|at| at.elapsed() >= MOVED_LATELY)
     }
 
     /// Notes that the session is being taken from an owner.

@@ -43,8 +43,6 @@ pub struct Session {
     /// Its client is to be told to move.
     to_move: AtomicBool,
     can_move: bool,
-    /// Its client moved here from another socket.
-    has_moved: AtomicBool,
     reason: OnceLock<CloseReason>,
     /// Where the task below runs.
     worker: Arc<Worker>,
@@ -86,7 +84,6 @@ impl Session {
             locked: AtomicBool::new(false),
             to_move: AtomicBool::new(false),
             can_move: false,
-            has_moved: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             task: AtomicWaker::new(),
             worker: Arc::clone(worker),
@@ -270,14 +267,13 @@ impl Session {
 
     /// Notes that its client moved here from another socket.
     pub(crate) fn set_moved(&self) {
-        self.has_moved.store(true, Ordering::Relaxed);
+        self.rare().moved_at = Some(Instant::now());
     }
 
-    /// May its client be asked to move for no need of its own? Once in the life of what is one connection to it: not if it was
-    /// asked before, or is here because another socket was.
+    /// May its client be asked to move for no need of its own? Not if it was asked before, or has come by a move lately.
     #[must_use]
     pub(crate) fn may_move(&self) -> bool {
-        self.can_move && !self.has_moved.load(Ordering::Relaxed) && self.is_locked() && self.moving().is_none()
+        self.can_move && self.is_locked() && self.rare().may_move()
     }
 
     /// What the client was asked, if it was.

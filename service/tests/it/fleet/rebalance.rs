@@ -139,13 +139,35 @@ async fn sockets_that_cannot_move_are_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_came_by_a_move_is_not_asked_again() {
+async fn a_client_that_came_by_a_move_is_left_alone_for_ten_minutes() {
     let (fleet, mut guests) = fleet_with(&[100, 0]).await;
     live(&fleet, &mut guests, LONG).await;
     assert_eq!((sockets(&fleet), moves(&fleet, "asked")), (vec![55, 45], 45.0));
     guests.retain(|guest| !guest.asked.is_empty());
     live(&fleet, &mut guests, LONG).await;
     assert_eq!((sockets(&fleet), moves(&fleet, "asked")), (vec![0, 45], 45.0));
+    live(&fleet, &mut guests, Duration::from_mins(10)).await;
+    assert_eq!(sockets(&fleet), [21, 24]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_was_restarted_pod_by_pod_is_even_a_while_later() {
+    let (mut fleet, mut guests) = fleet_with(&[100; 4]).await;
+    for number in 0..4 {
+        let old = fleet.pods.remove(0);
+        tokio::join!(old.pod.drain(Duration::from_secs(27)), live(&fleet, &mut guests, Duration::from_secs(40)));
+        fleet.network.kill(&old.id);
+        old.tasks.shutdown().hard.cancel();
+        let new = fleet.launch(&format!("new-{number}"), &format!("new-{number}:50051"), None);
+        fleet.network.register(&new.record, new.pod.peer_service());
+        new.pod.joined().await;
+        fleet.pods.push(new);
+    }
+    let before = sockets(&fleet);
+    assert!(before.iter().sum::<usize>() == 400 && before.contains(&0), "the last pod that came has none: {before:?}");
+    live(&fleet, &mut guests, Duration::from_mins(15)).await;
+    let now = sockets(&fleet);
+    assert!(now.iter().sum::<usize>() == 400 && now.iter().all(|pod| *pod <= 110), "{now:?}");
 }
 
 #[tokio::test(start_paused = true)]
