@@ -204,6 +204,11 @@ export class GatewayClient extends EventTarget {
     }
     this.#heard();
     if (kind === "event") {
+      if (frame.safe >= 0 && !this.#stream && !link.asked) {
+        // The pod knows by now where the stream is.
+        link.asked = true;
+        this.#send("ready");
+      }
       this.#event(raw, frame);
     } else if (kind === "gap") {
       this.#release();

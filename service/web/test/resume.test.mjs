@@ -46,15 +46,31 @@ test("after a quiet time the gateway is asked where the session stands, and its 
   assert.equal(of("ready").length, 1);
 });
 
-test("a pod that knew no place when it said ready is asked once more, busy or not", async () => {
+test("a pod that knew no place when it said ready is asked once more, after ten quiet seconds", async () => {
   await client();
   FakeSocket.last.ready();
   for (let seq = 1; seq <= 3; seq++) {
     await advance(4_000);
-    FakeSocket.last.event(seq, { safe: 0 });
+    FakeSocket.last.event(seq);
   }
   assert.deepEqual(FakeSocket.last.sent, [{ type: "ready" }]);
   FakeSocket.last.says({ type: "ready", payload: { stream: "s1", safe: 2 } });
+  await again();
+  assert.equal(query("resume"), "s1:2");
+});
+
+test("it is asked at once, and once, when an event shows that it knows its place by now", async () => {
+  await client();
+  FakeSocket.last.ready();
+  FakeSocket.last.event(1);
+  assert.deepEqual(FakeSocket.last.sent, []);
+  FakeSocket.last.event(2, { safe: 0 });
+  FakeSocket.last.event(3, { safe: 1 });
+  assert.deepEqual(FakeSocket.last.sent, [{ type: "ready" }]);
+  FakeSocket.last.says({ type: "ready", payload: { stream: "s1", safe: 1 } });
+  FakeSocket.last.event(4, { safe: 2 });
+  await advance(11_000);
+  assert.deepEqual(FakeSocket.last.sent, [{ type: "ready" }]);
   await again();
   assert.equal(query("resume"), "s1:2");
 });
