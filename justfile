@@ -113,6 +113,11 @@ release *ARGS='check':
 simulate *ARGS='run --seeds 1000':
     cargo run --locked --profile quick -p daisi-ws-simulation -- {{ ARGS }}
 
+# A thousand seeds, or as many as are named, compiled as the image's program is.
+[group('check')]
+seeds N='1000':
+    .ci/seeds {{ N }}
+
 # Breaks the code on purpose, one way after another, and has the simulation find it; half an hour.
 [group('check')]
 mutants *ARGS:
