@@ -40,7 +40,7 @@ impl Leftovers {
     }
 
     /// As [`release_unanswered`](Self::release_unanswered), where no session is left whose renewal would show that the store
-    /// answers again: it is asked to release the locks of those that have ended, and once it has answered, they are released for good.
+    /// answers again: it is asked to release the locks of those that have ended, and once it has answered, they are gone for good.
     ///
     /// # Errors
     /// When the store does not answer; they are remembered.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// Sequences remembered above the cursor: many times what a gateway replays at once.
 const REMEMBERED: usize = 4096;
 
-/// The cursor, and what was read above it. A frame that comes again, after a reconnect or on the second socket of a move, is known
+/// The cursor, and what was read above it. A frame that comes again, after a reconnect or on a move's second socket, is known
 /// by it.
 #[derive(Debug, Default)]
 pub(super) struct Place {

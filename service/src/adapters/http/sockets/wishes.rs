@@ -8,7 +8,8 @@ use crate::{
     application::admission::connect::Wishes,
 };
 
-/// Reads `chat`, `resume` and `move`; empty counts as not given. A cursor that is none is the client's to hear once it has its session.
+/// Reads `chat`, `resume` and `move`; empty counts as not given. A cursor that is none is the client's to hear once it has its
+/// session.
 ///
 /// # Errors
 /// When the chat is no chat id, or an admin wants one.
