@@ -1,10 +1,10 @@
 //! Goodbyes under way: how long they may take, and when all have been said.
 //!
-//! A session is out of the hub, its lock free, before its client is told why; writing what still waits for it may take long, and
-//! nobody waits for that but a pod that drains.
+//! A session is out of the hub, its lock free, before its client is told why, and perhaps before its socket's task knows of it;
+//! writing what still waits for it may take long. Nobody waits for that but a pod that drains: until no socket is left.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub struct Cut {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Sockets that have not come to their end, whether they know of it or not.
+    open: usize,
     under_way: usize,
     /// Until when the pod that drains waits for them.
     until: Option<Instant>,
@@ -60,6 +62,13 @@ impl Goodbyes {
         state.cut = Cut::default();
     }
 
+    /// A socket is open, and will have its goodbye, until what is returned is dropped.
+    #[must_use]
+    pub(crate) fn owe(self: &Arc<Self>) -> Owed {
+        self.lock().open += 1;
+        Owed(Arc::clone(self))
+    }
+
     /// One begins, which may take so long if the pod does not drain.
     #[must_use]
     pub fn begin(&self, usual: Duration) -> Goodbye<'_> {
@@ -75,13 +84,13 @@ impl Goodbyes {
         self.over.cancelled().await;
     }
 
-    /// Waits until none is under way.
+    /// Waits until no socket is open.
     pub(crate) async fn all_said(&self) {
         loop {
             let said = self.all_said.notified();
             tokio::pin!(said);
             said.as_mut().enable();
-            if self.lock().under_way == 0 {
+            if self.lock().open == 0 {
                 return;
             }
             said.await;
@@ -123,9 +132,20 @@ impl Drop for Goodbye<'_> {
         if let Some(events) = self.cut {
             state.cut = Cut { sockets: state.cut.sockets + 1, events: state.cut.events + events };
         }
-        if state.under_way == 0 {
+    }
+}
+
+/// A socket that is open, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Owed(Arc<Goodbyes>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.open -= 1;
+        if state.open == 0 {
             drop(state);
-            self.all.all_said.notify_waiters();
+            self.0.all_said.notify_waiters();
         }
     }
 }
@@ -148,13 +168,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_one_ends_the_wait_and_what_was_cut_is_added_up() {
-        let goodbyes = Goodbyes::default();
+    async fn the_last_socket_ends_the_wait_begun_or_not_and_what_was_cut_is_added_up() {
+        let goodbyes = Arc::new(Goodbyes::default());
         goodbyes.all_said().await;
-        let (first, second) = (goodbyes.begin(USUAL), goodbyes.begin(USUAL));
+        let (first, second) = (goodbyes.owe(), goodbyes.owe());
         let mut wait = std::pin::pin!(goodbyes.all_said());
-        first.cut(7);
-        assert!(futures_util::poll!(wait.as_mut()).is_pending());
+        goodbyes.begin(USUAL).cut(7);
+        drop(first);
+        assert!(futures_util::poll!(wait.as_mut()).is_pending(), "the second has not begun to say goodbye");
         drop(second);
         wait.await;
         assert_eq!(goodbyes.cut(), Cut { sockets: 1, events: 7 });

@@ -17,7 +17,7 @@ use tokio::{
 use super::Connection;
 use crate::{
     application::{
-        admission::connect::Admission,
+        admission::{connect::Admission, goodbyes::Owed, socket_services::SocketServices},
         hub::session::{Session, session_line},
     },
     metrics::Metrics,
@@ -34,7 +34,7 @@ impl Admission {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let opened = Opened::new(self.session().kind().as_str(), Arc::clone(&self.socket().metrics));
+        let opened = Opened::new(self.session().kind().as_str(), self.socket());
         let mut connection = Connection::new(&self, upgraded, agreement);
         let start = self.take_start();
         connection.greet(start, self.chat());
@@ -99,13 +99,15 @@ struct Opened {
     kind: &'static str,
     at: Instant,
     metrics: Arc<Metrics>,
+    _owed: Owed,
 }
 
 impl Opened {
-    fn new(kind: &'static str, metrics: Arc<Metrics>) -> Self {
+    fn new(kind: &'static str, services: &SocketServices) -> Self {
+        let (metrics, owed) = (Arc::clone(&services.metrics), services.goodbyes.owe());
         metrics.connections_total.with_label_values(&[kind]).inc();
         metrics.active_connections.with_label_values(&[kind]).inc();
-        Self { kind, at: Instant::now(), metrics }
+        Self { kind, at: Instant::now(), metrics, _owed: owed }
     }
 
     fn closed(&self, reason: CloseReason, session: &Session, unwritten: usize) {
