@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use daisi_ws_testbed::wait;
+use futures_util::future::try_join_all;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -32,6 +33,9 @@ const CHATS: usize = 2;
 const PERIOD: Duration = Duration::from_millis(32);
 /// What one of the publishers of a rush stores a second: so many that no few of them wait for one another's confirmations.
 const EACH: u32 = 250;
+/// Of a crowd, so many a pod connect at a time, and so much time is between two events of one agent.
+const CROWD_AT_ONCE: usize = 50;
+const CROWD_PERIOD: Duration = Duration::from_secs(1);
 /// Longest wait until everybody has a socket.
 const EVERYBODY: Duration = Duration::from_secs(60);
 /// Longest wait until everything that was stored is settled.
@@ -106,6 +110,35 @@ impl Load {
         Self::of(cluster, Client::start_moving).await
     }
 
+    /// A crowd of users that move when they are asked to: so many at each pod, whose second socket is opened at `then`, which may
+    /// have no address yet. Little is published for each.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_crowd(cluster: &Cluster, at_each: usize, then: &SharedIp) -> Result<Self> {
+        let mut clients: Vec<Client> = Vec::new();
+        for first in (0..at_each).step_by(CROWD_AT_ONCE) {
+            let numbers = first..at_each.min(first + CROWD_AT_ONCE);
+            let places = numbers.flat_map(|number| cluster.pods.iter().map(move |pod| (number, pod)));
+            let begun = places.enumerate().map(|(turn, (number, pod))| async move {
+                let who = Who::User {
+                    company: COMPANIES[turn % COMPANIES.len()].to_owned(),
+                    agent: format!("agent-{}", turn % AGENTS),
+                    user: format!("{number}@{}", pod.id),
+                    chat: None,
+                };
+                let token = pod.token(&who).await?;
+                anyhow::Ok(Client::start_moving(who, token, vec![pod.shared_ip(), SharedIp::clone(then)]))
+            });
+            let before = clients.len();
+            clients.extend(try_join_all(begun).await?);
+            for client in &clients[before..] {
+                timeout(EVERYBODY, client.ready()).await??;
+            }
+        }
+        Self::publish(cluster, clients, Client::start_moving, CROWD_PERIOD).await
+    }
+
     async fn of(cluster: &Cluster, begin: Begin) -> Result<Self> {
         let mut clients = Vec::new();
         let ips: Vec<_> = cluster.pods.iter().map(crate::containers::pod::Pod::shared_ip).collect();
@@ -119,12 +152,16 @@ impl Load {
         for client in &clients {
             timeout(EVERYBODY, client.ready()).await??;
         }
+        Self::publish(cluster, clients, begin, PERIOD).await
+    }
+
+    async fn publish(cluster: &Cluster, clients: Vec<Client>, begin: Begin, period: Duration) -> Result<Self> {
         let publisher = Publisher::connect(&cluster.nats_url()).await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for company in COMPANIES {
             for agent in 0..AGENTS {
-                tasks.spawn(publisher.clone().keep_storing(subjects(company, agent), PERIOD, stopped.clone()));
+                tasks.spawn(publisher.clone().keep_storing(subjects(company, agent), period, stopped.clone()));
             }
         }
         Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now(), begin })

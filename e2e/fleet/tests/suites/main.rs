@@ -8,6 +8,7 @@ mod connect;
 mod drain;
 mod faults;
 mod fleet;
+mod joining;
 mod links;
 mod measure;
 mod migration;
