@@ -19,8 +19,8 @@ use super::{hole::Hole, item::Item};
 const MAX_HOLES: usize = 4096;
 /// Other gaps that are remembered while a mailbox takes nothing; past that they are told and not mended.
 const MAX_GAPS: usize = 8;
-/// Stretches that were read again, of which something may still come once more.
-const MAX_COVERS: usize = 8;
+/// Stretches that were read again, of which something may still come once more: so many may be given up for a pod that is away.
+const MAX_COVERS: usize = 64;
 
 /// What a mailbox passes over.
 #[derive(Debug)]
@@ -289,10 +289,12 @@ impl Repair {
             last.upto = cover.upto;
             return;
         }
-        if self.covers.len() >= MAX_COVERS {
-            self.covers.remove(0);
-        }
         self.covers.push(cover);
+        if self.covers.len() > MAX_COVERS {
+            // What is oldest in the stream is settled first, and then comes no more.
+            let oldest = self.covers.iter().enumerate().min_by_key(|(_, cover)| cover.upto).map(|(place, _)| place);
+            oldest.into_iter().for_each(|place| drop(self.covers.remove(place)));
+        }
     }
 
     /// What was read again was of another stream.

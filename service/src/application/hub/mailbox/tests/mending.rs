@@ -127,6 +127,30 @@ fn what_a_client_had_of_one_stream_says_nothing_of_another() {
     assert_eq!(seqs(&mailbox.take(usize::MAX).items), [5]);
 }
 
+#[test]
+fn what_was_read_again_comes_no_more_though_a_crowd_of_gaps_is_mended_after_it() {
+    let mailbox = Mailbox::new(REPAIRED);
+    let mut mend = |after: u64, upto: u64| {
+        let missing = Missing { after, upto: Some(upto), had: Had::Nothing };
+        let gap = Gap { dropped: None, first_seq: Some(after + 1), last_seq: Some(upto), cause: GapCause::GivenUp };
+        mailbox.push(Item::Hole(Box::new(Hole { gap, missing })));
+        while mailbox.take(usize::MAX).mend.is_none() {}
+        let reading = Reading { stream: STREAM, events: upto - after, through: upto, upto, gone: None };
+        assert_eq!(mailbox.mended(Some(reading)), None);
+    };
+    mend(1000, 2000);
+    // Given up for the session by pods that took them before, one by one.
+    (10..60).for_each(|seq| mend(2 * seq, 2 * seq + 1));
+    mailbox.push(event(1500));
+    assert!(mailbox.is_empty(), "it was parked elsewhere, and had been read again");
+    mailbox.push(event(2001));
+    assert_eq!(seqs(&mailbox.take(usize::MAX).items), [2001]);
+    // However many there are, what is oldest in the stream is forgotten first.
+    (100..300).for_each(|seq| mend(2 * seq, 2 * seq + 1));
+    mailbox.push(event(1500));
+    assert!(mailbox.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
