@@ -4,12 +4,13 @@
 set -euo pipefail
 folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/secrets
 mkdir -p "$folder"
-chmod 755 "$folder"
+chmod 700 "$folder"
 umask 022
 # One at a time: environments that are started together would make the same files.
 exec 9>"$folder/.lock"
 ! command -v flock >/dev/null || flock 9
-# The containers' users are not this one, and plain Compose mounts secrets as they are: the files are readable, their folder is this user's business.
+# The containers' users are not this one, and plain Compose mounts secrets as they are: the files are readable, and nobody but this user comes into
+# their folder. Each is mounted by itself.
 
 # secret NAME BYTES: so many random bytes, as hex, without an end of line.
 secret() { [[ -s $folder/$1 ]] || openssl rand -hex "$2" | tr -d '\n' >"$folder/$1"; }

@@ -47,6 +47,9 @@ impl Environment {
         let made =
             std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/secrets.sh")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        // Containers read the files, which are mounted one by one; other users of this machine have no way to them.
+        let folder = std::fs::metadata(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/secrets")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&folder.permissions()) & 0o077, 0, "others can look for secrets");
         let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, prometheus, alertmanager] = held.map(|held| held.local_addr().unwrap().port());
         // No label of the harness: compose has its own.
