@@ -1,5 +1,7 @@
 //! Values from environment variables, and from the files that some of them name.
 
+mod misspelt;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -11,6 +13,7 @@ use figment::{
     value::{Dict, Map, Tag, Value},
 };
 
+pub(super) use self::misspelt::{Misspelt, misspelt};
 use super::{
     Secret,
     keys::{Kind, PREFIX, variable},

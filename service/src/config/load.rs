@@ -89,6 +89,15 @@ impl Sources {
         self.environment.contains_key(&keys::variable(key))
     }
 
+    /// Variables that nobody reads, and those that may have been meant.
+    pub(super) fn misspelt(&self) -> Vec<environment::Misspelt> {
+        let tree = keys::defaults().unwrap_or_default();
+        let secrets = default_config(&tree).map(|config| config.secrets().map(|(key, _)| keys::variable(key) + "_FILE"));
+        let variables = keys::leaves(&tree).into_keys().map(|key| keys::variable(&key));
+        let known: Vec<String> = variables.chain(secrets.into_iter().flatten()).chain([FILE_VARIABLE.to_owned()]).collect();
+        environment::misspelt(&self.environment, &known)
+    }
+
     /// Reads everything anew and checks it. Blocks on small files.
     ///
     /// # Errors

@@ -54,6 +54,10 @@ impl Config {
         {
             warn(key, exposed(file));
         }
+        warnings.extend(sources.misspelt().into_iter().map(|found| Warning {
+            reason: format!("is read by nobody: {} may be meant", found.meant),
+            key: found.variable.into(),
+        }));
         warnings
     }
 }
@@ -97,6 +101,14 @@ mod tests {
         for chosen in [OURS.1, "*"] {
             assert!(warned_of(&sources(None, &[(OURS.0, chosen)])).is_empty());
         }
+    }
+
+    #[test]
+    fn a_variable_that_is_near_a_known_one_is_warned_of_and_its_value_not_shown() {
+        let sources = sources(None, &[OURS, ("DAISI_WS_AUHT_SECRET_TOKEN", "hunter2"), ("DAISI_WS_CONFIG", "")]);
+        let warnings = sources.load(Secrets::Required).unwrap().warnings(&sources);
+        assert_eq!(warnings.iter().map(|warning| &*warning.key).collect::<Vec<_>>(), ["DAISI_WS_AUHT_SECRET_TOKEN"]);
+        assert_eq!(warnings[0].reason, "is read by nobody: DAISI_WS_AUTH_SECRET_TOKEN may be meant");
     }
 
     #[test]

@@ -130,7 +130,7 @@ fn what_a_client_had_of_one_stream_says_nothing_of_another() {
 #[test]
 fn what_was_read_again_comes_no_more_though_a_crowd_of_gaps_is_mended_after_it() {
     let mailbox = Mailbox::new(REPAIRED);
-    let mut mend = |after: u64, upto: u64| {
+    let mend = |after: u64, upto: u64| {
         let missing = Missing { after, upto: Some(upto), had: Had::Nothing };
         let gap = Gap { dropped: None, first_seq: Some(after + 1), last_seq: Some(upto), cause: GapCause::GivenUp };
         mailbox.push(Item::Hole(Box::new(Hole { gap, missing })));
