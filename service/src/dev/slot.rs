@@ -238,8 +238,7 @@ impl Slot {
         let mut tenant = self.lock();
         if tenant.start == start && tenant.phase != Phase::Stopped {
             tenant.phase = Phase::Stopped;
-            // The counters stay to be looked at; the sockets are gone, however it ended.
-            tenant.metrics.active_connections.reset();
+            // The counters stay to be looked at.
             self.http.shut();
             self.grpc.shut();
         }

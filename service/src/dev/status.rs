@@ -98,7 +98,8 @@ fn pod(slot: &Slot) -> PodStatus {
         address: slot.http.address().to_string(),
         phase: tenant.phase,
         ready,
-        sockets: sum(&metrics.active_connections, &[]),
+        // However it ended, its sockets are gone, though their tasks may not know it yet.
+        sockets: if tenant.phase == Phase::Stopped { 0.0 } else { sum(&metrics.active_connections, &[]) },
         sent: sum(&metrics.messages_sent_total, &[("type", "event")]),
         taken: sum(&metrics.messages_received_total, &[]),
         handed_over: sum(&metrics.grpc_messages_sent_total, &[]),
@@ -127,7 +128,8 @@ fn sum(metric: &impl Collector, labels: &[(&str, &str)]) -> f64 {
             MetricType::COUNTER => series.get_counter().get_value(),
             _ => series.get_gauge().get_value(),
         })
-        .sum()
+        // Of nothing, `sum` makes -0.0.
+        .fold(0.0, std::ops::Add::add)
 }
 
 #[cfg(test)]

@@ -98,6 +98,28 @@ async fn a_pod_keeps_its_place_while_it_is_killed_started_and_drained() {
 }
 
 #[tokio::test]
+async fn a_killed_pod_has_no_sockets_and_not_less_than_none() {
+    let dev = Dev::start(2).await;
+    let none = "\"sockets\":0.0,";
+    assert!(dev.get(0, "/dev/status").await.body.contains(none));
+    let wish = json!({ "company_id": "acme", "agent_id": "a1", "user_id": "sari", "expires_in_seconds": 60 }).to_string();
+    let token = dev.ask("POST", 0, "/dev/tokens/user", "", &wish).await.json()["token"].as_str().unwrap().to_owned();
+    let key = test_config().auth.secret_token;
+    let url = format!("ws://{}/ws/acme/a1?token={token}&x-api-key={}", dev.pods[1], key.expose());
+    let stream = tokio::net::TcpStream::connect(dev.pods[1]).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    wait::until("it counts", || async { dev.pod(0, 1).await["sockets"] == 1.0 }).await;
+    assert_eq!(dev.post(0, "/dev/pods/dev-2/kill").await.status, 200);
+    wait::until("the socket is gone", || {
+        let gone = futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut socket));
+        std::future::ready(gone.is_some_and(|frame| !matches!(frame, Some(Ok(_)))))
+    })
+    .await;
+    let status = dev.get(0, "/dev/status").await.body;
+    assert_eq!(status.matches(none).count(), 2, "{status}");
+}
+
+#[tokio::test]
 async fn a_frozen_pod_is_cut_off_until_it_is_thawed() {
     let dev = Dev::start(2).await;
     assert_eq!(dev.post(0, "/dev/pods/dev-2/freeze").await.status, 200);
