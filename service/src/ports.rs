@@ -21,8 +21,8 @@ pub use locks::{Acquire, LockRenewal, Renewal, SessionLocks};
 pub use peers::{Evicted, Handed, PeerService, Peers, PodLoad, RouteGap};
 pub use replay::{ReadRequest, Replay, StoredEvent, StreamBounds, Stretch};
 pub use routes::{
-    Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange, Routes,
-    Standing,
+    Announce, AnnounceError, Announcement, Epoch, Goodbye, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange,
+    Routes, Standing,
 };
 pub use source::{AckToken, Delivery, EventSource, RawEvent, SettledUpTo, Settlement, SourceLag, SourceLimits};
 pub use tokens::TokenCache;

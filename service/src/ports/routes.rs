@@ -114,9 +114,18 @@ pub struct Announcement {
     /// Members without a liveness key: dead, frozen or cut off.
     pub lapsed: Vec<PodId>,
     /// Of the pods asked about: those that have [left](Routes::leave).
-    pub left: Vec<PodId>,
+    pub left: Vec<Goodbye>,
     /// How many members there are. More than [`MAX_PODS`]: only some of them were read, and all that were asked about.
     pub members: usize,
+}
+
+/// What a process said when it left. A store that went back may still have what one said before the pod was started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Of this pod.
+    pub pod: PodId,
+    /// When the process began that said it.
+    pub started_at: Duration,
 }
 
 /// The most pods that a fleet has. Whatever else stands in the store, no more are read, remembered or asked in one go.

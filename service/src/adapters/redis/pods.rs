@@ -8,11 +8,14 @@ use tokio::time::Instant;
 use super::{
     RedisStore, keys,
     script::Lua,
-    values::{epoch_of, milliseconds, pod_id},
+    values::{epoch_of, milliseconds, pod_id, time_of},
 };
 use crate::{
     metrics::labels::RedisCommand,
-    ports::{Announce, AnnounceError, Announcement, IdTaken, Incarnation, KeyKind, MAX_PODS, PASSED_OVER, Standing, StoreError},
+    ports::{
+        Announce, AnnounceError, Announcement, Goodbye, IdTaken, Incarnation, KeyKind, MAX_PODS, PASSED_OVER, Standing,
+        StoreError,
+    },
 };
 
 /// How long a pod's retirements are counted: longer than any pod stays frozen.
@@ -139,14 +142,15 @@ static PASS_OVER: LazyLock<Lua> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the pod's liveness, members, its goodbye. Arguments: the pod, its record, how long its goodbye is remembered, in ms.
+/// Keys: the pod's liveness, members, its goodbye. Arguments: the pod, its record, how long its goodbye is remembered, in ms, and
+/// what it is: when the process began.
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| {
     Lua::new(
         "local held = redis.pcall('GETRANGE', KEYS[1], 0, 1024)\n\
          if held ~= '' and held ~= ARGV[2] then return 0 end\n\
          redis.call('DEL', KEYS[1])\n\
          redis.pcall('SREM', KEYS[2], ARGV[1])\n\
-         redis.call('SET', KEYS[3], '1', 'PX', ARGV[3])\n\
+         redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[3])\n\
          return 1",
     )
 });
@@ -233,7 +237,7 @@ impl RedisStore {
                 // It names nobody. A pod whose record was overwritten is a lapsed one to whom it is known to, and writes its own
                 // again at once; to anybody else such an id is worth no more than one that was never heard of.
                 None if record.is_some() => {}
-                None if record.is_none() && goodbye.is_some() => left.push(id),
+                None if let Some(started_at) = goodbye.as_deref().and_then(time_of) => left.push(Goodbye { pod: id, started_at }),
                 None if listed.contains(&id) => lapsed.push(id),
                 None => {}
             }
@@ -273,7 +277,7 @@ impl RedisStore {
     pub(super) async fn say_goodbye(&self, me: &PodRecord) -> Result<(), StoreError> {
         let mut call = LEAVE.single().key(keys::pod(&me.id));
         call.key(keys::PODS).key(keys::goodbye(&me.id));
-        call.arg(me.id.as_str()).arg(self.records.write(me)?).arg(milliseconds(LEFT_TTL));
+        call.arg(me.id.as_str()).arg(self.records.write(me)?).arg(milliseconds(LEFT_TTL)).arg(milliseconds(me.started_at));
         let call = &call;
         self.commands
             .run(RedisCommand::Leave, |mut connection| async move { call.invoke_async::<()>(&mut connection).await })

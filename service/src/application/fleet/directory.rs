@@ -21,7 +21,7 @@ use self::table::{RETIRED_FOR, Table};
 pub use self::targets::Targets;
 use crate::{
     metrics::{Metrics, labels::PeerState},
-    ports::{Announcement, Epoch, Incarnation, MAX_PODS},
+    ports::{Announcement, Epoch, Goodbye, Incarnation, MAX_PODS},
     runtime::watched::Watched,
 };
 
@@ -111,8 +111,10 @@ impl Directory {
                 _ => {}
             }
         }
-        for pod in &announced.left {
-            if table.retire(pod) {
+        for Goodbye { pod, started_at } in &announced.left {
+            // One that began later has said nothing: the store went back to the goodbye of the process before it.
+            let is_gone = table.peers.get(pod).is_some_and(|peer| peer.record.started_at <= *started_at);
+            if is_gone && table.retire(pod) {
                 changes.left.push(pod.clone());
             }
         }

@@ -7,7 +7,7 @@ use daisi_ws_domain::{
     peer::PodRecord,
     route::{RouteKey, Scope},
 };
-use daisi_ws_service::ports::{Announce, AnnounceError, MAX_PODS, PASSED_OVER, RouteChange, Standing};
+use daisi_ws_service::ports::{Announce, AnnounceError, Goodbye, MAX_PODS, PASSED_OVER, RouteChange, Standing};
 
 use super::{
     fleet::{Fleet, LONG, Pod, SHORT, agent, chat, company, nobody, pod, record},
@@ -181,7 +181,7 @@ async fn a_pod_that_says_goodbye_is_told_from_one_that_falls_silent(fleet: Fleet
     c.routes.announce(Announce::of(&record("c"), SHORT)).await.unwrap();
     b.routes.leave(&record("b")).await.unwrap();
     wait::until("c lapses", || async { look().await.lapsed == [pod("c")] }).await;
-    assert_eq!(look().await.left, [pod("b")]);
+    assert_eq!(look().await.left, [Goodbye { pod: pod("b"), started_at: record("b").started_at }]);
     b.routes.announce(Announce::of(&record("b"), LONG)).await.unwrap();
     assert_eq!(look().await.left, [], "it is back under its id");
 }

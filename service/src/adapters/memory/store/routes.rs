@@ -8,8 +8,8 @@ use daisi_ws_domain::{ids::PodId, peer::PodRecord, route::RouteKey};
 use super::{State, StoreHandle, tables::Tables};
 use crate::{
     ports::{
-        Announce, AnnounceError, Announcement, Epoch, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange, Routes,
-        Standing, StoreError,
+        Announce, AnnounceError, Announcement, Epoch, Goodbye, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange,
+        Routes, Standing, StoreError,
     },
     runtime::chance,
 };
@@ -85,7 +85,7 @@ impl Routes for StoreHandle {
             if state.tables.records.get(&me.id).is_none_or(|record| record == me) {
                 state.tables.records.remove(&me.id);
                 state.tables.members.remove(&me.id);
-                state.tables.left.put(&me.id, (), LEFT_TTL);
+                state.tables.left.put(&me.id, me.started_at, LEFT_TTL);
             }
         })
         .await
@@ -162,7 +162,7 @@ fn announce(state: &mut State, call: &Announce<'_>, handle: &StoreHandle) -> Res
         epoch_created,
         pods: alive.iter().filter_map(|id| tables.records.get(id).cloned()).collect(),
         lapsed,
-        left: others.into_iter().filter(|id| tables.left.get(id).is_some()).collect(),
+        left: others.into_iter().filter_map(|pod| Some(Goodbye { started_at: *tables.left.get(&pod)?, pod })).collect(),
         members: tables.members.len(),
     })
 }

@@ -24,8 +24,8 @@ pub(super) struct Tables {
     pub(super) routes: Expiring<RouteKey, BTreeSet<PodId>>,
     pub(super) records: Expiring<PodId, PodRecord>,
     pub(super) members: BTreeSet<PodId>,
-    /// Pods that have left by themselves.
-    pub(super) left: Expiring<PodId, ()>,
+    /// Pods that have left by themselves, and when the process began that did.
+    pub(super) left: Expiring<PodId, Duration>,
     /// How often each pod was retired. Grows by one entry a pod of this process.
     pub(super) retirements: Map<PodId, u64>,
     pub(super) epoch: Option<Epoch>,

@@ -69,7 +69,7 @@ fn announced(pods: &[&str], lapsed: &[&str], left: &[&str]) -> Announcement {
         epoch_created: false,
         pods: pods.iter().map(|id| record(id)).collect(),
         lapsed: lapsed.iter().map(|id| pod(id)).collect(),
-        left: left.iter().map(|id| pod(id)).collect(),
+        left: left.iter().map(|id| Goodbye { pod: pod(id), started_at: record(id).started_at }).collect(),
         members: pods.len() + lapsed.len(),
     }
 }
@@ -151,6 +151,19 @@ async fn a_pod_that_has_left_is_gone_and_one_that_is_silent_is_sent_everything()
     let changes = directory.take_over(&announced(&[], &["a"], &["b"]));
     assert_eq!(changes, Changes { news: vec![], left: vec![pod("b")] });
     assert_eq!(look_up(&directory, &[], None).await, (vec![pod("a")], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_of_the_process_before_takes_nobody_out() {
+    let directory = directory();
+    let restarted = PodRecord { started_at: Duration::from_secs(9), ..record("a") };
+    directory.take_over(&Announcement { pods: vec![restarted.clone()], ..announced(&[], &[], &[]) });
+    let changes = directory.take_over(&announced(&[], &[], &["a"]));
+    assert_eq!(changes, Changes::default(), "the store went back to when it had left");
+    let left = vec![Goodbye { pod: pod("a"), started_at: restarted.started_at }];
+    assert_eq!(directory.lapsed(), [restarted], "it is sent everything");
+    let changes = directory.take_over(&Announcement { left, ..announced(&[], &[], &[]) });
+    assert_eq!(changes.left, [pod("a")]);
 }
 
 #[tokio::test(start_paused = true)]
