@@ -111,11 +111,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let safe = self.safe;
         let mailbox = self.session.mailbox();
         let (told, events) = match read {
-            None => (mailbox.mended(None), Vec::new()),
+            None => (mailbox.mended(None, &[]), Vec::new()),
             Some((reading, mut events)) => {
                 // What it has all the same was there to be read: nothing of that is told.
                 mailbox.retain_missing(&mut events);
-                (mailbox.mended(Some(reading)), events)
+                (mailbox.mended(Some(reading), &events), events)
             }
         };
         match told {
@@ -134,6 +134,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn give_up_mending(&mut self) -> Option<Gap> {
         let mailbox = self.session.mailbox();
         self.mending = None;
-        mailbox.mended(None)
+        mailbox.mended(None, &[])
     }
 }

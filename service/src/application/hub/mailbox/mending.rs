@@ -140,13 +140,15 @@ impl Mailbox {
         read.retain(|event| !inner.is_covered(&Item::Event(Arc::clone(event))));
     }
 
-    /// Takes in what was read of a stream for the last [order](super::Taken::mend), or that nothing can be. Returns what the client
-    /// has to be told before what was read.
-    pub(crate) fn mended(&self, read: Option<Reading>) -> Option<Gap> {
+    /// Takes in what was read of a stream for the last [order](super::Taken::mend), and which events of that are
+    /// [missing](Self::retain_missing) and written now, or that nothing can be read. Returns what the client has to be told before
+    /// them.
+    pub(crate) fn mended(&self, read: Option<Reading>, written: &[Arc<PreparedMessage>]) -> Option<Gap> {
         let mut inner = self.lock();
         read.iter().for_each(|read| inner.turn_to(read.stream));
         let repair = inner.repair.as_mut()?;
-        let told = repair.mended(read);
+        let written: Vec<u64> = written.iter().map(|event| event.seq).collect();
+        let told = repair.mended(read, &written);
         Self::drop_covered(&mut inner);
         if inner.repair.as_ref().is_some_and(|repair| repair.is_idle()) {
             inner.repair = None;

@@ -21,6 +21,9 @@ const MAX_HOLES: usize = 4096;
 const MAX_GAPS: usize = 8;
 /// Stretches that were read again, of which something may still come once more: so many may be given up for a pod that is away.
 const MAX_COVERS: usize = 64;
+/// So many events of one reading are remembered one by one: a socket may have many gaps in a row with hardly anything in them, as
+/// each peer of a pod that was cut off tells its own.
+const FEW: usize = 64;
 
 /// What a mailbox passes over.
 #[derive(Debug)]
@@ -206,14 +209,16 @@ pub(super) struct Repair {
     /// Nothing newer is taken while it is there.
     pub(super) skipped: Option<Skipped>,
     ordered: Option<Ordered>,
-    /// Events that were read again: one that comes once more is a redelivery.
+    /// Stretches that were read again: an event of one that comes once more is a redelivery.
     covers: Vec<Missing>,
+    /// The same of readings with few events, in ascending order.
+    few: Vec<u64>,
 }
 
 impl Repair {
     /// Was this event read again?
     pub(super) fn covers(&self, seq: u64) -> bool {
-        self.covers.iter().any(|cover| cover.has(seq))
+        self.few.binary_search(&seq).is_ok() || self.covers.iter().any(|cover| cover.has(seq))
     }
 
     /// Is what waits held back?
@@ -252,17 +257,18 @@ impl Repair {
         Some(order)
     }
 
-    /// Takes in what was read for the order, or that nothing can be. Returns what the client has to be told before what was read.
-    pub(super) fn mended(&mut self, reading: Option<Reading>) -> Option<Gap> {
+    /// Takes in what was read for the order and is written, or that nothing can be. Returns what the client has to be told before
+    /// what was read.
+    pub(super) fn mended(&mut self, reading: Option<Reading>, written: &[u64]) -> Option<Gap> {
         let (ordered, Some(read)) = (self.ordered.take()?, reading) else { return self.give_up() };
         match ordered {
             Ordered::Skipped(missing) => {
                 self.skipped.as_mut()?.read(&missing, &read);
-                self.cover(missing.up_to(read.through.min(read.upto)));
+                self.cover(missing.up_to(read.through.min(read.upto)), written);
                 None
             }
             Ordered::Front(missing) => {
-                self.cover(missing.up_to(read.through.min(read.upto)));
+                self.cover(missing.up_to(read.through.min(read.upto)), written);
                 let front = self.fronts.front_mut()?;
                 front.gone = front.gone.max(read.gone);
                 front.hole.gap.dropped = front.hole.gap.dropped.map(|dropped| dropped.saturating_sub(read.events));
@@ -281,7 +287,15 @@ impl Repair {
         merge(Some(hole.gap), lost)
     }
 
-    fn cover(&mut self, cover: Missing) {
+    fn cover(&mut self, cover: Missing, written: &[u64]) {
+        if written.len() <= FEW {
+            self.few.extend(written);
+            self.few.sort_unstable();
+            // The oldest are the first that can't come again.
+            let past = self.few.len().saturating_sub(MAX_HOLES);
+            self.few.drain(..past);
+            return;
+        }
         if let Some(last) = self.covers.last_mut()
             && last.upto == Some(cover.after)
             && cover.goes_on_from(last)
@@ -300,15 +314,16 @@ impl Repair {
     /// What was read again was of another stream.
     pub(super) fn forget_covers(&mut self) {
         self.covers.clear();
+        self.few.clear();
     }
 
     /// Is nothing in here that matters?
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_behind() && self.ordered.is_none() && self.covers.is_empty()
+        !self.is_behind() && self.ordered.is_none() && self.covers.is_empty() && self.few.is_empty()
     }
 
     /// The highest sequence that was read again.
     pub(super) fn covered_up_to(&self) -> u64 {
-        self.covers.iter().filter_map(|cover| cover.upto).max().unwrap_or(0)
+        self.covers.iter().filter_map(|cover| cover.upto).chain(self.few.last().copied()).max().unwrap_or(0)
     }
 }

@@ -107,7 +107,7 @@ impl World {
         let mut events: Vec<_> = seqs.iter().map(|seq| Arc::new(PreparedMessage::of_text(*seq, "0123456789"))).collect();
         let reading = Reading { stream: STREAM, events: events.len() as u64, through, upto, gone: None };
         self.mailbox.retain_missing(&mut events);
-        assert_eq!(self.mailbox.mended(Some(reading)), None);
+        assert_eq!(self.mailbox.mended(Some(reading), &events), None);
         assert!(events.is_sorted_by_key(|event| event.seq));
         self.got.extend(events.iter().map(|event| event.seq));
         true
@@ -136,7 +136,8 @@ fn what_was_read_again_comes_no_more_though_a_crowd_of_gaps_is_mended_after_it()
         mailbox.push(Item::Hole(Box::new(Hole { gap, missing })));
         while mailbox.take(usize::MAX).mend.is_none() {}
         let reading = Reading { stream: STREAM, events: upto - after, through: upto, upto, gone: None };
-        assert_eq!(mailbox.mended(Some(reading)), None);
+        let events: Vec<_> = (after + 1..=upto).map(|seq| Arc::new(PreparedMessage::of_text(seq, "x"))).collect();
+        assert_eq!(mailbox.mended(Some(reading), &events), None);
     };
     mend(1000, 2000);
     // Given up for the session by pods that took them before, one by one.
@@ -149,6 +150,37 @@ fn what_was_read_again_comes_no_more_though_a_crowd_of_gaps_is_mended_after_it()
     (100..300).for_each(|seq| mend(2 * seq, 2 * seq + 1));
     mailbox.push(event(1500));
     assert!(mailbox.is_empty());
+}
+
+#[test]
+fn g1_what_was_read_again_is_known_for_it_however_many_gaps_with_little_in_them_come_later() {
+    let mailbox = Mailbox::new(REPAIRED);
+    let lacks = |range: std::ops::RangeInclusive<u64>, brought: &[u64]| {
+        let missing = Missing { after: range.start() - 1, upto: Some(*range.end()), had: Had::Nothing };
+        mailbox.push(Item::Hole(Box::new(Hole { gap: Gap::unknown(GapCause::GivenUp), missing })));
+        let Taken { mend, .. } = mailbox.take(usize::MAX);
+        assert!(mend.is_some());
+        let mut events: Vec<_> = brought.iter().map(|seq| Arc::new(PreparedMessage::of_text(*seq, "x"))).collect();
+        let reading =
+            Reading { stream: STREAM, events: events.len() as u64, through: *range.end(), upto: *range.end(), gone: None };
+        mailbox.retain_missing(&mut events);
+        assert_eq!(mailbox.mended(Some(reading), &events), None);
+        events.len()
+    };
+    let many: Vec<u64> = (1000..1200).collect();
+    assert_eq!((lacks(1..=9, &[5, 7]), lacks(1000..=1199, &many)), (2, 200));
+    for seq in (200..400).step_by(2) {
+        assert_eq!(lacks(seq..=seq, &[seq]), 1);
+    }
+    assert_eq!(lacks(1..=1199, &many), 0);
+    assert_eq!(lacks(1..=10, &[5, 6]), 1, "5 was written before");
+    // They were parked, and come now.
+    for seq in [5, 6, 7, 200, 398, 1000, 1199] {
+        mailbox.push(event(seq));
+    }
+    assert_eq!(seqs(&mailbox.take(usize::MAX).items), [0; 0]);
+    mailbox.push(event(999));
+    assert_eq!(seqs(&mailbox.take(usize::MAX).items), [999]);
 }
 
 proptest! {
