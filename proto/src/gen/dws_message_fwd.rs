@@ -140,7 +140,7 @@ pub struct HoldsSocketsRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldsSocketsResponse {
-    /// For each of the request, in order: is it here, open or still connecting?
+    /// For each of the request, in order: is it here, open or still connecting, and was not asked to move?
     #[prost(bool, repeated, tag = "1")]
     pub held: ::prost::alloc::vec::Vec<bool>,
     /// Who answers: the address may have passed to another pod.

@@ -61,8 +61,8 @@ pub trait Peers: Send + Sync {
     /// telling again is safe. The caller bounds the time, and the number.
     async fn announce_gaps(&self, to: &PodRecord, gaps: &[RouteGap]) -> Result<(), PeerError>;
 
-    /// Which of these sockets does just this pod hold, open or still connecting? In order. Bounded by a short time-out of its
-    /// own.
+    /// Which of these sockets does just this pod hold, open or still connecting, and not asked to move? In order. Bounded by a
+    /// short time-out of its own.
     async fn holds(&self, to: &PodRecord, sockets: &[ConnectionId]) -> Result<Vec<bool>, PeerError>;
 
     /// Asks just this pod to close a socket of its own, the kill's victim, so that another can have its session. Bounded by a
@@ -116,7 +116,7 @@ pub trait PeerService: Send + Sync {
         true
     }
 
-    /// Which of these sockets are here, in order.
+    /// Which of these sockets are here to stay, in order: whose clients were not asked to move.
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool>;
 
     /// Closes the victim of a kill, if it is here.

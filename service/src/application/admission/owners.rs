@@ -29,9 +29,9 @@ const ASKED_AT_ONCE: usize = 16;
 /// What is known of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerState {
-    /// Its pod has the socket.
+    /// Its pod has the socket, to stay.
     Lives,
-    /// Its pod does not have it, or is dead.
+    /// Its pod does not have it, has asked its client to move, or is dead.
     Gone,
     /// Its pod can't be asked now, or is an old one that can't be asked at all.
     Unknown,
@@ -61,7 +61,7 @@ impl Owners {
     /// What is known of an owner on this pod; `None` if it is on another. A socket that is still connecting lives.
     #[must_use]
     pub fn here(&self, owner: &LockOwner) -> Option<OwnerState> {
-        let is_here = |connection: &ConnectionId| self.hub.contains(connection);
+        let is_here = |connection: &ConnectionId| self.hub.keeps(connection);
         // Without a socket it is what an older program wrote that had this pod's id before.
         let lives = owner.connection.as_ref().is_some_and(is_here);
         (owner.pod == *self.directory.me()).then_some(if lives { OwnerState::Lives } else { OwnerState::Gone })

@@ -235,6 +235,13 @@ impl Hub {
         self.lock().entries.contains_key(connection)
     }
 
+    /// Is this socket's session here, to stay? One whose client was asked to move gives way to whoever else has the session: that
+    /// is its second socket, or newer.
+    #[must_use]
+    pub(crate) fn keeps(&self, connection: &ConnectionId) -> bool {
+        self.lock().entries.get(connection).is_some_and(|entry| entry.session.moving().is_none())
+    }
+
     /// The session of this socket, if it is here.
     #[must_use]
     pub fn get(&self, connection: &ConnectionId) -> Option<Arc<Session>> {

@@ -65,7 +65,7 @@ impl PeerService for Reception {
     }
 
     fn holds(&self, sockets: &[ConnectionId]) -> Vec<bool> {
-        sockets.iter().map(|socket| self.hub.contains(socket)).collect()
+        sockets.iter().map(|socket| self.hub.keeps(socket)).collect()
     }
 
     fn evict(&self, kill: &Kill) -> Evicted {

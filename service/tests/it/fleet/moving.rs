@@ -253,3 +253,27 @@ async fn a_moved_socket_is_told_so_where_only_the_kill_channel_reaches_it() {
     let ((), _second) = tokio::join!(fleet.pods[0].pod.drain(DRAIN), moved);
     assert_eq!(fleet.labelled("dws_session_moves_total", "moved"), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn g3_a_socket_that_was_asked_to_move_does_not_win_over_another_when_the_store_goes_back() {
+    let fleet = Fleet::start(2).await;
+    let before = fleet.store.snapshot();
+    let (mut first, _) = connect(&fleet, 0).await;
+    let with_first = fleet.store.snapshot();
+    fleet.store.cut(&fleet.pods[0].id, true);
+    fleet.store.restore(&before);
+    let drain = fleet.pods[0].pod.drain(DRAIN);
+    let asked = async {
+        first.expect("move").await;
+        // Nobody knows of the first, which is not told.
+        let (mut second, _) = fleet.connect_with(1, sari(), moving(None)).await.unwrap();
+        fleet.store.restore(&with_first);
+        let (_, closed) = read_out(&second.drain(Duration::from_secs(3)).await);
+        assert_eq!((closed, holders(&fleet)), (None, vec![fleet.pods[1].id.clone()]));
+        fleet.store.cut(&fleet.pods[0].id, false);
+        second
+    };
+    let (_, mut second) = tokio::join!(drain, asked);
+    let (_, closed) = read_out(&second.drain(Duration::from_secs(30)).await);
+    assert_eq!((closed, holders(&fleet)), (None, vec![fleet.pods[1].id.clone()]));
+}
