@@ -203,10 +203,10 @@ impl Entries {
 
     /// Gives back all that the session has.
     fn take_out(&self, session: &Session) {
-        session.mailbox().close();
+        // Nobody writes or reads it any more, and others may hold the session for a while yet.
+        session.mailbox().empty();
+        session.set_inbound(0, self.hub.memory());
         self.hub.remove(session.connection());
-        // Nobody writes it any more, and others may hold the session for a while yet.
-        drop(session.mailbox().take(usize::MAX));
         self.releaser.release(session);
     }
 }

@@ -342,6 +342,13 @@ impl Mailbox {
         self.lock().closed = true;
     }
 
+    /// The same, and lets go of all that waits and of all that is missing.
+    pub(crate) fn empty(&self) {
+        let gone = std::mem::replace(&mut *self.lock(), Inner { closed: true, ..Inner::default() });
+        // What they share with others may be much to let go of.
+        drop(gone);
+    }
+
     /// Has nobody panicked in the middle of a change? Takes no lock.
     pub(crate) fn is_sound(&self) -> bool {
         !self.inner.is_poisoned()

@@ -168,3 +168,21 @@ async fn g9_a_message_that_never_gets_whole_ends_its_socket_whatever_else_its_cl
     let _ = tokio::time::timeout(Duration::from_secs(100), async { tokio::join!(pings, read) }).await.unwrap();
     assert_eq!(fleet.labelled("dws_connections_closed_total", "pong-timeout"), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn g9_what_a_client_was_sending_is_let_go_of_with_its_socket_whoever_remembers_the_session() {
+    let fleet = Fleet::start(1).await;
+    let mut sari = fleet.connect(0, user("acme", "a1", "sari")).await.unwrap();
+    fleet.store.set_frozen(true);
+    // Until a renewal has had no answer: its lock may have to be given back yet.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for chat in ["c1", "c2"] {
+        sari.send(&format!(r#"{{"type":"select_chat","payload":{{"chat_id":"{chat}"}}}}"#)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let held = || fleet.pods[0].pod.hub().memory().used();
+    assert!(held() > 0, "the second waits for the first");
+    drop(sari);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((fleet.pods[0].pod.hub().len(), held()), (0, 0));
+}

@@ -128,6 +128,18 @@ fn what_a_client_had_of_one_stream_says_nothing_of_another() {
 }
 
 #[test]
+fn g9_a_mailbox_that_nobody_takes_from_any_more_holds_nothing_not_even_behind_a_hole() {
+    let (mailbox, memory) = (Mailbox::new(REPAIRED), Arc::<Memory>::default());
+    let missing = Missing { after: 0, upto: Some(9), had: Had::Nothing };
+    mailbox.push(Item::Hole(Box::new(Hole { gap: Gap::unknown(GapCause::GivenUp), missing })));
+    assert!(mailbox.take(usize::MAX).mend.is_some());
+    mailbox.push(Item::Event(Arc::new(PreparedMessage::of_held_text(10, "0123456789", &memory))));
+    assert!(memory.used() > 0);
+    mailbox.empty();
+    assert_eq!((memory.used(), mailbox.is_behind(), mailbox.push(event(11))), (0, false, Push::Closed));
+}
+
+#[test]
 fn what_was_read_again_comes_no_more_though_a_crowd_of_gaps_is_mended_after_it() {
     let mailbox = Mailbox::new(REPAIRED);
     let mend = |after: u64, upto: u64| {
