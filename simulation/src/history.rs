@@ -77,8 +77,8 @@ pub struct Socket {
     pub chats: Vec<Selected>,
     /// Chats that were asked for; events of them may come.
     pub asked: BTreeSet<u8>,
-    /// The chat that was asked for last.
-    pub asked_last: Option<u8>,
+    /// So many times it has asked for a chat and has no answer; answers keep the order of the questions.
+    pub unanswered: usize,
     /// The stream's name, as it was told.
     pub stream: Option<String>,
     /// The place that it came back with.

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::frames::{self, Frame};
 use crate::{
-    history::{End, Gap, Seen, Selected, Socket},
+    history::{End, Gap, Moment, Seen, Selected, Socket},
     invariants::written_late,
     record::Record,
 };
@@ -122,7 +122,7 @@ impl Client {
             let mut inner = self.record.open();
             let socket = &mut inner.history.sockets[self.socket];
             socket.asked.insert(chat);
-            socket.asked_last = Some(chat);
+            socket.unanswered += 1;
             if let Some(selected) = socket.chats.last_mut() {
                 selected.until.get_or_insert(moment);
             }
@@ -193,9 +193,8 @@ impl Client {
             "chat_selected" => {
                 inner.add("chats selected", 1);
                 let socket = &mut inner.history.sockets[self.socket];
-                // It may have asked for another meanwhile.
-                let until = |chat| (socket.asked_last != Some(chat)).then_some(moment);
-                let selected = chat().map(|chat| Selected { chat, from: moment, until: until(chat) });
+                let until = until_the_next(socket, moment);
+                let selected = chat().map(|chat| Selected { chat, from: moment, until });
                 socket.chats.extend(selected);
             }
             "gap" => {
@@ -211,9 +210,10 @@ impl Client {
             "error" if message.payload["code"] == "SubscriptionFailure" => {
                 inner.add("chats refused", 1);
                 // It has the one before still.
-                let chats = &mut inner.history.sockets[self.socket].chats;
-                let before = chats.last().map(|selected| Selected { chat: selected.chat, from: moment, until: None });
-                chats.extend(before);
+                let socket = &mut inner.history.sockets[self.socket];
+                let until = until_the_next(socket, moment);
+                let before = socket.chats.last().map(|selected| Selected { chat: selected.chat, from: moment, until });
+                socket.chats.extend(before);
             }
             "error" => {}
             "move" => {
@@ -250,6 +250,13 @@ impl Client {
     }
 }
 
+/// Notes an answer. The chat that it is about is selected until now where another was asked for meanwhile: nobody knows when the
+/// service hears of that.
+fn until_the_next(socket: &mut Socket, now: Moment) -> Option<Moment> {
+    socket.unanswered = socket.unanswered.saturating_sub(1);
+    (socket.unanswered > 0).then_some(now)
+}
+
 fn chat_number(chat: &str) -> Option<u8> {
     chat.strip_prefix("k.")?.strip_suffix(":x")?.parse().ok()
 }
@@ -275,6 +282,12 @@ mod tests {
     use super::*;
 
     #[test]
+    #[test]
+    fn a_chat_is_selected_for_certain_only_while_no_other_is_asked_for() {
+        let (mut socket, now) = (Socket { unanswered: 2, ..Socket::default() }, Moment::default());
+        assert_eq!([until_the_next(&mut socket, now), until_the_next(&mut socket, now)], [Some(now), None]);
+    }
+
     fn events_are_read_as_they_are_written() {
         let frame =
             format!(r#"{{"type":"event","seq":7,"payload":{}}}"#, payload(7, 258).replace('}', r#","event_type":"chat"}"#));
