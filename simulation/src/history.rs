@@ -128,6 +128,8 @@ pub struct Seen {
     pub number: u64,
     /// The [`Topic::code`] that its publisher wrote into it.
     pub topic: u64,
+    /// It was read again from the stream.
+    pub replayed: bool,
 }
 
 /// A gap as it was read.

@@ -110,10 +110,11 @@ impl Account<'_> {
         got
     }
 
-    /// Of what was delivered once, each pod's part of a subject comes in order: so many pods, so many ascending rows.
+    /// Of what was delivered once, each pod's part of a subject comes in order: so many pods, so many ascending rows. What was read
+    /// again is no pod's part: it comes when it is known to be missing, behind whatever came before that.
     fn order(&mut self) {
         let mut by_topic: BTreeMap<Topic, Vec<u64>> = BTreeMap::new();
-        for (_, seen) in &self.socket.events {
+        for (_, seen) in self.socket.events.iter().filter(|(_, seen)| !seen.replayed) {
             if let Some(event) = self.history.event(seen.seq).filter(|event| !event.redelivered) {
                 by_topic.entry(event.topic).or_default().push(seen.seq);
             }

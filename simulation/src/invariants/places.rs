@@ -111,7 +111,7 @@ mod tests {
             terminated_by: 0,
             redelivered: false,
         };
-        let seen = |seq: u64| (moment(20 + seq), Seen { seq, number: seq, topic: CHATS.code() });
+        let seen = |seq: u64| (moment(20 + seq), Seen { seq, number: seq, topic: CHATS.code(), replayed: false });
         let socket = Socket {
             ready: Some(moment(20)),
             cursor: Some(1),

@@ -157,7 +157,7 @@ impl Client {
         if let Some((seen, safe)) = event(text) {
             let mut inner = self.record.open();
             inner.add("deliveries", 1);
-            inner.add("deliveries of what was read again", u64::from(text.contains(r#""replayed":true"#)));
+            inner.add("deliveries of what was read again", u64::from(seen.replayed));
             let socket = &mut inner.history.sockets[self.socket];
             socket.events.push((moment, seen));
             socket.places.extend(safe.map(|safe| (moment, safe)));
@@ -274,7 +274,8 @@ fn event(text: &str) -> Option<(Seen, Option<u64>)> {
     let safe = envelope.strip_prefix(r#""safe":"#).and_then(|rest| rest.split(',').next()).and_then(|safe| safe.parse().ok());
     let (number, rest) = rest.split_once(r#","t":"#)?;
     let topic = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((Seen { seq: seq.parse().ok()?, number: number.parse().ok()?, topic: topic.parse().ok()? }, safe))
+    let replayed = envelope.contains(r#""replayed":true"#);
+    Some((Seen { seq: seq.parse().ok()?, number: number.parse().ok()?, topic: topic.parse().ok()?, replayed }, safe))
 }
 
 #[cfg(test)]
@@ -282,19 +283,20 @@ mod tests {
     use super::*;
 
     #[test]
-    #[test]
     fn a_chat_is_selected_for_certain_only_while_no_other_is_asked_for() {
         let (mut socket, now) = (Socket { unanswered: 2, ..Socket::default() }, Moment::default());
         assert_eq!([until_the_next(&mut socket, now), until_the_next(&mut socket, now)], [Some(now), None]);
     }
 
+    #[test]
     fn events_are_read_as_they_are_written() {
         let frame =
             format!(r#"{{"type":"event","seq":7,"payload":{}}}"#, payload(7, 258).replace('}', r#","event_type":"chat"}"#));
-        let seen = Seen { seq: 7, number: 7, topic: 258 };
+        let seen = Seen { seq: 7, number: 7, topic: 258, replayed: false };
         assert_eq!(event(&frame), Some((seen, None)));
         for (envelope, safe) in [("", None), (r#","safe":5"#, Some(5)), (r#","safe":5,"replayed":true"#, Some(5))] {
             let frame = frame.replace(r#""seq":7"#, &format!(r#""seq":7{envelope}"#));
+            let seen = Seen { replayed: envelope.contains("replayed"), ..seen };
             assert_eq!(event(&frame), Some((seen, safe)), "{frame}");
         }
         assert_eq!(event(r#"{"type":"ready","payload":{"pod_id":"p"}}"#), None);

@@ -23,7 +23,7 @@ fn history() -> History {
         terminated_by: 0,
         redelivered: false,
     };
-    let seen = |seq: u64| (moment(seq + 10), Seen { seq, number: seq, topic: CHATS.code() });
+    let seen = |seq: u64| (moment(seq + 10), Seen { seq, number: seq, topic: CHATS.code(), replayed: false });
     History {
         published: (10..14).map(event).collect(),
         sockets: vec![Socket { ready: Some(moment(1)), events: (1..=4).map(seen).collect(), ..Socket::default() }],
@@ -118,13 +118,13 @@ fn what_comes_twice_or_is_not_ones_own_is_seen() {
     assert_eq!(judge(&history), [NOTHING_IS_DOUBLED, ORDER_IS_KEPT]);
     for (seq, number, topic) in [(9, 9, CHATS), (1, 2, CHATS), (1, 1, MESSAGES)] {
         let mut history = without(1);
-        history.sockets[0].events.insert(0, (moment(11), Seen { seq, number, topic: topic.code() }));
+        history.sockets[0].events.insert(0, (moment(11), Seen { seq, number, topic: topic.code(), replayed: false }));
         assert!(judge(&history).contains(&NOTHING_IS_MISDELIVERED), "{seq} {number} {topic:?}");
     }
     let mut history = without(4);
     history.published[3].topic = Topic::Chats { company: 0, agent: 1 };
     assert_eq!(judge(&history), Vec::<&str>::new(), "it is not owed");
-    let seen = Seen { seq: 4, number: 4, topic: history.published[3].topic.code() };
+    let seen = Seen { seq: 4, number: 4, topic: history.published[3].topic.code(), replayed: false };
     history.sockets[0].events.push((moment(14), seen));
     assert_eq!(judge(&history), [NOTHING_IS_MISDELIVERED]);
     let mut history = self::history();
@@ -140,6 +140,9 @@ fn more_ascending_rows_than_pods_are_out_of_order_unless_something_came_again() 
     history.published[1].redelivered = true;
     assert_eq!(judge(&history), Vec::<&str>::new());
     history.published[1].redelivered = false;
+    history.sockets[0].events[2].1.replayed = true;
+    assert_eq!(judge(&history), Vec::<&str>::new(), "it was read again");
+    history.sockets[0].events[2].1.replayed = false;
     history.pods.push(history.pods[0].clone());
     assert_eq!(judge(&history), Vec::<&str>::new());
     assert_eq!(longest_fall(&[5, 1, 4, 2, 3]), 3);
