@@ -19,7 +19,7 @@ pub use errors::{PeerError, ReplayError, SourceError, StoreError};
 pub use kills::{KillBus, KillListener, KillSignal};
 pub use locks::{Acquire, LockRenewal, Renewal, SessionLocks};
 pub use peers::{Evicted, Handed, PeerService, Peers, PodLoad, RouteGap};
-pub use replay::{ReadRequest, Replay, StoredEvent, StreamBounds, Stretch};
+pub use replay::{ReadRequest, Replay, SpanRequest, StoredEvent, StreamBounds, Stretch};
 pub use routes::{
     Announce, AnnounceError, Announcement, Epoch, Goodbye, IdTaken, Incarnation, Lookup, MAX_PODS, PASSED_OVER, RouteChange,
     Routes, Standing,

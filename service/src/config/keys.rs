@@ -76,6 +76,8 @@ reloadable! {
     "resume.max_events" => resume.max_events,
     "resume.max_bytes" => resume.max_bytes,
     "resume.timeout_seconds" => resume.timeout,
+    "resume.window_min_clients" => resume.window_min_clients,
+    "resume.window_max_bytes" => resume.window_max_bytes,
     "rebalance.enabled" => rebalance.enabled,
     "app.grpc_client_forward_timeout_seconds" => app.grpc_client_forward_timeout,
     "app.forward_max_deliveries" => app.forward_max_deliveries,

@@ -287,6 +287,10 @@ pub struct Resume {
     /// Longest wait for a turn, and then for the stream.
     #[serde(rename = "timeout_seconds", with = "seconds")]
     pub timeout: Duration,
+    /// From so many that wait on, the stream may be read whole for all of them.
+    pub window_min_clients: usize,
+    /// Bytes that are held of it at most; 0 is never.
+    pub window_max_bytes: usize,
 }
 
 /// Moving clients from pods with more sockets than others.

@@ -366,6 +366,15 @@ words! {
 }
 
 words! {
+    /// How it was read: from what was read of the stream for many at once, or by its route alone.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub(crate) enum ReadBy {
+        Window = "window",
+        Route = "route",
+    }
+}
+
+words! {
     /// Which way an event came that is timed: of one that is read again, the time says when its reader came.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum LivePath {

@@ -26,7 +26,7 @@ pub(crate) use kinds::Spec;
 use kinds::{AGE, DELIVERY, LATENCY, LIFETIME, Make, NONE};
 use labels::{
     AuthFailure, CallRefused, ClientMessage, ConnectionCut, Direction, Dropped, EvictionWay, KeyKind, KillHeard, Lenience, Limit,
-    Listener, LivePath, LockRenewal, Login, MemoryKind, MoveOutcome, PeerState, PendingEnded, PodConnection, PoolClosed,
+    Listener, LivePath, LockRenewal, Login, MemoryKind, MoveOutcome, PeerState, PendingEnded, PodConnection, PoolClosed, ReadBy,
     RedisCommand, Relief, Reloaded, ReplayCause, ResumeOutcome, RouteLookup, RouteWrite, SteppedBack, Takeover, TokenShared,
     values,
 };
@@ -125,6 +125,8 @@ metrics! {
         "Age of the cursors with which clients come back, reckoned from the events since then and the stream's mean rate.";
     replayed_events_total: IntCounterVec = "dws_replayed_events_total", ["why": values!(ReplayCause)], NONE,
         "Events read again from the stream for a session: it resumed, or had a gap.";
+    replay_reads_total: IntCounterVec = "dws_replay_reads_total", ["by": values!(ReadBy)], NONE,
+        "Reads of a route's events: from a span of the stream that was read for many at once, or by route.";
     replay_seconds: HistogramVec = "dws_replay_seconds", ["why": values!(ReplayCause)], LATENCY,
         "Time from a session's turn until what it missed is read.";
     replays_in_flight: IntGaugeVec = "dws_replays_in_flight", ["why": values!(ReplayCause)], NONE,

@@ -162,6 +162,11 @@ pub(super) fn spawn(ground: &Ground<'_>, hub: &Arc<Hub>, fleet: &Fleet, sessions
         let replayer = Arc::clone(&replayer);
         async move { replayer.watch_window().await }
     });
+    let replayer = Arc::clone(&sessions.connector.replayer);
+    tasks.supervise("stream spans", move || {
+        let replayer = Arc::clone(&replayer);
+        async move { replayer.read_spans().await }
+    });
     let renewer = sessions.renewer.clone();
     tasks.supervise("renew", move || {
         let renewer = renewer.clone();

@@ -1,4 +1,4 @@
-//! Reading the stream again, by route: what was stored while somebody was away, slow or frozen.
+//! Reading the stream again, by route or whole: what was stored while somebody was away, slow or frozen.
 
 use std::time::Duration;
 
@@ -49,12 +49,25 @@ pub struct ReadRequest {
     pub max_bytes: usize,
 }
 
+/// What is to be read of all routes: events after one sequence and up to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanRequest {
+    /// Only those with a higher sequence.
+    pub after: u64,
+    /// And none with a higher one than this, which is no higher than [`StreamBounds::last`] was.
+    pub upto: u64,
+    /// Stop once there are so many. At least 1.
+    pub max_events: usize,
+    /// Stop once they have so many bytes; one may have more.
+    pub max_bytes: usize,
+}
+
 /// A part of the stream as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stretch {
     /// The events, in ascending order. Subjects that only resemble the route's may be among them.
     pub events: Vec<StoredEvent>,
-    /// Everything of the route up to here that the stream still has is in `events`; `upto` of the request unless a bound was met.
+    /// Everything that was asked for up to here that the stream still has is in `events`; `upto` of the request unless a bound was met.
     pub through: u64,
 }
 
@@ -68,4 +81,8 @@ pub trait Replay: Send + Sync {
     /// lags does not make a hole. Events that the stream lets go of meanwhile are not in it, so who needs to know looks at the
     /// bounds again afterwards.
     async fn read(&self, request: &ReadRequest) -> Result<Stretch, ReplayError>;
+
+    /// Reads events of all routes, and what is of none: the same in everything else. An event costs a small part of what it costs
+    /// to look for one route's, and each that lies between is read.
+    async fn read_all(&self, request: &SpanRequest) -> Result<Stretch, ReplayError>;
 }

@@ -48,6 +48,14 @@ pub struct Settings {
     pub breaker_open: u64,
     /// A drain ends after this long.
     pub shutdown: u64,
+    /// From so many that wait on, a span of the stream is read for all.
+    #[serde(default = "some")]
+    pub window_clients: usize,
+}
+
+/// As plans had it that do not say.
+fn some() -> usize {
+    8
 }
 
 fn defaults() -> anyhow::Result<Config> {
@@ -81,6 +89,8 @@ impl Settings {
             max_age: draw.between(20, 40),
             breaker_open: draw.between(5, 15),
             shutdown: draw.between(12, 20),
+            // All that is drawn later stays as it was.
+            window_clients: draw.clone().pick(&[1, 1, 2, 8]),
         }
     }
 
@@ -117,6 +127,7 @@ impl Settings {
         app.forward_max_age = seconds(self.max_age);
         app.grpc_circuitbreaker_open_duration = seconds(self.breaker_open);
         app.shutdown_timeout = seconds(self.shutdown);
+        config.resume.window_min_clients = self.window_clients;
         Ok(config)
     }
 

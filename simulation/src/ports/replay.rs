@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use daisi_ws_service::ports::{ReadRequest, Replay, ReplayError, StreamBounds, Stretch};
+use daisi_ws_service::ports::{ReadRequest, Replay, ReplayError, SpanRequest, StreamBounds, Stretch};
 
 use super::{Broke, fate::Port};
 
@@ -36,5 +36,10 @@ impl Replay for ReplayPort {
     async fn read(&self, request: &ReadRequest) -> Result<Stretch, ReplayError> {
         let what = format!("reads {:?} after {} up to {}", request.route, request.after, request.upto);
         self.call(what, self.inner.read(request)).await
+    }
+
+    async fn read_all(&self, request: &SpanRequest) -> Result<Stretch, ReplayError> {
+        let what = format!("reads all after {} up to {}", request.after, request.upto);
+        self.call(what, self.inner.read_all(request)).await
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the stream again by subject.
+//! Reading the stream again, by subject or whole.
 //!
 //! The stream's leader says what comes after a cursor, and so proves where the end is. What lies between is read in bulk by direct
 //! gets, which any replica answers, where server and stream allow them. `link` is the connection, `answers` how JetStream writes
@@ -20,11 +20,15 @@ use self::{
 use super::{connect::NatsStartError, subjects::covers};
 use crate::{
     config::Nats,
-    ports::{ReadRequest, Replay, ReplayError, StoredEvent, StreamBounds, Stretch},
+    ports::{ReadRequest, Replay, ReplayError, SpanRequest, StoredEvent, StreamBounds, Stretch},
 };
 
 /// Most events of one direct get: where each lies in another block of the store, each costs the server 90 µs.
 const BATCH: usize = 64;
+/// The same where all events are read, one after the other: each costs the server some 2 µs.
+const SPAN_BATCH: usize = 1024;
+/// Every subject, without a look at any: a filter of our prefix would cost the server a look at the subjects of each block.
+const ALL: &str = ">";
 /// Most bytes of one, though a single event may have more; and the server reads no number that is far higher.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -68,7 +72,7 @@ impl NatsReplay {
     async fn bulk(&self, filter: &str, reading: &Reading<'_>) -> Bulk {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
         let (number, bytes) = reading.room();
-        let (number, bytes) = (number.min(BATCH), bytes.min(BATCH_BYTES));
+        let (number, bytes) = (number.min(reading.batch), bytes.min(BATCH_BYTES));
         let question =
             Question { seq: reading.cursor.saturating_add(1), next_by_subj: filter, batch: Some(number), max_bytes: Some(bytes) };
         let mut bulk = Bulk { events: Vec::new(), fit: true, more: false };
@@ -94,20 +98,13 @@ impl NatsReplay {
         }
         bulk.unfit()
     }
-}
 
-#[async_trait]
-impl Replay for NatsReplay {
-    async fn bounds(&self) -> Result<StreamBounds, ReplayError> {
-        self.looks.ask(async || self.look().await).await
-    }
-
-    async fn read(&self, request: &ReadRequest) -> Result<Stretch, ReplayError> {
-        let filter = request.route.filter(&self.prefix);
-        let mut reading = Reading::new(request);
+    /// Reads what passes the filter, to the end or a bound.
+    async fn read_through(&self, filter: &str, mut reading: Reading<'_>) -> Result<Stretch, ReplayError> {
+        let request = reading.request;
         let mut in_bulk = self.link.is_fit_for_direct();
         while reading.cursor < request.upto {
-            match self.next(&filter, reading.cursor).await? {
+            match self.next(filter, reading.cursor).await? {
                 Some(event) if event.seq <= request.upto => {
                     if !reading.push(event) {
                         return Ok(reading.bounded());
@@ -116,7 +113,7 @@ impl Replay for NatsReplay {
                 _ => break,
             }
             while in_bulk && reading.wants_more() {
-                let Bulk { events, fit, more } = self.bulk(&filter, &reading).await;
+                let Bulk { events, fit, more } = self.bulk(filter, &reading).await;
                 if !fit {
                     self.link.is_unfit_for_direct();
                 }
@@ -134,6 +131,23 @@ impl Replay for NatsReplay {
             }
         }
         Ok(reading.complete())
+    }
+}
+
+#[async_trait]
+impl Replay for NatsReplay {
+    async fn bounds(&self) -> Result<StreamBounds, ReplayError> {
+        self.looks.ask(async || self.look().await).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Stretch, ReplayError> {
+        let filter = request.route.filter(&self.prefix);
+        let ReadRequest { after, upto, max_events, max_bytes, .. } = *request;
+        self.read_through(&filter, Reading::new(&SpanRequest { after, upto, max_events, max_bytes }, BATCH)).await
+    }
+
+    async fn read_all(&self, request: &SpanRequest) -> Result<Stretch, ReplayError> {
+        self.read_through(ALL, Reading::new(request, SPAN_BATCH)).await
     }
 }
 
@@ -180,7 +194,9 @@ impl Bulk {
 
 /// A read on its way.
 struct Reading<'a> {
-    request: &'a ReadRequest,
+    request: &'a SpanRequest,
+    /// Most events of one direct get.
+    batch: usize,
     events: Vec<StoredEvent>,
     bytes: usize,
     /// Nothing is missing up to here.
@@ -188,8 +204,8 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(request: &'a ReadRequest) -> Self {
-        Self { request, events: Vec::new(), bytes: 0, cursor: request.after }
+    fn new(request: &'a SpanRequest, batch: usize) -> Self {
+        Self { request, batch, events: Vec::new(), bytes: 0, cursor: request.after }
     }
 
     /// How many events, and of how many bytes, may still come.

@@ -10,7 +10,7 @@ use daisi_ws_domain::{gap::GapCause, route::RouteKey};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::{Instant, sleep};
 
-use super::{NEAR_THE_EDGE, Replayer, Span};
+use super::{LONG_AGO, NEAR_THE_EDGE, Replayer, Span, Want};
 use crate::{
     application::hub::{
         mailbox::repair::{MendOrder, Reading},
@@ -28,6 +28,11 @@ use crate::{
 const MEND_WITHIN: Duration = Duration::from_secs(120);
 const MEND_SOON: Duration = Duration::from_secs(2);
 const MEND_PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+
+/// It is another stream than the one that was asked first.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the stream was made anew meanwhile")]
+struct MadeAnew;
 
 /// What was read, and how far.
 pub(crate) type Mended = (Reading, Vec<Arc<PreparedMessage>>);
@@ -82,29 +87,35 @@ impl Replayer {
     }
 
     async fn mend_once(&self, routes: &[RouteKey], order: &MendOrder) -> Result<Mended, ReplayError> {
-        let _place = self.place(&self.mends, ReplayCause::Gap).await;
-        let resume = self.config.borrow().resume;
+        let (resume, asked) = (self.config.borrow().resume, Instant::now());
+        let bounds = self.within(resume.timeout, self.replay.bounds()).await?;
+        let missing = &order.missing;
+        let after = missing.after.max(bounds.first.saturating_sub(1));
+        let want = Want { stream: bounds.stream, after, upto: missing.upto.unwrap_or(bounds.last).min(bounds.last) };
+        let mut turn = self.turn(&self.mends, ReplayCause::Gap, want).await;
         self.within(resume.timeout, async {
-            let missing = &order.missing;
-            let bounds = self.replay.bounds().await?;
             let upto = missing.upto.unwrap_or(bounds.last);
             let gone = |first: u64| (first > missing.after + 1).then(|| upto.min(first - 1));
             let span = Span {
                 routes,
                 stream: bounds.stream,
-                after: missing.after.max(bounds.first.saturating_sub(1)),
+                after,
                 upto: upto.min(bounds.last),
                 max_events: resume.max_events,
                 max_bytes: resume.max_bytes,
             };
-            let mut part = self.read(span, |seq| missing.has(seq)).await?;
+            let mut part = self.read(&mut turn, span, |seq| missing.has(seq)).await?;
             if part.through >= span.upto {
                 // What is past the stream's end is nowhere.
                 part.through = upto;
             }
             let mut lost = gone(bounds.first);
-            if missing.after.saturating_sub(bounds.first) < NEAR_THE_EDGE {
-                lost = lost.max(gone(self.replay.bounds().await?.first));
+            if missing.after.saturating_sub(bounds.first) < NEAR_THE_EDGE || asked.elapsed() >= LONG_AGO {
+                let now = self.replay.bounds().await?;
+                if now.stream != bounds.stream {
+                    return Err(ReplayError::unreachable(MadeAnew));
+                }
+                lost = lost.max(gone(now.first));
             }
             let reading =
                 Reading { stream: bounds.stream, events: part.events.len() as u64, through: part.through, upto, gone: lost };

@@ -1,10 +1,15 @@
 //! Reading the stream again for sessions: for those that resume, and for those that lack something.
 //!
-//! So many are read for at a time; the others wait their turn. What is asked for the same route in one moment is read once.
+//! So many are read for by route at a time; the others wait their turn. What is asked for the same route in one moment is read
+//! once, and where many wait, so is the stream itself, for all of them.
 
 mod mending;
 mod resume;
 mod shared_reads;
+mod spans;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,11 +21,17 @@ use tokio::{
 };
 
 pub(crate) use self::mending::{Mended, Mending};
-use self::shared_reads::SharedReads;
+use self::{
+    shared_reads::SharedReads,
+    spans::{Spans, Waiting, Want},
+};
 use super::hub::{memory::Memory, prepared_message::PreparedMessage};
 use crate::{
     config::Config,
-    metrics::{Metrics, labels::ReplayCause},
+    metrics::{
+        Metrics,
+        labels::{ReadBy, ReplayCause},
+    },
     ports::{ReadRequest, Replay, ReplayError},
     telemetry::Chain,
 };
@@ -31,6 +42,13 @@ const RESUMES_A_MEND: usize = 4;
 const WINDOW_PERIOD: Duration = Duration::from_secs(15);
 /// So close to its beginning, a stream may let go of what is being read.
 const NEAR_THE_EDGE: u64 = 100_000;
+
+/// Where many wait, or a window is near, one who comes waits so long before a read by route: so many more may come that all are
+/// read for at once.
+const LULL: Duration = Duration::from_millis(20);
+
+/// After so long, a stream may have let go of what was not near its beginning.
+const LONG_AGO: Duration = Duration::from_secs(1);
 
 /// The longest wait for an answer was over.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -60,6 +78,7 @@ struct Span<'a> {
 /// Reads for sessions. One a pod.
 pub struct Replayer {
     replay: Arc<dyn Replay>,
+    spans: Arc<Spans>,
     reads: SharedReads,
     resumes: Semaphore,
     mends: Semaphore,
@@ -86,8 +105,11 @@ impl Replayer {
             let config = config.borrow();
             (config.resume.max_in_flight, config.nats.subject_prefix.clone())
         };
+        let spans = Spans::new(Arc::clone(&replay), prefix.clone(), Arc::clone(&memory), config.clone());
+        let spans = Arc::new(spans);
         Self {
-            reads: SharedReads::new(Arc::clone(&replay), prefix, memory),
+            reads: SharedReads::new(Arc::clone(&replay), Arc::clone(&spans), prefix, memory, Arc::clone(&metrics)),
+            spans,
             replay,
             resumes: Semaphore::new(places),
             mends: Semaphore::new(places.div_ceil(RESUMES_A_MEND)),
@@ -112,13 +134,27 @@ impl Replayer {
         }
     }
 
-    /// Waits for a turn.
-    async fn place<'a>(&self, places: &'a Semaphore, why: ReplayCause) -> Place<'a> {
-        // It is never closed.
-        let permit = places.acquire().await.ok();
+    /// Reads the stream for all who wait, where they are many.
+    pub(crate) async fn read_spans(&self) {
+        self.spans.run().await;
+    }
+
+    /// Waits for a turn: until the window has what is wanted, or there is a place to read by route.
+    async fn turn<'a>(&'a self, places: &'a Semaphore, why: ReplayCause, want: Want) -> Turn<'a> {
+        let mut waiting = self.spans.wait(want);
+        let permit = if want.after < want.upto {
+            tokio::select! {
+                biased;
+                () = waiting.held() => None,
+                permit = place(places, &waiting) => permit,
+            }
+        } else {
+            None
+        };
+        waiting.wait_no_more();
         let in_flight = self.metrics.replays_in_flight.with_label_values(&[why.as_str()]);
         in_flight.inc();
-        Place { _permit: permit, in_flight }
+        Turn { permit, places, in_flight, _counted: waiting }
     }
 
     async fn within<T>(&self, time: Duration, reading: impl Future<Output = Result<T, ReplayError>>) -> Result<T, ReplayError> {
@@ -126,32 +162,24 @@ impl Replayer {
     }
 
     /// Reads events of all routes that `wants` lets through, as many as one may have.
-    async fn read(&self, span: Span<'_>, wants: impl Fn(u64) -> bool) -> Result<Part, ReplayError> {
+    async fn read(&self, turn: &mut Turn<'_>, span: Span<'_>, wants: impl Fn(u64) -> bool) -> Result<Part, ReplayError> {
         if span.after >= span.upto {
             return Ok(Part { events: Vec::new(), through: span.upto });
         }
-        let parts = try_join_all(span.routes.iter().map(|route| self.read_route(route, span))).await?;
-        let mut through = parts.iter().map(|part| part.through).min().unwrap_or(span.upto);
-        let mut events: Vec<_> = parts.into_iter().flat_map(|part| part.events).filter(|event| wants(event.seq)).collect();
-        events.retain(|event| event.seq <= through);
-        events.sort_unstable_by_key(|event| event.seq);
-        events.dedup_by_key(|event| event.seq);
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(event) = events.get(count)
-            && count < span.max_events
-            && (count == 0 || bytes + event.len() <= span.max_bytes)
-        {
-            bytes += event.len();
-            count += 1;
+        if turn.permit.is_none() {
+            let read = span.routes.iter().map(|route| self.read_route(route, span, ReadBy::Window));
+            let parts: Option<Vec<Part>> = try_join_all(read).await?.into_iter().collect();
+            if let Some(parts) = parts {
+                return Ok(merge(parts, &span, wants));
+            }
+            turn.permit = turn.places.acquire().await.ok();
         }
-        if let Some(next) = events.get(count) {
-            through = next.seq - 1;
-            events.truncate(count);
-        }
-        Ok(Part { events, through })
+        let read = span.routes.iter().map(|route| self.read_route(route, span, ReadBy::Route));
+        Ok(merge(try_join_all(read).await?.into_iter().flatten().collect(), &span, wants))
     }
 
-    async fn read_route(&self, route: &RouteKey, span: Span<'_>) -> Result<Part, ReplayError> {
+    /// Reads events of a route; `None` if the window is to have them and does not.
+    async fn read_route(&self, route: &RouteKey, span: Span<'_>, by: ReadBy) -> Result<Option<Part>, ReplayError> {
         let request = ReadRequest {
             route: route.clone(),
             after: span.after,
@@ -161,24 +189,66 @@ impl Replayer {
             max_bytes: span.max_bytes.saturating_add(1),
         };
         loop {
-            let stretch = self.reads.read(&request, span.stream).await?;
+            let stretch = self.reads.read(&request, span.stream, by).await?;
             let through = stretch.through.min(span.upto);
             // Others may have wanted so much from so far back that it has not come to what is wanted here.
             if through > span.after {
                 let events = stretch.events.iter().filter(|event| event.seq > span.after && event.seq <= through);
-                return Ok(Part { events: events.cloned().collect(), through });
+                return Ok(Some(Part { events: events.cloned().collect(), through }));
+            }
+            if by == ReadBy::Window {
+                return Ok(None);
             }
         }
     }
 }
 
-/// A place among those that are read for.
-struct Place<'a> {
-    _permit: Option<SemaphorePermit<'a>>,
-    in_flight: prometheus::IntGauge,
+/// Makes one of the parts of all routes, as much as one may have.
+fn merge(parts: Vec<Part>, span: &Span<'_>, wants: impl Fn(u64) -> bool) -> Part {
+    let mut through = parts.iter().map(|part| part.through).min().unwrap_or(span.upto);
+    let mut events: Vec<_> = parts.into_iter().flat_map(|part| part.events).filter(|event| wants(event.seq)).collect();
+    events.retain(|event| event.seq <= through);
+    events.sort_unstable_by_key(|event| event.seq);
+    events.dedup_by_key(|event| event.seq);
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(event) = events.get(count)
+        && count < span.max_events
+        && (count == 0 || bytes + event.len() <= span.max_bytes)
+    {
+        bytes += event.len();
+        count += 1;
+    }
+    if let Some(next) = events.get(count) {
+        through = next.seq - 1;
+        events.truncate(count);
+    }
+    Part { events, through }
 }
 
-impl Drop for Place<'_> {
+/// Waits for a place to read by route. Nobody has one for what is being read for all.
+async fn place<'a>(places: &'a Semaphore, waiting: &Waiting<'_>) -> Option<SemaphorePermit<'a>> {
+    if waiting.may_be_held_soon() {
+        sleep(LULL).await;
+    }
+    loop {
+        waiting.unread().await;
+        // It is never closed.
+        let permit = places.acquire().await.ok();
+        if !waiting.is_being_read() {
+            return permit;
+        }
+    }
+}
+
+/// A turn to be read for: with a place, or by the window.
+struct Turn<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    places: &'a Semaphore,
+    in_flight: prometheus::IntGauge,
+    _counted: Waiting<'a>,
+}
+
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.in_flight.dec();
     }

@@ -9,10 +9,9 @@ use daisi_ws_domain::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{NEAR_THE_EDGE, Part, Replayer, Span};
+use super::{LONG_AGO, NEAR_THE_EDGE, Part, Replayer, Span, Turn, Want};
 use crate::{
     application::hub::prepared_message::PreparedMessage,
-    config::Resume,
     metrics::labels::{ReplayCause, ResumeOutcome},
     ports::{ReplayError, StreamBounds},
     telemetry::Chain,
@@ -60,14 +59,26 @@ impl Replayer {
 
     async fn resume_in_turn(&self, cursor: &Cursor, routes: &[RouteKey]) -> Result<Resumed, NotResumed> {
         let resume = self.config.borrow().resume;
-        let turn = timeout(resume.timeout, self.place(&self.resumes, ReplayCause::Resume)).await;
-        let _place = turn.map_err(|_| NotResumed::Busy)?;
-        let started = Instant::now();
-        let read = self.within(resume.timeout, self.read_since(cursor, routes, &resume)).await;
-        let resumed = read.unwrap_or_else(|error| {
+        let unavailable = |error: ReplayError| {
             tracing::debug!(error = %Chain(&error), "a session can't be resumed");
-            Err(NotResumed::Unavailable)
-        })?;
+            NotResumed::Unavailable
+        };
+        let asked = Instant::now();
+        let bounds = self.within(resume.timeout, self.replay.bounds()).await.map_err(unavailable)?;
+        let left = resume.timeout.saturating_sub(asked.elapsed());
+        if !cursor.is_in(bounds.stream) || cursor.safe > bounds.last {
+            return Err(NotResumed::StreamChanged);
+        }
+        self.note_age(cursor, &bounds);
+        if is_gone(cursor, bounds.first) {
+            return Err(NotResumed::TooOld);
+        }
+        let want = Want { stream: bounds.stream, after: cursor.safe, upto: bounds.last };
+        let turn = timeout(resume.timeout, self.turn(&self.resumes, ReplayCause::Resume, want)).await;
+        let mut turn = turn.map_err(|_| NotResumed::Busy)?;
+        let started = Instant::now();
+        let read = self.within(left, self.read_since(&mut turn, asked, cursor, &bounds, routes)).await;
+        let resumed = read.map_err(unavailable)??;
         let why = ReplayCause::Resume.as_str();
         self.metrics.replay_seconds.with_label_values(&[why]).observe(started.elapsed().as_secs_f64());
         self.metrics.replayed_events_total.with_label_values(&[why]).inc_by(resumed.events.len() as u64);
@@ -76,19 +87,13 @@ impl Replayer {
 
     async fn read_since(
         &self,
+        turn: &mut Turn<'_>,
+        asked: Instant,
         cursor: &Cursor,
+        bounds: &StreamBounds,
         routes: &[RouteKey],
-        resume: &Resume,
     ) -> Result<Result<Resumed, NotResumed>, ReplayError> {
-        let bounds = self.replay.bounds().await?;
-        if !cursor.is_in(bounds.stream) || cursor.safe > bounds.last {
-            return Ok(Err(NotResumed::StreamChanged));
-        }
-        self.note_age(cursor, &bounds);
-        let is_gone = |first: u64| first > cursor.safe.saturating_add(1);
-        if is_gone(bounds.first) {
-            return Ok(Err(NotResumed::TooOld));
-        }
+        let resume = self.config.borrow().resume;
         let span = Span {
             routes,
             stream: bounds.stream,
@@ -97,19 +102,25 @@ impl Replayer {
             max_events: resume.max_events,
             max_bytes: resume.max_bytes,
         };
-        let Part { events, through } = self.read(span, |_| true).await?;
+        let Part { events, through } = self.read(turn, span, |_| true).await?;
         if through < span.upto {
             return Ok(Err(NotResumed::TooMuch));
         }
-        if cursor.safe - bounds.first.min(cursor.safe) < NEAR_THE_EDGE && span.after < span.upto {
+        let may_be_gone = cursor.safe - bounds.first.min(cursor.safe) < NEAR_THE_EDGE || asked.elapsed() >= LONG_AGO;
+        if may_be_gone && span.after < span.upto {
             let now = self.replay.bounds().await?;
             if now.stream != bounds.stream {
                 return Ok(Err(NotResumed::StreamChanged));
             }
-            if is_gone(now.first) {
+            if is_gone(cursor, now.first) {
                 return Ok(Err(NotResumed::TooOld));
             }
         }
         Ok(Ok(Resumed { stream: bounds.stream, upto: span.upto, events }))
     }
+}
+
+/// Has a stream that begins there let go of anything after the cursor?
+fn is_gone(cursor: &Cursor, first: u64) -> bool {
+    first > cursor.safe.saturating_add(1)
 }

@@ -13,9 +13,11 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 
+use super::spans::Spans;
 use crate::{
     application::hub::{memory::Memory, prepared_message::PreparedMessage},
-    ports::{ReadRequest, Replay, ReplayError, StoredEvent},
+    metrics::{Metrics, labels::ReadBy},
+    ports::{self, ReadRequest, Replay, ReplayError, StoredEvent},
 };
 
 /// Events of a route as they go to sessions; what no pod can read is not among them.
@@ -37,14 +39,16 @@ struct Waiting {
 
 #[derive(Default)]
 struct State {
-    waiting: Map<RouteKey, Waiting>,
+    waiting: Map<(RouteKey, ReadBy), Waiting>,
     numbers: u64,
 }
 
 struct Inner {
     replay: Arc<dyn Replay>,
+    spans: Arc<Spans>,
     prefix: String,
     memory: Arc<Memory>,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
 
@@ -52,19 +56,26 @@ struct Inner {
 pub(super) struct SharedReads(Arc<Inner>);
 
 impl SharedReads {
-    pub(super) fn new(replay: Arc<dyn Replay>, prefix: String, memory: Arc<Memory>) -> Self {
-        Self(Arc::new(Inner { replay, prefix, memory, state: Mutex::default() }))
+    pub(super) fn new(
+        replay: Arc<dyn Replay>,
+        spans: Arc<Spans>,
+        prefix: String,
+        memory: Arc<Memory>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner { replay, spans, prefix, memory, metrics, state: Mutex::default() }))
     }
 
     /// Reads what is asked for, or from further back if somebody else wants that: then a bound may be met before it comes to what
-    /// is asked for here.
-    pub(super) async fn read(&self, request: &ReadRequest, stream: StreamId) -> Answer {
-        self.join(request, stream).await
+    /// is asked for here. By the window it comes nowhere if the window does not have all of that.
+    pub(super) async fn read(&self, request: &ReadRequest, stream: StreamId, by: ReadBy) -> Answer {
+        self.join(request, stream, by).await
     }
 
-    fn join(&self, request: &ReadRequest, stream: StreamId) -> Shared<BoxFuture<'static, Answer>> {
+    fn join(&self, request: &ReadRequest, stream: StreamId, by: ReadBy) -> Shared<BoxFuture<'static, Answer>> {
         let mut state = self.0.lock();
-        if let Some(waiting) = state.waiting.get_mut(&request.route) {
+        let key = (request.route.clone(), by);
+        if let Some(waiting) = state.waiting.get_mut(&key) {
             let wanted = &mut waiting.request;
             wanted.after = wanted.after.min(request.after);
             wanted.upto = wanted.upto.max(request.upto);
@@ -74,9 +85,9 @@ impl SharedReads {
         }
         state.numbers += 1;
         let number = state.numbers;
-        let answer = Arc::clone(&self.0).answer(request.route.clone(), number, stream).boxed().shared();
+        let answer = Arc::clone(&self.0).answer(key.clone(), number, stream).boxed().shared();
         let waiting = Waiting { number, request: request.clone(), answer: answer.clone() };
-        state.waiting.insert(request.route.clone(), waiting);
+        state.waiting.insert(key, waiting);
         answer
     }
 }
@@ -87,11 +98,20 @@ impl Inner {
     }
 
     /// Waits until all that are about to ask have asked, and reads. If everybody who waits for it goes, nobody joins it again.
-    async fn answer(self: Arc<Self>, route: RouteKey, number: u64, stream: StreamId) -> Answer {
-        let guard = Forget { inner: Arc::clone(&self), route: route.clone(), number };
+    async fn answer(self: Arc<Self>, key: (RouteKey, ReadBy), number: u64, stream: StreamId) -> Answer {
+        let guard = Forget { inner: Arc::clone(&self), key: key.clone(), number };
         tokio::task::yield_now().await;
         let Some(request) = guard.begin() else { return Err(ReplayError::unreachable(Overtaken)) };
-        let stretch = self.replay.read(&request).await?;
+        let (route, by) = key;
+        let stretch = match by {
+            ReadBy::Window => self.spans.read(stream, &request).unwrap_or_else(|| nothing(request.after)),
+            ReadBy::Route => {
+                let stretch = self.replay.read(&request).await?;
+                self.spans.note_read(!stretch.events.is_empty());
+                stretch
+            }
+        };
+        self.metrics.replay_reads_total.with_label_values(&[by.as_str()]).inc();
         let events = stretch.events.iter().filter_map(|stored| self.prepare(&route, stream, stored)).collect();
         Ok(Arc::new(Stretch { events, through: stretch.through }))
     }
@@ -110,6 +130,11 @@ impl Inner {
     }
 }
 
+/// A read that came nowhere.
+fn nothing(after: u64) -> ports::Stretch {
+    ports::Stretch { events: Vec::new(), through: after }
+}
+
 /// The read was forgotten before it began.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the read was given up by all who waited for it")]
@@ -118,17 +143,17 @@ struct Overtaken;
 /// Takes the read out of those that may be joined, once.
 struct Forget {
     inner: Arc<Inner>,
-    route: RouteKey,
+    key: (RouteKey, ReadBy),
     number: u64,
 }
 
 impl Forget {
     fn begin(&self) -> Option<ReadRequest> {
         let mut state = self.inner.lock();
-        if state.waiting.get(&self.route)?.number != self.number {
+        if state.waiting.get(&self.key)?.number != self.number {
             return None;
         }
-        state.waiting.remove(&self.route).map(|waiting| waiting.request)
+        state.waiting.remove(&self.key).map(|waiting| waiting.request)
     }
 }
 

@@ -56,6 +56,8 @@ const LARGEST: &[(&str, u64)] = &[
     ("resume.max_bytes", 64 * MIB),
     ("resume.max_in_flight", 4096),
     ("resume.timeout_seconds", MINUTE),
+    ("resume.window_min_clients", 1_000_000),
+    ("resume.window_max_bytes", 65_536 * MIB),
 ];
 
 /// The largest value that the key may have.

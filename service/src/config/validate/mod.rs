@@ -294,6 +294,7 @@ fn resume(resume: &Resume, breaches: &mut Breaches) {
         ("resume.max_events", count(resume.max_events)),
         ("resume.max_bytes", count(resume.max_bytes)),
         ("resume.max_in_flight", count(resume.max_in_flight)),
+        ("resume.window_min_clients", count(resume.window_min_clients)),
     ]);
     breaches.not_zero(&[("resume.timeout_seconds", resume.timeout)]);
 }

@@ -15,7 +15,7 @@ use daisi_ws_domain::{
 use tokio::time::Instant;
 
 use crate::{
-    ports::{AckToken, Delivery, RawEvent, ReadRequest, Settlement, StoredEvent, StreamBounds, Stretch},
+    ports::{AckToken, Delivery, RawEvent, Settlement, SpanRequest, StoredEvent, StreamBounds, Stretch},
     runtime::clock,
 };
 
@@ -264,7 +264,7 @@ impl Log {
     }
 
     /// Events whose subject passes, beside the consumer.
-    pub(super) fn read(&self, request: &ReadRequest, passes: impl Fn(&str) -> bool) -> Stretch {
+    pub(super) fn read(&self, request: SpanRequest, passes: impl Fn(&str) -> bool) -> Stretch {
         let (mut events, mut bytes): (Vec<StoredEvent>, _) = (Vec::new(), 0);
         for seq in self.first().max(request.after.saturating_add(1))..self.end().min(request.upto.saturating_add(1)) {
             let Some(stored) = self.get(seq).filter(|stored| passes(&stored.subject)) else { continue };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Down, StreamHandle};
-use crate::ports::{ReadRequest, Replay, ReplayError, StreamBounds, Stretch};
+use crate::ports::{ReadRequest, Replay, ReplayError, SpanRequest, StreamBounds, Stretch};
 
 /// Does a subject pass a filter, in which `*` stands for one token?
 fn passes(filter: &str, subject: &str) -> bool {
@@ -31,7 +31,16 @@ impl Replay for StreamHandle {
         }
         // The log has subjects as they were published, whatever they begin with.
         let filter = request.route.filter("*");
-        Ok(log.read(request, |subject| passes(&filter, subject)))
+        let ReadRequest { after, upto, max_events, max_bytes, .. } = *request;
+        Ok(log.read(SpanRequest { after, upto, max_events, max_bytes }, |subject| passes(&filter, subject)))
+    }
+
+    async fn read_all(&self, request: &SpanRequest) -> Result<Stretch, ReplayError> {
+        let log = self.stream.lock();
+        if !log.reaches(&self.pod) {
+            return Err(ReplayError::unreachable(Down));
+        }
+        Ok(log.read(*request, |_| true))
     }
 }
 
