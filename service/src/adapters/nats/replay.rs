@@ -26,11 +26,12 @@ use crate::{
 /// Most events of one direct get: where each lies in another block of the store, each costs the server 90 µs.
 const BATCH: usize = 64;
 /// The same where all events are read, one after the other: each costs the server some 2 µs.
-const SPAN_BATCH: usize = 1024;
+const SPAN_BATCH: usize = 8192;
 /// Every subject, without a look at any: a filter of our prefix would cost the server a look at the subjects of each block.
 const ALL: &str = ">";
 /// Most bytes of one, though a single event may have more; and the server reads no number that is far higher.
 const BATCH_BYTES: usize = 1 << 20;
+const SPAN_BATCH_BYTES: usize = 8 << 20;
 
 /// JetStream as a buffer that is read by subject, over a connection of its own.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl NatsReplay {
     async fn bulk(&self, filter: &str, reading: &Reading<'_>) -> Bulk {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
         let (number, bytes) = reading.room();
-        let (number, bytes) = (number.min(reading.batch), bytes.min(BATCH_BYTES));
+        let (number, bytes) = (number.min(reading.batch), bytes.min(reading.batch_bytes()));
         let question =
             Question { seq: reading.cursor.saturating_add(1), next_by_subj: filter, batch: Some(number), max_bytes: Some(bytes) };
         let mut bulk = Bulk { events: Vec::new(), fit: true, more: false };
@@ -212,6 +213,11 @@ impl<'a> Reading<'a> {
     fn room(&self) -> (usize, usize) {
         let Self { request, events, bytes, .. } = self;
         (request.max_events.saturating_sub(events.len()), request.max_bytes.saturating_sub(*bytes))
+    }
+
+    /// Most bytes of one direct get.
+    fn batch_bytes(&self) -> usize {
+        if self.batch > BATCH { SPAN_BATCH_BYTES } else { BATCH_BYTES }
     }
 
     fn wants_more(&self) -> bool {

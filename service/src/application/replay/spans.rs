@@ -15,7 +15,8 @@ use std::{
 use daisi_ws_domain::event::StreamId;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
 };
 
 pub(super) use self::state::Want;
@@ -28,11 +29,16 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Events of one read; between two it is looked whether it goes on fast enough.
-const CHUNK: usize = 1024;
-const CHUNK_BYTES: usize = 4 << 20;
-/// A span takes no longer: who waits for it still has to have time for a read by route.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Events of the first read, and of each after it; between two it is looked whether it goes on fast enough.
+const FIRST: usize = 1024;
+const CHUNK: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 16 << 20;
+/// Events that are taken in before others have their turn.
+const SLICE: usize = 512;
+/// A span takes no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Nobody waits for one longer: then there still is time for a read by route.
+const HOLD: Duration = Duration::from_millis(1500);
 /// How fast it goes on is known after this.
 const PACE_KNOWN: Duration = Duration::from_millis(100);
 /// Where a span could not be read, none is tried before.
@@ -94,7 +100,8 @@ impl Spans {
         if are_many || state.window().is_some() {
             self.asked.notify_one();
         }
-        Waiting { spans: self, want, may_be_held_soon: are_many || may_be_held_soon, waits: true }
+        let came = Instant::now();
+        Waiting { spans: self, want, came, may_be_held_soon: are_many || may_be_held_soon, waits: true }
     }
 
     /// What a read of the stream brings, if that is held.
@@ -169,13 +176,18 @@ impl Spans {
         };
         let (mut piece, mut through, started) = (Piece::new(&self.memory), after, Instant::now());
         while through < upto {
-            let request = SpanRequest { after: through, upto, max_events: CHUNK, max_bytes: CHUNK_BYTES };
+            let max_events = if through == after { FIRST } else { CHUNK };
+            let request = SpanRequest { after: through, upto, max_events, max_bytes: CHUNK_BYTES };
             let Stretch { events, through: read } = self.replay.read_all(&request).await?;
             if read <= through {
                 return Err(Unread::TooSlow);
             }
             through = read.min(upto);
-            piece.take(&self.prefix, events);
+            let mut events = events.into_iter();
+            while events.len() > 0 {
+                piece.take(&self.prefix, events.by_ref().take(SLICE));
+                yield_now().await;
+            }
             if piece.bytes() > room {
                 return Err(Unread::TooLarge);
             }
@@ -214,6 +226,7 @@ impl Drop for Underway<'_> {
 pub(super) struct Waiting<'a> {
     spans: &'a Spans,
     want: Want,
+    came: Instant,
     may_be_held_soon: bool,
     waits: bool,
 }
@@ -236,14 +249,14 @@ impl Waiting<'_> {
         self.after_reads(|state| state.has(&self.want)).await;
     }
 
-    /// Waits while what is wanted is being read.
+    /// Waits while what is wanted is being read, though not too long.
     pub(super) async fn unread(&self) {
-        self.after_reads(|state| !state.reads(&self.want)).await;
+        let _ = timeout_at(self.came + HOLD, self.after_reads(|state| !state.reads(&self.want))).await;
     }
 
-    /// Is what is wanted being read?
+    /// Is what is wanted being read, and worth waiting for?
     pub(super) fn is_being_read(&self) -> bool {
-        self.spans.lock().reads(&self.want)
+        self.came.elapsed() < HOLD && self.spans.lock().reads(&self.want)
     }
 
     async fn after_reads(&self, done: impl Fn(&State) -> bool) {

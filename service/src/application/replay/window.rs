@@ -33,7 +33,7 @@ impl Piece {
     }
 
     /// Adds what comes next. What no pod can read is left out.
-    pub(super) fn take(&mut self, prefix: &str, events: Vec<StoredEvent>) {
+    pub(super) fn take(&mut self, prefix: &str, events: impl Iterator<Item = StoredEvent>) {
         let mut bytes = self.charge.bytes();
         for mut event in events {
             let Ok(address) = Address::parse(prefix, &event.subject) else { continue };

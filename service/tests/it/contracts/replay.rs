@@ -13,7 +13,7 @@ use daisi_ws_service::{
         memory::stream::{Headers, Stream, StreamOptions},
         nats::{NatsReplay, NatsSource, Publisher},
     },
-    ports::{EventSource, ReadRequest, Replay, ReplayError, StoredEvent, StreamBounds, Stretch},
+    ports::{EventSource, ReadRequest, Replay, ReplayError, SpanRequest, StoredEvent, StreamBounds, Stretch},
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -133,6 +133,11 @@ pub(crate) fn whole(route: RouteKey, after: u64, upto: u64) -> ReadRequest {
     ReadRequest { route, after, upto, max_events: 10_000, max_bytes: usize::MAX }
 }
 
+/// Everything after one sequence and up to another.
+pub(crate) fn span(after: u64, upto: u64) -> SpanRequest {
+    SpanRequest { after, upto, max_events: 10_000, max_bytes: usize::MAX }
+}
+
 pub(crate) fn seqs(events: &[StoredEvent]) -> Vec<u64> {
     events.iter().map(|event| event.seq).collect()
 }
@@ -152,6 +157,17 @@ pub(crate) async fn patient_read(replay: &dyn Replay, request: &ReadRequest) -> 
     let until = Instant::now() + PATIENCE;
     loop {
         match replay.read(request).await {
+            Ok(stretch) => return stretch,
+            Err(error) => bear(error, until).await,
+        }
+    }
+}
+
+/// Reads all, however busy the machine is.
+pub(crate) async fn patient_read_all(replay: &dyn Replay, request: &SpanRequest) -> Stretch {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match replay.read_all(request).await {
             Ok(stretch) => return stretch,
             Err(error) => bear(error, until).await,
         }
@@ -320,6 +336,53 @@ async fn a_read_stops_at_its_bytes_but_never_before_one_event(world: &dyn World)
     assert_eq!(read_from(0, 3219).await, ((1..=5).collect(), 5));
 }
 
+async fn a_read_of_all_brings_every_event_byte_for_byte_whatever_its_subject(world: &dyn World) {
+    let replay = world.replay().await;
+    let stored: [(&str, &[u8]); 6] = [
+        (SUBJECT, br#"{"id": 123456789012345678901234567890,"b":1.10 }"#),
+        ("wa.acme.a2.chats", b""),
+        ("wa.acme.a1.agents", b"\xff\x00\r\n"),
+        ("wa.acme.a1.messages.62811@s.whatsapp.net", b"{}"),
+        ("wa.what.has.no.route", b"{}"),
+        (SUBJECT, &[b'x'; 700_000]),
+    ];
+    for (subject, payload) in stored {
+        world.publish(subject, payload).await;
+    }
+    let stretch = patient_read_all(&*replay, &span(0, 6)).await;
+    assert_eq!(of(&stretch), ((1..=6).collect(), 6));
+    for (event, (subject, payload)) in stretch.events.iter().zip(stored) {
+        assert!(event.subject == subject && event.payload == payload, "{} {}", event.seq, event.subject);
+    }
+    let same = patient_read(&*replay, &whole(chats(), 0, 6)).await.events;
+    assert_eq!(same, [stretch.events[0].clone(), stretch.events[5].clone()]);
+}
+
+async fn a_read_of_all_keeps_to_its_ends_and_bounds(world: &dyn World) {
+    let replay = world.replay().await;
+    assert_eq!(patient_read_all(&*replay, &span(0, 0)).await, Stretch::default());
+    publish(world, CAPACITY + 10, SUBJECT).await;
+    world.publish("wa.acme.a2.chats", b"{}").await;
+    let (first, last) = (12, CAPACITY + 11);
+    for (after, upto) in [(0, last), (20, 90), (last - 1, last), (50, 50), (60, 40), (0, first)] {
+        let stretch = patient_read_all(&*replay, &span(after, upto)).await;
+        assert_eq!(of(&stretch), (((after + 1).max(first)..=upto).collect(), upto), "{after} {upto}");
+    }
+    for max_events in [1, 3, 64, 149] {
+        let stretch = patient_read_all(&*replay, &SpanRequest { max_events, ..span(0, last) }).await;
+        let read = first + max_events as u64 - 1;
+        assert_eq!(of(&stretch), ((first..=read).collect(), read));
+    }
+    let all = usize::try_from(CAPACITY).unwrap();
+    let stretch = patient_read_all(&*replay, &SpanRequest { max_events: all, ..span(0, last) }).await;
+    assert_eq!(of(&stretch), ((first..=last).collect(), last));
+    // Numbers of two and three digits: 88 events of two bytes come before.
+    let stretch = patient_read_all(&*replay, &SpanRequest { max_bytes: 6, ..span(first, last) }).await;
+    assert_eq!(of(&stretch), (vec![13, 14, 15], 15));
+    let stretch = patient_read_all(&*replay, &SpanRequest { max_bytes: 1, ..span(first, last) }).await;
+    assert_eq!(of(&stretch), (vec![13], 13));
+}
+
 async fn an_outage_is_an_error_within_seconds_and_is_over_by_itself(world: &dyn World) {
     let replay = world.replay().await;
     let before = world.publish(SUBJECT, b"{}").await;
@@ -328,6 +391,7 @@ async fn an_outage_is_an_error_within_seconds_and_is_over_by_itself(world: &dyn 
     let since = Instant::now();
     assert!(matches!(replay.bounds().await, Err(ReplayError::Unreachable(_))));
     assert!(matches!(replay.read(&whole(chats(), 0, before)).await, Err(ReplayError::Unreachable(_))));
+    assert!(matches!(replay.read_all(&span(0, before)).await, Err(ReplayError::Unreachable(_))));
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     world.set_down(false).await;
     let deadline = Instant::now() + PATIENCE;
@@ -392,6 +456,8 @@ on_all! {
     a_stream_that_has_nothing_of_the_route_is_read_to_the_end,
     a_read_stops_at_its_number_of_events_and_says_up_to_where_it_is_complete,
     a_read_stops_at_its_bytes_but_never_before_one_event,
+    a_read_of_all_brings_every_event_byte_for_byte_whatever_its_subject,
+    a_read_of_all_keeps_to_its_ends_and_bounds,
     an_outage_is_an_error_within_seconds_and_is_over_by_itself,
     bounds_have_what_was_stored_before_they_were_asked_for_however_many_ask,
 }

@@ -56,7 +56,7 @@ proptest! {
         let read = |after, upto| {
             let request = SpanRequest { after, upto, max_events: usize::MAX, max_bytes: usize::MAX };
             let mut piece = Piece::new(&memory);
-            piece.take("wa", now(handle.read_all(&request)).unwrap().events);
+            piece.take("wa", now(handle.read_all(&request)).unwrap().events.into_iter());
             piece
         };
         let begins = begins.min(last);
