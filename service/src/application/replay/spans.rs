@@ -29,8 +29,7 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Events of the first read, and of each after it; between two it is looked whether it goes on fast enough.
-const FIRST: usize = 1024;
+/// Events of one read; between two it is looked whether it goes on fast enough.
 const CHUNK: usize = 16 * 1024;
 const CHUNK_BYTES: usize = 16 << 20;
 /// Events that are taken in before others have their turn.
@@ -39,8 +38,8 @@ const SLICE: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nobody waits for one longer: then there still is time for a read by route.
 const HOLD: Duration = Duration::from_millis(1500);
-/// How fast it goes on is known after this.
-const PACE_KNOWN: Duration = Duration::from_millis(100);
+/// How fast it goes on is known after this: in the first moments of a storm, all have much to do.
+const PACE_KNOWN: Duration = Duration::from_secs(1);
 /// Where a span could not be read, none is tried before.
 const UNFIT: Duration = Duration::from_secs(10);
 /// A window that nobody used for this long is dropped.
@@ -176,8 +175,7 @@ impl Spans {
         };
         let (mut piece, mut through, started) = (Piece::new(&self.memory), after, Instant::now());
         while through < upto {
-            let max_events = if through == after { FIRST } else { CHUNK };
-            let request = SpanRequest { after: through, upto, max_events, max_bytes: CHUNK_BYTES };
+            let request = SpanRequest { after: through, upto, max_events: CHUNK, max_bytes: CHUNK_BYTES };
             let Stretch { events, through: read } = self.replay.read_all(&request).await?;
             if read <= through {
                 return Err(Unread::TooSlow);

@@ -2,14 +2,42 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
+
 /// Callers that come while a question is out gather for the next one, so nobody gets an answer to what was asked before it came;
 /// there is one out at most. Whoever is dropped leaves the others an answer, or the question.
 #[derive(Debug)]
 pub(super) struct Gather<T> {
     /// What callers that come now will share.
-    next: Mutex<Arc<OnceLock<T>>>,
+    next: Mutex<Arc<Round<T>>>,
     /// Who has it asks.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// Those who share an answer: they are told at once, not one after the other, or thousands would stand in line for it.
+#[derive(Debug)]
+struct Round<T> {
+    answer: OnceLock<T>,
+    answered: Notify,
+}
+
+impl<T> Default for Round<T> {
+    fn default() -> Self {
+        Self { answer: OnceLock::new(), answered: Notify::new() }
+    }
+}
+
+impl<T: Clone> Round<T> {
+    async fn answered(&self) -> T {
+        loop {
+            let mut answered = std::pin::pin!(self.answered.notified());
+            answered.as_mut().enable();
+            if let Some(answer) = self.answer.get() {
+                return answer.clone();
+            }
+            answered.await;
+        }
+    }
 }
 
 impl<T> Default for Gather<T> {
@@ -19,15 +47,19 @@ impl<T> Default for Gather<T> {
 }
 
 impl<T: Clone> Gather<T> {
-    fn next(&self) -> std::sync::MutexGuard<'_, Arc<OnceLock<T>>> {
+    fn next(&self) -> std::sync::MutexGuard<'_, Arc<Round<T>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to a question that is asked now or later, by this caller or another.
     pub(super) async fn ask(&self, question: impl AsyncFnOnce() -> T) -> T {
         let shared = Arc::clone(&self.next());
-        let _turn = self.turn.lock().await;
-        if let Some(answer) = shared.get() {
+        let _turn = tokio::select! {
+            biased;
+            answer = shared.answered() => return answer,
+            turn = self.turn.lock() => turn,
+        };
+        if let Some(answer) = shared.answer.get() {
             return answer.clone();
         }
         {
@@ -38,7 +70,8 @@ impl<T: Clone> Gather<T> {
             }
         }
         let answer = question().await;
-        let _ = shared.set(answer.clone());
+        let _ = shared.answer.set(answer.clone());
+        shared.answered.notify_waiters();
         answer
     }
 }
