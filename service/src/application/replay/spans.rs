@@ -115,6 +115,7 @@ impl Spans {
 
     /// Reads spans as long as it is polled, and drops what nobody uses. One task does.
     pub(super) async fn run(&self) {
+        let _nothing_is_left = Emptied(self);
         loop {
             self.asked.notified().await;
             loop {
@@ -200,6 +201,15 @@ impl Spans {
             return Err(Unread::StreamChanged);
         }
         Ok(piece)
+    }
+}
+
+/// Drops the window when nobody looks after it any more.
+struct Emptied<'a>(&'a Spans);
+
+impl Drop for Emptied<'_> {
+    fn drop(&mut self) {
+        self.0.lock().drop_window();
     }
 }
 

@@ -289,6 +289,37 @@ async fn who_goes_leaves_the_span_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_while_the_others_are_answered_has_the_same_window() {
+    let world = World::new(|_| {});
+    world.publish(1000, 5);
+    let storm = async {
+        let late = (0..1000).map(|agent| {
+            let world = &world;
+            async move {
+                sleep(Duration::from_micros(100) * u32::try_from(agent).unwrap()).await;
+                world.resume(agent, 0).await
+            }
+        });
+        assert!(join_all(late).await.iter().all(|resumed| resumed.as_ref().is_ok_and(|resumed| resumed.events.len() == 5)));
+    };
+    world.run(storm).await;
+    assert_eq!(world.spans(), [(0, 5000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_once_nobody_reads_spans() {
+    let world = World::new(|_| {});
+    world.publish(300, 2);
+    world
+        .run(async {
+            world.storm(300, 0, 2).await;
+            assert!(world.memory.used() > 0);
+        })
+        .await;
+    assert_eq!(world.memory.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_anybody_who_reads_spans_all_are_read_for_by_route() {
     let world = World::new(|_| {});
     world.publish(300, 2);

@@ -138,10 +138,8 @@ impl State {
     /// What is worth to be read now, of at most so many events, if at least so many wait for one that is new.
     pub(super) fn next_order(&mut self, least: usize, most: u64, pause: Duration) -> Option<Order> {
         let (stream, upto) = self.newest.filter(|_| self.count > 0)?;
-        let is_past = |window: &mut Window| {
-            window.stream() != stream || self.waiting.keys().all(|(of, after)| *of != stream.0 || *after > window.through())
-        };
-        self.window.take_if(is_past);
+        let nearest = self.waiting.range((stream.0, 0)..=(stream.0, u64::MAX)).next().map(|((_, after), _)| *after);
+        self.window.take_if(|window| window.stream() != stream || nearest.is_some_and(|after| after > window.through()));
         if self.unfit.is_some_and(|since| since.elapsed() < pause) {
             return None;
         }
