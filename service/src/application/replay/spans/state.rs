@@ -1,6 +1,6 @@
 //! Who waits for what, what is held, and what is worth reading: data behind one lock, without a wait.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use daisi_ws_domain::event::StreamId;
 use tokio::time::Instant;
@@ -145,7 +145,7 @@ impl State {
         }
         let order = |after, upto, grows| Order { stream, after, upto, grows };
         let Some(window) = &self.window else {
-            let after = self.worth_reading(stream, 0, u64::MAX, upto, upto, most).filter(|_| self.count >= least)?;
+            let after = self.worth_reading(stream, 0..=u64::MAX, upto, upto, most).filter(|_| self.count >= least)?;
             return Some(order(after, upto, Grows::Anew));
         };
         let (begin, end) = (window.after(), window.through());
@@ -158,14 +158,16 @@ impl State {
         }
         let may_reach_back = window.may_reach_back() && begin > 0;
         let after = self
-            .worth_reading(stream, 0, begin.saturating_sub(1), begin, upto, most.saturating_sub(end - begin))
+            .worth_reading(stream, 0..=begin.saturating_sub(1), begin, upto, most.saturating_sub(end - begin))
             .filter(|_| may_reach_back)?;
         Some(order(after, begin, Grows::Earlier))
     }
 
-    /// The lowest cursor of some from which on to read up to `end` costs no more than to read up to `upto` by route for each of them.
-    fn worth_reading(&self, stream: StreamId, from: u64, to: u64, end: u64, upto: u64, most: u64) -> Option<u64> {
+    /// The lowest of these cursors from which on to read up to `end`, at most so many events, costs no more than to read up to
+    /// `upto` by route for each of them.
+    fn worth_reading(&self, stream: StreamId, cursors: RangeInclusive<u64>, end: u64, upto: u64, most: u64) -> Option<u64> {
         let (mut saved, mut lowest) = (0.0, None);
+        let (from, to) = cursors.into_inner();
         for ((_, after), count) in self.waiting.range((stream.0, from)..=(stream.0, to)).rev() {
             if end.saturating_sub(*after) > most {
                 break;
