@@ -227,7 +227,7 @@ proto:
 configuration:
     UPDATE_DOCS=1 cargo test --locked -p daisi-ws-service --test it docs::
 
-# The minified browser client.
+# The browser client, readable and minified, with its types, of clients/typescript.
 [group('generate')]
 client:
     node service/web/build.mjs

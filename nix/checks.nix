@@ -11,6 +11,7 @@
   nats-server,
   nix,
   nodejs,
+  typescript,
   prometheus,
   python3,
   redis,
@@ -31,6 +32,7 @@ let
       ../LICENSE
       ../README.md
       ../SECURITY.md
+      ../clients
       ../clippy.toml
       ../flake.nix
       ../nix
@@ -136,7 +138,7 @@ in
   # What .ci/dashboards checks without Grafana's own types, which nixpkgs has no package of.
   dashboards = check "dashboards" [ python3 ] "python3 -B dashboards/build.py --check";
   # What .ci/web checks without a browser, which no build may start.
-  browser-client = check "browser-client" [ nodejs ] ''
+  browser-client = check "browser-client" [ nodejs typescript ] ''
     node service/web/build.mjs --check
     for client in client.js client.min.js; do
       CLIENT=$client node --test service/web/test/*.test.mjs

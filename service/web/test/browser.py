@@ -339,14 +339,13 @@ def test_redis_and_nats_away_leave_sockets_open(browser, fleet):
     mended(browser, fleet)
 
 
-def test_a_token_that_runs_out_closes_its_socket_for_good(browser, fleet):
+def test_a_token_that_runs_out_is_replaced_and_the_session_goes_on(browser, fleet):
     card = open_socket(browser, "sari", "dev-1", life="15")
     ready(browser, card)
-    browser.sees("it is closed", f"{card}[data-state=closed][data-code='4403']", deadline=30)
-    time.sleep(2)
-    browser.sees("it stays closed", f"{card}[data-state=closed]")
-    browser.click(f"{card} .row button:not(.take-over):not(.close)")
+    browser.sees("its token has run out", f"{card}[data-code='4403']", deadline=30)
     ready(browser, card)
+    browser.click("#publish [value=chats] + span")
+    got(browser, card, publish(browser))
 
 
 # === the client, on its own ===
@@ -358,19 +357,20 @@ const { GatewayClient } = await import("/client.js");
 const { api_key } = await (await fetch("/dev/status")).json();
 const all = window.clients ??= {};
 const mine = all[name] = { log: [], sockets: 0, open: new Set(), seqs: [] };
+const token = async () => {
+  for (const pod of pods) {
+    try {
+      const body = JSON.stringify({ company_id: "acme", agent_id: "agent-7", user_id: user, expires_in_seconds: life });
+      return (await (await fetch(`http://${pod}/dev/tokens/user`, { method: "POST", body, signal: AbortSignal.timeout(1000) })).json()).token;
+    } catch {}
+  }
+  throw new Error("no pod answers");
+};
 mine.client = new GatewayClient({
   // As behind a load balancer: every attempt goes to the next pod.
   url: () => `ws://${pods[mine.sockets % pods.length]}/ws/acme/agent-7`,
   apiKey: api_key,
-  token: async () => {
-    for (const pod of pods) {
-      try {
-        const body = JSON.stringify({ company_id: "acme", agent_id: "agent-7", user_id: user, expires_in_seconds: life });
-        return (await (await fetch(`http://${pod}/dev/tokens/user`, { method: "POST", body, signal: AbortSignal.timeout(1000) })).json()).token;
-      } catch {}
-    }
-    throw new Error("no pod answers");
-  },
+  token: options.fixed ? await token() : token,
   WebSocket: class extends WebSocket {
     constructor(...args) {
       super(...args);
@@ -548,14 +548,26 @@ def test_client_taken_over_in_another_tab_does_not_fight_back(browser, fleet):
     browser.call("window", {"handle": first})
 
 
-def test_client_with_an_expired_token_stays_away_until_it_is_told(browser, fleet):
-    start_client(browser, fleet, "e", "client-e", life=4)
+def test_client_whose_one_token_has_run_out_stays_away(browser, fleet):
+    start_client(browser, fleet, "e", "client-e", life=4, fixed=True)
     until("it is closed", lambda: client(browser, "e")["state"] == "closed")
     time.sleep(3)
     now = client(browser, "e")
     assert now["sockets"] == 1 and now["closes"][-1]["code"] == 4403, now
-    browser.js("window.clients.e.client.connect()")
-    until("it is ready with a new token", lambda: client(browser, "e")["state"] == "ready")
+
+
+def test_client_whose_tokens_live_five_seconds_misses_and_doubles_nothing(browser, fleet):
+    knows_its_place(browser, fleet, 0)
+    start_client(browser, fleet, "r", "client-r", life=5)
+    begun, sent = time.monotonic(), []
+    while time.monotonic() - begun < 17:
+        sent += store(fleet, range(3))
+        time.sleep(0.3)
+    has(browser, "r", sent)
+    now = client(browser, "r")
+    in_order(now["seqs"])
+    assert len(now["closes"]) >= 2 and {close["code"] for close in now["closes"]} == {4403}, now["closes"]
+    assert all(ready.get("resumed") for ready in now["ready"][1:]), now["ready"]
 
 
 def test_page_is_worth_a_look_in_light_and_dark_wide_and_narrow(browser, fleet):

@@ -27,17 +27,17 @@ test("the same is said in fewer signs", () => {
 });
 
 test("declarations that follow each other are joined, within their block and not to an export", () => {
-  becomes("const LONG = 1;\nconst OTHER = 2;\nexport const sum = LONG + OTHER;\nconst last = 1;",
-    "let a=1,b=2;export let sum=a+b;let last=1;");
+  becomes("let LONG = [];\nlet OTHER = 2;\nexport const sum = LONG + OTHER;\nlet last = 1;",
+    "let a=[],b=2;export let sum=a+b;let c=1;");
   f("const a = 1; let b; if (a) { const c = b; } let d; for (const e of d) { let g = e; }",
-    "(e){let a=1,b;if(a){let g=b}let c;for(let d of c){let h=d}}");
+    "(e){let a=1,b;if(a){let d=b}let c;for(let d of c){let g=d}}");
 });
 
 test("locals and parameters become short wherever they are declared", () => {
   f("const { a: first, ...second } = value; const [third] = second; return first + third;",
     "(b){let{a:c,...d}=b,[e]=d;return c+e}");
   f("try { value(); } catch (wrong) { value(wrong); }", "(a){try{a()}catch(b){a(b)}}");
-  f("for (const one of value) { value(one); }", "(a){for(let b of a){a(b)}}");
+  f("for (const one of value) { value(one); }", "(a){for(let b of a)a(b)}");
   becomes("class A { b(first, second = 1) { return async (third) => first + second + third; } }",
     "class A{b(a,c=1){return async d=>a+c+d}}");
 });
@@ -49,7 +49,7 @@ test("a name that is also a property, a key, a shorthand, a label or a member ke
   f("return { value };", "(value){return{value}}");
   f("return { value() {} };", "(value){return{value(){}}}");
   f("const { other } = value; return other;", "(a){let{other}=a;return other}");
-  f("value: for (;;) { break value; }", "(value){value:for(;;){break value}}");
+  f("value: for (;;) { break value; }", "(value){value:for(;;)break value}");
   f("return class { value() { return value; } };", "(value){return class{value(){return value}}}");
   becomes("export const other = 1; export function f(other) { return other; }",
     "export let other=1;export function f(other){return other}");
@@ -81,6 +81,30 @@ test("what is written most often gets the shortest, and there are enough", () =>
   const made = minify(`export function f(${names.join(", ")}) { return name59 + name59; }`);
   assert.match(made, /return a\+a}/);
   assert.equal(new Set(/\((.*)\)/.exec(made)[1].split(",")).size, 60);
+  // Where scopes do not meet, one letter does for many.
+  becomes("export const one = (first) => first; export const two = (second) => second;", "export let one=a=>a;export let two=a=>a;");
+  becomes("export const one = (first) => (second) => first(second);", "export let one=a=>b=>a(b);");
   const many = minify(`class A { ${names.map((name) => `#${name} = 1;`).join(" ")} }`);
   assert.equal(new Set(many.match(/#[\w$]+/g)).size, 60);
+});
+
+test("numbers of the module stand in their places, and a text that is written often stands once", () => {
+  becomes("const WAIT = 3000;\nexport const f = (value) => value + WAIT;", "export let f=a=>a+3e3;");
+  becomes("export const WAIT = 3000;\nexport const f = () => WAIT;", "export let WAIT=3e3;export let f=()=>WAIT;");
+  assert.throws(() => minify("const WAIT = 1;\nexport const f = (value) => value.WAIT;"), /can't read/);
+  const long = '"a text that is long"';
+  becomes(`export const f = (value) => value(${long}, ${long});`, 'let a="a text that is long";export let f=b=>b(a,a);');
+  becomes('export const f = (value) => value("a", "a");', 'export let f=a=>a("a","a");');
+});
+
+test("one plain statement needs no braces, and where that changes nothing it is joined with its condition", () => {
+  f("if (value) { value = 1; } else { value(); }", "(a){if(a)a=1;else a()}");
+  f("if (value) { value(1); } value(2);", "(a){a&&a(1);a(2)}");
+  f("if (value?.a && !value) { value(1); }", "(b){b?.a&&!b&&b(1)}");
+  f("if (value || value.b) { value(1); }", "(a){if(a||a.b)a(1)}");
+  f("if (value) { return; } value();", "(a){if(a)return;a()}");
+  f("if (value) { value ? value() : value(1); }", "(a){if(a)a?a():a(1)}");
+  f("if (value) { if (value.b) { value(); } } else { value(1); }", "(a){if(a)a.b&&a();else a(1)}");
+  f("if (value) { value(); value(); }", "(a){if(a){a();a()}}");
+  f("if (value) { const c = value; }", "(a){if(a){let b=a}}");
 });

@@ -193,7 +193,8 @@ class Balancer:
         try:
             async with asyncio.timeout(30):
                 head = await reader.readuntil(b"\r\n\r\n")
-            tunnel = head.startswith(b"GET /ws/")
+            # Among the sockets too: what /ready says to a client.
+            tunnel = head.startswith(b"GET /ws/") and not head.startswith(b"GET /ws/ready ")
             self.attempts += tunnel
             pod, there = await self.choose(tunnel)
             if pod:

@@ -30,6 +30,7 @@ window.begin = (name, user, lives, options) => {
     url: `ws://${GATEWAY}/ws/acme/agent-7`,
     apiKey: API_KEY,
     token: async () => {
+      if (mine.out) throw Object.assign(new Error("logged out"), { final: true });
       const life = lives[Math.min(asked++, lives.length - 1)];
       const answer = await fetch(`/token?user=${user}&life=${life}`);
       if (!answer.ok) throw new Error(await answer.text());
@@ -315,26 +316,26 @@ def test_with_every_pod_gone_clients_back_off_and_all_come_back(browser, fleet):
     fleet.whole()
 
 
-def test_a_token_that_runs_out_ends_the_session_until_the_application_brings_another(browser, fleet):
+def test_a_token_that_runs_out_is_replaced_and_ends_the_session_of_who_has_no_other(browser, fleet):
     audience = Audience(browser, fleet, users("expired", 2), lives=(5, 600))
     renewing, staying = audience.names
-    # This application connects again, and its provider brings a new token; the other one leaves it at that.
-    browser.js("""const { client } = window.clients[arguments[0]];
-        client.addEventListener("close", ({ detail }) => detail.code === 4403 && client.connect());""", renewing)
+    browser.js("window.clients[arguments[0]].out = true", staying)
     with fleet.traffic() as traffic:
         until("both tokens run out", lambda: all(ledger["closes"] for ledger in audience.ledgers()))
         until("one is ready with a new token", lambda: len(audience.ledger(renewing)["ready"]) == 2)
-        # The other one would have tried again long since, if it did by itself.
+        # The other one would have tried again long since.
         audience.go_on(traffic, 60)
         traffic.cease()
         audience.have(traffic.sent[-1])
         renewed, stayed = (audience.ledger(name) for name in audience.names)
     for ledger in (renewed, stayed):
-        assert [(close["code"], close["final"]) for close in ledger["closes"]] == [(4403, True)], ledger
-        assert [error["code"] for error in ledger["errors"]] == ["InvalidToken"], ledger["errors"]
+        assert (ledger["closes"][0]["code"], ledger["closes"][0]["final"]) == (4403, False), ledger
+        assert ledger["errors"][0]["code"] == "InvalidToken", ledger["errors"]
         # At its end, not when something else is due next: the first ping is after 10 s.
         assert ledger["closes"][0]["at"] - ledger["ready"][0]["at"] < 8000, ledger
         is_in_order(ledger)
+    assert [close["final"] for close in stayed["closes"]] == [False, True] and stayed["errors"][-1]["message"] == "logged out", stayed
+    assert len(renewed["closes"]) == 1 and len(renewed["errors"]) == 1, renewed
     assert len(renewed["attempts"]) == 2 and len(stayed["attempts"]) == 1 and stayed["state"] == "closed", (renewed, stayed)
     # What was sent in the last second of the old token may have been under way at its end.
     is_whole(audience, traffic, renewed, renewed["closes"][0]["at"] - 1000)

@@ -1,4 +1,6 @@
 // A clock and a WebSocket that the tests move by hand. Works from Node 18 on, which has neither CustomEvent nor fake timers.
+import { setMaxListeners } from "node:events";
+
 globalThis.CustomEvent ??= class CustomEvent extends Event {
   constructor(type, { detail }) {
     super(type);
@@ -19,6 +21,7 @@ export function reset({ every = 1 } = {}) {
   now = 0;
   timers = [];
   FakeSocket.all = [];
+  page();
   Date.now = () => now;
   globalThis.setTimeout = (action, delay = 0) => {
     timers.push({ id: next, at: Math.ceil((now + delay) / every) * every, action });
@@ -27,6 +30,41 @@ export function reset({ every = 1 } = {}) {
   globalThis.clearTimeout = (id) => {
     timers = timers.filter((timer) => timer.id !== id);
   };
+}
+
+/** Something that a page listens to; counts who does. */
+class Source extends EventTarget {
+  #heard = 0;
+  get listeners() {
+    return this.#heard;
+  }
+  addEventListener(name, heard, options) {
+    this.#heard++;
+    setMaxListeners(0, options.signal);
+    options.signal.addEventListener("abort", () => { this.#heard--; });
+    super.addEventListener(name, heard, options);
+  }
+  tell(name, about = {}) {
+    this.dispatchEvent(Object.assign(new Event(name), about));
+  }
+}
+
+/** The page's window, document and network, as far as the client listens to them. */
+export const signs = {
+  listeners: () => signs.window.listeners + signs.document.listeners + signs.connection.listeners,
+};
+
+function page() {
+  Object.assign(signs, { window: new Source(), document: new Source(), connection: new Source() });
+  signs.document.hidden = false;
+  globalThis.document = signs.document;
+  globalThis.addEventListener = (...listening) => signs.window.addEventListener(...listening);
+  Object.defineProperty(globalThis, "navigator", { value: { connection: signs.connection }, configurable: true });
+}
+
+/** The machine sleeps: the clock goes on, and no timer runs until it wakes. */
+export function sleep(ms) {
+  now += ms;
 }
 
 /** How many timers wait. */
@@ -42,7 +80,7 @@ export async function advance(ms, pause = settle) {
   for (;;) {
     const due = timers.filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at || a.id - b.id)[0];
     if (!due) break;
-    now = due.at;
+    now = Math.max(now, due.at);
     timers = timers.filter((timer) => timer !== due);
     due.action();
     await pause();
@@ -69,6 +107,7 @@ export class FakeSocket {
     this.sent.push(JSON.parse(text));
   }
   close(code) {
+    if (this.readyState > 1) return;
     this.closedWith = code;
     this.readyState = 2;
   }

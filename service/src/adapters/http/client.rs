@@ -6,7 +6,7 @@ use axum::{
     routing::get,
 };
 
-/// `service/web/client.min.js`; a test of its own proves that it is made of `client.js`.
+/// `service/web/client.min.js`; a test of its own proves that it is made of `clients/typescript`.
 const CLIENT: &str = include_str!("../../../web/client.min.js");
 
 /// Pages of other origins load it too, so it says that they may. It may be kept for as long as a rollout takes.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -99,7 +99,8 @@ struct Dependencies {
 }
 
 pub(super) fn routes(ops: Ops) -> Router {
-    Router::new().route("/health", get(health)).route("/ready", get(ready)).route("/metrics", get(metrics)).with_state(ops)
+    let probes = Router::new().route("/health", get(health)).route("/ready", get(ready)).route("/metrics", get(metrics));
+    probes.route("/ws/ready", get(ready_for_sockets)).with_state(ops)
 }
 
 /// Alive as long as it can answer: never depends on others, or their outage would become a restart of the fleet.
@@ -128,6 +129,15 @@ async fn ready(State(ops): State<Ops>) -> Response {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_name(header::RETRY_AFTER));
     }
     response
+}
+
+/// As [`ready`], among the sockets: whatever leads a browser to those leads it here, and an Ingress routes nothing else. What the
+/// pod depends on is nobody's business there.
+async fn ready_for_sockets(ops: State<Ops>) -> Response {
+    let (mut head, _) = ready(ops).await.into_parts();
+    head.headers.remove(header::CONTENT_TYPE);
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, Body::empty())
 }
 
 fn dependencies(report: &ReadinessReport) -> Dependencies {

@@ -125,13 +125,24 @@ async fn a_full_pod_is_not_ready_while_another_has_room() {
 #[tokio::test]
 async fn browsers_may_read_how_long_to_stay_away() {
     let pod = Pod::start().await;
-    let answer = pod.get("/ready", "Origin: https://desk.example\r\n").await;
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after"));
+    for path in ["/ready", "/ws/ready"] {
+        let answer = pod.get(path, "Origin: https://desk.example\r\n").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")), "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after"));
+    }
     pod.all_up();
-    let answer = pod.get("/ready", "").await;
-    assert_eq!((answer.status, answer.header("retry-after")), (200, None));
+    for path in ["/ready", "/ws/ready"] {
+        let answer = pod.get(path, "").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (200, None), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_among_the_sockets_says_nothing_of_the_pod() {
+    let pod = Pod::start().await;
+    let answer = pod.get("/ws/ready", "").await;
+    assert_eq!((answer.status, answer.body.as_str(), answer.header("content-type")), (503, "", None));
 }
 
 #[tokio::test]
