@@ -298,16 +298,19 @@ function compile() {
 const IMPORT = /^import .*? from "\.\/(\w+)\.js";\n/gm;
 
 /** The module `entry` and what it imports, in one: each after what it needs. */
-function bundle(files, entry, end, seen = new Set()) {
+function bundle(files, entry, end, seen = new Set(), first = entry) {
   seen.add(entry);
   const text = files.get(entry + end) ?? unread(entry);
   const needed = [...text.matchAll(IMPORT)].map(([, name]) => name).filter((name) => !seen.has(name));
-  const before = needed.map((name) => (seen.has(name) ? "" : bundle(files, name, end, seen))).join("");
+  const before = needed.map((name) => (seen.has(name) ? "" : bundle(files, name, end, seen, first))).join("");
   const own = text.replaceAll(IMPORT, "").replaceAll(/^export \{\};\n/gm, "").replaceAll(/^( {4})+/gm, (spaces) => spaces.slice(spaces.length / 2));
-  return `${before}${entry === "client" || end === ".d.ts" ? own : own.replaceAll(/^export /gm, "")}\n`;
+  return `${before}${entry === first || end === ".d.ts" ? own : own.replaceAll(/^export /gm, "")}\n`;
 }
 
 const ABOUT = "/** The browser client of the gateway: one ES module, no dependency. Made by service/web/build.mjs of clients/typescript, where its sources are. */";
+
+/** What else the package has, beside the client. */
+const ENTRIES = ["gateway"];
 
 /** The three files, by name. */
 function make() {
@@ -332,4 +335,8 @@ if (process.argv[1] && here("build.mjs").pathname === process.argv[1]) {
     }
   }
   console.log(`client.min.js: ${size} bytes`);
+  if (process.argv.includes("--sizes")) {
+    const files = compile();
+    for (const entry of ENTRIES) console.log(`${entry}: ${minify(bundle(files, entry, ".js")).length} bytes`);
+  }
 }
