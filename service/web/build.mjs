@@ -310,7 +310,7 @@ function bundle(files, entry, end, seen = new Set(), first = entry) {
 const ABOUT = "/** The browser client of the gateway: one ES module, no dependency. Made by service/web/build.mjs of clients/typescript, where its sources are. */";
 
 /** What else the package has, beside the client. */
-const ENTRIES = ["gateway"];
+const ENTRIES = ["gateway", "shared"];
 
 /** The three files, by name. */
 function make() {

@@ -165,6 +165,8 @@ const cursor = (page, options, tell, after, ask, anew) => {
         mark = highest = page.lastSeq = 0;
       }
       name = stream;
+      // Before the events of it: whoever keeps the cursor for others learns that numbers mean other events now.
+      show();
       open.forEach((doubt) => take(...doubt));
     }
     reach(place.safe);

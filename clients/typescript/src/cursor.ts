@@ -138,6 +138,8 @@ export const cursor = (
         mark = highest = page.lastSeq = 0;
       }
       name = stream;
+      // Before the events of it: whoever keeps the cursor for others learns that numbers mean other events now.
+      show();
       open.forEach((doubt) => take(...doubt));
     }
     reach(place.safe);
