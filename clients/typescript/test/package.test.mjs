@@ -33,18 +33,20 @@ async function app(source, flags = []) {
 
 test("it has its code, its types and its sources, and nothing that it depends on", () => {
   const names = packed.files.map(({ path }) => path);
-  const { exports, dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const { exports, dependencies, peerDependenciesMeta } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   for (const { types, default: code } of Object.values(exports).filter((entry) => entry.types)) {
     for (const path of [types, code]) assert.ok(names.includes(path.slice(2)), path);
   }
   assert.ok(names.includes("README.md") && names.includes("src/session.ts"));
   assert.ok(names.every((name) => /^(dist|src)\/[\w.-]+\.(js|d\.ts|ts|tsx)$|^(README\.md|package\.json)$/.test(name)), names.join(" "));
-  assert.deepEqual([dependencies, peerDependencies], [undefined, undefined]);
+  assert.deepEqual([dependencies, peerDependenciesMeta], [undefined, { react: { optional: true } }]);
 });
 
 const USER = `
 import { connect, GatewayClient, type EventDetail, type GatewayOptions } from "@daisi/ws-client";
 import { Gateway, GatewayClosed } from "@daisi/ws-client/gateway";
+import { GatewayProvider, useEvents, type HookClient } from "@daisi/ws-client/react";
+import { SharedGateway } from "@daisi/ws-client/shared";
 
 interface Message { row_data: { text: string } }
 const options: GatewayOptions = { url: new URL("wss://x.test/ws/a/b"), apiKey: async () => "k", token: () => "t", signal: new AbortController().signal };
@@ -62,7 +64,11 @@ client.state = "ready";
 const gateway = new Gateway<Message>(options);
 const ready: Promise<Gateway<Message>> = gateway.ready;
 const release: () => void = gateway.wantChat("c", options.signal);
-void [plain, ready, release, GatewayClosed];
+const shared = new SharedGateway<Message>({ ...options, name: "sari" });
+shared.addEventListener("event", ({ detail }) => { const text: string = detail.payload.row_data.text; void text; });
+const clients: HookClient[] = [client, gateway, shared];
+const Page = (): void => useEvents<Message>(({ payload }) => { const text: string = payload.row_data.text; void text; });
+void [plain, ready, release, GatewayClosed, clients, Page, GatewayProvider];
 `;
 
 for (const resolution of ["node", "node16"]) {
