@@ -303,7 +303,9 @@ function bundle(files, entry, end, seen = new Set(), first = entry) {
   const text = files.get(entry + end) ?? unread(entry);
   const needed = [...text.matchAll(IMPORT)].map(([, name]) => name).filter((name) => !seen.has(name));
   const before = needed.map((name) => (seen.has(name) ? "" : bundle(files, name, end, seen, first))).join("");
-  const own = text.replaceAll(IMPORT, "").replaceAll(/^export \{\};\n/gm, "").replaceAll(/^( {4})+/gm, (spaces) => spaces.slice(spaces.length / 2));
+  const own = text.replaceAll(IMPORT, "").replaceAll(/^export \{\};\n/gm, "").replaceAll(/^( {4})+/gm, (spaces) => spaces.slice(spaces.length / 2))
+    // As compilers from 5 on write it.
+    .replaceAll("export declare type ", "export type ");
   return `${before}${entry === first || end === ".d.ts" ? own : own.replaceAll(/^export /gm, "")}\n`;
 }
 

@@ -56,7 +56,7 @@ export interface GatewayOptions {
  * `closed` also before the first `connect()` and after a final close. It stays `ready` while the client moves to
  * another socket because the gateway asked for it.
  */
-export declare type GatewayState = "connecting" | "ready" | "waiting" | "closed";
+export type GatewayState = "connecting" | "ready" | "waiting" | "closed";
 export interface ReadyDetail {
   /** Pod that holds the session. */
   pod: string;
