@@ -186,17 +186,25 @@ const cursor = (page, options, tell, after, ask, anew) => {
 
 /**
  * Tells of signs that the page, its machine or its network is alive again, and of a page that is put aside as a whole, to be shown
- * again later: a browser keeps none with an open socket. Runtimes that have no such events give none.
+ * again later: a browser keeps none with an open socket. `seen` is called when the page may have been hidden. Runtimes that have no such events give none.
  */
-const signs = (signal, woken, aside) => {
+const signs = (signal, seen, woken, aside) => {
+  const { document: page, navigator: machine } = globalThis;
   const heard = (event) => {
     // The first `pageshow` of a page says nothing, and after a `pagehide` for good there is nobody.
     if (event.persisted !== false) {
-      event.type === "pagehide" ? aside() : woken();
+      if (event.type === "pagehide") {
+        aside();
+        return;
+      }
+      seen();
+      // A page that is put aside is hidden right after that.
+      if (!page?.hidden || event.type !== "visibilitychange") {
+        woken();
+      }
     }
   };
   const listen = (source, ...names) => names.forEach((name) => source?.addEventListener?.(name, heard, { signal }));
-  const { document: page, navigator: machine } = globalThis;
   listen(globalThis, "online", "pageshow", "pagehide");
   listen(page, "visibilitychange", "resume");
   listen(machine?.connection, "change");
@@ -559,10 +567,7 @@ const session = (page, options) => {
         failures = 0;
         life = new AbortController();
         ending?.addEventListener("abort", finish, life);
-        signs(life.signal, () => {
-          show();
-          wake();
-        }, () => {
+        signs(life.signal, show, wake, () => {
           if (coming) {
             drop(coming);
           }

@@ -377,10 +377,7 @@ export const session = (page: Page, options: Settings): [() => void, () => void,
         failures = 0;
         life = new AbortController();
         ending?.addEventListener("abort", finish, life);
-        signs(life.signal, () => {
-          show();
-          wake();
-        }, () => {
+        signs(life.signal, show, wake, () => {
           if (coming) {
             drop(coming);
           }

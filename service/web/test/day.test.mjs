@@ -216,7 +216,12 @@ test("a page that is put aside lets go of its socket, and has another at once wh
   signs.window.tell("pagehide", { persisted: false });
   assert.equal(gateway.state, "ready");
   signs.window.tell("pagehide", { persisted: true });
+  // As browsers do, after that.
+  signs.document.hidden = true;
+  signs.document.tell("visibilitychange");
+  await settle();
   assert.deepEqual([gateway.state, FakeSocket.open, first.closedWith], ["waiting", [], 4000]);
+  signs.document.hidden = false;
   signs.window.tell("pageshow", { persisted: false });
   await settle();
   assert.equal(FakeSocket.all.length, 1);
@@ -241,6 +246,15 @@ test("nobody listens for signs after the end, and again after connect()", async 
   FakeSocket.last.ready();
   FakeSocket.last.ends(4402);
   assert.equal(signs.listeners(), 0);
+});
+
+test("a tab that is hidden asks nothing, and one that is hidden already hears of the network all the same", async () => {
+  const { first } = await up();
+  signs.document.hidden = true;
+  signs.document.tell("visibilitychange");
+  assert.deepEqual(first.sent, []);
+  signs.window.tell("online");
+  assert.deepEqual(first.sent, [ASK]);
 });
 
 test("in a tab that nobody sees events are shown as they come, and what was held is shown when it is hidden", async () => {
