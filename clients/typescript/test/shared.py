@@ -201,6 +201,39 @@ def test_tokens_that_live_five_seconds(tabs, fleet):
 test_tokens_that_live_five_seconds.life = 5
 
 
+def test_a_page_that_is_left_and_gone_back_to_is_restored_and_resumes(tabs, fleet):
+    """Of the plain client: a page that holds a lock, as one with a shared session, is not kept by a browser."""
+    browser, status = tabs.browser, Pages.status
+    handle = browser.call("window/new", {"type": "tab"})["handle"]
+    browser.call("window", {"handle": handle})
+    browser.open(tabs.pages)
+    script = """const [pod, key, done] = arguments;
+        (async () => {
+          const { connect } = await import("/client.js");
+          const mine = window.mine = { log: [], sockets: 0 };
+          addEventListener("pageshow", ({ persisted }) => mine.log.push(["shown", { persisted }]));
+          const token = async () => (await fetch("/token?user=left&life=600")).text();
+          const Socket = class extends WebSocket { constructor(...given) { super(...given); mine.sockets++; } };
+          mine.client = connect({ url: `ws://${pod}/ws/acme/agent-7`, apiKey: key, token, WebSocket: Socket });
+          for (const type of ["ready", "close"]) mine.client.addEventListener(type, ({ detail }) => mine.log.push([type, detail]));
+        })().then(() => done(true), (e) => done(String(e)));"""
+    assert browser.call("execute/async", {"script": script, "args": [status["pods"][0]["address"], status["api_key"]]}) is True
+    until("it is ready", lambda: browser.js("return mine.client.state") == "ready")
+    browser.open(f"{tabs.pages}?other")
+    browser.call("back", {})
+    until("it is ready again", lambda: browser.js("return window.mine?.client.state") == "ready")
+    log = browser.js("return mine.log")
+
+    def of(kind):
+        return [detail for name, detail in log if name == kind]
+
+    assert of("shown") == [{"persisted": True}], log
+    assert [close["reason"] for close in of("close")] == ["page-hidden"], log
+    assert of("ready")[1]["resumed"] and browser.js("return mine.sockets") == 2, log
+    browser.call("window", method="DELETE")
+    browser.call("window", {"handle": tabs.handles[0]})
+
+
 def main():
     program, out, *names = sys.argv[1:]
     out = pathlib.Path(out)
