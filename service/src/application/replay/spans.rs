@@ -1,8 +1,8 @@
 //! One read of a whole span of the stream for many who wait.
 //!
 //! To look for the events of one route costs the server as much as the events of others that lie between, each time anew. So
-//! where many wait, everything from the lowest of their cursors on is read once, held as a [`Window`] and handed out by route.
-//! Who waits is never bound to that: a place to read by route may come first. One task reads ([`Spans::run`]).
+//! where many wait, everything from the lowest of their cursors on is read once, held as a window and handed out by route. Who
+//! waits is never bound to that: a place to read by route may come first. One task reads ([`Spans::run`]).
 
 mod price;
 mod state;
