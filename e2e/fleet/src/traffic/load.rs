@@ -33,9 +33,13 @@ const CHATS: usize = 2;
 const PERIOD: Duration = Duration::from_millis(32);
 /// What one of the publishers of a rush stores a second: so many that no few of them wait for one another's confirmations.
 const EACH: u32 = 250;
-/// Of a crowd, so many a pod connect at a time, and so much time is between two events of one agent.
+/// Of a crowd, so many a pod connect at a time; each company has so many agents, and so much time is between two events of one, at
+/// other moments than those of the others: what is to be seen is not what a burst does to a machine.
 const CROWD_AT_ONCE: usize = 50;
-const CROWD_PERIOD: Duration = Duration::from_secs(1);
+const CROWD_AGENTS: usize = 30;
+const CROWD_PERIOD: Duration = Duration::from_secs(10);
+const LOAD: Pace = Pace { agents: AGENTS, period: PERIOD, spread: Duration::ZERO };
+const CROWD: Pace = Pace { agents: CROWD_AGENTS, period: CROWD_PERIOD, spread: CROWD_PERIOD };
 /// Longest wait until everybody has a socket.
 const EVERYBODY: Duration = Duration::from_secs(60);
 /// Longest wait until everything that was stored is settled.
@@ -53,6 +57,17 @@ pub struct Load {
     started: Instant,
     /// How its sessions are started.
     begin: Begin,
+}
+
+/// What is stored how often.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Of each company.
+    agents: usize,
+    /// Between two events of an agent.
+    period: Duration,
+    /// Their first events are spread over this time.
+    spread: Duration,
 }
 
 /// Starts a session.
@@ -123,7 +138,7 @@ impl Load {
             let begun = places.enumerate().map(|(turn, (number, pod))| async move {
                 let who = Who::User {
                     company: COMPANIES[turn % COMPANIES.len()].to_owned(),
-                    agent: format!("agent-{}", turn % AGENTS),
+                    agent: format!("agent-{}", turn % CROWD_AGENTS),
                     user: format!("{number}@{}", pod.id),
                     chat: None,
                 };
@@ -136,7 +151,7 @@ impl Load {
                 timeout(EVERYBODY, client.ready()).await??;
             }
         }
-        Self::publish(cluster, clients, Client::start_moving, CROWD_PERIOD).await
+        Self::publish(cluster, clients, Client::start_moving, CROWD).await
     }
 
     async fn of(cluster: &Cluster, begin: Begin) -> Result<Self> {
@@ -152,17 +167,21 @@ impl Load {
         for client in &clients {
             timeout(EVERYBODY, client.ready()).await??;
         }
-        Self::publish(cluster, clients, begin, PERIOD).await
+        Self::publish(cluster, clients, begin, LOAD).await
     }
 
-    async fn publish(cluster: &Cluster, clients: Vec<Client>, begin: Begin, period: Duration) -> Result<Self> {
+    async fn publish(cluster: &Cluster, clients: Vec<Client>, begin: Begin, pace: Pace) -> Result<Self> {
         let publisher = Publisher::connect(&cluster.nats_url()).await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        for company in COMPANIES {
-            for agent in 0..AGENTS {
-                tasks.spawn(publisher.clone().keep_storing(subjects(company, agent), period, stopped.clone()));
-            }
+        let agents = COMPANIES.into_iter().flat_map(|company| (0..pace.agents).map(move |agent| (company, agent)));
+        let step = pace.spread / u32::try_from(COMPANIES.len() * pace.agents)?;
+        for ((company, agent), number) in agents.zip(0_u32..) {
+            let stored = publisher.clone().keep_storing(subjects(company, agent), pace.period, stopped.clone());
+            tasks.spawn(async move {
+                sleep(step * number).await;
+                stored.await;
+            });
         }
         Ok(Self { clients, publisher, storing: Storing { stop, tasks }, started: Instant::now(), begin })
     }
