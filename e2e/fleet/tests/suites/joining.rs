@@ -64,5 +64,6 @@ async fn a_fourth_pod_gets_its_share_of_nine_thousand_sockets_and_none_moves_twi
     assert_eq!([verdict.announced, verdict.gaps, verdict.with_socket, verdict.away], [0; 4], "{}", verdict.describe());
     assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&1001], "{}", verdict.describe());
     assert_eq!(moves.iter().max(), Some(&1), "a socket moved twice");
-    assert!(later.iter().all(|sockets| *sockets <= NEAR && *sockets >= 0.8 * AVERAGE), "{later:?}");
+    // No less than the three gave away: rebalancing ends where no pod has much more than others.
+    assert!(later.iter().all(|sockets| *sockets <= NEAR) && later[3] >= 4.0 * AVERAGE - 3.0 * NEAR, "{later:?}");
 }
