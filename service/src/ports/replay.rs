@@ -67,7 +67,8 @@ pub struct SpanRequest {
 pub struct Stretch {
     /// The events, in ascending order. Subjects that only resemble the route's may be among them.
     pub events: Vec<StoredEvent>,
-    /// Everything that was asked for up to here that the stream still has is in `events`; `upto` of the request unless a bound was met.
+    /// Everything that was asked for up to here that the stream still has is in `events`; `upto` of the request unless a bound
+    /// was met.
     pub through: u64,
 }
 
@@ -77,12 +78,12 @@ pub trait Replay: Send + Sync {
     /// What the stream holds now: whatever was stored before the call is within the bounds.
     async fn bounds(&self) -> Result<StreamBounds, ReplayError>;
 
-    /// Reads events of a route. That none is left out up to [`Stretch::through`] is proved on the stream's leader: a replica that
-    /// lags does not make a hole. Events that the stream lets go of meanwhile are not in it, so who needs to know looks at the
-    /// bounds again afterwards.
+    /// Reads events of a route. That none is left out up to [`Stretch::through`] is proved on the stream's leader: a replica
+    /// that lags does not make a hole. Events that the stream lets go of meanwhile are not in it, so who needs to know looks at
+    /// the bounds again afterwards.
     async fn read(&self, request: &ReadRequest) -> Result<Stretch, ReplayError>;
 
-    /// Reads events of all routes, and what is of none: the same in everything else. An event costs a small part of what it costs
-    /// to look for one route's, and each that lies between is read.
+    /// Reads events of all routes, and what is of none: the same in everything else. An event costs a small part of what it
+    /// costs to look for one route's, and each that lies between is read.
     async fn read_all(&self, request: &SpanRequest) -> Result<Stretch, ReplayError>;
 }

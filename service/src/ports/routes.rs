@@ -28,9 +28,9 @@ pub enum RouteChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch(pub String);
 
-/// Which life of the store's data an answer is from, as one pod counts them. It goes up whenever the store may have lost what was
-/// confirmed before: another server answers, or the same one was started again, perhaps from an old snapshot, or it threw keys
-/// away. The epoch does not show that: it comes back with the other data.
+/// Which life of the store's data an answer is from, as one pod counts them. It goes up whenever the store may have lost what
+/// was confirmed before: another server answers, or the same one was started again, perhaps from an old snapshot, or it threw
+/// keys away. The epoch does not show that: it comes back with the other data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Incarnation(pub u64);
 
@@ -102,8 +102,8 @@ pub struct Announcement {
     /// than its TTL.
     pub was_present: bool,
     /// How often this pod was [retired](Routes::retire) or [passed over](Routes::pass_over). More than the last time: events may
-    /// have gone past it, by [`PASSED_OVER`] or more: before that, too. It is a count, so that an announcement whose answer was lost
-    /// takes nothing away.
+    /// have gone past it, by [`PASSED_OVER`] or more: before that, too. It is a count, so that an announcement whose answer was
+    /// lost takes nothing away.
     pub retirements: u64,
     /// The epoch now; one was made if it was missing.
     pub epoch: Epoch,
@@ -131,8 +131,8 @@ pub struct Goodbye {
 /// The most pods that a fleet has. Whatever else stands in the store, no more are read, remembered or asked in one go.
 pub const MAX_PODS: usize = 1024;
 
-/// By so much the count of a pod's retirements goes up when it is [passed over](Routes::pass_over), where one retirement counts for
-/// one: what was given up for it earlier is not in the stream behind the place that its sessions were told.
+/// By so much the count of a pod's retirements goes up when it is [passed over](Routes::pass_over), where one retirement counts
+/// for one: what was given up for it earlier is not in the stream behind the place that its sessions were told.
 pub const PASSED_OVER: u64 = 1 << 20;
 
 /// What the store knows of a pod that stands on a route.
@@ -151,9 +151,10 @@ pub enum Standing {
 /// Routes, and which pods are there to have them.
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an earlier
-    /// one. Must not be called concurrently with itself. Returns the places of the changes that were refused, as what the store
-    /// has under that name is no route: all others have been made. After an error each change may or may not have happened.
+    /// Applies the changes in order, on one ordered connection that no other call shares: a later call never overtakes an
+    /// earlier one. Must not be called concurrently with itself. Returns the places of the changes that were refused, as what
+    /// the store has under that name is no route: all others have been made. After an error each change may or may not have
+    /// happened.
     async fn apply(&self, pod: &PodId, changes: &[RouteChange]) -> Result<Vec<usize>, StoreError>;
 
     /// Looks up in one round trip which pods but `me` are on each of these routes, and the epoch. A route whose change was
@@ -161,12 +162,12 @@ pub trait Routes: Send + Sync {
     async fn lookup(&self, me: &PodId, routes: &[RouteKey]) -> Result<Lookup, StoreError>;
 
     /// What the store knows, as of this call, of pods that stand on these routes; in the order given. If `prune`, those that are
-    /// gone are taken out of the routes named with them, in the same step; if not, they count as unheard of. With the incarnation
-    /// that says so.
+    /// gone are taken out of the routes named with them, in the same step; if not, they count as unheard of. With the
+    /// incarnation that says so.
     async fn resolve(&self, pods: &[(PodId, Vec<RouteKey>)], prune: bool) -> Result<(Incarnation, Vec<Standing>), StoreError>;
 
-    /// Renews the pod's liveness key and membership, and reads everybody's. A live record of another process under the same id is
-    /// left alone.
+    /// Renews the pod's liveness key and membership, and reads everybody's. A live record of another process under the same id
+    /// is left alone.
     async fn announce(&self, call: Announce<'_>) -> Result<Announcement, AnnounceError>;
 
     /// Takes pods without a liveness key out of the members, and counts that for each to find, should it live. For each, in
@@ -177,7 +178,7 @@ pub trait Routes: Send + Sync {
     /// its id is left alone.
     async fn leave(&self, me: &PodRecord) -> Result<(), StoreError>;
 
-    /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It stays
-    /// a member.
+    /// Has a pod that lives find, with its next announcement, that events went past it: for who can't tell it otherwise. It
+    /// stays a member.
     async fn pass_over(&self, pod: &PodId) -> Result<(), StoreError>;
 }

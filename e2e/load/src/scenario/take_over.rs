@@ -21,8 +21,8 @@ use crate::{
 
 /// The most sessions that move.
 const SESSIONS: u32 = 1000;
-/// Sessions that move at the same time: few, so that what is measured is what a take-over takes, and not how long a queue is for the
-/// machine's cores, which all of them share.
+/// Sessions that move at the same time: few, so that what is measured is what a take-over takes, and not how long a queue is for
+/// the machine's cores, which all of them share.
 const IN_FLIGHT: u32 = 8;
 /// How often all of them move, in turns with the same connects at floors.
 const TURNS: u32 = 4;

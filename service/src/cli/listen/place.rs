@@ -16,8 +16,8 @@ pub(super) struct Place {
     cursor: Option<Cursor>,
     /// What was read above the floor.
     above: BTreeSet<u64>,
-    /// Up to here nothing comes again. It is the cursor, but for a move: the second socket goes on from where the cursor was, and it
-    /// alone says how far it has come.
+    /// Up to here nothing comes again. It is the cursor, but for a move: the second socket goes on from where the cursor was,
+    /// and it alone says how far it has come.
     floor: u64,
     held: bool,
 }
@@ -108,8 +108,8 @@ impl Place {
         }
     }
 
-    /// Takes in a frame of a first socket while the second has the session. Only events count, and none that the second says that it
-    /// has brought: it brings what is missing here too, and the cursor is its own.
+    /// Takes in a frame of a first socket while the second has the session. Only events count, and none that the second says
+    /// that it has brought: it brings what is missing here too, and the cursor is its own.
     pub(super) fn beside(&mut self, text: &str) -> Frame {
         match serde_json::from_str(text) {
             Ok(Envelope { r#type, seq, .. }) if r#type == "event" && seq.is_none_or(|seq| seq > self.floor) => {

@@ -42,8 +42,8 @@ impl Hub {
         self.lock().floor.confirmed()
     }
 
-    /// This pod was taken for dead, and its routes are there again: each session has what it missed since its place read again; or
-    /// is told, if `is_owed` more than that. From now on they may be told newer places.
+    /// This pod was taken for dead, and its routes are there again: each session has what it missed since its place read again;
+    /// or is told, if `is_owed` more than that. From now on they may be told newer places.
     pub fn announce_resumed(&self, is_owed: bool) -> usize {
         let mut tables = self.lock();
         let missing = if is_owed { None } else { tables.missing_since_the_floor() };
@@ -52,8 +52,8 @@ impl Hub {
         tables.entries.values().filter(|entry| put_item(&entry.session, item.clone(), &self.metrics)).count()
     }
 
-    /// Tells the sessions on a route, or all, that they missed events; or has those read again, where it is known which. Returns how
-    /// many.
+    /// Tells the sessions on a route, or all, that they missed events; or has those read again, where it is known which. Returns
+    /// how many.
     pub fn announce(&self, route: Option<&RouteKey>, gap: Gap) -> usize {
         let tables = self.lock();
         let item = Item::missing(gap, tables.missing(gap));
